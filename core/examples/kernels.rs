@@ -1,0 +1,266 @@
+//! Times every convolution of the benchmark networks on each instruction set of this CPU:
+//! `cargo run --release --features std --example kernels [NETWORK] [ISA]`
+//!
+//! A layer's time is the least of many batches of runs. All layers of a network run on the same
+//! buffers, so that weights are as near as they are in a real run of a small network.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use tractlet_core::isa::Isa;
+use tractlet_core::kernels::conv::{self, ConvArgs};
+use tractlet_core::kernels::depthwise;
+use tractlet_core::shape::{ConvShape, Requantize, Window};
+
+/// `[input height, width, channels]`, `[output height, width, channels]`, kernel, stride, padding.
+fn conv(input: [usize; 3], output: [usize; 3], kernel: [usize; 2], stride: usize, pad: [usize; 2]) -> ConvShape {
+    let window = Window {
+        in_h: input[0],
+        in_w: input[1],
+        in_c: input[2],
+        out_h: output[0],
+        out_w: output[1],
+        kernel_h: kernel[0],
+        kernel_w: kernel[1],
+        stride_h: stride,
+        stride_w: stride,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: pad[0],
+        pad_left: pad[1],
+    };
+    ConvShape { window, out_c: output[2], groups: 1 }
+}
+
+fn depthwise(h: usize, w: usize, channels: usize, kernel: [usize; 2], stride: usize, pad: usize) -> ConvShape {
+    let (out_h, out_w) = match pad {
+        0 if stride == 1 => (h - kernel[0] + 1, w - kernel[1] + 1),
+        _ => (h / stride, w / stride),
+    };
+    let shape = conv([h, w, channels], [out_h, out_w, channels], kernel, stride, [pad, pad]);
+    ConvShape { groups: channels, ..shape }
+}
+
+fn pointwise(h: usize, w: usize, in_c: usize, out_c: usize) -> ConvShape {
+    conv([h, w, in_c], [h, w, out_c], [1, 1], 1, [0, 0])
+}
+
+fn fc(in_c: usize, out_c: usize) -> ConvShape {
+    pointwise(1, 1, in_c, out_c)
+}
+
+fn kws() -> Vec<ConvShape> {
+    let mut layers = vec![conv([49, 10, 1], [25, 5, 64], [10, 4], 2, [4, 1])];
+    for _ in 0..4 {
+        layers.extend([depthwise(25, 5, 64, [3, 3], 1, 1), pointwise(25, 5, 64, 64)]);
+    }
+    layers.push(fc(64, 12));
+    layers
+}
+
+fn vww() -> Vec<ConvShape> {
+    let mut layers = vec![conv([96, 96, 3], [48, 48, 8], [3, 3], 2, [0, 0])];
+    let mut size = 48;
+    let blocks = [(8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2)];
+    let blocks = blocks.into_iter().chain([(128, 128, 1); 5]).chain([(128, 256, 2), (256, 256, 1)]);
+    for (in_c, out_c, stride) in blocks {
+        layers.push(depthwise(size, size, in_c, [3, 3], stride, 2 - stride));
+        size /= stride;
+        layers.push(pointwise(size, size, in_c, out_c));
+    }
+    layers.push(fc(256, 2));
+    layers
+}
+
+fn resnet8(c: usize) -> Vec<ConvShape> {
+    let three = |size: usize, in_c, out_c, stride| {
+        conv([size, size, in_c], [size / stride, size / stride, out_c], [3, 3], stride, [2 - stride; 2])
+    };
+    let one = |size: usize, in_c, out_c| conv([size, size, in_c], [size / 2, size / 2, out_c], [1, 1], 2, [0, 0]);
+    vec![
+        three(32, 3, c, 1),
+        three(32, c, c, 1),
+        three(32, c, c, 1),
+        one(32, c, 2 * c),
+        three(32, c, 2 * c, 2),
+        three(16, 2 * c, 2 * c, 1),
+        one(16, 2 * c, 4 * c),
+        three(16, 2 * c, 4 * c, 2),
+        three(8, 4 * c, 4 * c, 1),
+        fc(4 * c, 10),
+    ]
+}
+
+fn autoencoder() -> Vec<ConvShape> {
+    let widths = [640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640];
+    widths.windows(2).map(|w| fc(w[0], w[1])).collect()
+}
+
+fn har(channels: usize) -> Vec<ConvShape> {
+    vec![
+        conv([1, 128, channels], [1, 124, 32], [1, 5], 1, [0, 0]),
+        conv([1, 62, 32], [1, 58, 48], [1, 5], 1, [0, 0]),
+        conv([1, 29, 48], [1, 25, 64], [1, 5], 1, [0, 0]),
+        fc(64, 6),
+    ]
+}
+
+fn sww() -> Vec<ConvShape> {
+    vec![
+        depthwise(30, 1, 40, [3, 1], 1, 0),
+        pointwise(28, 1, 40, 128),
+        depthwise(28, 1, 128, [5, 1], 1, 0),
+        pointwise(24, 1, 128, 128),
+        depthwise(24, 1, 128, [10, 1], 1, 0),
+        pointwise(15, 1, 128, 128),
+        depthwise(15, 1, 128, [15, 1], 1, 0),
+        pointwise(1, 1, 128, 32),
+        fc(32, 3),
+    ]
+}
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let network = words.next().unwrap_or_default();
+    let only = words.next();
+    let isas: Vec<Isa> = match &only {
+        Some(name) => vec![name.parse().expect("an instruction set")],
+        None => Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect(),
+    };
+    let networks = [
+        ("kws_dscnn", kws()),
+        ("har_cnn1d_6ch", har(6)),
+        ("har_cnn1d_9ch", har(9)),
+        ("ic_resnet8", resnet8(16)),
+        ("ic_resnet8_large", resnet8(40)),
+        ("vww_mobilenetv1", vww()),
+        ("ad_autoencoder", autoencoder()),
+        ("sww_conv1d", sww()),
+    ];
+    for (name, layers) in networks.into_iter().filter(|(name, _)| name.starts_with(&network)) {
+        report(name, &layers, &isas);
+    }
+}
+
+/// Prints a line a layer and a line for their sum.
+fn report(name: &str, layers: &[ConvShape], isas: &[Isa]) {
+    print!("{name:<44}{:>9}", "kMAC");
+    isas.iter().for_each(|isa| print!("{isa:>14} us{:>7}", "GMAC/s"));
+    println!();
+    let columns: Vec<Vec<f64>> = isas.iter().map(|&isa| time_network(isa, layers)).collect();
+    for (i, shape) in layers.iter().enumerate() {
+        print!("  {:<42}{:>9.1}", label(shape), macs(shape) / 1e3);
+        columns.iter().for_each(|c| print!("{:>17.2}{:>7.1}", c[i], macs(shape) / c[i] / 1e3));
+        println!();
+    }
+    let total: f64 = layers.iter().map(macs).sum();
+    print!("  {:<42}{:>9.1}", "sum", total / 1e3);
+    for column in columns {
+        let sum: f64 = column.iter().sum();
+        print!("{sum:>17.2}{:>7.1}", total / sum / 1e3);
+    }
+    println!("\n");
+}
+
+fn label(shape: &ConvShape) -> String {
+    let w = &shape.window;
+    let kind = if shape.groups > 1 { "dw" } else { "conv" };
+    format!(
+        "{kind} {}x{}x{} -> {}x{}x{} k{}x{} s{}",
+        w.in_h, w.in_w, w.in_c, w.out_h, w.out_w, shape.out_c, w.kernel_h, w.kernel_w, w.stride_h
+    )
+}
+
+fn macs(shape: &ConvShape) -> f64 {
+    let w = &shape.window;
+    (w.out_h * w.out_w * shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups) as f64
+}
+
+struct Layer {
+    shape: ConvShape,
+    weights: Aligned,
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+}
+
+/// Microseconds of each layer.
+fn time_network(isa: Isa, shapes: &[ConvShape]) -> Vec<f64> {
+    let largest = |f: fn(&ConvShape) -> usize| shapes.iter().map(f).max().unwrap_or(0);
+    let mut input = Aligned::new(largest(|s| s.window.in_h * s.window.in_w * s.window.in_c));
+    input.bytes().iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37) as u8);
+    let mut output = Aligned::new(largest(|s| s.window.out_h * s.window.out_w * s.out_c));
+    let (mut layers, scratch_len): (Vec<Layer>, Vec<usize>) = shapes.iter().map(|shape| layer(isa, shape)).unzip();
+    let mut scratch = Aligned::new(scratch_len.into_iter().max().unwrap_or(0));
+    let mut best = vec![f64::MAX; shapes.len()];
+    let (input, output, scratch) = (as_i8(input.bytes()), as_i8(output.bytes()), scratch.bytes());
+    for _ in 0..if isa == Isa::Generic { 5 } else { 150 } {
+        for (layer, best) in layers.iter_mut().zip(&mut best) {
+            let (shape, w) = (&layer.shape, &layer.shape.window);
+            let args = ConvArgs {
+                input: &input[..w.in_h * w.in_w * w.in_c],
+                weights: layer.weights.bytes(),
+                bias: &layer.bias,
+                multiplier: &layer.multiplier,
+                input_zp: -3,
+                out: Requantize { zero_point: -128, min: -128, max: 127 },
+            };
+            let output = &mut output[..w.out_h * w.out_w * shape.out_c];
+            let runs = (2e5 / macs(shape)).clamp(1.0, 100.0) as u32;
+            let run = if shape.groups == 1 { conv::run } else { depthwise::run };
+            run(isa, shape, &args, output, scratch);
+            let start = Instant::now();
+            for _ in 0..runs {
+                run(isa, shape, black_box(&args), output, scratch);
+            }
+            *best = best.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
+        }
+    }
+    best
+}
+
+/// Bytes that begin on a cache line, as a plan's do.
+struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        Aligned { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: lines are bytes without gaps, at least `len` of them.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+fn as_i8(bytes: &mut [u8]) -> &mut [i8] {
+    // SAFETY: i8 and u8 have the same layout and no invalid values.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+fn layer(isa: Isa, shape: &ConvShape) -> (Layer, usize) {
+    let w = &shape.window;
+    let weights: Vec<i8> =
+        (0..shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups).map(|i| (i * 91 % 255) as i8).collect();
+    let dense = shape.groups == 1;
+    let (packed_len, pack, scratch_len) = if dense {
+        (
+            conv::packed_len(isa, shape),
+            conv::pack as fn(Isa, &ConvShape, &[i8], &mut [u8]),
+            conv::scratch_len(isa, shape),
+        )
+    } else {
+        (depthwise::packed_len(isa, shape), depthwise::pack as _, depthwise::scratch_len(isa, shape))
+    };
+    let mut packed = Aligned::new(packed_len);
+    pack(isa, shape, &weights, packed.bytes());
+    let layer =
+        Layer { shape: *shape, weights: packed, bias: vec![100; shape.out_c], multiplier: vec![1e-3; shape.out_c] };
+    (layer, scratch_len)
+}

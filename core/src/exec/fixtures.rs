@@ -1,0 +1,313 @@
+//! Two small networks that between them use every op.
+
+use std::vec::Vec;
+
+use crate::isa::Isa;
+use crate::plan::{
+    AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
+    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32, SoftmaxS8,
+    StridedCopy, Unary, UnaryF32,
+};
+use crate::shape::{ConvShape, Requantize, Window};
+
+pub(super) const IN_H: usize = 6;
+pub(super) const IN_W: usize = 5;
+pub(super) const IN_C: usize = 3;
+pub(super) const CHANNELS: usize = 8;
+pub(super) const CLASSES: usize = 4;
+
+pub(super) const INPUT_SCALE: f32 = 0.02;
+pub(super) const INPUT_ZERO: i8 = -3;
+pub(super) const LOGIT_SCALE: f32 = 0.1;
+
+pub(super) const CONV_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
+pub(super) const DEPTHWISE_OUT: Requantize = Requantize { zero_point: 4, min: -128, max: 127 };
+pub(super) const ADD_OUT: Requantize = Requantize { zero_point: -20, min: -20, max: 127 };
+pub(super) const MEAN_OUT: Requantize = Requantize { zero_point: 7, min: -128, max: 127 };
+pub(super) const LOGITS_OUT: Requantize = Requantize { zero_point: 0, min: -128, max: 127 };
+pub(super) const SOFTMAX_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
+pub(super) const SOFTMAX_SCALE: f32 = 1.0 / 256.0;
+
+pub(super) const CONV_MULTIPLIERS: [f32; CHANNELS] = [0.01, 0.02, 0.005, 0.03, 0.011, 0.007, 0.04, 0.0125];
+pub(super) const DEPTHWISE_MULTIPLIERS: [f32; CHANNELS] = [0.004; CHANNELS];
+pub(super) const DENSE_MULTIPLIERS: [f32; CLASSES] = [0.01; CLASSES];
+pub(super) const ADD_MULTIPLIERS: (f32, f32) = (0.7, 0.9);
+pub(super) const MEAN_MULTIPLIER: f32 = 1.5;
+
+pub(super) fn window(size: (usize, usize), in_c: usize, out: (usize, usize), kernel: usize) -> Window {
+    Window {
+        in_h: size.0,
+        in_w: size.1,
+        in_c,
+        out_h: out.0,
+        out_w: out.1,
+        kernel_h: kernel,
+        kernel_w: kernel,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+    }
+}
+
+pub(super) fn padded(groups: usize, in_c: usize) -> ConvShape {
+    let size = (IN_H, IN_W);
+    let window = Window { pad_top: 1, pad_left: 1, ..window(size, in_c, size, 3) };
+    ConvShape { window, out_c: CHANNELS, groups }
+}
+
+pub(super) const DENSE: (usize, usize) = (CHANNELS, CLASSES);
+
+pub(super) fn half_size() -> Window {
+    let halved = (IN_H / 2, IN_W / 2);
+    Window { stride_h: 2, stride_w: 2, ..window((IN_H, IN_W), CHANNELS, halved, 2) }
+}
+
+/// Reproducible bytes, a different sequence for each seed.
+pub(super) fn noise(seed: u32, len: usize) -> Vec<i8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    core::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as i8
+    })
+    .take(len)
+    .collect()
+}
+
+pub(super) fn biases(seed: u32, len: usize) -> Vec<i32> {
+    noise(seed, len).into_iter().map(|byte| i32::from(byte) * 20).collect()
+}
+
+pub(super) fn square_root(q: i8) -> i8 {
+    (f64::from(i32::from(q) + 128).sqrt() * 15.9) as i32 as i8
+}
+
+/// Stores weights and biases, the input's zero point folded into the latter.
+pub(super) fn conv(
+    builder: &mut PlanBuilder,
+    shape: ConvShape,
+    (input, input_zero_point): (ArenaSpan, i8),
+    (output, requantize): (ArenaSpan, Requantize),
+    (weights, bias): (&[i8], &[i32]),
+    multipliers: &[f32],
+) -> ConvS8 {
+    let per_channel = weights.chunks_exact(weights.len() / shape.out_c);
+    let folded: Vec<i32> = per_channel
+        .zip(bias)
+        .map(|(weights, bias)| {
+            let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
+            bias - i32::from(input_zero_point) * sum
+        })
+        .collect();
+    ConvS8 {
+        input,
+        output,
+        shape,
+        input_zero_point,
+        requantize,
+        weights: builder.conv_weights(&shape, weights),
+        bias: builder.data(&folded),
+        multipliers: builder.data(multipliers),
+    }
+}
+
+/// f32 NCHW in, conv, depthwise, residual add, max pool, look-up, mean, fully connected, softmax,
+/// f32 probabilities out; and beside them the probabilities doubled and padded with sevens.
+pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
+    let mut end = 0;
+    let mut tensor = |len: usize| {
+        let span = ArenaSpan { offset: end, len };
+        end += len.next_multiple_of(64);
+        span
+    };
+    let builder = &mut PlanBuilder::new(isa);
+    let pixels = IN_H * IN_W;
+    let image = tensor(4 * IN_C * pixels);
+    let quantized = tensor(IN_C * pixels);
+    let features = tensor(CHANNELS * pixels);
+    let filtered = tensor(CHANNELS * pixels);
+    let pool = half_size();
+    let pooled = tensor(CHANNELS * pool.out_h * pool.out_w);
+    let mean = tensor(CHANNELS);
+    let logits = tensor(CLASSES);
+    let probabilities = tensor(CLASSES);
+    let answer = tensor(4 * CLASSES);
+    let doubled = tensor(4 * CLASSES);
+    let frame = tensor(4 * (CLASSES + 2));
+
+    builder.input("image", DType::F32, &[1, IN_C, IN_H, IN_W], image).unwrap();
+    builder.op(
+        "quantize",
+        Quantize {
+            input: image,
+            output: quantized,
+            channels: IN_C,
+            pixels,
+            scale: INPUT_SCALE,
+            zero_point: INPUT_ZERO,
+        },
+    );
+    let shape = padded(1, IN_C);
+    let (weights, bias) = (noise(1, CHANNELS * 9 * IN_C), biases(2, CHANNELS));
+    let parameters = (weights.as_slice(), bias.as_slice());
+    let from = (quantized, INPUT_ZERO);
+    let op = conv(builder, shape, from, (features, CONV_OUT), parameters, &CONV_MULTIPLIERS);
+    builder.op("conv", op);
+    let shape = padded(CHANNELS, CHANNELS);
+    let (weights, bias) = (noise(3, CHANNELS * 9), biases(4, CHANNELS));
+    let parameters = (weights.as_slice(), bias.as_slice());
+    let from = (features, CONV_OUT.zero_point);
+    let to = (filtered, DEPTHWISE_OUT);
+    let op = conv(builder, shape, from, to, parameters, &DEPTHWISE_MULTIPLIERS);
+    builder.op("depthwise", op);
+    builder.op(
+        "add",
+        AddS8 {
+            a: filtered,
+            b: features.into(),
+            output: filtered,
+            a_multiplier: ADD_MULTIPLIERS.0,
+            b_multiplier: ADD_MULTIPLIERS.1,
+            a_zero_point: DEPTHWISE_OUT.zero_point,
+            b_zero_point: CONV_OUT.zero_point,
+            requantize: ADD_OUT,
+        },
+    );
+    builder.op("pool", MaxPoolS8 { input: filtered, output: pooled, window: pool });
+    let table: [i8; 256] = core::array::from_fn(|index| square_root((index as i32 - 128) as i8));
+    let table = builder.data(&table);
+    builder.op("sqrt", LutS8 { input: pooled, output: pooled, table });
+    builder.op(
+        "mean",
+        AveragePoolS8 {
+            input: pooled,
+            output: mean,
+            window: Window { kernel_w: pool.out_w, ..window((pool.out_h, pool.out_w), CHANNELS, (1, 1), pool.out_h) },
+            count_include_pad: false,
+            multiplier: MEAN_MULTIPLIER,
+            input_zero_point: 0,
+            requantize: MEAN_OUT,
+        },
+    );
+    let shape = ConvShape { window: window((1, 1), DENSE.0, (1, 1), 1), out_c: DENSE.1, groups: 1 };
+    let (weights, bias) = (noise(5, CLASSES * CHANNELS), biases(6, CLASSES));
+    let parameters = (weights.as_slice(), bias.as_slice());
+    let from = (mean, MEAN_OUT.zero_point);
+    let op = conv(builder, shape, from, (logits, LOGITS_OUT), parameters, &DENSE_MULTIPLIERS);
+    builder.op("dense", op);
+    let exp_table = builder.exp_table(LOGIT_SCALE);
+    builder.op(
+        "softmax",
+        SoftmaxS8 {
+            input: logits,
+            output: probabilities,
+            rows: 1,
+            cols: CLASSES,
+            exp_table,
+            output_scale: SOFTMAX_SCALE,
+            requantize: SOFTMAX_OUT,
+        },
+    );
+    builder.op(
+        "dequantize",
+        Dequantize {
+            input: probabilities,
+            output: answer,
+            channels: 1,
+            pixels: CLASSES,
+            scale: SOFTMAX_SCALE,
+            zero_point: SOFTMAX_OUT.zero_point,
+        },
+    );
+    let two = builder.data(&[2f32]);
+    builder.op(
+        "double",
+        BinaryF32 {
+            a: answer,
+            b: two.into(),
+            output: doubled,
+            function: Binary::Mul,
+            min: f32::NEG_INFINITY,
+            max: f32::INFINITY,
+        },
+    );
+    builder.op("frame", Fill { output: frame, element_bytes: 4, bits: 7f32.to_bits() });
+    builder.op(
+        "inside",
+        StridedCopy {
+            input: doubled,
+            output: frame,
+            element_bytes: 4,
+            dims: [1, 1, 1, 1, 1, CLASSES],
+            input_start: 0,
+            input_strides: [0, 0, 0, 0, 0, 1],
+            output_start: 1,
+            output_strides: [0, 0, 0, 0, 0, 1],
+        },
+    );
+    builder.output("probabilities", DType::F32, &[1, CLASSES], answer).unwrap();
+    builder.output("framed", DType::F32, &[CLASSES + 2], frame).unwrap();
+    builder.finish().unwrap()
+}
+
+/// The ops that [`network`] does not use: grouped and f32 convolution, f32 pools and softmax, the
+/// quantized product.
+pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
+    let image = ArenaSpan { offset: 0, len: 4 * 4 * 4 * 4 };
+    let convolved = ArenaSpan { offset: 256, len: 256 };
+    let small = ArenaSpan { offset: 512, len: 64 };
+    let mean = ArenaSpan { offset: 576, len: 16 };
+    let bytes = ArenaSpan { offset: 640, len: 4 };
+    let grouped = ArenaSpan { offset: 704, len: 4 };
+    let builder = &mut PlanBuilder::new(isa);
+    builder.input("image", DType::F32, &[4, 4, 4], image).unwrap();
+    let window_3x3 = Window { pad_top: 1, pad_left: 1, ..window((4, 4), 4, (4, 4), 3) };
+    let weights: Vec<f32> = noise(7, 9 * 4 * 4).into_iter().map(|w| f32::from(w) / 512.0).collect();
+    let (weights, bias) = (builder.data(&weights), builder.data(&[0.5f32, -0.25, 0.0, 1.0]));
+    builder.op(
+        "conv",
+        ConvF32 {
+            input: image,
+            output: convolved,
+            shape: ConvShape { window: window_3x3, out_c: 4, groups: 1 },
+            weights,
+            bias,
+            min: 0.0,
+            max: f32::INFINITY,
+        },
+    );
+    let halved = Window { stride_h: 2, stride_w: 2, ..window((4, 4), 4, (2, 2), 2) };
+    builder.op("max", MaxPoolF32 { input: convolved, output: small, window: halved });
+    let whole = window((2, 2), 4, (1, 1), 2);
+    let count_include_pad = true;
+    builder.op("mean", AveragePoolF32 { input: small, output: mean, window: whole, count_include_pad });
+    let function = Unary::Affine;
+    builder.op("scale", UnaryF32 { input: mean, output: mean, function, alpha: 2.0, beta: -1.0 });
+    builder.op("softmax", SoftmaxF32 { input: mean, output: mean, rows: 2, cols: 2 });
+    builder.op(
+        "quantize",
+        Quantize { input: mean, output: bytes, channels: 1, pixels: 4, scale: 1.0 / 128.0, zero_point: 0 },
+    );
+    builder.op(
+        "square",
+        MulS8 {
+            a: bytes,
+            b: Operand::from(bytes),
+            output: grouped,
+            multiplier: 1.0 / 128.0,
+            a_zero_point: 0,
+            b_zero_point: 0,
+            requantize: LOGITS_OUT,
+        },
+    );
+    let shape = ConvShape { window: window((1, 1), 4, (1, 1), 1), out_c: 4, groups: 2 };
+    // Swaps the channels of each group.
+    let parameters = (&[0i8, 1, 1, 0, 0, 1, 1, 0][..], &[0i32; 4][..]);
+    let op = conv(builder, shape, (grouped, 0), (bytes, LOGITS_OUT), parameters, &[1.0; 4]);
+    builder.op("swap", op);
+    builder.output("probabilities", DType::F32, &[2, 2], mean).unwrap();
+    builder.output("squares", DType::I8, &[4], bytes).unwrap();
+    builder.finish().unwrap()
+}

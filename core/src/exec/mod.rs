@@ -1,0 +1,229 @@
+//! Running a plan in memory that the caller gives.
+//!
+//! The memory is the arena, where activations lie, and after it the scratch of kernels. One loop
+//! decodes a record, borrows the slices it names and calls a kernel: no allocation, no state
+//! between runs, no unsafe code.
+
+#[cfg(all(test, feature = "alloc"))]
+pub(crate) mod fixtures;
+mod memory;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
+use core::fmt;
+
+use crate::isa::Isa;
+use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv_f32::{self, ConvF32Args};
+use crate::kernels::{ConvKernel, binary, copy, lut, pool, quantize, softmax, unary};
+use crate::plan::{ALIGN, Op, Plan};
+use memory::{Memory, cast, cast_mut};
+
+/// Called around every op of a run: profiling, and looking at activations.
+pub trait Hook {
+    /// Op number `index` is about to run.
+    fn before(&mut self, index: usize);
+
+    /// Op number `index` has run; `arena` holds its output.
+    fn after(&mut self, index: usize, arena: &[u8]);
+}
+
+/// Observes nothing and costs nothing.
+impl Hook for () {
+    #[inline]
+    fn before(&mut self, _: usize) {}
+
+    #[inline]
+    fn after(&mut self, _: usize, _: &[u8]) {}
+}
+
+/// Why a run did not take place or stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The memory is smaller than [`Plan::memory_bytes`].
+    TooSmall {
+        /// Bytes that the plan needs.
+        needed: usize,
+        /// Bytes that were given.
+        given: usize,
+    },
+    /// The memory does not start at a multiple of [`ALIGN`].
+    Unaligned,
+    /// This op's record is not what was verified: the plan's bytes have changed since.
+    Damaged {
+        /// Which op, in execution order.
+        index: usize,
+    },
+}
+
+impl<B: AsRef<[u8]>> Plan<B> {
+    /// Where input `index` is to be written before a run; `None` if there is no such input or
+    /// `memory` is too small. Its bytes may have been overwritten after a run.
+    pub fn input_mut<'m>(&self, memory: &'m mut [u8], index: usize) -> Option<&'m mut [u8]> {
+        let span = self.inputs().nth(index)?.span;
+        memory.get_mut(span.offset..span.offset + span.len)
+    }
+
+    /// Output `index` after a run; `None` if there is no such output or `memory` is too small.
+    pub fn output<'m>(&self, memory: &'m [u8], index: usize) -> Option<&'m [u8]> {
+        let span = self.outputs().nth(index)?.span;
+        memory.get(span.offset..span.offset + span.len)
+    }
+
+    /// Runs the network once. `memory` has at least [`Plan::memory_bytes`] bytes, starts at a
+    /// multiple of [`ALIGN`], and holds the inputs.
+    ///
+    /// # Errors
+    /// Memory that does not fit. [`RunError::Damaged`] only if the plan's bytes have changed.
+    pub fn run(&self, memory: &mut [u8]) -> Result<(), RunError> {
+        self.run_with(memory, &mut ())
+    }
+
+    /// Like [`Plan::run`], with `hook` called around every op.
+    ///
+    /// # Errors
+    /// Those of [`Plan::run`].
+    pub fn run_with(&self, memory: &mut [u8], hook: &mut impl Hook) -> Result<(), RunError> {
+        if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
+            return Err(RunError::Unaligned);
+        }
+        let (needed, given) = (self.memory_bytes(), memory.len());
+        let memory = memory.get_mut(..needed).ok_or(RunError::TooSmall { needed, given })?;
+        let (arena, scratch) = memory.split_at_mut(self.arena_bytes());
+        for (index, op) in self.decoded().enumerate() {
+            hook.before(index);
+            op.and_then(|op| step(&op, self.isa(), self.data(), arena, scratch)).ok_or(RunError::Damaged { index })?;
+            hook.after(index, arena);
+        }
+        Ok(())
+    }
+}
+
+/// Runs one op; `None` if it names memory that is not there.
+fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let mut memory = Memory { arena, data };
+    match op {
+        Op::ConvS8(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let args = ConvArgs {
+                input: cast(rest.arena(op.input)?)?,
+                weights: rest.data(op.weights)?,
+                bias: cast(rest.data(op.bias)?)?,
+                multiplier: cast(rest.data(op.multipliers)?)?,
+                input_zp: op.input_zero_point,
+                out: op.requantize,
+            };
+            ConvKernel::of(&op.shape).run(isa, &op.shape, &args, cast_mut(output)?, scratch);
+        }
+        Op::AddS8(op) => {
+            let (rest, a) = memory.in_place(op.a, op.output)?;
+            binary::add_s8(isa, cast_mut(a)?, cast(rest.operand(op.b)?)?, op);
+        }
+        Op::MulS8(op) => {
+            let (rest, a) = memory.in_place(op.a, op.output)?;
+            binary::mul_s8(isa, cast_mut(a)?, cast(rest.operand(op.b)?)?, op);
+        }
+        Op::MaxPoolS8(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = cast(rest.arena(op.input)?)?;
+            pool::max_s8(isa, input, cast_mut(output)?, &op.window);
+        }
+        Op::AveragePoolS8(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            pool::average_s8(isa, cast(rest.arena(op.input)?)?, cast_mut(output)?, op);
+        }
+        Op::LutS8(op) => {
+            let (rest, output) = memory.in_place(op.input, op.output)?;
+            let table: &[i8] = cast(rest.data(op.table)?)?;
+            lut::lut_s8(isa, cast_mut(output)?, table.try_into().ok()?);
+        }
+        Op::SoftmaxS8(op) => {
+            let (rest, output) = memory.in_place(op.input, op.output)?;
+            let table: &[f32] = cast(rest.data(op.exp_table)?)?;
+            let table = table.try_into().ok()?;
+            let output = cast_mut(output)?;
+            softmax::softmax_s8(isa, output, op.cols, table, op.output_scale, &op.requantize);
+        }
+        Op::Quantize(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = cast(rest.arena(op.input)?)?;
+            let output = cast_mut(output)?;
+            quantize::quantize(isa, input, output, op.channels, op.scale, op.zero_point);
+        }
+        Op::Dequantize(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = cast(rest.arena(op.input)?)?;
+            let output = cast_mut(output)?;
+            quantize::dequantize(isa, input, output, op.channels, op.scale, op.zero_point);
+        }
+        Op::StridedCopy(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = rest.arena(op.input)?;
+            match op.element_bytes {
+                4 => copy::strided_copy(cast::<u32>(input)?, cast_mut(output)?, op)?,
+                _ => copy::strided_copy(input, output, op)?,
+            }
+        }
+        Op::Fill(op) => {
+            let (_, output) = memory.split(op.output)?;
+            match op.element_bytes {
+                4 => cast_mut::<u32>(output)?.fill(op.bits),
+                _ => output.fill(op.bits as u8),
+            }
+        }
+        Op::ConvF32(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let args = ConvF32Args {
+                input: cast(rest.arena(op.input)?)?,
+                weights: cast(rest.data(op.weights)?)?,
+                bias: cast(rest.data(op.bias)?)?,
+                min: op.min,
+                max: op.max,
+            };
+            let scratch = cast_mut(scratch)?;
+            conv_f32::run(isa, &op.shape, &args, cast_mut(output)?, scratch);
+        }
+        Op::BinaryF32(op) => {
+            let (rest, a) = memory.in_place(op.a, op.output)?;
+            let b = cast(rest.operand(op.b)?)?;
+            binary::binary_f32(isa, cast_mut(a)?, b, op.function, op.min, op.max);
+        }
+        Op::UnaryF32(op) => {
+            let (_, output) = memory.in_place(op.input, op.output)?;
+            unary::unary_f32(isa, cast_mut(output)?, op.function, op.alpha, op.beta);
+        }
+        Op::MaxPoolF32(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = cast(rest.arena(op.input)?)?;
+            pool::max_f32(isa, input, cast_mut(output)?, &op.window);
+        }
+        Op::AveragePoolF32(op) => {
+            let (rest, output) = memory.split(op.output)?;
+            let input = cast(rest.arena(op.input)?)?;
+            let output = cast_mut(output)?;
+            pool::average_f32(isa, input, output, &op.window, op.count_include_pad);
+        }
+        Op::SoftmaxF32(op) => {
+            let (_, output) = memory.in_place(op.input, op.output)?;
+            softmax::softmax_f32(isa, cast_mut(output)?, op.cols);
+        }
+    }
+    Some(())
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSmall { needed, given } => {
+                write!(f, "the plan needs {needed} bytes of memory, {given} were given")
+            }
+            Self::Unaligned => write!(f, "memory is not {ALIGN}-byte aligned"),
+            Self::Damaged { index } => {
+                write!(f, "op {index} has changed since the plan was verified")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RunError {}

@@ -1,0 +1,201 @@
+//! Small networks from end to end, against an oracle that shares no code with the kernels.
+
+use std::vec;
+use std::vec::Vec;
+
+use super::fixtures::*;
+use super::{Hook, RunError};
+use crate::isa::Isa;
+use crate::plan::{AlignedBytes, ArenaSpan};
+use crate::shape::{ConvShape, Requantize};
+
+#[test]
+fn f32_and_quantized_ops_meet_in_one_plan() {
+    let image: Vec<f32> = noise(8, 64).into_iter().map(|byte| f32::from(byte) / 64.0).collect();
+    let run = |isa| {
+        let plan = mixed(isa);
+        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+        plan.input_mut(&mut memory, 0).unwrap().copy_from_slice(bytemuck::cast_slice(&image));
+        plan.run(&mut memory).unwrap();
+        let probabilities: &[f32] = bytemuck::cast_slice(plan.output(&memory, 0).unwrap());
+        let squares: &[i8] = bytemuck::cast_slice(plan.output(&memory, 1).unwrap());
+        (probabilities.to_vec(), squares.to_vec())
+    };
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let (probabilities, squares) = run(isa);
+        for (row, squares) in probabilities.chunks(2).zip(squares.chunks(2)) {
+            assert!((row[0] + row[1] - 1.0).abs() < 1e-6 && row[0] > 0.0 && row[0] != row[1]);
+            let square = |p: f32| {
+                let q = (p * 128.0).round_ties_even().min(127.0);
+                (q * q / 128.0).round_ties_even() as i8
+            };
+            assert_eq!(squares, [square(row[1]), square(row[0])]);
+        }
+    }
+}
+
+fn requantize(value: f32, to: &Requantize) -> i8 {
+    (value.round_ties_even() + f32::from(to.zero_point)).clamp(to.min.into(), to.max.into()) as i8
+}
+
+/// The definition of a convolution, padding skipped and zero points not folded.
+fn naive_conv(
+    x: &[i8],
+    zero_point: i8,
+    shape: &ConvShape,
+    (weights, bias): (&[i8], &[i32]),
+    multipliers: &[f32],
+    to: &Requantize,
+) -> Vec<i8> {
+    let w = &shape.window;
+    let (group_in, group_out) = (w.in_c / shape.groups, shape.out_c / shape.groups);
+    let mut y = Vec::new();
+    for oy in 0..w.out_h as isize {
+        for ox in 0..w.out_w as isize {
+            for oc in 0..shape.out_c {
+                let mut acc = bias[oc];
+                for ky in 0..w.kernel_h {
+                    for kx in 0..w.kernel_w {
+                        let iy = oy * w.stride_h as isize + ky as isize - w.pad_top as isize;
+                        let ix = ox * w.stride_w as isize + kx as isize - w.pad_left as isize;
+                        if iy < 0 || ix < 0 || iy >= w.in_h as isize || ix >= w.in_w as isize {
+                            continue;
+                        }
+                        for c in 0..group_in {
+                            let pixel = iy as usize * w.in_w + ix as usize;
+                            let x = x[pixel * w.in_c + oc / group_out * group_in + c];
+                            let tap = (oc * w.kernel_h + ky) * w.kernel_w + kx;
+                            let weight = weights[tap * group_in + c];
+                            acc += (i32::from(x) - i32::from(zero_point)) * i32::from(weight);
+                        }
+                    }
+                }
+                y.push(requantize(acc as f32 * multipliers[oc], to));
+            }
+        }
+    }
+    y
+}
+
+/// The probabilities of [`network`].
+fn oracle(image: &[f32]) -> Vec<f32> {
+    let pixels = IN_H * IN_W;
+    let input_out = Requantize { zero_point: INPUT_ZERO, min: -128, max: 127 };
+    let nhwc = (0..pixels).flat_map(|p| (0..IN_C).map(move |c| image[c * pixels + p]));
+    let x: Vec<i8> = nhwc.map(|value| requantize(value / INPUT_SCALE, &input_out)).collect();
+
+    let (weights, bias) = (noise(1, CHANNELS * 9 * IN_C), biases(2, CHANNELS));
+    let shape = padded(1, IN_C);
+    let features = naive_conv(&x, INPUT_ZERO, &shape, (&weights, &bias), &CONV_MULTIPLIERS, &CONV_OUT);
+    let (weights, bias) = (noise(3, CHANNELS * 9), biases(4, CHANNELS));
+    let filtered = naive_conv(
+        &features,
+        CONV_OUT.zero_point,
+        &padded(CHANNELS, CHANNELS),
+        (&weights, &bias),
+        &DEPTHWISE_MULTIPLIERS,
+        &DEPTHWISE_OUT,
+    );
+    let real = |q: i8, zero_point: i8| f32::from(q) - f32::from(zero_point);
+    let sums: Vec<i8> = filtered
+        .iter()
+        .zip(&features)
+        .map(|(&a, &b)| {
+            let a = real(a, DEPTHWISE_OUT.zero_point) * ADD_MULTIPLIERS.0;
+            requantize(a + real(b, CONV_OUT.zero_point) * ADD_MULTIPLIERS.1, &ADD_OUT)
+        })
+        .collect();
+    let pool = half_size();
+    let mut totals = [0i32; CHANNELS];
+    for oy in 0..pool.out_h {
+        for ox in 0..pool.out_w {
+            for (c, total) in totals.iter_mut().enumerate() {
+                let at = |dy, dx| sums[((2 * oy + dy) * IN_W + 2 * ox + dx) * CHANNELS + c];
+                let max = at(0, 0).max(at(0, 1)).max(at(1, 0)).max(at(1, 1));
+                *total += i32::from(square_root(max));
+            }
+        }
+    }
+    let share = MEAN_MULTIPLIER / (pool.out_h * pool.out_w) as f32;
+    let mean = totals.map(|total| requantize(total as f32 * share, &MEAN_OUT));
+    let (weights, bias) = (noise(5, CLASSES * CHANNELS), biases(6, CLASSES));
+    let shape = ConvShape { window: window((1, 1), DENSE.0, (1, 1), 1), out_c: DENSE.1, groups: 1 };
+    let zero_point = MEAN_OUT.zero_point;
+    let parameters = (weights.as_slice(), bias.as_slice());
+    let logits = naive_conv(&mean, zero_point, &shape, parameters, &DENSE_MULTIPLIERS, &LOGITS_OUT);
+
+    let max = f64::from(*logits.iter().max().unwrap());
+    let powers: Vec<f64> = logits.iter().map(|&q| ((f64::from(q) - max) * f64::from(LOGIT_SCALE)).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers
+        .iter()
+        .map(|power| requantize((power / sum) as f32 / SOFTMAX_SCALE, &SOFTMAX_OUT))
+        .map(|q| real(q, SOFTMAX_OUT.zero_point) * SOFTMAX_SCALE)
+        .collect()
+}
+
+fn images() -> impl Iterator<Item = Vec<f32>> {
+    (10..60).map(|seed| noise(seed, IN_C * IN_H * IN_W).into_iter().map(|byte| f32::from(byte) * 0.021).collect())
+}
+
+#[test]
+fn a_network_equals_its_oracle_on_every_isa() {
+    let mut answers = Vec::new();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let plan = network(isa);
+        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+        for image in images() {
+            let input = plan.input_mut(&mut memory, 0).unwrap();
+            input.copy_from_slice(bytemuck::cast_slice(&image));
+            plan.run(&mut memory).unwrap();
+
+            let expected = oracle(&image);
+            let answer: &[f32] = bytemuck::cast_slice(plan.output(&memory, 0).unwrap());
+            assert_eq!(answer, expected, "{isa}");
+            let framed: &[f32] = bytemuck::cast_slice(plan.output(&memory, 1).unwrap());
+            let doubled: Vec<f32> = expected.iter().map(|p| p * 2.0).collect();
+            assert_eq!(framed, [&[7.0], &doubled[..], &[7.0]].concat());
+            answers.push(expected);
+        }
+    }
+    let first = &answers[0];
+    assert!(answers.iter().any(|answer| answer != first), "the network ignores its input");
+}
+
+#[test]
+fn a_hook_sees_every_op_and_its_output() {
+    struct Trace {
+        begun: Vec<usize>,
+        ended: Vec<usize>,
+        frame: Vec<u8>,
+        frame_span: ArenaSpan,
+    }
+    impl Hook for Trace {
+        fn before(&mut self, index: usize) {
+            self.begun.push(index);
+        }
+        fn after(&mut self, index: usize, arena: &[u8]) {
+            self.ended.push(index);
+            self.frame = arena[self.frame_span.offset..][..self.frame_span.len].to_vec();
+        }
+    }
+    let plan = network(Isa::Generic);
+    let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+    let frame_span = plan.outputs().nth(1).unwrap().span;
+    let mut trace = Trace { begun: vec![], ended: vec![], frame: vec![], frame_span };
+    plan.run_with(&mut memory, &mut trace).unwrap();
+    let all: Vec<usize> = (0..plan.ops().len()).collect();
+    assert_eq!((trace.begun, trace.ended), (all.clone(), all));
+    assert_eq!(trace.frame, plan.output(&memory, 1).unwrap());
+}
+
+#[test]
+fn memory_that_does_not_fit_is_refused() {
+    let plan = network(Isa::Generic);
+    let needed = plan.memory_bytes();
+    let mut memory = AlignedBytes::zeroed(needed + 1);
+    assert_eq!(plan.run(&mut memory[1..]), Err(RunError::Unaligned));
+    let given = needed - 1;
+    assert_eq!(plan.run(&mut memory[..given]), Err(RunError::TooSmall { needed, given }));
+    assert_eq!(plan.run(&mut memory), Ok(()));
+}

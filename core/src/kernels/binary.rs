@@ -1,0 +1,159 @@
+//! Functions of two tensors, element by element, the second repeated along the first.
+//!
+//! They work in place: the first operand becomes the result.
+
+use crate::plan::{AddS8, Binary, MulS8};
+
+use super::per_isa::per_isa;
+use super::round::ToI8;
+
+per_isa! {
+    /// [`AddS8`]: `a += b`. The length of `b` divides that of `a`.
+    pub fn add_s8(a: &mut [i8], b: &[i8], op: &AddS8) {
+        let to_i8 = ToI8::new(&op.requantize);
+        let (a_zero_point, b_zero_point) = (i32::from(op.a_zero_point), i32::from(op.b_zero_point));
+        let (a_multiplier, b_multiplier) = (op.a_multiplier, op.b_multiplier);
+        zip_repeated(a, b, |a, b| {
+            let a = (i32::from(a) - a_zero_point) as f32 * a_multiplier;
+            let b = (i32::from(b) - b_zero_point) as f32 * b_multiplier;
+            to_i8.apply(a + b)
+        });
+    }
+
+    /// [`MulS8`]: `a *= b`. The length of `b` divides that of `a`.
+    pub fn mul_s8(a: &mut [i8], b: &[i8], op: &MulS8) {
+        let to_i8 = ToI8::new(&op.requantize);
+        let (a_zero_point, b_zero_point) = (i32::from(op.a_zero_point), i32::from(op.b_zero_point));
+        let multiplier = op.multiplier;
+        zip_repeated(a, b, |a, b| {
+            let product = (i32::from(a) - a_zero_point) * (i32::from(b) - b_zero_point);
+            to_i8.apply(product as f32 * multiplier)
+        });
+    }
+
+    /// [`BinaryF32`](crate::plan::BinaryF32), then limited to `min..=max`; a NaN stays one. The
+    /// length of `b` divides that of `a`.
+    pub fn binary_f32(a: &mut [f32], b: &[f32], function: Binary, min: f32, max: f32) {
+        let clamp = |value: f32| {
+            let value = if value < min { min } else { value };
+            if value > max { max } else { value }
+        };
+        match function {
+            Binary::Add => zip_repeated(a, b, |a, b| clamp(a + b)),
+            Binary::Sub => zip_repeated(a, b, |a, b| clamp(a - b)),
+            Binary::ReverseSub => zip_repeated(a, b, |a, b| clamp(b - a)),
+            Binary::Mul => zip_repeated(a, b, |a, b| clamp(a * b)),
+            Binary::Div => zip_repeated(a, b, |a, b| clamp(a / b)),
+            Binary::ReverseDiv => zip_repeated(a, b, |a, b| clamp(b / a)),
+            Binary::Min => zip_repeated(a, b, |a, b| clamp(if b < a { b } else { a })),
+            Binary::Max => zip_repeated(a, b, |a, b| clamp(if b > a { b } else { a })),
+        }
+    }
+}
+
+#[inline(always)]
+fn zip_repeated<T: Copy>(a: &mut [T], b: &[T], function: impl Fn(T, T) -> T) {
+    match b {
+        [] => {}
+        [b] => a.iter_mut().for_each(|a| *a = function(*a, *b)),
+        b => {
+            for row in a.chunks_mut(b.len()) {
+                row.iter_mut().zip(b).for_each(|(a, b)| *a = function(*a, *b));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::isa::Isa;
+    use crate::plan::{ArenaSpan, Operand};
+    use crate::shape::Requantize;
+
+    /// `b`, and `a` of one to five times its length.
+    fn operands() -> impl Strategy<Value = (Vec<i8>, Vec<i8>)> {
+        (1usize..70, 1usize..6).prop_flat_map(|(len, repeats)| (vec(any::<i8>(), len * repeats), vec(any::<i8>(), len)))
+    }
+
+    fn requantize() -> impl Strategy<Value = Requantize> {
+        any::<(i8, i8, i8)>().prop_map(|(zero_point, a, b)| Requantize { zero_point, min: a.min(b), max: a.max(b) })
+    }
+
+    fn finish(value: f64, requantize: &Requantize) -> i8 {
+        (value.round_ties_even() + f64::from(requantize.zero_point))
+            .clamp(f64::from(requantize.min), f64::from(requantize.max)) as i8
+    }
+
+    proptest! {
+        #[test]
+        fn quantized_functions_agree_with_their_definition(
+            (a, b) in operands(),
+            zero_points: (i8, i8),
+            multipliers in (-2f32..2.0, -2f32..2.0),
+            requantize in requantize(),
+        ) {
+            let add = AddS8 {
+                a: ArenaSpan::default(),
+                b: Operand::default(),
+                output: ArenaSpan::default(),
+                a_multiplier: multipliers.0,
+                b_multiplier: multipliers.1,
+                a_zero_point: zero_points.0,
+                b_zero_point: zero_points.1,
+                requantize,
+            };
+            let mul = MulS8 {
+                a: add.a,
+                b: add.b,
+                output: add.output,
+                multiplier: multipliers.0,
+                a_zero_point: zero_points.0,
+                b_zero_point: zero_points.1,
+                requantize,
+            };
+            let pairs = || a.iter().zip(b.iter().cycle()).map(|(a, b)| {
+                let a = i32::from(*a) - i32::from(zero_points.0);
+                (a, i32::from(*b) - i32::from(zero_points.1))
+            });
+            let sums: Vec<i8> = pairs()
+                .map(|(a, b)| finish((a as f32 * multipliers.0 + b as f32 * multipliers.1).into(), &requantize))
+                .collect();
+            let products: Vec<i8> = pairs()
+                .map(|(a, b)| finish(((a * b) as f32 * multipliers.0).into(), &requantize))
+                .collect();
+            for isa in Isa::ALL {
+                let mut y = a.clone();
+                add_s8(isa, &mut y, &b, &add);
+                prop_assert_eq!(&y, &sums);
+                let mut y = a.clone();
+                mul_s8(isa, &mut y, &b, &mul);
+                prop_assert_eq!(&y, &products);
+            }
+        }
+    }
+
+    #[test]
+    fn f32_functions_are_limited_and_keep_nan() {
+        let run = |function, a: &[f32], b: &[f32]| {
+            let mut y = a.to_vec();
+            binary_f32(Isa::detect(), &mut y, b, function, -10.0, 10.0);
+            y
+        };
+        let a = [1.0, -8.0, 6.0, 2.0];
+        let b = [2.0, 4.0];
+        assert_eq!(run(Binary::Add, &a, &b), [3.0, -4.0, 8.0, 6.0]);
+        assert_eq!(run(Binary::Sub, &a, &b), [-1.0, -10.0, 4.0, -2.0]);
+        assert_eq!(run(Binary::ReverseSub, &a, &b), [1.0, 10.0, -4.0, 2.0]);
+        assert_eq!(run(Binary::Mul, &a, &b), [2.0, -10.0, 10.0, 8.0]);
+        assert_eq!(run(Binary::Div, &a, &b), [0.5, -2.0, 3.0, 0.5]);
+        assert_eq!(run(Binary::ReverseDiv, &a, &[1.0]), [1.0, -0.125, 1.0 / 6.0, 0.5]);
+        assert_eq!(run(Binary::Min, &a, &b), [1.0, -8.0, 2.0, 2.0]);
+        assert_eq!(run(Binary::Max, &a, &b), [2.0, 4.0, 6.0, 4.0]);
+        assert!(run(Binary::Add, &[f32::NAN], &[1.0])[0].is_nan());
+    }
+}

@@ -1,0 +1,126 @@
+//! Dense int8 convolution (`groups == 1`), 1x1 and fully connected included: a fully connected
+//! layer is a 1x1 convolution of a 1x1 image.
+//!
+//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has four functions:
+//! how much memory packed weights take, packing, how much scratch a run takes, and the run.
+//!
+//! ```
+//! use tractlet_core::isa::Isa;
+//! use tractlet_core::kernels::conv::{self, ConvArgs};
+//! use tractlet_core::shape::{ConvShape, Requantize, Window};
+//!
+//! // Two inputs, one output: 10 * 3 + 20 * -4 + 7, times 0.5.
+//! let window = Window {
+//!     in_h: 1, in_w: 1, in_c: 2, out_h: 1, out_w: 1, kernel_h: 1, kernel_w: 1,
+//!     stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1, pad_top: 0, pad_left: 0,
+//! };
+//! let shape = ConvShape { window, out_c: 1, groups: 1 };
+//! let isa = Isa::detect();
+//! let mut weights = vec![0; conv::packed_len(isa, &shape)];
+//! conv::pack(isa, &shape, &[3, -4], &mut weights);
+//! let args = ConvArgs {
+//!     input: &[10, 20],
+//!     weights: &weights,
+//!     bias: &[7],
+//!     multiplier: &[0.5],
+//!     input_zp: 0,
+//!     out: Requantize { zero_point: 0, min: -128, max: 127 },
+//! };
+//! let mut output = [0];
+//! let mut scratch = vec![0; conv::scratch_len(isa, &shape)];
+//! conv::run(isa, &shape, &args, &mut output, &mut scratch);
+//! assert_eq!(output, [-22]); // -21.5, to even
+//! ```
+
+use crate::isa::Isa;
+use crate::shape::{ConvShape, Requantize};
+
+use super::reference;
+use super::simd::{self, Gemm, Layout};
+
+/// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
+const MAX_SIZE: usize = 1 << 20;
+
+/// What a convolution reads beside its shape.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvArgs<'a> {
+    /// NHWC, `in_h * in_w * in_c`.
+    pub input: &'a [i8],
+    /// What `pack` wrote for the same shape and instruction set, best 64-byte aligned.
+    pub weights: &'a [u8],
+    /// Per output channel, the input's zero point folded in: `bias - input_zp * sum(weights)`.
+    pub bias: &'a [i32],
+    /// Per output channel; see [`Requantize`].
+    pub multiplier: &'a [f32],
+    /// What padding reads.
+    pub input_zp: i8,
+    /// How accumulators become output values.
+    pub out: Requantize,
+}
+
+/// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
+pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
+    match Layout::gemm(isa, shape.out_c) {
+        _ if !reasonable(shape) => usize::MAX,
+        Some(layout) => Gemm::new(layout, shape).packed_len(layout),
+        None => reference::packed_len(shape),
+    }
+}
+
+/// Lays OHWI `weights` out for `isa`.
+///
+/// # Panics
+/// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
+    assert_eq!(dst.len(), packed_len(isa, shape));
+    match Layout::gemm(isa, shape.out_c) {
+        Some(layout) => simd::gemm::pack(layout, shape, weights, dst),
+        None => reference::pack(weights, dst),
+    }
+}
+
+/// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`
+/// is beyond reason.
+pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
+    match Layout::gemm(isa, shape.out_c) {
+        _ if !reasonable(shape) => usize::MAX,
+        Some(layout) => Gemm::new(layout, shape).scratch_len(layout),
+        None => 0,
+    }
+}
+
+/// Convolves. Slices that do not fit `shape`, or an `isa` that this CPU lacks, leave `output` as
+/// it was: the verifier has refused such a plan, so that a run has no error to report.
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) {
+    let fits = shape.groups == 1 && isa.is_available() && args.fit(shape, output);
+    // SAFETY: the CPU has `isa`; what is not checked yet, is there.
+    let done = fits && unsafe { simd::conv(isa, shape, args, output, scratch) };
+    debug_assert!(done, "convolution arguments do not fit {shape:?}");
+}
+
+/// Whether everything that is counted in `shape` is there and small enough for positions not to
+/// overflow, and groups divide channels.
+pub(super) fn reasonable(shape: &ConvShape) -> bool {
+    let w = &shape.window;
+    let sizes = [w.in_h, w.in_w, w.in_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w, shape.out_c, shape.groups];
+    let steps = [w.stride_h, w.stride_w, w.dilation_h, w.dilation_w];
+    sizes.iter().chain(&steps).all(|size| (1..=MAX_SIZE).contains(size))
+        && w.pad_top <= MAX_SIZE
+        && w.pad_left <= MAX_SIZE
+        && w.in_c.is_multiple_of(shape.groups)
+        && shape.out_c.is_multiple_of(shape.groups)
+}
+
+impl ConvArgs<'_> {
+    /// Whether `shape` is reasonable and the slices are as long as it says. Weights and scratch
+    /// depend on the instruction set and are left to the caller.
+    pub(super) fn fit(&self, shape: &ConvShape, output: &[i8]) -> bool {
+        let w = &shape.window;
+        let product = |values: [usize; 3]| values.iter().try_fold(1_usize, |all, &v| all.checked_mul(v));
+        reasonable(shape)
+            && product([w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
+            && product([w.out_h, w.out_w, shape.out_c]) == Some(output.len())
+            && self.bias.len() == shape.out_c
+            && self.multiplier.len() == shape.out_c
+    }
+}

@@ -1,0 +1,35 @@
+//! Grouped int8 convolution, any number of groups: plain code on every instruction set.
+//!
+//! The four functions are those of [`conv`](super::conv).
+
+use crate::isa::Isa;
+use crate::shape::ConvShape;
+
+use super::conv::{ConvArgs, reasonable};
+use super::reference;
+
+/// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
+pub fn packed_len(_isa: Isa, shape: &ConvShape) -> usize {
+    if reasonable(shape) { reference::packed_len(shape) } else { usize::MAX }
+}
+
+/// Copies OHWI `weights`.
+///
+/// # Panics
+/// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
+    assert_eq!(dst.len(), packed_len(isa, shape));
+    reference::pack(weights, dst);
+}
+
+/// Bytes of scratch that [`run`] works in: none.
+pub fn scratch_len(_isa: Isa, _shape: &ConvShape) -> usize {
+    0
+}
+
+/// Convolves. Slices that do not fit `shape`, or an `isa` that this CPU lacks, leave `output` as
+/// it was: the verifier has refused such a plan, so that a run has no error to report.
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], _scratch: &mut [u8]) {
+    let done = isa.is_available() && args.fit(shape, output) && reference::run(shape, args, output);
+    debug_assert!(done, "convolution arguments do not fit {shape:?}");
+}

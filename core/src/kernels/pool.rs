@@ -1,0 +1,282 @@
+//! Maximum and average over a sliding window.
+//!
+//! Vectors run along the channels, so that one code serves every window.
+
+use core::ops::Range;
+
+use crate::plan::AveragePoolS8;
+use crate::shape::Window;
+
+use super::lanes::for_each_block;
+use super::per_isa::per_isa;
+use super::round::ToI8;
+
+per_isa! {
+    /// [`MaxPoolS8`](crate::plan::MaxPoolS8).
+    pub fn max_s8(x: &[i8], y: &mut [i8], window: &Window) {
+        max_pool(x, y, window, i8::MIN);
+    }
+
+    /// [`MaxPoolF32`](crate::plan::MaxPoolF32). A NaN is passed over.
+    pub fn max_f32(x: &[f32], y: &mut [f32], window: &Window) {
+        max_pool(x, y, window, f32::NEG_INFINITY);
+    }
+
+    /// [`AveragePoolS8`].
+    pub fn average_s8(x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
+        let window = &op.window;
+        let to_i8 = ToI8::new(&op.requantize);
+        for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
+            let taps = Taps::of(window, pixel);
+            let multiplier = op.multiplier / taps.count(window, op.count_include_pad);
+            let offset = i32::from(op.input_zero_point).wrapping_mul(taps.len() as i32);
+            for_each_block!(y, |first, y| {
+                let len = y.len();
+                let mut sums = y.map(|_| 0i32);
+                for ky in taps.rows.clone() {
+                    for kx in taps.cols.clone() {
+                        let x = &x[taps.start(window, ky, kx) + first..][..len];
+                        for (sum, x) in sums.iter_mut().zip(x) {
+                            *sum = sum.wrapping_add(i32::from(*x));
+                        }
+                    }
+                }
+                for (y, sum) in y.iter_mut().zip(sums) {
+                    *y = to_i8.apply(sum.wrapping_sub(offset) as f32 * multiplier);
+                }
+            });
+        }
+    }
+
+    /// [`AveragePoolF32`](crate::plan::AveragePoolF32).
+    pub fn average_f32(x: &[f32], y: &mut [f32], window: &Window, count_include_pad: bool) {
+        for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
+            let taps = Taps::of(window, pixel);
+            let count = taps.count(window, count_include_pad);
+            for_each_block!(y, |first, sums| {
+                let len = sums.len();
+                sums.fill(0.0);
+                for ky in taps.rows.clone() {
+                    for kx in taps.cols.clone() {
+                        let x = &x[taps.start(window, ky, kx) + first..][..len];
+                        for (sum, x) in sums.iter_mut().zip(x) {
+                            *sum += x;
+                        }
+                    }
+                }
+                for sum in sums.iter_mut() {
+                    *sum /= count;
+                }
+            });
+        }
+    }
+}
+
+#[inline(always)]
+fn max_pool<T: Copy + PartialOrd>(x: &[T], y: &mut [T], window: &Window, lowest: T) {
+    for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
+        let taps = Taps::of(window, pixel);
+        for_each_block!(y, |first, best| {
+            let len = best.len();
+            best.fill(lowest);
+            for ky in taps.rows.clone() {
+                for kx in taps.cols.clone() {
+                    let x = &x[taps.start(window, ky, kx) + first..][..len];
+                    for (best, x) in best.iter_mut().zip(x) {
+                        *best = if x > best { *x } else { *best };
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The part of a window that lies inside the image, in rows and columns of the kernel.
+struct Taps {
+    out_y: usize,
+    out_x: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl Taps {
+    #[inline(always)]
+    fn of(window: &Window, pixel: usize) -> Self {
+        let w = window;
+        let (out_y, out_x) = (pixel / w.out_w, pixel % w.out_w);
+        let rows = inside(out_y * w.stride_h, w.kernel_h, w.dilation_h, w.pad_top, w.in_h);
+        let cols = inside(out_x * w.stride_w, w.kernel_w, w.dilation_w, w.pad_left, w.in_w);
+        Self { out_y, out_x, rows, cols }
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.rows.len() * self.cols.len()
+    }
+
+    /// What an average divides by.
+    fn count(&self, window: &Window, include_pad: bool) -> f32 {
+        let count = if include_pad { window.kernel_h * window.kernel_w } else { self.len() };
+        count.max(1) as f32
+    }
+
+    /// Where a tap's channels start in the input.
+    #[inline(always)]
+    fn start(&self, window: &Window, ky: usize, kx: usize) -> usize {
+        let iy = self.out_y * window.stride_h + ky * window.dilation_h - window.pad_top;
+        let ix = self.out_x * window.stride_w + kx * window.dilation_w - window.pad_left;
+        (iy * window.in_w + ix) * window.in_c
+    }
+}
+
+/// Which taps of a kernel that starts at `start`, counted from the padding's first row, lie inside
+/// `size` rows.
+fn inside(start: usize, kernel: usize, dilation: usize, pad: usize, size: usize) -> Range<usize> {
+    // Divisions would take longer than a small window.
+    let taps = |rows: usize| if dilation == 1 { rows } else { rows.div_ceil(dilation) };
+    let first = taps(pad.saturating_sub(start)).min(kernel);
+    let end = taps((size + pad).saturating_sub(start)).min(kernel);
+    first..end.max(first)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::isa::Isa;
+    use crate::plan::ArenaSpan;
+    use crate::shape::Requantize;
+
+    /// A window that the verifier accepts.
+    pub(crate) fn any_window(max_dilation: usize) -> impl Strategy<Value = Window> {
+        let axis = move || {
+            (1usize..8, 1usize..4, 1usize..3, 1..=max_dilation).prop_flat_map(|(size, kernel, stride, dilation)| {
+                let extent = (kernel - 1) * dilation;
+                (Just((size, kernel, stride, dilation)), 0..=extent, 0..=extent)
+            })
+        };
+        (axis(), axis(), 1usize..70).prop_filter_map("no output", |(h, w, in_c)| {
+            let ((in_h, kernel_h, stride_h, dilation_h), pad_top, pad_bottom) = h;
+            let ((in_w, kernel_w, stride_w, dilation_w), pad_left, pad_right) = w;
+            let out_h = (in_h + pad_top + pad_bottom).checked_sub((kernel_h - 1) * dilation_h + 1)? / stride_h + 1;
+            let out_w = (in_w + pad_left + pad_right).checked_sub((kernel_w - 1) * dilation_w + 1)? / stride_w + 1;
+            let reaches = (out_h - 1) * stride_h < in_h + pad_top && (out_w - 1) * stride_w < in_w + pad_left;
+            reaches.then_some(Window {
+                in_h,
+                in_w,
+                in_c,
+                out_h,
+                out_w,
+                kernel_h,
+                kernel_w,
+                stride_h,
+                stride_w,
+                dilation_h,
+                dilation_w,
+                pad_top,
+                pad_left,
+            })
+        })
+    }
+
+    /// The values under the window at each output position, by trying every tap.
+    fn gather<T: Copy>(x: &[T], w: &Window) -> Vec<Vec<T>> {
+        let mut all = Vec::new();
+        for oy in 0..w.out_h {
+            for ox in 0..w.out_w {
+                for c in 0..w.in_c {
+                    let mut values = Vec::new();
+                    for ky in 0..w.kernel_h {
+                        for kx in 0..w.kernel_w {
+                            let iy = (oy * w.stride_h + ky * w.dilation_h) as isize;
+                            let ix = (ox * w.stride_w + kx * w.dilation_w) as isize;
+                            let (iy, ix) = (iy - w.pad_top as isize, ix - w.pad_left as isize);
+                            let inside = (0..w.in_h as isize).contains(&iy) && (0..w.in_w as isize).contains(&ix);
+                            if inside {
+                                let pixel = iy as usize * w.in_w + ix as usize;
+                                values.push(x[pixel * w.in_c + c]);
+                            }
+                        }
+                    }
+                    all.push(values);
+                }
+            }
+        }
+        all
+    }
+
+    fn image(window: &Window, seed: u32) -> Vec<i8> {
+        let mut state = seed | 1;
+        let len = window.in_h * window.in_w * window.in_c;
+        core::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as i8
+        })
+        .take(len)
+        .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn maximum_agrees_with_every_tap(window in any_window(3), seed: u32) {
+            let x = image(&window, seed);
+            let real: Vec<f32> = x.iter().map(|&x| f32::from(x)).collect();
+            let expected = gather(&x, &window).into_iter().map(|v| v.into_iter().max());
+            let expected: Vec<i8> = expected.map(|max| max.unwrap_or(-128)).collect();
+            for isa in Isa::ALL {
+                let mut y = vec![1; expected.len()];
+                max_s8(isa, &x, &mut y, &window);
+                prop_assert_eq!(&y, &expected);
+                let mut y = vec![1.0; expected.len()];
+                max_f32(isa, &real, &mut y, &window);
+                for (y, &expected) in y.iter().zip(&expected) {
+                    let empty = expected == -128 && *y == f32::NEG_INFINITY;
+                    prop_assert!(empty || *y == f32::from(expected));
+                }
+            }
+        }
+
+        #[test]
+        fn average_agrees_with_every_tap(
+            window in any_window(1),
+            seed: u32,
+            count_include_pad: bool,
+            multiplier in 0.1f32..3.0,
+            zero_points: (i8, i8),
+        ) {
+            let x = image(&window, seed);
+            let real: Vec<f32> = x.iter().map(|&x| f32::from(x)).collect();
+            let requantize = Requantize { zero_point: zero_points.1, min: -128, max: 120 };
+            let op = AveragePoolS8 {
+                input: ArenaSpan::default(),
+                output: ArenaSpan::default(),
+                window,
+                count_include_pad,
+                multiplier,
+                input_zero_point: zero_points.0,
+                requantize,
+            };
+            let taps = gather(&x, &window);
+            let kernel = window.kernel_h * window.kernel_w;
+            for isa in Isa::ALL {
+                let mut y = vec![0; taps.len()];
+                average_s8(isa, &x, &mut y, &op);
+                let mut y_real = vec![0.0; taps.len()];
+                average_f32(isa, &real, &mut y_real, &window, count_include_pad);
+                for ((values, y), y_real) in taps.iter().zip(y).zip(y_real) {
+                    let count = if count_include_pad { kernel } else { values.len().max(1) };
+                    let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
+                    let centred = sum - i32::from(zero_points.0) * values.len() as i32;
+                    let scaled = centred as f32 * (multiplier / count as f32);
+                    let expected = (scaled.round_ties_even() + f32::from(zero_points.1))
+                        .clamp(-128.0, 120.0);
+                    prop_assert_eq!(y, expected as i8);
+                    prop_assert_eq!(y_real, sum as f32 / count as f32);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! From f32 to i8.
+
+use crate::shape::Requantize;
+
+/// `clamp(round_half_even(value) + zero_point, min, max)`, in a form that vectorizes.
+#[derive(Clone, Copy)]
+pub(super) struct ToI8 {
+    low: f32,
+    high: f32,
+    zero_point: i32,
+}
+
+impl ToI8 {
+    pub(super) fn new(requantize: &Requantize) -> Self {
+        let zero_point = i32::from(requantize.zero_point);
+        Self {
+            low: (i32::from(requantize.min) - zero_point) as f32,
+            high: (i32::from(requantize.max) - zero_point) as f32,
+            zero_point,
+        }
+    }
+
+    /// NaN becomes `min`.
+    ///
+    /// Clamping first agrees with clamping last, the bounds being integers. The addition then
+    /// leaves no bits below the unit, so that it rounds, and the integer is in the low bits.
+    #[inline(always)]
+    pub(super) fn apply(self, value: f32) -> i8 {
+        const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
+        let shifted = value.max(self.low).min(self.high) + MAGIC;
+        let rounded = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
+        rounded.wrapping_add(self.zero_point) as i8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_its_definition(
+            value in prop_oneof![any::<f32>(), -300f32..300.0, (-600i32..600).prop_map(|n| n as f32 / 2.0)],
+            zero_point: i8,
+            a: i8,
+            b: i8,
+        ) {
+            let requantize = Requantize { zero_point, min: a.min(b), max: a.max(b) };
+            let exact = (f64::from(value).round_ties_even() + f64::from(zero_point))
+                .max(f64::from(requantize.min))
+                .min(f64::from(requantize.max));
+            prop_assert_eq!(ToI8::new(&requantize).apply(value), exact as i8);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Planes: how a depthwise convolution is cut up, and where its quads lie.
+
+use crate::shape::{ConvShape, Window};
+
+use super::super::{Layout, params::Params};
+
+/// What vectors may read or write beyond the end of scratch: four registers of quads.
+const SLACK: usize = 256;
+
+/// How a depthwise convolution is cut up.
+///
+/// A *plane* holds the quads of `taps` input rows. The kernel of an output row covers `groups` of
+/// them; where strides allow, it finds all but the last among those of earlier output rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Depthwise {
+    pub window: Window,
+    /// Channels of what a row is cut into: pixels, or runs of whole pixels where channels are few.
+    pub channels: usize,
+    /// Values between those.
+    pub step: usize,
+    pub groups: usize,
+    /// Output rows between those whose next and whose previous group a plane is, if it is.
+    pub reach: Option<usize>,
+    /// Input columns under an output row.
+    cols: usize,
+}
+
+impl Depthwise {
+    pub fn new(layout: Layout, shape: &ConvShape) -> Depthwise {
+        let w = upright(shape.window);
+        let run = layout.lanes * layout.blocks;
+        let runs = w.stride_w == 1 && (1..layout.lanes).contains(&w.in_c) && run.is_multiple_of(w.in_c);
+        let group_rows = layout.taps * w.dilation_h;
+        Depthwise {
+            window: w,
+            channels: if runs { run } else { w.in_c },
+            step: if runs { run } else { w.stride_w * w.in_c },
+            groups: w.kernel_h.div_ceil(layout.taps),
+            reach: group_rows.is_multiple_of(w.stride_h).then(|| group_rows / w.stride_h.max(1)),
+            cols: w.out_w.saturating_sub(1) * w.stride_w + w.kernel_w.saturating_sub(1) * w.dilation_w + 1,
+        }
+    }
+
+    /// Bytes of the packed weights.
+    pub fn packed_len(&self, layout: Layout) -> usize {
+        self.taps().saturating_mul(self.lanes(layout) * 4).saturating_add(layout.header_len(self.channels))
+    }
+
+    /// Bytes that a run works in: parameters, a row of padding, and planes.
+    pub fn scratch_len(&self, layout: Layout) -> usize {
+        Params::scratch_len(layout, self.window.in_c, self.channels)
+            .saturating_add(self.padding())
+            .saturating_add(self.planes().saturating_mul(self.plane()))
+            .saturating_add(SLACK)
+    }
+
+    /// Channels rounded up to whole blocks.
+    pub fn lanes(&self, layout: Layout) -> usize {
+        self.channels.next_multiple_of(layout.lanes)
+    }
+
+    /// Quads of a channel's weights.
+    pub fn taps(&self) -> usize {
+        self.window.kernel_w * self.groups
+    }
+
+    /// Values of an output row.
+    pub fn out_row(&self) -> usize {
+        self.window.out_w * self.window.in_c
+    }
+
+    /// Input columns left of the image, inside it, and right of it.
+    pub fn columns(&self) -> [usize; 3] {
+        let before = self.window.pad_left.min(self.cols);
+        let inside = self.window.in_w.min(self.cols - before);
+        [before, inside, self.cols - before - inside]
+    }
+
+    /// Bytes of a column of a plane.
+    pub fn column(&self) -> usize {
+        self.window.in_c * 4
+    }
+
+    /// Bytes of a plane.
+    pub fn plane(&self) -> usize {
+        self.cols.saturating_mul(self.column()).next_multiple_of(64)
+    }
+
+    /// Planes that are kept.
+    pub fn planes(&self) -> usize {
+        self.reach.map_or(self.groups, |reach| self.groups.saturating_sub(1).saturating_mul(reach) + 1)
+    }
+
+    /// Where the plane of group `group` is for an output row whose first one is in place `turn`.
+    pub fn at(&self, turn: usize, group: usize) -> usize {
+        let place = turn + group * self.reach.unwrap_or(1);
+        (if place < self.planes() { place } else { place - self.planes() }) * self.plane()
+    }
+
+    /// Whether an earlier output row has made that plane.
+    pub fn made(&self, y: usize, group: usize) -> bool {
+        group + 1 < self.groups && self.reach.is_some_and(|reach| y >= reach)
+    }
+
+    /// Bytes of an input row of padding.
+    pub fn padding(&self) -> usize {
+        self.window.in_w.saturating_mul(self.window.in_c).next_multiple_of(64)
+    }
+}
+
+/// A one-row image becomes a one-column one, so that quads hold several of its values.
+fn upright(w: Window) -> Window {
+    if (w.in_h, w.out_h, w.kernel_h, w.pad_top) != (1, 1, 1, 0) {
+        return w;
+    }
+    Window {
+        in_h: w.in_w,
+        in_w: 1,
+        out_h: w.out_w,
+        out_w: 1,
+        kernel_h: w.kernel_w,
+        kernel_w: 1,
+        stride_h: w.stride_w,
+        stride_w: 1,
+        dilation_h: w.dilation_w,
+        dilation_w: 1,
+        pad_top: w.pad_left,
+        pad_left: 0,
+        ..w
+    }
+}

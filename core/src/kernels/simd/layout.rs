@@ -1,0 +1,64 @@
+//! How an instruction set wants weights: plain code, so that any machine packs for any other.
+
+use crate::isa::Isa;
+
+/// The shape of an instruction set's dot product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Accumulators in a register.
+    pub lanes: usize,
+    /// Input values in a quad: 4 bytes or 2 16-bit integers.
+    pub taps: usize,
+    /// Registers of accumulators that one output pixel spans at most.
+    pub blocks: usize,
+    /// What is added to an input value to make it unsigned.
+    pub offset: i32,
+}
+
+impl Layout {
+    /// So many channels or fewer take half registers where registers have 16 lanes.
+    pub const NARROW: usize = 8;
+    pub const NARROW_VNNI: Layout = Layout { lanes: 8, taps: 4, blocks: 2, offset: 128 };
+
+    /// What a dense convolution with `out_c` channels takes; `None` is plain code.
+    pub fn gemm(isa: Isa, out_c: usize) -> Option<Layout> {
+        match isa {
+            Isa::Avx512Vnni if out_c <= Layout::NARROW => Some(Layout::NARROW_VNNI),
+            _ => Layout::depthwise(isa),
+        }
+    }
+
+    /// What a depthwise convolution takes; `None` is plain code.
+    pub fn depthwise(isa: Isa) -> Option<Layout> {
+        match isa {
+            Isa::Generic => None,
+            Isa::Avx2 => Some(Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 }),
+            Isa::AvxVnni => Some(Layout::NARROW_VNNI),
+            Isa::Avx512Vnni => Some(Layout { lanes: 16, taps: 4, blocks: 4, offset: 128 }),
+        }
+    }
+
+    /// Bytes of an input value in a quad.
+    pub const fn value_bytes(self) -> usize {
+        4 / self.taps
+    }
+
+    /// A quad whose values are all `value`.
+    pub const fn quad(self, value: i8) -> [u8; 4] {
+        let offset = (value as i16).wrapping_add(self.offset as i16).to_le_bytes();
+        if self.taps == 4 { [offset[0]; 4] } else { [offset[0], offset[1], offset[0], offset[1]] }
+    }
+
+    /// Bytes of the corrections that packed weights begin with: an i32 a channel.
+    pub fn header_len(self, channels: usize) -> usize {
+        if self.offset == 0 { 0 } else { (channels.next_multiple_of(self.lanes) * 4).next_multiple_of(64) }
+    }
+
+    /// Writes what `offset` adds to the accumulator of `channel` for `weights`, negated.
+    pub fn put_correction(self, header: &mut [u8], channel: usize, weights: &[i8]) {
+        if self.offset != 0 {
+            let sum: i32 = weights.iter().copied().map(i32::from).sum();
+            header[channel * 4..][..4].copy_from_slice(&sum.wrapping_mul(-self.offset).to_ne_bytes());
+        }
+    }
+}

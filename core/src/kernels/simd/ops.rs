@@ -1,0 +1,142 @@
+//! The operations in which instruction sets differ, and what is common to their use.
+
+use crate::shape::Requantize;
+
+use super::Layout;
+
+/// The operations of an instruction set.
+///
+/// # Safety
+/// Every method needs a CPU with that instruction set, and pointers valid for what its text
+/// says is read or written. None needs alignment, but lines that begin on 64 bytes make all of it
+/// faster, up to twice.
+#[allow(clippy::missing_safety_doc)]
+pub trait Simd: Sized {
+    /// One i32 or one quad a lane.
+    type Vec: Copy;
+    const LAYOUT: Layout;
+
+    /// Reads a quad into every lane.
+    unsafe fn broadcast(quad: *const u8) -> Self::Vec;
+    /// Reads a quad, an i32 or an f32 a lane.
+    unsafe fn load(lanes: *const u8) -> Self::Vec;
+    /// Reads [`Layout::taps`] weights a lane.
+    unsafe fn load_weights(weights: *const u8) -> Self::Vec;
+    unsafe fn add(a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    unsafe fn zero() -> Self::Vec;
+    /// `acc` plus the products of the quads of `values` and `weights`.
+    unsafe fn dot(acc: Self::Vec, values: Self::Vec, weights: Self::Vec) -> Self::Vec;
+    /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.
+    /// Multipliers are one a column.
+    unsafe fn store<const BLOCKS: usize>(acc: [Self::Vec; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
+    /// Turns `len` values into what quads hold. May write 64 bytes too many.
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8);
+    /// Gathers `len` quads: quad `i` holds value `i` of each of the [`Layout::taps`] `rows`.
+    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8);
+
+    /// Calls `f` in a function compiled for the instruction set: see [`vectorized`].
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R;
+}
+
+/// [`Requantize`] as the vectors want it.
+#[derive(Clone, Copy)]
+pub struct Epilogue {
+    /// `max - zero_point`.
+    pub high: f32,
+    pub zero_point: i8,
+    pub min: i8,
+}
+
+impl From<&Requantize> for Epilogue {
+    fn from(out: &Requantize) -> Epilogue {
+        Epilogue { high: f32::from(out.max) - f32::from(out.zero_point), zero_point: out.zero_point, min: out.min }
+    }
+}
+
+/// Where [`Simd::store`] writes.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub dst: *mut i8,
+    /// Values from a row to the next.
+    pub step: usize,
+    /// Values of a row.
+    pub len: usize,
+    pub rows: usize,
+}
+
+/// Requantizes and writes `ROWS <= 6` rows.
+///
+/// # Safety
+/// As [`Simd::store`].
+#[inline(always)]
+pub unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+    acc: [[S::Vec; BLOCKS]; ROWS],
+    multiplier: *const u8,
+    out: &Epilogue,
+    to: Rows,
+) {
+    let rows = if BLOCKS <= 2 { 4 / BLOCKS } else { 1 };
+    // Not a loop: indices have to be constants from the start, or accumulators live in memory.
+    macro_rules! store_from {
+        ($($row:literal)+) => {$(
+            if $row < ROWS && $row % rows == 0 {
+                macro_rules! register {
+                    ($i:literal) => {
+                        if BLOCKS <= 2 {
+                            acc[($row + $i / BLOCKS).min(ROWS - 1)][$i % BLOCKS]
+                        } else {
+                            acc[$row][if $i < BLOCKS { $i } else { BLOCKS - 1 }]
+                        }
+                    };
+                }
+                let registers = [register!(0), register!(1), register!(2), register!(3)];
+                // SAFETY: as the caller's.
+                unsafe {
+                    let to = Rows { dst: to.dst.add($row * to.step), rows: rows.min(ROWS - $row), ..to };
+                    S::store::<BLOCKS>(registers, multiplier, out, to);
+                }
+            }
+        )+};
+    }
+    const { assert!(ROWS <= 6) };
+    store_from!(0 1 2 3 4 5);
+}
+
+/// An array of what a closure gives for each index, at least one.
+///
+/// Not `array::from_fn`: everything under [`Simd::vectorize`] has to be inlined there, and inlined
+/// for certain. Elsewhere the compiler may not use the instruction set and calls every single
+/// instruction as a function.
+macro_rules! each {
+    (|$i:ident| $value:expr) => {
+        crate::kernels::simd::ops::array(
+            #[inline(always)]
+            |$i| $value,
+        )
+    };
+}
+
+/// Evaluates an expression in a function compiled for the instruction set.
+macro_rules! vectorized {
+    ($simd:ident, $value:expr) => {
+        $simd::vectorize(
+            #[inline(always)]
+            || $value,
+        )
+    };
+}
+
+pub(super) use {each, vectorized};
+
+/// See [`each`].
+#[inline(always)]
+pub fn array<T: Copy, const N: usize>(value: impl Fn(usize) -> T) -> [T; N] {
+    let mut values = [value(0); N];
+    // Not an iterator, of which the compiler makes less.
+    let mut i = 1;
+    while i < N {
+        values[i] = value(i);
+        i += 1;
+    }
+    values
+}

@@ -1,0 +1,275 @@
+//! Writes plans.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::op::Op;
+use super::record::OpRecord;
+use super::wire::{ArenaSpan, DType, DataSpan, NameSpan, Wire};
+use super::{
+    ALIGN, CHECKSUM, HEADER_BYTES, Header, IsaName, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, PortRecord,
+    SectionRanges, VERSION, checksum,
+};
+use crate::isa::Isa;
+use crate::kernels::ConvKernel;
+use crate::shape::ConvShape;
+
+/// Collects the parts of a plan and lays them out.
+///
+/// Where tensors lie in the arena is the caller's decision; how large the arena and the scratch
+/// are follows from it. Blocks of data that are equal are stored once.
+#[derive(Clone, Debug)]
+pub struct PlanBuilder {
+    isa: Isa,
+    inputs: Vec<PortRecord>,
+    outputs: Vec<PortRecord>,
+    ops: Vec<OpRecord>,
+    names: String,
+    data: Vec<u8>,
+    blocks: Vec<DataSpan>,
+    model_digest: [u32; 8],
+}
+
+/// Why no plan was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An input or output has more than [`MAX_RANK`] dimensions.
+    Rank {
+        /// How many it has.
+        rank: usize,
+    },
+    /// What was collected is no valid plan.
+    Invalid(PlanError),
+}
+
+impl PlanBuilder {
+    /// An empty plan for `isa`.
+    pub fn new(isa: Isa) -> Self {
+        Self {
+            isa,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            ops: Vec::new(),
+            names: String::new(),
+            data: Vec::new(),
+            blocks: Vec::new(),
+            model_digest: [0; 8],
+        }
+    }
+
+    /// States the SHA-256 of the model, as big-endian words.
+    pub fn model_digest(&mut self, digest: [u32; 8]) -> &mut Self {
+        self.model_digest = digest;
+        self
+    }
+
+    /// Adds an input of the network, dense at `span`.
+    ///
+    /// # Errors
+    /// More than [`MAX_RANK`] dimensions.
+    pub fn input(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        span: ArenaSpan,
+    ) -> Result<&mut Self, BuildError> {
+        let port = self.port(name, dtype, shape, span)?;
+        self.inputs.push(port);
+        Ok(self)
+    }
+
+    /// Adds an output of the network, dense at `span`.
+    ///
+    /// # Errors
+    /// More than [`MAX_RANK`] dimensions.
+    pub fn output(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        span: ArenaSpan,
+    ) -> Result<&mut Self, BuildError> {
+        let port = self.port(name, dtype, shape, span)?;
+        self.outputs.push(port);
+        Ok(self)
+    }
+
+    /// Adds an op, to run after those that were added before. `name` is that of its node.
+    pub fn op(&mut self, name: &str, op: impl Into<Op>) -> &mut Self {
+        let name = self.name(name);
+        self.ops.push(OpRecord { name, op: op.into() });
+        self
+    }
+
+    /// Stores a constant: `i8`, `u8`, `i32` or `f32`.
+    pub fn data<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> DataSpan {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let stored = |span: &&DataSpan| self.data[span.offset..span.offset + span.len] == *bytes;
+        if let Some(span) = self.blocks.iter().find(stored) {
+            return *span;
+        }
+        let span = DataSpan { offset: self.data.len(), len: bytes.len() };
+        self.data.extend_from_slice(bytes);
+        self.data.resize(self.data.len().next_multiple_of(ALIGN), 0);
+        self.blocks.push(span);
+        span
+    }
+
+    /// Packs and stores the weights of an int8 convolution, given as OHWI.
+    pub fn conv_weights(&mut self, shape: &ConvShape, weights: &[i8]) -> DataSpan {
+        let kernel = ConvKernel::of(shape);
+        let mut packed = vec![0u8; kernel.packed_len(self.isa, shape)];
+        kernel.pack(self.isa, shape, weights, &mut packed);
+        self.data(&packed)
+    }
+
+    /// Stores the table of a quantized softmax: `exp(-d * input_scale)` for `d` in `0..256`.
+    pub fn exp_table(&mut self, input_scale: f32) -> DataSpan {
+        let table: [f32; 256] = core::array::from_fn(|d| libm::exp(-(d as f64) * f64::from(input_scale)) as f32);
+        self.data(&table)
+    }
+
+    /// Lays the plan out and verifies it.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] names the op and the field that break a rule.
+    pub fn finish(&self) -> Result<Plan<AlignedBytes>, BuildError> {
+        Plan::parse(self.layout()).map_err(BuildError::Invalid)
+    }
+
+    fn layout(&self) -> AlignedBytes {
+        let spans = self.ops.iter().map(|record| record.op.output());
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.span);
+        let arena_end = spans.chain(ports).map(|span| span.offset.saturating_add(span.len)).max();
+        let scratch = self.ops.iter().map(|record| record.op.scratch_bytes(self.isa)).max();
+
+        let mut header = Header {
+            version: VERSION,
+            op_count: self.ops.len(),
+            checksum: 0,
+            isa: IsaName::of(self.isa),
+            total_bytes: 0,
+            input_count: self.inputs.len(),
+            output_count: self.outputs.len(),
+            names_bytes: self.names.len(),
+            data_bytes: self.data.len(),
+            arena_bytes: round_up(arena_end.unwrap_or(0)),
+            scratch_bytes: round_up(scratch.unwrap_or(0)),
+            model_digest: self.model_digest,
+        };
+        let sections = SectionRanges::of(&header).expect("what lies in memory has a size");
+        header.total_bytes = sections.data.end;
+
+        let mut bytes = Vec::with_capacity(header.total_bytes);
+        bytes.extend_from_slice(&MAGIC);
+        header.write(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes.resize(HEADER_BYTES, 0);
+        for port in self.inputs.iter().chain(&self.outputs) {
+            let end = bytes.len() + PORT_BYTES;
+            port.write(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
+            bytes.resize(end, 0);
+        }
+        for record in &self.ops {
+            record.encode(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
+        }
+        bytes.extend_from_slice(self.names.as_bytes());
+        bytes.resize(sections.data.start, 0);
+        bytes.extend_from_slice(&self.data);
+
+        let mut plan = AlignedBytes::from(bytes.as_slice());
+        seal(&mut plan);
+        plan
+    }
+
+    fn port(&mut self, name: &str, dtype: DType, shape: &[usize], span: ArenaSpan) -> Result<PortRecord, BuildError> {
+        let rank = shape.len();
+        let mut dims = [0; MAX_RANK];
+        dims.get_mut(..rank).ok_or(BuildError::Rank { rank })?.copy_from_slice(shape);
+        Ok(PortRecord { name: self.name(name), dtype, rank, dims, span })
+    }
+
+    fn name(&mut self, name: &str) -> NameSpan {
+        let offset = self.names.len();
+        self.names.push_str(name);
+        NameSpan { offset, len: name.len() }
+    }
+}
+
+/// Writes the checksum of a complete plan into its header.
+pub(super) fn seal(plan: &mut [u8]) {
+    let checksum = checksum(plan);
+    plan[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The next multiple of [`ALIGN`]; a size that has none is left for the verifier to refuse.
+fn round_up(bytes: usize) -> usize {
+    bytes.checked_next_multiple_of(ALIGN).unwrap_or(bytes)
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rank { rank } => write!(f, "{rank} dimensions, at most {MAX_RANK} fit"),
+            Self::Invalid(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for BuildError {}
+
+/// Heap bytes that start at a multiple of [`ALIGN`]: what a plan and its memory lie in.
+#[derive(Debug)]
+pub struct AlignedBytes {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// Bytes that are all zero.
+    pub fn zeroed(len: usize) -> Self {
+        // The allocation is never grown, so that it stays where it is.
+        let bytes = vec![0; len + ALIGN - 1];
+        let start = bytes.as_ptr().addr().next_multiple_of(ALIGN) - bytes.as_ptr().addr();
+        Self { bytes, start, len }
+    }
+}
+
+impl From<&[u8]> for AlignedBytes {
+    fn from(bytes: &[u8]) -> Self {
+        let mut aligned = Self::zeroed(bytes.len());
+        aligned.copy_from_slice(bytes);
+        aligned
+    }
+}
+
+/// Copies into an allocation of its own, which may need another start.
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        Self::from(&**self)
+    }
+}
+
+impl core::ops::Deref for AlignedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+}
+
+impl core::ops::DerefMut for AlignedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+impl AsRef<[u8]> for AlignedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}

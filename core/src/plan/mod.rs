@@ -1,0 +1,297 @@
+//! The plan: one block of bytes that the executor runs in place.
+//!
+//! Everything is little-endian and written without gaps, each section starting where the one
+//! before it ends:
+//!
+//! | section | bytes |
+//! | --- | --- |
+//! | header | [`HEADER_BYTES`]: magic, version, ISA, checksum, counts and sizes |
+//! | descriptors | one record for each input, then one for each output |
+//! | ops | one record of fixed size for each op, in execution order |
+//! | names | UTF-8, not terminated |
+//! | padding | zeros up to a multiple of [`ALIGN`] |
+//! | data | packed weights, multipliers, tables; each block at a multiple of [`ALIGN`] |
+//!
+//! [`Plan::parse`] checks all of it once: bounds, alignment, shapes against lengths, parameter
+//! ranges, overlap, and that no op reads what nothing has written. What it returns can be run
+//! without a further check.
+//!
+//! - `wire`: fields as words; encoding and decoding in one place
+//! - `op`, `operand`, `record`: what each op means, its parameters, and its record
+//! - `verify`: what must hold before a plan may run; `rules`: the part that differs between ops
+//! - `builder` (feature `alloc`): writes a plan
+
+#[cfg(feature = "alloc")]
+mod builder;
+mod error;
+mod op;
+mod operand;
+mod record;
+mod rules;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+mod verify;
+mod wire;
+
+#[cfg(feature = "alloc")]
+pub use builder::{AlignedBytes, BuildError, PlanBuilder};
+pub use error::{Fault, FieldFault, PlanError};
+pub use op::*;
+pub use operand::{Binary, Operand, Section, Unary};
+pub use wire::{ArenaSpan, DType, DataSpan};
+
+use crate::isa::Isa;
+use op::OP_BYTES;
+use record::OpRecord;
+use wire::{NameSpan, Wire, Words, record};
+
+/// The first bytes of every plan.
+pub const MAGIC: [u8; 8] = *b"TRACTLET";
+/// The format's version. A plan of another version is refused: it can be rebuilt from its model.
+pub const VERSION: u32 = 1;
+/// What the plan, its data blocks and the arena are aligned to, in bytes.
+pub const ALIGN: usize = 64;
+/// Dimensions that an input or output can have.
+pub const MAX_RANK: usize = 8;
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 128;
+/// Bytes of the descriptor of an input or output.
+const PORT_BYTES: usize = 64;
+/// Where the checksum lies in the header. It covers all other bytes of the plan.
+const CHECKSUM: core::ops::Range<usize> = 16..24;
+
+record! {
+    /// The name of an instruction set, in UTF-8 padded with zeros.
+    #[derive(Eq)]
+    pub struct IsaName {
+        /// Four bytes a word, the first in the lowest.
+        words: [u32; 4],
+    }
+}
+
+impl IsaName {
+    #[cfg(feature = "alloc")]
+    fn of(isa: Isa) -> Self {
+        let mut words = [0; 4];
+        for (index, byte) in isa.name().bytes().enumerate() {
+            words[index / 4] |= u32::from(byte) << (index % 4 * 8);
+        }
+        Self { words }
+    }
+
+    /// The instruction set, if this build knows it.
+    fn isa(self) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name().bytes().eq(self.bytes()))
+    }
+
+    fn bytes(self) -> impl Iterator<Item = u8> {
+        self.words.into_iter().flat_map(u32::to_le_bytes).take_while(|&byte| byte != 0)
+    }
+}
+
+impl core::fmt::Display for IsaName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.bytes().try_for_each(|byte| write!(f, "{}", byte.escape_ascii()))
+    }
+}
+
+record! {
+    /// The header, after the magic.
+    struct Header {
+        version: u32,
+        op_count: usize,
+        checksum: u64,
+        isa: IsaName,
+        total_bytes: usize,
+        input_count: usize,
+        output_count: usize,
+        names_bytes: usize,
+        data_bytes: usize,
+        arena_bytes: usize,
+        scratch_bytes: usize,
+        model_digest: [u32; 8],
+    }
+}
+
+record! {
+    /// The descriptor of an input or output.
+    struct PortRecord {
+        name: NameSpan,
+        dtype: DType,
+        rank: usize,
+        dims: [usize; MAX_RANK],
+        span: ArenaSpan,
+    }
+}
+
+const _: () = assert!(MAGIC.len() + 4 * Header::WORDS <= HEADER_BYTES);
+const _: () = assert!(4 * PortRecord::WORDS <= PORT_BYTES);
+
+/// An input or output of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port<'p> {
+    /// Its name in the model.
+    pub name: &'p str,
+    /// Type of its elements, as the model states it.
+    pub dtype: DType,
+    /// Where its elements lie, dense and in the model's own layout.
+    pub span: ArenaSpan,
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Port<'_> {
+    /// The shape that the model states, batch included.
+    pub fn shape(&self) -> &[usize] {
+        self.dims.get(..self.rank).unwrap_or(&self.dims)
+    }
+}
+
+/// A verified plan, in bytes that it owns (`AlignedBytes`) or borrows (`&[u8]`).
+///
+/// The bytes must not change while the plan lives. Should they, in a file mapped shared, answers
+/// become arbitrary and [`Plan::run`] may panic or fail.
+#[derive(Clone, Debug)]
+pub struct Plan<B> {
+    bytes: B,
+    header: Header,
+    sections: SectionRanges,
+    isa: Isa,
+}
+
+/// Where the sections lie, in bytes from the start of the plan.
+#[derive(Clone, Debug)]
+struct SectionRanges {
+    ports: core::ops::Range<usize>,
+    ops: core::ops::Range<usize>,
+    names: core::ops::Range<usize>,
+    data: core::ops::Range<usize>,
+}
+
+impl SectionRanges {
+    /// `None` if the sizes overflow.
+    fn of(header: &Header) -> Option<Self> {
+        let port_count = header.input_count.checked_add(header.output_count)?;
+        let ports_end = port_count.checked_mul(PORT_BYTES)?.checked_add(HEADER_BYTES)?;
+        let ops_end = header.op_count.checked_mul(OP_BYTES)?.checked_add(ports_end)?;
+        let names_end = ops_end.checked_add(header.names_bytes)?;
+        let data_start = names_end.checked_next_multiple_of(ALIGN)?;
+        let data_end = data_start.checked_add(header.data_bytes)?;
+        Some(Self {
+            ports: HEADER_BYTES..ports_end,
+            ops: ports_end..ops_end,
+            names: ops_end..names_end,
+            data: data_start..data_end,
+        })
+    }
+}
+
+impl<B: AsRef<[u8]>> Plan<B> {
+    /// Bytes of the arena that hold activations.
+    pub fn arena_bytes(&self) -> usize {
+        self.header.arena_bytes
+    }
+
+    /// Bytes, after the activations, that kernels use while an op runs.
+    pub fn scratch_bytes(&self) -> usize {
+        self.header.scratch_bytes
+    }
+
+    /// Bytes of memory that [`Plan::run`] asks for: activations and scratch.
+    pub fn memory_bytes(&self) -> usize {
+        self.header.arena_bytes + self.header.scratch_bytes
+    }
+
+    /// Bytes of packed weights, multipliers and tables.
+    pub fn data_bytes(&self) -> usize {
+        self.header.data_bytes
+    }
+
+    /// The instruction set that the weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// SHA-256 of the model that the plan was made from, as big-endian words; zeros if not stated.
+    pub fn model_digest(&self) -> [u32; 8] {
+        self.header.model_digest
+    }
+
+    /// The plan's bytes: what a `.plan` file holds.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// The network's inputs.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
+        (0..self.header.input_count).map(|index| self.port(index))
+    }
+
+    /// The network's outputs.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
+        let first = self.header.input_count;
+        (0..self.header.output_count).map(move |index| self.port(first + index))
+    }
+
+    /// The ops in execution order, each with the name of its node in the model.
+    pub fn ops(&self) -> impl ExactSizeIterator<Item = (&str, Op)> {
+        self.op_records().iter().map(|bytes| {
+            let record = OpRecord::decode(bytes).expect(VERIFIED);
+            (self.name(record.name), record.op)
+        })
+    }
+
+    fn op_records(&self) -> &[[u8; OP_BYTES]] {
+        self.section(&self.sections.ops).as_chunks().0
+    }
+
+    /// The ops alone, as the executor wants them.
+    #[inline]
+    pub(crate) fn decoded(&self) -> impl Iterator<Item = Option<Op>> {
+        self.op_records().iter().map(|bytes| OpRecord::decode(bytes).ok().map(|record| record.op))
+    }
+
+    /// The data section.
+    #[inline]
+    pub(crate) fn data(&self) -> &[u8] {
+        self.section(&self.sections.data)
+    }
+
+    fn section(&self, range: &core::ops::Range<usize>) -> &[u8] {
+        self.bytes.as_ref().get(range.clone()).unwrap_or_default()
+    }
+
+    fn port(&self, index: usize) -> Port<'_> {
+        let (ports, _) = self.section(&self.sections.ports).as_chunks::<PORT_BYTES>();
+        let record = PortRecord::read(&mut Words::new(&ports[index])).expect(VERIFIED);
+        Port {
+            name: self.name(record.name),
+            dtype: record.dtype,
+            span: record.span,
+            dims: record.dims,
+            rank: record.rank,
+        }
+    }
+
+    fn name(&self, span: NameSpan) -> &str {
+        let names = self.section(&self.sections.names);
+        core::str::from_utf8(&names[span.offset..span.offset + span.len]).expect(VERIFIED)
+    }
+}
+
+/// Why an access cannot fail.
+const VERIFIED: &str = "the plan was verified and its bytes have not changed";
+
+/// FNV-1a over 64-bit little-endian words, the checksum itself left out. Any change within one
+/// word changes the result.
+fn checksum(plan: &[u8]) -> u64 {
+    let (before, from) = plan.split_at(CHECKSUM.start.min(plan.len()));
+    let after = from.get(CHECKSUM.len()..).unwrap_or_default();
+    [before, after]
+        .into_iter()
+        .flat_map(|part| part.as_chunks::<8>().0)
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+            (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}

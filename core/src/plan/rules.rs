@@ -1,0 +1,293 @@
+//! What must hold for each op, beyond what all ops share.
+
+use super::op::*;
+use super::operand::{Operand, Unary};
+use super::verify::{MAX_BYTES, Verifier};
+use super::wire::ArenaSpan;
+use super::{Fault, FieldFault};
+use crate::kernels::ConvKernel;
+use crate::shape::{ConvShape, Requantize, Window};
+
+/// The largest size, stride, dilation or padding of a window.
+const MAX_EXTENT: usize = 1 << 20;
+/// The most weights of one op, so that packing, which pads, does not overflow on a 32-bit target.
+const MAX_WEIGHTS: usize = 1 << 28;
+/// Bounds multipliers so that no product of one with an i32 is infinite: 2^64.
+const MAX_MULTIPLIER: f32 = 18_446_744_073_709_551_616.0;
+
+/// The rules of one op, beyond those that all ops share.
+pub(super) trait Check {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault>;
+}
+
+impl Check for ConvS8 {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_conv(&self.shape, self.input, self.output, 1)?;
+        check_requantize(&self.requantize)?;
+        let packed_bytes = ConvKernel::of(&self.shape).packed_len(plan.isa, &self.shape);
+        plan.block::<u8>("weights", self.weights, packed_bytes)?;
+        plan.block::<i32>("bias", self.bias, self.shape.out_c)?;
+        let multipliers = plan.block("multipliers", self.multipliers, self.shape.out_c)?;
+        multipliers.iter().try_for_each(|&value| check_multiplier("multipliers", value))
+    }
+}
+
+impl Check for AddS8 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(self.a, self.b, self.output, 1)?;
+        check_multiplier("a_multiplier", self.a_multiplier)?;
+        check_multiplier("b_multiplier", self.b_multiplier)?;
+        check_requantize(&self.requantize)
+    }
+}
+
+impl Check for MulS8 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(self.a, self.b, self.output, 1)?;
+        check_multiplier("multiplier", self.multiplier)?;
+        check_requantize(&self.requantize)
+    }
+}
+
+impl Check for MaxPoolS8 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(&self.window, self.input, self.output, 1)
+    }
+}
+
+impl Check for AveragePoolS8 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(&self.window, self.input, self.output, 1)?;
+        check_undilated(&self.window)?;
+        check_multiplier("multiplier", self.multiplier)?;
+        check_requantize(&self.requantize)
+    }
+}
+
+impl Check for LutS8 {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        exact("output", self.output.len, self.input.len)?;
+        plan.block::<i8>("table", self.table, 256).map(|_| ())
+    }
+}
+
+impl Check for SoftmaxS8 {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor("input", self.input, &[self.rows, self.cols], 1)?;
+        check_tensor("output", self.output, &[self.rows, self.cols], 1)?;
+        check_scale("output_scale", self.output_scale)?;
+        check_requantize(&self.requantize)?;
+        // A first entry of 1 keeps every sum at or above 1.
+        let table = plan.block::<f32>("exp_table", self.exp_table, 256)?;
+        let legal = table.iter().all(|value| (0.0..=1.0).contains(value));
+        require(legal && table.first() == Some(&1.0), "exp_table", Fault::OutOfRange)
+    }
+}
+
+impl Check for Quantize {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor("input", self.input, &[self.channels, self.pixels], 4)?;
+        check_tensor("output", self.output, &[self.pixels, self.channels], 1)?;
+        check_scale("scale", self.scale)
+    }
+}
+
+impl Check for Dequantize {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor("input", self.input, &[self.pixels, self.channels], 1)?;
+        check_tensor("output", self.output, &[self.channels, self.pixels], 4)?;
+        check_scale("scale", self.scale)
+    }
+}
+
+impl Check for StridedCopy {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_element("element_bytes", self.element_bytes)?;
+        // No more elements than the output has, so that a run takes no longer than its tensors say.
+        let elements = product("dims", &self.dims)?;
+        let fits = elements > 0 && elements <= self.output.len / self.element_bytes;
+        require(fits, "dims", Fault::OutOfRange)?;
+        let views = [
+            ("input_strides", self.input, self.input_start, &self.input_strides),
+            ("output_strides", self.output, self.output_start, &self.output_strides),
+        ];
+        for (field, span, start, strides) in views {
+            check_tensor(field, span, &[span.len / self.element_bytes], self.element_bytes)?;
+            let mut last = Some(start);
+            for (&dim, &stride) in self.dims.iter().zip(strides) {
+                let reach = (dim - 1).checked_mul(stride);
+                last = last.zip(reach).and_then(|(last, reach)| last.checked_add(reach));
+            }
+            let last = last.ok_or(FieldFault::new(field, Fault::Overflow))?;
+            require(last < span.len / self.element_bytes, field, Fault::OutOfBounds)?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for Fill {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_element("element_bytes", self.element_bytes)?;
+        let count = self.output.len / self.element_bytes;
+        check_tensor("output", self.output, &[count], self.element_bytes)
+    }
+}
+
+impl Check for ConvF32 {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_conv(&self.shape, self.input, self.output, 4)?;
+        let ConvShape { window, out_c, groups } = self.shape;
+        let per_channel = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
+        plan.block::<f32>("weights", self.weights, product("weights", &per_channel)?)?;
+        plan.block::<f32>("bias", self.bias, out_c)?;
+        require(self.min <= self.max, "min", Fault::OutOfRange)
+    }
+}
+
+impl Check for BinaryF32 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(self.a, self.b, self.output, 4)?;
+        require(self.min <= self.max, "min", Fault::OutOfRange)
+    }
+}
+
+impl Check for UnaryF32 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor("input", self.input, &[self.input.len / 4], 4)?;
+        check_tensor("output", self.output, &[self.input.len / 4], 4)?;
+        let ordered = self.function != Unary::Clamp || self.alpha <= self.beta;
+        require(ordered, "alpha", Fault::OutOfRange)
+    }
+}
+
+impl Check for MaxPoolF32 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(&self.window, self.input, self.output, 4)
+    }
+}
+
+impl Check for AveragePoolF32 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(&self.window, self.input, self.output, 4)?;
+        check_undilated(&self.window)
+    }
+}
+
+impl Check for SoftmaxF32 {
+    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor("input", self.input, &[self.rows, self.cols], 4)?;
+        check_tensor("output", self.output, &[self.rows, self.cols], 4)
+    }
+}
+
+/// The window fits its input, and the tensors fit the window.
+fn check_window(window: &Window) -> Result<(), FieldFault> {
+    let Window { in_h, in_w, in_c, out_h, out_w, kernel_h, kernel_w, .. } = *window;
+    let Window { stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, .. } = *window;
+    let sizes = [
+        ("in_h", in_h),
+        ("in_w", in_w),
+        ("in_c", in_c),
+        ("out_h", out_h),
+        ("out_w", out_w),
+        ("kernel_h", kernel_h),
+        ("kernel_w", kernel_w),
+        ("stride_h", stride_h),
+        ("stride_w", stride_w),
+        ("dilation_h", dilation_h),
+        ("dilation_w", dilation_w),
+    ];
+    for (field, size) in sizes {
+        require((1..=MAX_EXTENT).contains(&size), field, Fault::OutOfRange)?;
+    }
+    let axes = [
+        ("pad_top", "out_h", in_h, out_h, kernel_h, stride_h, dilation_h, pad_top),
+        ("pad_left", "out_w", in_w, out_w, kernel_w, stride_w, dilation_w, pad_left),
+    ];
+    for (pad_field, out_field, input, output, kernel, stride, dilation, pad) in axes {
+        let extent = product("kernel_h", &[kernel - 1, dilation])?;
+        let last_start = product(out_field, &[output - 1, stride])?;
+        // The first window reaches into the image, and the last one starts before the image ends.
+        require(extent <= MAX_EXTENT && pad <= extent, pad_field, Fault::OutOfRange)?;
+        require(last_start < input + pad, out_field, Fault::OutOfRange)?;
+    }
+    Ok(())
+}
+
+fn check_conv(shape: &ConvShape, input: ArenaSpan, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
+    let ConvShape { ref window, out_c, groups } = *shape;
+    check_window(window)?;
+    require((1..=MAX_EXTENT).contains(&out_c), "out_c", Fault::OutOfRange)?;
+    let divides = groups > 0 && window.in_c.is_multiple_of(groups) && out_c.is_multiple_of(groups);
+    require(divides, "groups", Fault::OutOfRange)?;
+    let weights = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
+    require(product("weights", &weights)? <= MAX_WEIGHTS, "weights", Fault::OutOfRange)?;
+    check_tensor("input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
+    check_tensor("output", output, &[window.out_h, window.out_w, out_c], element_bytes)
+}
+
+fn check_pool(window: &Window, input: ArenaSpan, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
+    check_window(window)?;
+    product("kernel_h", &[window.kernel_h, window.kernel_w])?;
+    check_tensor("input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
+    check_tensor("output", output, &[window.out_h, window.out_w, window.in_c], element_bytes)
+}
+
+fn check_undilated(window: &Window) -> Result<(), FieldFault> {
+    let undilated = window.dilation_h == 1 && window.dilation_w == 1;
+    require(undilated, "dilation_h", Fault::Unsupported)
+}
+
+fn check_broadcast(a: ArenaSpan, b: Operand, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
+    check_tensor("a", a, &[a.len / element_bytes], element_bytes)?;
+    check_tensor("output", output, &[a.len / element_bytes], element_bytes)?;
+    let fits = b.len > 0 && a.len.is_multiple_of(b.len) && b.len.is_multiple_of(element_bytes);
+    require(fits, "b", Fault::OutOfRange)?;
+    require(b.offset.is_multiple_of(element_bytes), "b", Fault::Unaligned)
+}
+
+/// A tensor that is aligned to its elements and as long as `dims` imply.
+fn check_tensor(field: &'static str, span: ArenaSpan, dims: &[usize], element_bytes: usize) -> Result<(), FieldFault> {
+    exact(field, span.len, product(field, &[product(field, dims)?, element_bytes])?)?;
+    require(span.offset.is_multiple_of(element_bytes), field, Fault::Unaligned)
+}
+
+fn check_element(field: &'static str, element_bytes: usize) -> Result<(), FieldFault> {
+    require(matches!(element_bytes, 1 | 4), field, Fault::OutOfRange)
+}
+
+fn check_multiplier(field: &'static str, value: f32) -> Result<(), FieldFault> {
+    require(value.is_finite(), field, Fault::NotFinite)?;
+    require(value.abs() <= MAX_MULTIPLIER, field, Fault::OutOfRange)
+}
+
+fn check_scale(field: &'static str, value: f32) -> Result<(), FieldFault> {
+    require(value.is_finite(), field, Fault::NotFinite)?;
+    require(value.is_normal() && value > 0.0, field, Fault::OutOfRange)
+}
+
+fn check_requantize(requantize: &Requantize) -> Result<(), FieldFault> {
+    require(requantize.min <= requantize.max, "min", Fault::OutOfRange)
+}
+
+pub(super) fn require(holds: bool, field: &'static str, fault: Fault) -> Result<(), FieldFault> {
+    if holds { Ok(()) } else { Err(FieldFault::new(field, fault)) }
+}
+
+pub(super) fn exact(field: &'static str, found: usize, expected: usize) -> Result<(), FieldFault> {
+    require(found == expected, field, Fault::Length { expected, found })
+}
+
+pub(super) fn within(field: &'static str, offset: usize, len: usize, section_bytes: usize) -> Result<(), FieldFault> {
+    let end = offset.checked_add(len);
+    require(end.is_some_and(|end| end <= section_bytes), field, Fault::OutOfBounds)
+}
+
+/// The product of `factors`, which must stay within 31 bits.
+pub(super) fn product(field: &'static str, factors: &[usize]) -> Result<usize, FieldFault> {
+    let mut result = Some(1usize);
+    for &factor in factors {
+        result = result.and_then(|result| result.checked_mul(factor));
+    }
+    result.filter(|&result| result <= MAX_BYTES).ok_or(FieldFault::new(field, Fault::Overflow))
+}

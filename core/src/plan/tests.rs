@@ -1,0 +1,143 @@
+//! Damaged and hostile plans.
+
+use std::vec::Vec;
+
+use super::builder::seal;
+use super::*;
+use crate::exec::fixtures::{mixed, network};
+
+/// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
+/// makes up for the damage: nothing, or a new checksum.
+fn flip_every_byte(pristine: &Plan<AlignedBytes>, repair: impl Fn(&mut [u8])) -> (usize, usize) {
+    let mut bytes = AlignedBytes::from(pristine.as_bytes());
+    let (mut refused, mut accepted) = (0, 0);
+    for at in 0..bytes.len() {
+        let original = bytes[at];
+        let mut values: Vec<u8> = [0, 1, 0x7f, 0x80, 0xff].to_vec();
+        values.extend([original ^ 1, original ^ 0x80, original.wrapping_add(1)]);
+        values.retain(|&value| value != original);
+        for value in values {
+            bytes[at] = value;
+            repair(&mut bytes);
+            match Plan::parse(&bytes[..]) {
+                Err(_) => refused += 1,
+                Ok(plan) => {
+                    accepted += 1;
+                    // A size in the header may have grown; what must not happen is a panic.
+                    assert!(plan.memory_bytes() <= i32::MAX as usize);
+                    assert_eq!(plan.inputs().count() + plan.outputs().count(), 3);
+                    assert_eq!(plan.ops().count(), pristine.ops().count());
+                    if plan.memory_bytes() <= 1 << 20 {
+                        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+                        plan.run(&mut memory).expect("a verified plan runs");
+                    }
+                }
+            }
+        }
+        bytes[at] = original;
+    }
+    (refused, accepted)
+}
+
+#[test]
+fn every_damaged_byte_is_noticed() {
+    let (refused, accepted) = flip_every_byte(&network(Isa::Generic), |_| ());
+    assert_eq!(accepted, 0);
+    assert!(refused > 10_000);
+}
+
+#[test]
+fn a_hostile_plan_is_refused_or_runs_within_bounds() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for plan in [network(isa), mixed(isa)] {
+            let (refused, accepted) = flip_every_byte(&plan, seal);
+            assert!(refused > 1_000 && accepted > 1_000, "{refused} refused, {accepted} accepted");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let plan = network(Isa::Generic);
+    let mut bytes = AlignedBytes::from(plan.as_bytes());
+    for len in 0..bytes.len() {
+        assert!(Plan::parse(&bytes[..len]).is_err());
+        if len >= HEADER_BYTES {
+            seal(&mut bytes[..len]);
+            assert!(Plan::parse(&bytes[..len]).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_plan_reads_back_as_it_was_built() {
+    let plan = network(Isa::detect());
+    let parsed = Plan::parse(plan.as_bytes()).unwrap();
+    assert_eq!(parsed.isa(), Isa::detect());
+    let image = parsed.inputs().next().unwrap();
+    assert_eq!((image.name, image.dtype, image.shape()), ("image", DType::F32, &[1, 3, 6, 5][..]));
+    let names: Vec<&str> = parsed.outputs().map(|port| port.name).collect();
+    assert_eq!(names, ["probabilities", "framed"]);
+    let ops: Vec<(&str, &str)> = parsed.ops().map(|(name, op)| (name, op.kind())).collect();
+    assert_eq!(ops[..3], [("quantize", "Quantize"), ("conv", "ConvS8"), ("depthwise", "ConvS8")]);
+}
+
+/// One f32 op between an input and an output of 16 bytes.
+fn clamp(change: impl Fn(&mut UnaryF32)) -> Result<Plan<AlignedBytes>, BuildError> {
+    let input = ArenaSpan { offset: 0, len: 16 };
+    let mut op =
+        UnaryF32 { input, output: ArenaSpan { offset: 64, len: 16 }, function: Unary::Clamp, alpha: 0.0, beta: 6.0 };
+    change(&mut op);
+    let mut builder = PlanBuilder::new(Isa::Generic);
+    builder.input("x", DType::F32, &[4], input)?;
+    builder.op("clamp", op);
+    builder.output("y", DType::F32, &[4], op.output)?;
+    builder.finish()
+}
+
+#[test]
+fn errors_name_the_op_and_the_field() {
+    let refused = |change: fn(&mut UnaryF32)| match clamp(change) {
+        Err(BuildError::Invalid(PlanError::Op { index: 0, kind: "UnaryF32", fault })) => fault,
+        other => panic!("{other:?}"),
+    };
+    assert!(clamp(|_| ()).is_ok());
+    assert!(clamp(|op| op.output = op.input).is_ok());
+    assert_eq!(refused(|op| op.output.offset = 4), FieldFault::new("input", Fault::Overlap));
+    assert_eq!(refused(|op| op.output.offset = 66), FieldFault::new("output", Fault::Unaligned));
+    assert_eq!(refused(|op| op.input.offset = 16), FieldFault::new("input", Fault::Unwritten));
+    assert_eq!(refused(|op| op.alpha = 7.0), FieldFault::new("alpha", Fault::OutOfRange));
+    assert_eq!(refused(|op| op.beta = f32::NAN), FieldFault::new("beta", Fault::NotFinite));
+    assert_eq!(refused(|op| op.output.len = 12), FieldFault::new("output", Fault::Length { expected: 16, found: 12 }));
+    let error = clamp(|op| op.alpha = 7.0).unwrap_err();
+    assert_eq!(std::format!("{error}"), "plan op 0 UnaryF32: alpha: out of range");
+}
+
+#[test]
+fn an_output_that_nothing_writes_is_refused() {
+    let span = ArenaSpan { offset: 0, len: 64 };
+    let mut builder = PlanBuilder::new(Isa::Generic);
+    builder.op("fill", Fill { output: span, element_bytes: 1, bits: 0 });
+    builder.output("y", DType::I8, &[65], ArenaSpan { offset: 0, len: 65 }).unwrap();
+    let error = builder.finish().unwrap_err();
+    let fault = FieldFault::new("span", Fault::Unwritten);
+    assert_eq!(error, BuildError::Invalid(PlanError::Output(0, fault)));
+}
+
+#[test]
+fn another_version_isa_or_alignment_is_refused_by_name() {
+    let plan = network(Isa::Generic);
+    let altered = |change: fn(&mut [u8])| {
+        let mut bytes = AlignedBytes::from(plan.as_bytes());
+        change(&mut bytes);
+        seal(&mut bytes);
+        Plan::parse(bytes).unwrap_err()
+    };
+    assert_eq!(altered(|bytes| bytes[0] = b'X'), PlanError::NotAPlan);
+    assert_eq!(altered(|bytes| bytes[8] = 9), PlanError::Version { found: 9 });
+    let error = altered(|bytes| bytes[24] = b'j');
+    assert_eq!(std::format!("{error}"), "plan is for instruction set jeneric, which this CPU does not have");
+    let mut shifted = AlignedBytes::zeroed(plan.as_bytes().len() + 1);
+    shifted[1..].copy_from_slice(plan.as_bytes());
+    assert_eq!(Plan::parse(&shifted[1..]).unwrap_err(), PlanError::Unaligned);
+}

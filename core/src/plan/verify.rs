@@ -1,0 +1,219 @@
+//! What must hold before a plan may run.
+//!
+//! Here is what all ops share: bounds, overlap, reading only what was written. What differs
+//! between them is in [`rules`](super::rules).
+
+use bytemuck::AnyBitPattern;
+
+use super::op::{OP_BYTES, Op};
+use super::operand::{Operand, Section};
+use super::record::OpRecord;
+use super::rules::{Check, exact, product, require, within};
+use super::wire::{ArenaSpan, DataSpan, NameSpan, Wire, Words};
+use super::{
+    ALIGN, Fault, FieldFault, Header, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, PortRecord, SectionRanges, VERSION,
+    checksum,
+};
+use crate::isa::Isa;
+
+/// The largest plan and the largest arena, so that no offset overflows on a 32-bit target.
+pub(super) const MAX_BYTES: usize = i32::MAX as usize;
+
+impl<B: AsRef<[u8]>> Plan<B> {
+    /// Verifies a plan.
+    ///
+    /// # Errors
+    /// The first thing found wrong, with the record and the field.
+    pub fn parse(bytes: B) -> Result<Self, PlanError> {
+        let plan = bytes.as_ref();
+        let fields = plan.strip_prefix(&MAGIC).ok_or(PlanError::NotAPlan)?;
+        if !plan.as_ptr().addr().is_multiple_of(ALIGN) {
+            return Err(PlanError::Unaligned);
+        }
+        let words = &mut Words::new(fields);
+        let found = u32::read(words).map_err(PlanError::Header)?;
+        if found != VERSION {
+            return Err(PlanError::Version { found });
+        }
+        let header = Header::read(&mut Words::new(fields)).map_err(PlanError::Header)?;
+        let sections = check_header(&header, plan.len()).map_err(PlanError::Header)?;
+        if checksum(plan) != header.checksum {
+            return Err(PlanError::Checksum);
+        }
+        let isa = header.isa.isa().filter(|isa| isa.is_available());
+        let isa = isa.ok_or(PlanError::Isa(header.isa))?;
+
+        let plan = Self { bytes, header, sections, isa };
+        let verifier = Verifier {
+            isa,
+            arena_bytes: header.arena_bytes,
+            scratch_bytes: header.scratch_bytes,
+            ports: plan.section(&plan.sections.ports).as_chunks().0,
+            ops: plan.op_records(),
+            names: plan.section(&plan.sections.names),
+            data: plan.data(),
+            input_count: header.input_count,
+        };
+        verifier.check()?;
+        Ok(plan)
+    }
+}
+
+fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault> {
+    let multiple_of_align = [
+        ("data_bytes", header.data_bytes),
+        ("arena_bytes", header.arena_bytes),
+        ("scratch_bytes", header.scratch_bytes),
+    ];
+    for (field, bytes) in multiple_of_align {
+        require(bytes.is_multiple_of(ALIGN), field, Fault::Unaligned)?;
+    }
+    let memory = header.arena_bytes.checked_add(header.scratch_bytes);
+    require(memory.is_some_and(|bytes| bytes <= MAX_BYTES), "arena_bytes", Fault::OutOfRange)?;
+    require(header.op_count > 0, "op_count", Fault::OutOfRange)?;
+    require(header.output_count > 0, "output_count", Fault::OutOfRange)?;
+
+    exact("total_bytes", header.total_bytes, len)?;
+    let sections = SectionRanges::of(header).filter(|sections| sections.data.end <= MAX_BYTES);
+    let sections = sections.ok_or(FieldFault::new("total_bytes", Fault::OutOfRange))?;
+    exact("total_bytes", header.total_bytes, sections.data.end)?;
+    Ok(sections)
+}
+
+/// The sections of a plan whose header is sound.
+pub(super) struct Verifier<'p> {
+    pub(super) isa: Isa,
+    arena_bytes: usize,
+    scratch_bytes: usize,
+    ports: &'p [[u8; PORT_BYTES]],
+    ops: &'p [[u8; OP_BYTES]],
+    names: &'p [u8],
+    data: &'p [u8],
+    input_count: usize,
+}
+
+impl Verifier<'_> {
+    fn check(&self) -> Result<(), PlanError> {
+        let (inputs, outputs) = self.ports.split_at(self.input_count);
+        for (index, bytes) in inputs.iter().enumerate() {
+            self.check_port(bytes).map_err(|fault| PlanError::Input(index, fault))?;
+        }
+        for (index, bytes) in self.ops.iter().enumerate() {
+            let record = OpRecord::decode(bytes).map_err(|(kind, fault)| PlanError::Op { index, kind, fault })?;
+            self.check_op(index, &record).map_err(|fault| PlanError::Op { index, kind: record.op.kind(), fault })?;
+        }
+        for (index, bytes) in outputs.iter().enumerate() {
+            self.check_port(bytes)
+                .and_then(|span| self.check_written("span", span.into(), self.ops.len()))
+                .map_err(|fault| PlanError::Output(index, fault))?;
+        }
+        Ok(())
+    }
+
+    fn check_port(&self, bytes: &[u8; PORT_BYTES]) -> Result<ArenaSpan, FieldFault> {
+        let port = PortRecord::read(&mut Words::new(bytes))?;
+        self.check_name(port.name)?;
+        require(port.rank <= MAX_RANK, "rank", Fault::OutOfRange)?;
+        let dims = port.dims.get(..port.rank).unwrap_or_default();
+        let size = port.dtype.size_bytes();
+        let count = product("dims", dims)?;
+        require(count > 0, "dims", Fault::OutOfRange)?;
+        exact("span", port.span.len, product("dims", &[count, size])?)?;
+        require(port.span.offset.is_multiple_of(size), "span", Fault::Unaligned)?;
+        within("span", port.span.offset, port.span.len, self.arena_bytes)?;
+        Ok(port.span)
+    }
+
+    fn check_op(&self, index: usize, record: &OpRecord) -> Result<(), FieldFault> {
+        self.check_name(record.name)?;
+        let op = &record.op;
+        let output = op.output();
+        require(output.len > 0, "output", Fault::OutOfRange)?;
+        within("output", output.offset, output.len, self.arena_bytes)?;
+        for (position, input) in op.inputs().into_iter().enumerate() {
+            let field = if position == 0 { "input" } else { "b" };
+            if input.section == Section::Data {
+                within(field, input.offset, input.len, self.data.len())?;
+                continue;
+            }
+            within(field, input.offset, input.len, self.arena_bytes)?;
+            let in_place = position == 0 && op.in_place() && input == output.into();
+            let overlaps = input.offset < output.offset + output.len && output.offset < input.offset + input.len;
+            require(in_place || !overlaps, field, Fault::Overlap)?;
+            self.check_written(field, input, index)?;
+        }
+        match op {
+            Op::ConvS8(op) => op.check(self),
+            Op::AddS8(op) => op.check(self),
+            Op::MulS8(op) => op.check(self),
+            Op::MaxPoolS8(op) => op.check(self),
+            Op::AveragePoolS8(op) => op.check(self),
+            Op::LutS8(op) => op.check(self),
+            Op::SoftmaxS8(op) => op.check(self),
+            Op::Quantize(op) => op.check(self),
+            Op::Dequantize(op) => op.check(self),
+            Op::StridedCopy(op) => op.check(self),
+            Op::Fill(op) => op.check(self),
+            Op::ConvF32(op) => op.check(self),
+            Op::BinaryF32(op) => op.check(self),
+            Op::UnaryF32(op) => op.check(self),
+            Op::MaxPoolF32(op) => op.check(self),
+            Op::AveragePoolF32(op) => op.check(self),
+            Op::SoftmaxF32(op) => op.check(self),
+        }?;
+        let scratch = op.scratch_bytes(self.isa);
+        require(scratch <= self.scratch_bytes, "scratch_bytes", Fault::OutOfBounds)
+    }
+
+    fn check_name(&self, name: NameSpan) -> Result<(), FieldFault> {
+        within("name", name.offset, name.len, self.names.len())?;
+        let bytes = self.names.get(name.offset..).and_then(|bytes| bytes.get(..name.len));
+        let utf8 = bytes.is_some_and(|bytes| core::str::from_utf8(bytes).is_ok());
+        require(utf8, "name", Fault::NotUtf8)
+    }
+
+    /// Every byte that is read lies in an input of the network or in the output of an op before
+    /// `reader`. An op that writes part of its output, a strided copy, counts as writing all of it.
+    ///
+    /// Looks the writers up anew for each read, quadratic in the number of ops, since there is no
+    /// memory to keep a map in: 500 ops take milliseconds.
+    fn check_written(&self, field: &'static str, read: Operand, reader: usize) -> Result<(), FieldFault> {
+        let end = read.offset + read.len;
+        let mut covered = read.offset;
+        while covered < end {
+            let inputs = self
+                .ports
+                .iter()
+                .take(self.input_count)
+                .map(|port| PortRecord::read(&mut Words::new(port)).map(|port| port.span).unwrap_or_default());
+            let outputs = self
+                .ops
+                .iter()
+                .take(reader)
+                .map(|op| OpRecord::decode(op).map(|record| record.op.output()).unwrap_or_default());
+            let next = inputs
+                .chain(outputs)
+                .filter(|span| span.offset <= covered)
+                .map(|span| span.offset + span.len)
+                .max()
+                .unwrap_or(0);
+            require(next > covered, field, Fault::Unwritten)?;
+            covered = next;
+        }
+        Ok(())
+    }
+
+    /// A block of `count` elements in the data section.
+    pub(super) fn block<T: AnyBitPattern>(
+        &self,
+        field: &'static str,
+        span: DataSpan,
+        count: usize,
+    ) -> Result<&[T], FieldFault> {
+        exact(field, span.len, product(field, &[count, size_of::<T>()])?)?;
+        require(span.offset.is_multiple_of(ALIGN), field, Fault::Unaligned)?;
+        within(field, span.offset, span.len, self.data.len())?;
+        let bytes = self.data.get(span.offset..span.offset + span.len).unwrap_or_default();
+        bytemuck::try_cast_slice(bytes).map_err(|_| FieldFault::new(field, Fault::Unaligned))
+    }
+}

@@ -1,0 +1,333 @@
+//! The wire form of everything in a plan: little-endian 32-bit words.
+//!
+//! A field is read and written by one [`Wire`] implementation, and a record lists its fields once,
+//! in [`record!`], so that encoding and decoding cannot drift apart.
+
+use crate::shape::{ConvShape, Requantize, Window};
+
+use super::error::{Fault, FieldFault};
+
+/// A value that occupies a fixed number of words in a plan.
+pub trait Wire: Sized {
+    /// Words on the wire.
+    const WORDS: usize;
+
+    /// Takes the value from the front of `words`.
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault>;
+
+    /// Hands the value's words to `out`, in order.
+    #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
+    fn write(&self, out: &mut impl FnMut(u32));
+}
+
+/// A cursor over little-endian words.
+pub struct Words<'a>(&'a [u8]);
+
+impl<'a> Words<'a> {
+    /// Starts at the first of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<u32, FieldFault> {
+        let (word, rest) = self.0.split_first_chunk().ok_or(Fault::Truncated)?;
+        self.0 = rest;
+        Ok(u32::from_le_bytes(*word))
+    }
+}
+
+impl Wire for u32 {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        words.next()
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(*self);
+    }
+}
+
+/// Sizes are 32 bits on the wire, whatever the target.
+impl Wire for usize {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        usize::try_from(words.next()?).map_err(|_| Fault::OutOfRange.into())
+    }
+
+    /// A size above `u32::MAX` is written as `u32::MAX`, which no verified plan contains.
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(u32::try_from(*self).unwrap_or(u32::MAX));
+    }
+}
+
+impl Wire for u64 {
+    const WORDS: usize = 2;
+
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        let low = words.next()?;
+        Ok(u64::from(words.next()?) << 32 | u64::from(low))
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(*self as u32);
+        out((*self >> 32) as u32);
+    }
+}
+
+/// Sign-extended to a word.
+impl Wire for i8 {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        i8::try_from(words.next()?.cast_signed()).map_err(|_| Fault::OutOfRange.into())
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(i32::from(*self).cast_unsigned());
+    }
+}
+
+impl Wire for bool {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        match words.next()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Fault::UnknownCode.into()),
+        }
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(u32::from(*self));
+    }
+}
+
+/// Its bits. A NaN is refused; an infinity is a legal clamp bound, and fields that must be finite
+/// are checked by the verifier.
+impl Wire for f32 {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        let value = f32::from_bits(words.next()?);
+        if value.is_nan() { Err(Fault::NotFinite.into()) } else { Ok(value) }
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        out(self.to_bits());
+    }
+}
+
+impl<T: Wire + Copy + Default, const N: usize> Wire for [T; N] {
+    const WORDS: usize = N * T::WORDS;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        let mut values = [T::default(); N];
+        for value in &mut values {
+            *value = T::read(words)?;
+        }
+        Ok(values)
+    }
+
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        self.iter().for_each(|value| value.write(out));
+    }
+}
+
+/// Implements [`Wire`] for a struct from the list of its fields.
+macro_rules! wire {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $crate::plan::wire::Wire for $name {
+            const WORDS: usize = 0 $(+ <$type as $crate::plan::wire::Wire>::WORDS)*;
+
+            #[inline]
+            fn read(
+                words: &mut $crate::plan::wire::Words<'_>,
+            ) -> Result<Self, $crate::plan::error::FieldFault> {
+                Ok(Self {
+                    $($field: <$type as $crate::plan::wire::Wire>::read(words)
+                        .map_err(|fault| fault.within(stringify!($field)))?),*
+                })
+            }
+
+            fn write(&self, out: &mut impl FnMut(u32)) {
+                $(self.$field.write(out);)*
+            }
+        }
+    };
+}
+
+/// Declares a struct together with its [`Wire`] form: the fields in the order they are written.
+macro_rules! record {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)?
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        $vis struct $name {
+            $($(#[$field_meta])* pub $field: $type),*
+        }
+        $crate::plan::wire::wire!($name { $($field: $type),* });
+    };
+}
+
+/// Declares a field-less enum and its [`Wire`] form: one word, the code of the variant.
+macro_rules! codes {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$variant_meta:meta])* $variant:ident = $code:literal),* $(,)?
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant = $code),*
+        }
+
+        impl $crate::plan::wire::Wire for $name {
+            const WORDS: usize = 1;
+
+            #[inline]
+            fn read(
+                words: &mut $crate::plan::wire::Words<'_>,
+            ) -> Result<Self, $crate::plan::error::FieldFault> {
+                match <u32 as $crate::plan::wire::Wire>::read(words)? {
+                    $($code => Ok(Self::$variant),)*
+                    _ => Err($crate::plan::error::Fault::UnknownCode.into()),
+                }
+            }
+
+            fn write(&self, out: &mut impl FnMut(u32)) {
+                out(*self as u32);
+            }
+        }
+    };
+}
+
+pub(crate) use {codes, record, wire};
+
+wire!(Window {
+    in_h: usize,
+    in_w: usize,
+    in_c: usize,
+    out_h: usize,
+    out_w: usize,
+    kernel_h: usize,
+    kernel_w: usize,
+    stride_h: usize,
+    stride_w: usize,
+    dilation_h: usize,
+    dilation_w: usize,
+    pad_top: usize,
+    pad_left: usize,
+});
+wire!(ConvShape { window: Window, out_c: usize, groups: usize });
+wire!(Requantize { zero_point: i8, min: i8, max: i8 });
+
+record! {
+    /// Bytes of the arena: where a tensor lies.
+    #[derive(Default, Eq)]
+    pub struct ArenaSpan {
+        /// Bytes from the start of the arena.
+        offset: usize,
+        /// Length in bytes.
+        len: usize,
+    }
+}
+
+record! {
+    /// Bytes of the plan's data section: weights, biases, multipliers, tables.
+    #[derive(Default, Eq)]
+    pub struct DataSpan {
+        /// Bytes from the start of the data section.
+        offset: usize,
+        /// Length in bytes.
+        len: usize,
+    }
+}
+
+record! {
+    /// Bytes of the plan's string table: a name in UTF-8.
+    #[derive(Default, Eq)]
+    pub struct NameSpan {
+        /// Bytes from the start of the string table.
+        offset: usize,
+        /// Length in bytes.
+        len: usize,
+    }
+}
+
+codes! {
+    /// The element type of a tensor that a caller sees. Inside a plan there are only `I8` and `F32`.
+    DType {
+        /// 32-bit float.
+        F32 = 1,
+        /// Signed byte.
+        I8 = 2,
+        /// Unsigned byte; the plan's first op turns it into a signed one.
+        U8 = 3,
+    }
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::I8 | Self::U8 => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let window = Window {
+            in_h: 1,
+            in_w: 2,
+            in_c: 3,
+            out_h: 4,
+            out_w: 5,
+            kernel_h: 6,
+            kernel_w: 7,
+            stride_h: 8,
+            stride_w: 9,
+            dilation_h: 10,
+            dilation_w: 11,
+            pad_top: 12,
+            pad_left: 13,
+        };
+        let mut bytes = Vec::new();
+        let mut out = |word: u32| bytes.extend(word.to_le_bytes());
+        window.write(&mut out);
+        (-128i8).write(&mut out);
+        f32::NEG_INFINITY.write(&mut out);
+        0x0123_4567_89ab_cdefu64.write(&mut out);
+        assert_eq!(bytes.len(), 4 * (Window::WORDS + 1 + 1 + 2));
+
+        let words = &mut Words::new(&bytes);
+        assert_eq!(Window::read(words), Ok(window));
+        assert_eq!(i8::read(words), Ok(-128));
+        assert_eq!(f32::read(words), Ok(f32::NEG_INFINITY));
+        assert_eq!(u64::read(words), Ok(0x0123_4567_89ab_cdef));
+        assert_eq!(u32::read(words), Err(Fault::Truncated.into()));
+    }
+
+    #[test]
+    fn a_fault_names_the_innermost_field() {
+        let fault = Window::read(&mut Words::new(&[0; 20])).unwrap_err();
+        assert_eq!(fault, FieldFault { field: "kernel_h", fault: Fault::Truncated });
+    }
+}

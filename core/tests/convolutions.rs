@@ -1,0 +1,281 @@
+//! Every convolution on every instruction set of this CPU: the plain one against an oracle in
+//! i64 and f64, all others against the plain one, bit for bit.
+
+use proptest::prelude::*;
+use tractlet_core::isa::Isa;
+use tractlet_core::kernels::conv::{self, ConvArgs};
+use tractlet_core::kernels::{depthwise, grouped};
+use tractlet_core::shape::{ConvShape, Requantize, Window};
+
+/// One convolution with all that it reads.
+#[derive(Clone, Debug)]
+struct Case {
+    shape: ConvShape,
+    input: Vec<i8>,
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+    input_zp: i8,
+    out: Requantize,
+}
+
+type PackedLen = fn(Isa, &ConvShape) -> usize;
+type Pack = fn(Isa, &ConvShape, &[i8], &mut [u8]);
+type Run = fn(Isa, &ConvShape, &ConvArgs<'_>, &mut [i8], &mut [u8]);
+
+struct Kernel(PackedLen, Pack, PackedLen, Run);
+
+const DENSE: Kernel = Kernel(conv::packed_len, conv::pack, conv::scratch_len, conv::run);
+const DEPTHWISE: Kernel = Kernel(depthwise::packed_len, depthwise::pack, depthwise::scratch_len, depthwise::run);
+const GROUPED: Kernel = Kernel(grouped::packed_len, grouped::pack, grouped::scratch_len, grouped::run);
+
+impl Kernel {
+    /// Runs from exactly as many bytes as it asks for, full of what an earlier layer left.
+    fn run(&self, isa: Isa, case: &Case) -> Vec<i8> {
+        let Kernel(packed_len, pack, scratch_len, run) = self;
+        let mut weights = vec![0xA5; packed_len(isa, &case.shape)];
+        pack(isa, &case.shape, &case.weights, &mut weights);
+        let mut scratch = vec![0xA5; scratch_len(isa, &case.shape)];
+        let w = &case.shape.window;
+        let mut output = vec![77; w.out_h * w.out_w * case.shape.out_c];
+        let args = ConvArgs {
+            input: &case.input,
+            weights: &weights,
+            bias: &case.bias,
+            multiplier: &case.multiplier,
+            input_zp: case.input_zp,
+            out: case.out,
+        };
+        run(isa, &case.shape, &args, &mut output, &mut scratch);
+        output
+    }
+}
+
+/// The definition, in integers and floats wide enough to be exact up to the multiplier's product.
+fn oracle(case: &Case) -> Vec<i8> {
+    let (shape, w) = (&case.shape, &case.shape.window);
+    let (group_in, group_out) = (w.in_c / shape.groups, shape.out_c / shape.groups);
+    let mut output = Vec::new();
+    for (oy, ox, oc) in grid(w.out_h, w.out_w, shape.out_c) {
+        let mut sum = i64::from(case.bias[oc]);
+        for (ky, kx, c) in grid(w.kernel_h, w.kernel_w, group_in) {
+            let y = (oy * w.stride_h + ky * w.dilation_h) as i64 - w.pad_top as i64;
+            let x = (ox * w.stride_w + kx * w.dilation_w) as i64 - w.pad_left as i64;
+            let inside = (0..w.in_h as i64).contains(&y) && (0..w.in_w as i64).contains(&x);
+            let at = (y * w.in_w as i64 + x) * w.in_c as i64 + (oc / group_out * group_in + c) as i64;
+            let value = if inside { case.input[at as usize] } else { case.input_zp };
+            let weight = case.weights[((oc * w.kernel_h + ky) * w.kernel_w + kx) * group_in + c];
+            sum += i64::from(value) * i64::from(weight);
+        }
+        let sum = i32::try_from(sum).expect("sums of test cases fit");
+        let scaled = f64::from(sum as f32 * case.multiplier[oc]).round_ties_even();
+        let value = scaled + f64::from(case.out.zero_point);
+        output.push(value.clamp(case.out.min.into(), case.out.max.into()) as i8);
+    }
+    output
+}
+
+fn grid(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..a * b * c).map(move |i| (i / (b * c), i / c % b, i % c))
+}
+
+fn check(kernel: &Kernel, case: &Case) -> Result<(), TestCaseError> {
+    let expected = oracle(case);
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let got = kernel.run(isa, case);
+        if let Some(at) = (0..got.len()).find(|&i| got[i] != expected[i]) {
+            let (pixel, channel) = (at / case.shape.out_c, at % case.shape.out_c);
+            prop_assert!(
+                false,
+                "{isa}: {} for {} at pixel {pixel} channel {channel} of {:?}",
+                got[at],
+                expected[at],
+                case.shape
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One axis: kernel, stride, dilation, padding before, output size, input size. The input may end
+/// before the last window does (padding after) or after it.
+fn axis(max_kernel: usize, max_out: usize) -> impl Strategy<Value = [usize; 6]> {
+    (1..=max_kernel, 1..=3_usize, 1..=3_usize, 0..=3_usize, 1..=max_out, 0..=6_usize).prop_map(
+        |(kernel, stride, dilation, pad, out, cut)| {
+            let span = (out - 1) * stride + (kernel - 1) * dilation + 1;
+            [kernel, stride, dilation, pad, out, (span + 2).saturating_sub(pad + cut).max(1)]
+        },
+    )
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let plain = prop_oneof![Just(true), Just(false)];
+    (axis(5, 9), axis(5, 40), plain).prop_map(|(h, w, plain)| {
+        let [kernel_h, stride_h, dilation_h, pad_top, out_h, in_h] = h;
+        let [kernel_w, stride_w, dilation_w, pad_left, out_w, in_w] = w;
+        let window = Window {
+            in_h,
+            in_w,
+            in_c: 1,
+            out_h,
+            out_w,
+            kernel_h,
+            kernel_w,
+            stride_h,
+            stride_w,
+            dilation_h,
+            dilation_w,
+            pad_top,
+            pad_left,
+        };
+        if plain { Window { dilation_h: 1, dilation_w: 1, ..window } } else { window }
+    })
+}
+
+/// The plainest windows take paths of their own.
+fn any_window() -> impl Strategy<Value = Window> {
+    let dot = Window {
+        in_h: 1,
+        in_w: 1,
+        in_c: 1,
+        out_h: 1,
+        out_w: 1,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+    };
+    let image = (1..=20_usize, 1..=20_usize);
+    let pointwise = image.clone().prop_map(move |(h, w)| Window { in_h: h, in_w: w, out_h: h, out_w: w, ..dot });
+    let same = image.prop_map(move |(h, w)| Window {
+        in_h: h,
+        in_w: w,
+        out_h: h,
+        out_w: w,
+        kernel_h: 3,
+        kernel_w: 3,
+        pad_top: 1,
+        pad_left: 1,
+        ..dot
+    });
+    let line = (1..=12_usize, 1..=40_usize, 0..=4_usize).prop_map(move |(kernel, out, pad)| Window {
+        in_w: (out + kernel - 1).saturating_sub(pad).max(1),
+        out_w: out,
+        kernel_w: kernel,
+        pad_left: pad,
+        ..dot
+    });
+    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => line]
+}
+
+/// All values follow from a seed, so that shrinking goes for the shape.
+fn case(shapes: impl Strategy<Value = ConvShape>) -> impl Strategy<Value = Case> {
+    (shapes, any::<u64>(), any::<bool>()).prop_map(|(shape, seed, extreme)| Case::new(shape, seed, extreme))
+}
+
+impl Case {
+    /// Random values; if `extreme`, none but the ends of their range.
+    fn new(shape: ConvShape, seed: u64, extreme: bool) -> Case {
+        const MULTIPLIERS: [f32; 6] = [0.0, 1e-30, 0.5, 1.0, 1e5, 1e30];
+        let mut random = Random(seed);
+        let mut int8 = move || if extreme { [-128, -127, 127][random.below(3)] } else { random.below(256) as u8 as i8 };
+        let w = &shape.window;
+        let input = (0..w.in_h * w.in_w * w.in_c).map(|_| int8()).collect();
+        let filters = shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups;
+        let weights = (0..filters).map(|_| int8()).collect();
+        let (input_zp, zero_point, a, b) = (int8(), int8(), int8(), int8());
+        let (min, max) = if extreme { (-128, 127) } else { (a.min(b), a.max(b)) };
+        let mut random = Random(!seed);
+        let bias = (0..shape.out_c).map(|_| random.below(4_000_000) as i32 - 2_000_000).collect();
+        let multiplier = (0..shape.out_c).map(|_| match random.below(4) {
+            0 => MULTIPLIERS[random.below(6)],
+            _ => 1e-5 * (1 + random.below(1000)) as f32,
+        });
+        let multiplier = multiplier.collect();
+        Case { shape, input, weights, bias, multiplier, input_zp, out: Requantize { zero_point, min, max } }
+    }
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % end) as usize
+    }
+}
+
+fn channels() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..=70_usize, 1 => Just(8_usize), 1 => Just(16), 1 => Just(32), 1 => Just(64), 1 => 120..=136_usize]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn dense(case in case((any_window(), channels(), channels()).prop_map(|(w, in_c, out_c)| ConvShape {
+        window: Window { in_c, ..w }, out_c, groups: 1,
+    }))) {
+        check(&DENSE, &case)?;
+    }
+
+    #[test]
+    fn depthwise_one_output_a_channel(case in case((any_window(), channels()).prop_map(|(w, in_c)| ConvShape {
+        window: Window { in_c, ..w }, out_c: in_c, groups: in_c,
+    }))) {
+        check(&DEPTHWISE, &case)?;
+    }
+
+    #[test]
+    fn depthwise_with_multiplier(case in case((window(), 1..=9_usize, 2..=4_usize).prop_map(|(w, in_c, times)| ConvShape {
+        window: Window { in_c, ..w }, out_c: in_c * times, groups: in_c,
+    }))) {
+        check(&DEPTHWISE, &case)?;
+    }
+
+    #[test]
+    fn groups(case in case((window(), 1..=4_usize, 1..=4_usize, 1..=4_usize).prop_map(|(w, groups, a, b)| ConvShape {
+        window: Window { in_c: groups * a, ..w }, out_c: groups * b, groups,
+    }))) {
+        check(&GROUPED, &case)?;
+    }
+}
+
+fn cases() -> u32 {
+    if cfg!(debug_assertions) { 50 } else { 1500 }
+}
+
+/// Long rows are cut into regions, and long sums reach far.
+#[test]
+fn large_layers() {
+    let dot = |in_c, out_c| (1, 1, 1, in_c, out_c);
+    for (h, w, k, in_c, out_c) in
+        [(3, 700, 3, 17, 9), (1, 1, 1, 3000, 33), (40, 41, 1, 64, 130), (9, 300, 5, 64, 20), dot(640, 128)]
+    {
+        let window = Window {
+            in_h: h,
+            in_w: w,
+            in_c,
+            out_h: h,
+            out_w: w,
+            kernel_h: k,
+            kernel_w: k,
+            stride_h: 1,
+            stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
+            pad_top: k / 2,
+            pad_left: k / 2,
+        };
+        let shape = ConvShape { window, out_c, groups: 1 };
+        let case = Case::new(shape, 1, false);
+        check(&DENSE, &case).unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! `tractlet bench`.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use tractlet::EngineName;
+use tractlet::footprint::heap;
+
+use super::failure::Failure;
+use super::runner::Runner;
+use super::{ModelArgs, output, synthetic};
+
+/// Measure latency and heap allocations of one inference
+///
+/// Runs one inference after the other on one thread, on pseudo-random input that is the same
+/// everywhere. Times are in microseconds; p90 and p99 are nearest-rank percentiles.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Runs that are timed [default: as many as take a second, at least 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    runs: Option<u32>,
+    /// Runs before those [default: as many as take a fifth of a second, at least 3]
+    #[arg(long, value_name = "N")]
+    warmup: Option<u32>,
+    /// Threads of one inference; the tract engine has one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+    /// Also time each step, in as many further runs
+    #[arg(long)]
+    profile: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tractlet bench model.onnx
+  tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json
+
+JSON: engine, runs, warmup, threads, min_us, median_us, mean_us, p90_us, p99_us, max_us,
+allocations_per_run, bytes_allocated_per_run, input; with --profile ops[].{name, kind, dtype,
+median_us, share}, where share is of the sum of the medians, from 0 to 1.";
+
+/// Times are kept, and not only counted: this many are where a second is up on any model.
+const MOST_RUNS: usize = 1_000_000;
+
+#[derive(Serialize)]
+struct Report {
+    engine: EngineName,
+    runs: usize,
+    warmup: usize,
+    threads: u32,
+    #[serde(flatten)]
+    latency: Latency,
+    allocations_per_run: f64,
+    bytes_allocated_per_run: f64,
+    input: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ops: Option<Vec<Op>>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    min_us: f64,
+    median_us: f64,
+    mean_us: f64,
+    p90_us: f64,
+    p99_us: f64,
+    max_us: f64,
+}
+
+#[derive(Serialize)]
+struct Op {
+    name: String,
+    kind: String,
+    dtype: String,
+    median_us: f64,
+    share: f64,
+}
+
+pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    let session = args.model.session(&args.model.open()?)?;
+    let engine = session.engine();
+    if args.threads > 1 {
+        let what = format!("--threads {}: the {engine} engine runs an inference on one thread", args.threads);
+        return Err(format!("{what}; leave the option out").into());
+    }
+    let mut runner = Runner::new(session);
+    synthetic::fill(&mut runner);
+    let warmup = repeat(args.warmup, 3, Duration::from_millis(200), || Ok(runner.run()?))?;
+    let mut nanos = Vec::with_capacity(args.runs.map_or(MOST_RUNS, |runs| runs as usize));
+    let before = heap();
+    let runs = repeat(args.runs, 10, Duration::from_secs(1), || {
+        let start = Instant::now();
+        runner.run()?;
+        nanos.push(start.elapsed().as_nanos() as u64);
+        Ok(())
+    })?;
+    let used = heap().since(&before);
+    let report = Report {
+        engine,
+        runs,
+        warmup,
+        threads: args.threads,
+        latency: Latency::of(&mut nanos),
+        allocations_per_run: used.allocations as f64 / runs as f64,
+        bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
+        input: synthetic::WHAT,
+        ops: if args.profile { Some(profile(&mut runner, runs)?) } else { None },
+    };
+    if args.model.json { output::json(&report) } else { output::text(&report.text()) }
+}
+
+/// Works as often as is asked, or until the time is up; returns how often.
+fn repeat(
+    asked: Option<u32>,
+    least: usize,
+    time: Duration,
+    mut work: impl FnMut() -> Result<(), Failure>,
+) -> Result<usize, Failure> {
+    let start = Instant::now();
+    let enough = |done: usize| match asked {
+        Some(runs) => done >= runs as usize,
+        None => done >= MOST_RUNS || (done >= least && start.elapsed() >= time),
+    };
+    let mut done = 0;
+    while !enough(done) {
+        work()?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Each step's median over `runs` runs, in the order in which they run.
+fn profile(runner: &mut Runner, runs: usize) -> Result<Vec<Op>, Failure> {
+    let first = runner.profile()?;
+    let mut nanos: Vec<Vec<u64>> = first.iter().map(|step| vec![step.nanos]).collect();
+    for _ in 1..runs {
+        let steps = runner.profile()?;
+        nanos.iter_mut().zip(&steps).for_each(|(all, step)| all.push(step.nanos));
+    }
+    let medians: Vec<f64> = nanos.iter_mut().map(|times| Latency::of(times).median_us).collect();
+    let total: f64 = medians.iter().sum();
+    let op = |(step, median_us): (tractlet::StepTime, f64)| Op {
+        name: step.name,
+        kind: step.kind,
+        dtype: step.dtype,
+        median_us,
+        share: median_us / total.max(f64::MIN_POSITIVE),
+    };
+    Ok(first.into_iter().zip(medians).map(op).collect())
+}
+
+impl Latency {
+    fn of(nanos: &mut [u64]) -> Latency {
+        nanos.sort_unstable();
+        let rank = |percent: usize| (nanos.len() * percent).div_ceil(100).saturating_sub(1);
+        let at = |percent: usize| nanos.get(rank(percent)).map_or(f64::NAN, |&nanos| nanos as f64 / 1e3);
+        let mean_us = nanos.iter().sum::<u64>() as f64 / nanos.len() as f64 / 1e3;
+        Latency { min_us: at(0), median_us: at(50), mean_us, p90_us: at(90), p99_us: at(99), max_us: at(100) }
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us } = self.latency;
+        let mut text = format!("engine {}, {} runs after {} to warm up\n", self.engine, self.runs, self.warmup);
+        text += &format!("input {}\n\n", self.input);
+        text += &format!(
+            "median {median_us:.1} us  (min {min_us:.1}, mean {mean_us:.1}, p90 {p90_us:.1}, p99 {p99_us:.1}, max {max_us:.1})\n"
+        );
+        let (allocations, bytes) = (self.allocations_per_run, self.bytes_allocated_per_run);
+        text += &format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n");
+        if let Some(ops) = &self.ops {
+            let row = |op: &Op| {
+                let (time, share) = (format!("{:.1}", op.median_us), format!("{:.1}", 100.0 * op.share));
+                vec![op.name.clone(), op.kind.clone(), op.dtype.clone(), time, share]
+            };
+            text +=
+                &format!("\n{}", output::table(&["step", "kind", "dtype", "median us", "%"], 3, ops.iter().map(row)));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let mut nanos: Vec<u64> = (1..=100).rev().map(|us| us * 1000).collect();
+        let latency = Latency::of(&mut nanos);
+        assert_eq!((latency.min_us, latency.median_us, latency.p90_us), (1.0, 50.0, 90.0));
+        assert_eq!((latency.p99_us, latency.max_us, latency.mean_us), (99.0, 100.0, 50.5));
+        assert_eq!(Latency::of(&mut [7000]).p99_us, 7.0);
+    }
+}

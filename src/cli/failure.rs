@@ -1,0 +1,48 @@
+//! Why a command failed, in words for its user.
+
+use std::io;
+
+use tractlet::npy::NpyError;
+use tractlet::{ModelError, RunError};
+
+pub enum Failure {
+    /// Stdout was closed by its reader: the end, but no error.
+    Closed,
+    Because(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure::Because(reason)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(reason: &str) -> Failure {
+        Failure::Because(reason.to_owned())
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<NpyError> for Failure {
+    fn from(error: NpyError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}

@@ -1,0 +1,73 @@
+//! `[NAME=]FILE` arguments, and labels.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tractlet::{TensorSpec, npy};
+
+use super::elements::Elements;
+use super::failure::Failure;
+
+/// Which tensor each argument names, in the order of the arguments.
+///
+/// What stands before `=` is a tensor's name, unless it has a `/`: `./a=b.npy` is a file.
+pub fn assign(role: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<(usize, PathBuf)>, Failure> {
+    let names = || specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
+    let mut assigned: Vec<(usize, PathBuf)> = Vec::new();
+    for argument in arguments {
+        let named = argument.to_str().and_then(|text| text.split_once('='));
+        let index = |name: &str| specs.iter().position(|spec| spec.name == name);
+        let (tensor, file) = match named.map(|(name, file)| (name, index(name), file)) {
+            Some((_, Some(tensor), file)) => (tensor, PathBuf::from(file)),
+            Some((name, None, _)) if !name.contains('/') => {
+                return Err(format!("the model has no {role} `{name}`; it has {}", names()).into());
+            }
+            _ if specs.len() == 1 => (0, argument.clone()),
+            _ => {
+                let what =
+                    format!("the model has {} {role}s; say which: --{role} NAME={}", specs.len(), argument.display());
+                return Err(format!("{what}, with NAME one of {}", names()).into());
+            }
+        };
+        if assigned.iter().any(|(other, _)| *other == tensor) {
+            return Err(format!("{}: that {role} already has a file", argument.display()).into());
+        }
+        assigned.push((tensor, file));
+    }
+    Ok(assigned)
+}
+
+const MAX_LABELS_BYTES: u64 = 1 << 20;
+
+/// One label a line.
+pub fn labels(path: &Path) -> Result<Vec<String>, Failure> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_LABELS_BYTES + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => Err(format!("{}: cannot read the labels: {error}", path.display()).into()),
+        Ok(bytes) if bytes as u64 > MAX_LABELS_BYTES => {
+            Err(format!("{}: more than {MAX_LABELS_BYTES} bytes of labels; expected one label a line", path.display())
+                .into())
+        }
+        Ok(_) => Ok(text.lines().map(|line| line.trim().to_owned()).collect()),
+    }
+}
+
+/// All elements of a one-dimensional .npy file of int64, int32 or uint8.
+pub fn integers(file: &npy::Reader) -> Result<Vec<i64>, Failure> {
+    let (path, dtype) = (file.path().display(), file.dtype());
+    let &[count] = file.shape() else {
+        return Err(format!("{path}: shape {:?}; labels are one-dimensional: x.reshape(-1)", file.shape()).into());
+    };
+    let mut bytes = vec![0; count * dtype.size()];
+    file.read(0, &mut bytes)?;
+    match Elements::decode(dtype, &bytes)? {
+        Elements::I64(labels) => Ok(labels),
+        Elements::I32(labels) => Ok(labels.into_iter().map(i64::from).collect()),
+        Elements::U8(labels) => Ok(labels.into_iter().map(i64::from).collect()),
+        _ => {
+            Err(format!("{path} holds {dtype}, labels are int64, int32 or uint8; convert it: x.astype('int64')").into())
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `tractlet footprint`.
+
+use clap::Args;
+use serde::Serialize;
+use tractlet::EngineName;
+use tractlet::footprint::{Measured, measure};
+
+use super::failure::Failure;
+use super::runner::Runner;
+use super::{ModelArgs, output, size, synthetic};
+
+/// Measure the memory that a model takes, and hold it against a budget
+///
+/// Loads the model in this process and runs it a few times. Peaks and resident sizes are the whole
+/// process's as the kernel counts them, the program itself included; heap figures are the
+/// program's own requests.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct FootprintArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Most that may be resident at any time, in bytes or with a unit (8MiB, 8MB): exit 1 above it
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    budget: Option<u64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tractlet footprint model.onnx
+  tractlet footprint model.onnx --budget 32MiB
+
+JSON, in bytes: engine, predicted (null for an engine that does not plan its memory), measured.{
+load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
+rss_shmem_bytes, heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations}; with --budget
+also budget.{bytes, peak_bytes, fits}. The allocations are counts; run_allocations is of one run.";
+
+/// The first run of an engine may prepare what the later ones use.
+const RUNS: usize = 5;
+
+#[derive(Serialize)]
+struct Report {
+    engine: EngineName,
+    /// The tract engine allocates as it goes: there is nothing to predict from.
+    predicted: Option<()>,
+    measured: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Budget>,
+}
+
+#[derive(Serialize)]
+struct Budget {
+    bytes: u64,
+    peak_bytes: u64,
+    fits: bool,
+}
+
+pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
+    let load = || {
+        let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
+        synthetic::fill(&mut runner);
+        Ok::<_, Failure>(runner)
+    };
+    let (runner, measured) = measure(RUNS, load, |runner| Ok(runner.run()?))?;
+    let peak_bytes = measured.peak_bytes();
+    let budget = args.budget.map(|bytes| Budget { bytes, peak_bytes, fits: peak_bytes <= bytes });
+    let report = Report { engine: runner.session().engine(), predicted: None, measured, budget };
+    if args.model.json {
+        output::json(&report)?
+    } else {
+        output::text(&report.text())?
+    }
+    match &report.budget {
+        Some(budget) if !budget.fits => Err(report.excess(budget).into()),
+        _ => Ok(()),
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let m = &self.measured;
+        let human = |bytes: u64| size::human(bytes);
+        let together =
+            if m.peaks_apart { "" } else { " (loading included: the kernel does not let them be told apart)" };
+        let pss = m.pss_bytes.map_or("unknown".to_owned(), human);
+        let rows = [
+            ("peak, loading", human(m.load_peak_bytes)),
+            ("peak, running", human(m.run_peak_bytes) + together),
+            ("resident", human(m.rss_bytes)),
+            ("  heap and stacks", human(m.rss_anon_bytes)),
+            ("  program and mapped files", human(m.rss_file_bytes)),
+            ("  shared memory", human(m.rss_shmem_bytes)),
+            ("  proportional share", pss),
+            ("heap, peak", human(m.heap_peak_bytes as u64)),
+            ("heap, held", human(m.heap_live_bytes as u64)),
+            ("allocations, loading", m.load_allocations.to_string()),
+            ("allocations, one run", m.run_allocations.to_string()),
+        ];
+        let rows: String = rows.iter().map(|(what, value)| format!("{what:<28}{value}\n")).collect();
+        let engine = self.engine;
+        format!("engine {engine}\n\n{rows}\nNothing is predicted: the {engine} engine does not plan its memory.\n")
+    }
+
+    /// Why the budget does not hold, the largest part first.
+    fn excess(&self, budget: &Budget) -> String {
+        let m = &self.measured;
+        let mut parts = [
+            ("heap at its peak", m.heap_peak_bytes as u64),
+            ("program and mapped files", m.rss_file_bytes),
+            ("shared memory", m.rss_shmem_bytes),
+        ];
+        parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let parts: Vec<String> = parts.iter().map(|(what, bytes)| format!("{what} {}", size::human(*bytes))).collect();
+        let (peak, limit) = (size::human(budget.peak_bytes), size::human(budget.bytes));
+        format!("over budget: the peak of {peak} is above {limit}; largest parts: {}", parts.join(", "))
+    }
+}

@@ -1,0 +1,90 @@
+//! What reaches the terminal.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// Stdout, buffered; [`Out::flush`] before it is dropped, or a full disk goes unnoticed.
+pub struct Out(io::BufWriter<io::StdoutLock<'static>>);
+
+impl Out {
+    pub fn stdout() -> Out {
+        Out(io::BufWriter::new(io::stdout().lock()))
+    }
+
+    pub fn line(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.0, "{}", printable(line)).map_err(refused)
+    }
+
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(refused)
+    }
+}
+
+pub fn text(text: &str) -> Result<(), Failure> {
+    let mut out = Out::stdout();
+    text.lines().try_for_each(|line| out.line(line))?;
+    out.flush()
+}
+
+/// One JSON object and a line end. Numbers that JSON lacks (NaN, infinities) become null.
+pub fn json(object: &impl Serialize) -> Result<(), Failure> {
+    let mut out = Out::stdout();
+    serde_json::to_writer_pretty(&mut out.0, object).map_err(|error| refused(error.into()))?;
+    out.line("")?;
+    out.flush()
+}
+
+pub fn error(reason: &str) {
+    // Where stderr is gone too there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "error: {}", printable(reason));
+}
+
+fn refused(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::Because(format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Names come out of model files: none may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Aligned columns; those from `numbers` on are numbers, and lean right.
+pub fn table(header: &[&str], numbers: usize, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let header = header.iter().map(|&title| title.to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
+    let mut text = String::new();
+    for row in &rows {
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            text += &if column < numbers { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["conv".into(), "12.5".into()], vec!["relu_1".into(), "3".into()]];
+        assert_eq!(table(&["step", "us"], 1, rows), "step      us\nconv    12.5\nrelu_1     3\n");
+    }
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb"), "a\u{fffd}[2Jb");
+    }
+}

@@ -1,0 +1,282 @@
+//! `tractlet run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tractlet::{DType, EngineName, TensorSpec, npy};
+
+use super::elements::{Elements, top};
+use super::failure::Failure;
+use super::output::{self, Out};
+use super::runner::Runner;
+use super::samples::{Samples, sample_shape};
+use super::{ModelArgs, files};
+
+/// Run a model on the samples of .npy files
+///
+/// An input file has the shape of the model's input, for one sample; or that shape behind a first
+/// axis that lists samples. A leading 1 of the model's shape, its batch, may be left out: for an
+/// input of [1, 1, 49, 10] files of [1, 1, 49, 10], [n, 1, 49, 10] and [n, 1, 1, 49, 10] are
+/// taken. The element type must be the model's. Samples are read one at a time.
+///
+/// An output file stacks what the samples gave: [n, 12] for an output of [1, 12]. All output files
+/// are written, each whole, or none.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// .npy file for an input; NAME may be left out where there is one input
+    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
+    input: Vec<PathBuf>,
+    /// Write an output to a .npy file; NAME may be left out where there is one output
+    #[arg(long, value_name = "[NAME=]Y.npy")]
+    output: Vec<PathBuf>,
+    /// Text file with a label a line, one for each element of the first output
+    #[arg(long, value_name = "L.txt")]
+    labels: Option<PathBuf>,
+    /// Show the K largest elements of the first output [default with --labels: 3]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tractlet run model.onnx --input x.npy --labels labels.txt --top 3
+  tractlet run model.onnx --input x.npy --output y.npy
+  tractlet run model.onnx --input left=a.npy --input right=b.npy --json
+
+JSON: engine, samples, outputs[].{name, shape, dtype, values}; `values` are flat in row-major order
+and complete, NaN and infinities as null. With --top or --labels also top[][].{index, label, score}:
+for each sample, the largest first.
+
+A file whose own name has a `=` is written as a path: --input ./a=b.npy";
+
+/// Values that a line of text shows of an output.
+const SHOWN: usize = 8;
+
+#[derive(Serialize)]
+struct Report {
+    engine: EngineName,
+    samples: usize,
+    outputs: Vec<Output>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Vec<Vec<Score>>>,
+}
+
+#[derive(Serialize)]
+struct Output {
+    name: String,
+    shape: Vec<usize>,
+    dtype: &'static str,
+    values: Elements,
+}
+
+#[derive(Serialize)]
+struct Score {
+    index: usize,
+    label: Option<String>,
+    score: f64,
+}
+
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
+    let specs = runner.session().outputs().to_vec();
+    let ranking = Ranking::new(args, &specs)?;
+    let inputs = open_inputs(&args.input, runner.session().inputs())?;
+    let samples = inputs.first().map_or(1, Samples::count);
+    let mut writers = open_outputs(&args.output, &specs, samples)?;
+
+    let mut results: Vec<Vec<u8>> = vec![Vec::new(); specs.len()];
+    let mut tops = Vec::new();
+    let mut screen = Screen::new(args, samples, ranking.as_ref());
+    for sample in 0..samples {
+        runner.run_sample(&inputs, sample)?;
+        for (writer, tensor) in &mut writers {
+            writer.write(runner.output(*tensor))?;
+        }
+        let scores = match (&ranking, specs.first()) {
+            (Some(ranking), Some(spec)) => {
+                Some(ranking.rank(&Elements::decode(spec.dtype, runner.output(0))?.to_f64()))
+            }
+            _ => None,
+        };
+        if args.model.json {
+            results.iter_mut().enumerate().for_each(|(tensor, all)| all.extend_from_slice(runner.output(tensor)));
+            tops.extend(scores);
+        } else {
+            screen.sample(sample, scores.as_deref(), &specs, &runner)?;
+        }
+    }
+    publish(writers)?;
+    if !args.model.json {
+        return screen.end(&args.output);
+    }
+    let output = |(spec, bytes): (&TensorSpec, Vec<u8>)| {
+        let values = Elements::decode(spec.dtype, &bytes)?;
+        Ok(Output { name: spec.name.clone(), shape: stacked(spec, samples), dtype: spec.dtype.name(), values })
+    };
+    let outputs = specs.iter().zip(results).map(output).collect::<Result<_, Failure>>()?;
+    let top = ranking.is_some().then_some(tops);
+    output::json(&Report { engine: runner.session().engine(), samples, outputs, top })
+}
+
+fn open_inputs(arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
+    let mut assigned = files::assign("input", arguments, specs)?;
+    assigned.sort_by_key(|(tensor, _)| *tensor);
+    if let Some(missing) =
+        specs.iter().enumerate().find(|(index, _)| assigned.iter().all(|(tensor, _)| tensor != index))
+    {
+        let name = &missing.1.name;
+        return Err(format!("input `{name}` has no file; give it one: --input {name}=X.npy").into());
+    }
+    let open = |((_, path), spec): (&(usize, PathBuf), &TensorSpec)| Samples::open(path, "input", spec);
+    let inputs = assigned.iter().zip(specs).map(open).collect::<Result<Vec<_>, _>>()?;
+    if let [first, rest @ ..] = inputs.as_slice()
+        && let Some(other) = rest.iter().find(|other| other.count() != first.count())
+    {
+        let (a, b) = (first.path().display(), other.path().display());
+        return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
+    }
+    Ok(inputs)
+}
+
+/// Opened before anything runs: a folder that cannot be written costs no computation.
+fn open_outputs(
+    arguments: &[PathBuf],
+    specs: &[TensorSpec],
+    samples: usize,
+) -> Result<Vec<(npy::Writer, usize)>, Failure> {
+    let assigned = files::assign("output", arguments, specs)?;
+    if let Some((index, (_, path))) =
+        assigned.iter().enumerate().find(|(i, (_, path))| assigned.iter().take(*i).any(|(_, p)| p == path))
+    {
+        return Err(
+            format!("{}: output {index} would overwrite another; give each its own file", path.display()).into()
+        );
+    }
+    let mut writers = Vec::new();
+    for (tensor, path) in assigned {
+        if let Some(spec) = specs.get(tensor) {
+            writers.push((npy::Writer::create(path, spec.dtype, &stacked(spec, samples))?, tensor));
+        }
+    }
+    Ok(writers)
+}
+
+/// All on disk before the first takes its name.
+fn publish(writers: Vec<(npy::Writer, usize)>) -> Result<(), Failure> {
+    let written = writers.into_iter().map(|(writer, _)| writer.finish()).collect::<Result<Vec<_>, _>>()?;
+    Ok(written.into_iter().try_for_each(npy::Written::publish)?)
+}
+
+fn stacked(spec: &TensorSpec, samples: usize) -> Vec<usize> {
+    std::iter::once(samples).chain(sample_shape(spec).iter().copied()).collect()
+}
+
+/// The largest elements of the first output, with their labels.
+struct Ranking {
+    labels: Option<Vec<String>>,
+    k: usize,
+}
+
+impl Ranking {
+    fn new(args: &RunArgs, outputs: &[TensorSpec]) -> Result<Option<Ranking>, Failure> {
+        if args.labels.is_none() && args.top.is_none() {
+            return Ok(None);
+        }
+        let labels = args.labels.as_deref().map(files::labels).transpose()?;
+        if let (Some(path), Some(labels), Some(output)) = (&args.labels, &labels, outputs.first()) {
+            let classes: usize = output.shape.iter().product();
+            if labels.len() != classes {
+                let what = format!(
+                    "{}: {} labels, output `{}` has {classes} elements",
+                    path.display(),
+                    labels.len(),
+                    output.name
+                );
+                return Err(format!("{what}; expected one label a line").into());
+            }
+        }
+        Ok(Some(Ranking { labels, k: args.top.map_or(3, |k| k as usize) }))
+    }
+
+    fn rank(&self, values: &[f64]) -> Vec<Score> {
+        let label = |index| self.labels.as_ref().and_then(|labels| labels.get(index).cloned());
+        let score = |index| Score { index, label: label(index), score: values.get(index).copied().unwrap_or(f64::NAN) };
+        top(values, self.k).into_iter().map(score).collect()
+    }
+}
+
+/// A line a sample, as soon as it is known.
+struct Screen {
+    out: Out,
+    /// With output files, samples are shown only where labels were asked for.
+    rows: bool,
+    /// The files are wanted even where nobody reads stdout any more.
+    outlives_reader: bool,
+    sample_width: usize,
+    label_width: usize,
+}
+
+impl Screen {
+    fn new(args: &RunArgs, samples: usize, ranking: Option<&Ranking>) -> Screen {
+        let rows = args.output.is_empty() || ranking.is_some();
+        let labels = ranking.and_then(|ranking| ranking.labels.as_ref());
+        let label_width = labels.into_iter().flatten().map(|label| label.chars().count()).max().unwrap_or(4);
+        let sample_width = (samples - 1).to_string().len();
+        Screen { out: Out::stdout(), rows, outlives_reader: !args.output.is_empty(), sample_width, label_width }
+    }
+
+    fn sample(
+        &mut self,
+        sample: usize,
+        top: Option<&[Score]>,
+        specs: &[TensorSpec],
+        runner: &Runner,
+    ) -> Result<(), Failure> {
+        if !self.rows {
+            return Ok(());
+        }
+        let mut line = format!("{sample:>width$}", width = self.sample_width);
+        match top {
+            Some(scores) => line.extend(scores.iter().map(|score| score.cell(self.label_width))),
+            None => {
+                for (index, spec) in specs.iter().enumerate() {
+                    line += &shortened(spec, runner.output(index))?;
+                }
+            }
+        }
+        match self.out.line(&line) {
+            Err(Failure::Closed) if self.outlives_reader => {
+                self.rows = false;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn end(&mut self, written: &[PathBuf]) -> Result<(), Failure> {
+        for path in written {
+            self.out.line(&format!("wrote {}", path.display()))?;
+        }
+        self.out.flush()
+    }
+}
+
+impl Score {
+    fn cell(&self, width: usize) -> String {
+        let label = self.label.clone().unwrap_or_else(|| self.index.to_string());
+        format!("  {label:<width$} {:>8.4}", self.score)
+    }
+}
+
+fn shortened(spec: &TensorSpec, bytes: &[u8]) -> Result<String, Failure> {
+    let values = Elements::decode(spec.dtype, bytes)?.to_f64();
+    let digits = if matches!(spec.dtype, DType::F32 | DType::F64) { 4 } else { 0 };
+    let shown: String = values.iter().take(SHOWN).map(|value| format!(" {value:>8.digits$}")).collect();
+    let rest = values.len().saturating_sub(SHOWN);
+    let more = if rest > 0 { format!("  and {rest} more") } else { String::new() };
+    Ok(format!("  {}{shown}{more}", spec.name))
+}

@@ -1,0 +1,86 @@
+//! A session with buffers for its inputs and outputs.
+
+use std::path::Path;
+
+use tractlet::{DType, RunError, Session, StepTime, TensorMut, TensorRef, TensorSpec};
+
+use super::failure::Failure;
+use super::samples::Samples;
+
+pub struct Runner {
+    session: Session,
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
+}
+
+struct Buffer {
+    dtype: DType,
+    bytes: Vec<u8>,
+}
+
+impl Runner {
+    pub fn new(session: Session) -> Runner {
+        let buffer = |spec: &TensorSpec| Buffer { dtype: spec.dtype, bytes: vec![0; spec.byte_len()] };
+        let inputs = session.inputs().iter().map(buffer).collect();
+        let outputs = session.outputs().iter().map(buffer).collect();
+        Runner { session, inputs, outputs }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Runs one sample; `files` has one list of samples for each input, in the model's order.
+    pub fn run_sample(&mut self, files: &[Samples], sample: usize) -> Result<(), Failure> {
+        for (file, buffer) in files.iter().zip(&mut self.inputs) {
+            file.read(sample, &mut buffer.bytes)?;
+        }
+        self.run().map_err(|error| {
+            let at_fault = match &error {
+                RunError::NotANumber { name, .. } => self.session.inputs().iter().position(|spec| spec.name == *name),
+                _ => None,
+            };
+            let path = files.get(at_fault.unwrap_or(0)).map_or(Path::new("the input"), Samples::path);
+            Failure::Because(format!("{}: sample {sample} (from 0): {error}", path.display()))
+        })
+    }
+
+    /// Runs on what the input buffers hold.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        let inputs: Vec<_> = self.inputs.iter().map(Buffer::tensor).collect();
+        let mut outputs: Vec<_> = self.outputs.iter_mut().map(Buffer::tensor_mut).collect();
+        self.session.run(&inputs, &mut outputs)
+    }
+
+    /// As [`Runner::run`], with the time of each step.
+    pub fn profile(&mut self) -> Result<Vec<StepTime>, RunError> {
+        let inputs: Vec<_> = self.inputs.iter().map(Buffer::tensor).collect();
+        let mut outputs: Vec<_> = self.outputs.iter_mut().map(Buffer::tensor_mut).collect();
+        self.session.profile(&inputs, &mut outputs)
+    }
+
+    /// The input buffers, to be filled by `fill`.
+    pub fn fill(&mut self, mut fill: impl FnMut(DType, &mut [u8])) {
+        self.inputs.iter_mut().for_each(|buffer| fill(buffer.dtype, &mut buffer.bytes));
+    }
+
+    /// Bytes of an input of the last run.
+    pub fn input(&self, tensor: usize) -> &[u8] {
+        self.inputs.get(tensor).map_or(&[], |buffer| &buffer.bytes)
+    }
+
+    /// Bytes of an output of the last run.
+    pub fn output(&self, tensor: usize) -> &[u8] {
+        self.outputs.get(tensor).map_or(&[], |buffer| &buffer.bytes)
+    }
+}
+
+impl Buffer {
+    fn tensor(&self) -> TensorRef<'_> {
+        TensorRef::from_bytes(self.dtype, &self.bytes)
+    }
+
+    fn tensor_mut(&mut self) -> TensorMut<'_> {
+        TensorMut::from_bytes(self.dtype, &mut self.bytes)
+    }
+}

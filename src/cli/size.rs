@@ -1,0 +1,55 @@
+//! Sizes in bytes, as people write and read them.
+
+const UNITS: [(&str, u64); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+/// Bytes of `8388608`, `8MiB` or `8MB`.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit.trim() {
+        "" => Some(1),
+        unit => UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes),
+    };
+    let bytes = unit.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| {
+        format!("`{text}` is not a size; expected a whole number of bytes, or one with a unit: 8MiB, 8MB, 512KiB")
+    })
+}
+
+/// Three or more digits, in KiB below 1 MiB and in MiB above.
+pub fn human(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_parsed_with_their_units() {
+        for (text, bytes) in
+            [("8388608", 8 << 20), ("8MiB", 8 << 20), ("8 MB", 8_000_000), ("1kB", 1000), ("2GiB", 2 << 30)]
+        {
+            assert_eq!(parse(text), Ok(bytes));
+        }
+        for odd in ["", "MiB", "8mib", "-1", "1.5MiB", "0", "99999999999GiB", "board.toml"] {
+            assert!(parse(odd).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_fits() {
+        assert_eq!([human(1000), human(2048), human(3 << 20)], ["1000 B", "2.0 KiB", "3.00 MiB"]);
+    }
+}

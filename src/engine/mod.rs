@@ -1,0 +1,165 @@
+//! What runs a model. One trait, one file per engine; [`crate::Session`] chooses and checks, an
+//! engine may take what it is given as sound.
+
+mod plan;
+mod tract;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use tractlet_core::isa::Isa;
+
+use crate::lower;
+use crate::model::{DType, Fault, Model, ModelError, Node};
+use crate::tensor::{TensorMut, TensorRef};
+
+use plan::PlanEngine;
+use tract::TractEngine;
+
+/// Which engine to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// The best that can take the model. The session says which it took, and why.
+    #[default]
+    Auto,
+    /// A plan: integer kernels in one arena, no allocation in a run. Refuses a model with a node that it
+    /// cannot lower.
+    Plan,
+    /// tract: takes almost any operator, computes quantized models in float.
+    Tract,
+}
+
+/// An engine that runs a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// The plan engine.
+    Plan,
+    /// tract.
+    Tract,
+}
+
+/// A session's input or output: its name, element type and shape, every dimension a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, row-major.
+    pub shape: Vec<usize>,
+}
+
+impl TensorSpec {
+    /// Size in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
+
+/// How an engine runs one node of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeReport {
+    /// The node's name in the model.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// The type that it computes in, whatever the types at its ends.
+    pub dtype: &'static str,
+    /// The engine that runs it.
+    pub engine: EngineName,
+    /// Whether it does arithmetic on activations, and so counts in [`int8_ratio`].
+    #[serde(skip)]
+    pub computes: bool,
+}
+
+/// One step of a profiled run.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTime {
+    /// Name of the step: a node's, as the engine calls it.
+    pub name: String,
+    /// What the step does.
+    pub kind: String,
+    /// Element type of its output.
+    pub dtype: String,
+    /// Duration, in nanoseconds.
+    #[serde(skip)]
+    pub nanos: u64,
+}
+
+/// What a session needs of an engine.
+pub(crate) trait Engine: Send {
+    fn name(&self) -> EngineName;
+    fn inputs(&self) -> &[TensorSpec];
+    fn outputs(&self) -> &[TensorSpec];
+    /// How each node of the model is run, in graph order.
+    fn nodes(&self) -> &[NodeReport];
+    /// Runs one inference. Slices have the lengths and types that the specs state.
+    fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault>;
+    /// As [`Engine::run`], and appends the time of each step.
+    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault>;
+}
+
+/// A run that failed inside an engine.
+#[derive(Debug)]
+pub(crate) struct EngineFault {
+    /// Where; empty where the engine cannot tell.
+    pub node: String,
+    pub what: String,
+}
+
+/// Share of a model's computing nodes that run in int8, from 0 to 1; `None` where nothing computes.
+pub fn int8_ratio(nodes: &[NodeReport]) -> Option<f64> {
+    let computing = nodes.iter().filter(|node| node.computes);
+    let total = computing.clone().count();
+    let int8 = computing.filter(|node| matches!(node.dtype, "int8" | "uint8")).count();
+    (total > 0).then(|| int8 as f64 / total as f64)
+}
+
+/// An engine for `model` with the given input shapes, or why none can be had.
+pub(crate) fn open(choice: EngineChoice, model: &Model, bindings: &[crate::model::Binding]) -> Result<Box<dyn Engine>, ModelError> {
+    if choice != EngineChoice::Tract {
+        match PlanEngine::new(model, bindings, Isa::detect())? {
+            Ok(engine) => return Ok(Box::new(engine)),
+            Err(refusals) if choice == EngineChoice::Plan => {
+                let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
+                return Err(model.error(Fault::unsupported(what)));
+            }
+            Err(refusals) => log::info!("{}: engine tract, since a plan cannot be made: {}", model.path().display(), lower::list(&refusals)),
+        }
+    }
+    Ok(Box::new(TractEngine::new(model, bindings)?))
+}
+
+/// Edges of quantization and operators that only rename, move or make data do not count as compute.
+fn computes(node: &Node) -> bool {
+    !matches!(
+        node.op.as_str(),
+        "QuantizeLinear" | "DequantizeLinear" | "Constant" | "ConstantOfShape" | "Identity" | "Dropout" | "Cast" | "Shape" | "Size" | "Reshape" | "Flatten" | "Squeeze"
+            | "Unsqueeze" | "Transpose" | "Concat" | "QLinearConcat" | "Split" | "Slice" | "Gather" | "Expand" | "Tile" | "Pad"
+    )
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            EngineName::Plan => "plan",
+            EngineName::Tract => "tract",
+        })
+    }
+}
+
+impl FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EngineChoice, String> {
+        match text {
+            "auto" => Ok(EngineChoice::Auto),
+            "plan" => Ok(EngineChoice::Plan),
+            "tract" => Ok(EngineChoice::Tract),
+            other => Err(format!("there is no engine `{other}` in this build; it has: auto, plan, tract")),
+        }
+    }
+}

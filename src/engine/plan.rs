@@ -1,0 +1,110 @@
+//! The engine that the project is for: a plan in integers, one arena, no allocation in a run.
+
+use std::time::Instant;
+
+use tractlet_core::exec::Hook;
+use tractlet_core::isa::Isa;
+use tractlet_core::plan::{AlignedBytes, Plan};
+
+use super::{Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
+use crate::lower::{self, Lowered, Refusal};
+use crate::model::{Binding, Fault, Model, ModelError};
+use crate::plan::{Planned, plan};
+use crate::tensor::{TensorMut, TensorRef};
+
+pub(crate) struct PlanEngine {
+    plan: Plan<AlignedBytes>,
+    memory: AlignedBytes,
+    io_bytes: usize,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    nodes: Vec<NodeReport>,
+}
+
+impl PlanEngine {
+    /// The engine, or the nodes that no plan can have.
+    ///
+    /// # Errors
+    /// A fault of the model itself.
+    pub fn new(model: &Model, bindings: &[Binding], isa: Isa) -> Result<Result<PlanEngine, Vec<Refusal>>, ModelError> {
+        let Lowered { program, computed_in } = match lower::lower(model, bindings, isa)? {
+            Ok(lowered) => lowered,
+            Err(refusals) => return Ok(Err(refusals)),
+        };
+        let spec = |port: &lower::Port| TensorSpec { name: port.name.clone(), dtype: port.dtype, shape: port.dims.clone() };
+        let (inputs, outputs) = (program.inputs.iter().map(spec).collect(), program.outputs.iter().map(spec).collect());
+        let report = |node: &crate::model::Node| NodeReport {
+            name: node.name.clone(),
+            op: node.op.clone(),
+            dtype: node.outputs.first().and_then(|output| computed_in.get(output)).copied().unwrap_or("int8"),
+            engine: EngineName::Plan,
+            computes: computes(node),
+        };
+        let nodes = model.graph().nodes.iter().map(report).collect();
+        let Planned { plan, io_bytes, .. } =
+            plan(program, [0; 8]).map_err(|what| model.error(Fault::unsupported(format!("no plan can be made: {what}"))))?;
+        let memory = AlignedBytes::zeroed(plan.memory_bytes());
+        Ok(Ok(PlanEngine { plan, memory, io_bytes, inputs, outputs, nodes }))
+    }
+
+    fn execute(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], hook: &mut impl Hook) -> Result<(), EngineFault> {
+        let fault = |what: String| EngineFault { node: String::new(), what };
+        for (index, input) in inputs.iter().enumerate() {
+            let room = self.plan.input_mut(&mut self.memory, index).ok_or_else(|| fault(format!("there is no input {index}")))?;
+            room.copy_from_slice(input.bytes());
+        }
+        self.plan.run_with(&mut self.memory, hook).map_err(|e| fault(format!("{e:?}")))?;
+        for (index, output) in outputs.iter_mut().enumerate() {
+            let result = self.plan.output(&self.memory, index).ok_or_else(|| fault(format!("there is no output {index}")))?;
+            output.bytes_mut().copy_from_slice(result);
+        }
+        Ok(())
+    }
+}
+
+impl Engine for PlanEngine {
+    fn name(&self) -> EngineName {
+        EngineName::Plan
+    }
+
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn nodes(&self) -> &[NodeReport] {
+        &self.nodes
+    }
+
+    fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
+        self.execute(inputs, outputs, &mut ())
+    }
+
+    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault> {
+        let mut stopwatch = Stopwatch { start: Instant::now(), nanos: vec![] };
+        self.execute(inputs, outputs, &mut stopwatch)?;
+        for ((name, op), nanos) in self.plan.ops().zip(stopwatch.nanos) {
+            let dtype = if op.writes_f32() { "float32" } else { "int8" };
+            steps.push(StepTime { name: name.to_owned(), kind: op.kind().to_owned(), dtype: dtype.to_owned(), nanos });
+        }
+        Ok(())
+    }
+}
+
+struct Stopwatch {
+    start: Instant,
+    nanos: Vec<u64>,
+}
+
+impl Hook for Stopwatch {
+    fn before(&mut self, _: usize) {
+        self.start = Instant::now();
+    }
+
+    fn after(&mut self, _: usize, _: &[u8]) {
+        self.nanos.push(self.start.elapsed().as_nanos() as u64);
+    }
+}

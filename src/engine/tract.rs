@@ -1,0 +1,173 @@
+//! The reference engine: tract on the whole model. Quantized models are computed in float, with
+//! the rounding of every QuantizeLinear in its place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tract_core::plan::SimpleState;
+use tract_core::internal::*;
+
+use super::{Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
+use crate::import::{guarded, to_tract};
+use crate::model::{AttributeValue, Binding, DType, Fault, Model, ModelError, Node, Shapes};
+use crate::tensor::{TensorMut, TensorRef};
+
+pub(crate) struct TractEngine {
+    plan: Arc<TypedSimplePlan>,
+    /// Renewed after a panic, which may leave it half done.
+    state: TypedSimpleState,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    nodes: Vec<NodeReport>,
+}
+
+type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
+
+impl TractEngine {
+    pub fn new(model: &Model, bindings: &[Binding]) -> Result<TractEngine, ModelError> {
+        let refused = |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
+        let typed = to_tract(model, bindings)?;
+        let plan = guarded(|| TypedSimplePlan::new(typed)).map_err(refused)?;
+        let state = guarded(|| plan.spawn()).map_err(refused)?;
+        let names = |outlets: &[OutletId], infos: Vec<&str>| {
+            let spec = |(outlet, name): (&OutletId, &str)| spec(plan.model().outlet_fact(*outlet)?, name);
+            outlets.iter().zip(infos).map(spec).collect::<TractResult<Vec<_>>>()
+        };
+        let (graph, typed) = (model.graph(), plan.model());
+        let inputs = guarded(|| names(&typed.inputs, graph.inputs.iter().map(|i| i.name.as_str()).collect())).map_err(refused)?;
+        let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect())).map_err(refused)?;
+        let nodes = node_reports(model, &model.shapes(bindings)?);
+        Ok(TractEngine { plan, state, inputs, outputs, nodes })
+    }
+
+    /// Runs the plan node by node; `each` sees every node with the time that it took.
+    fn execute(&mut self, inputs: &[TensorRef<'_>], mut each: impl FnMut(&TypedNode, u64)) -> Result<TVec<TValue>, EngineFault> {
+        let mut running = String::new();
+        let (state, specs) = (&mut self.state, &self.inputs);
+        let result = guarded(|| {
+            let inputs = inputs.iter().zip(specs).map(|(input, spec)| to_tensor(input, spec)).collect::<TractResult<TVec<_>>>()?;
+            state.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
+                running.clear();
+                running.push_str(&node.name);
+                let start = Instant::now();
+                let outputs = tract_core::plan::eval(context, op_state, node, inputs);
+                each(node, start.elapsed().as_nanos() as u64);
+                outputs
+            })
+        });
+        result.map_err(|what| {
+            if let Ok(fresh) = self.plan.spawn() {
+                self.state = fresh;
+            }
+            EngineFault { node: running, what }
+        })
+    }
+}
+
+impl Engine for TractEngine {
+    fn name(&self) -> EngineName {
+        EngineName::Tract
+    }
+
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn nodes(&self) -> &[NodeReport] {
+        &self.nodes
+    }
+
+    fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
+        let results = self.execute(inputs, |_, _| {})?;
+        copy_out(&results, outputs)
+    }
+
+    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault> {
+        let results = self.execute(inputs, |node, nanos| {
+            let dtype = node.outputs.first().map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase()).unwrap_or_default();
+            steps.push(StepTime { name: node.name.clone(), kind: node.op.name().into_owned(), dtype, nanos });
+        })?;
+        copy_out(&results, outputs)
+    }
+}
+
+fn spec(fact: &TypedFact, name: &str) -> TractResult<TensorSpec> {
+    let shape = fact.shape.as_concrete().ok_or_else(|| format_err!("the shape of `{name}` depends on data"))?;
+    let dtype = from_tract(fact.datum_type).ok_or_else(|| format_err!("`{name}` is of type {:?}", fact.datum_type))?;
+    Ok(TensorSpec { name: name.to_owned(), dtype, shape: shape.to_vec() })
+}
+
+fn to_tensor(input: &TensorRef<'_>, spec: &TensorSpec) -> TractResult<TValue> {
+    let mut tensor = Tensor::zero_dt(to_tract_type(spec.dtype), &spec.shape)?;
+    tensor.try_as_plain_ram_mut()?.as_bytes_mut().copy_from_slice(input.bytes());
+    Ok(tensor.into_tvalue())
+}
+
+fn copy_out(results: &[TValue], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
+    for (result, output) in results.iter().zip(outputs) {
+        let plain = result.try_as_plain_ram().map_err(|e| EngineFault { node: String::new(), what: e.to_string() })?;
+        if plain.as_bytes().len() != output.byte_len() {
+            return Err(EngineFault { node: String::new(), what: format!("an output has {} bytes, {} were stated", plain.as_bytes().len(), output.byte_len()) });
+        }
+        output.bytes_mut().copy_from_slice(plain.as_bytes());
+    }
+    Ok(())
+}
+
+fn from_tract(datum: DatumType) -> Option<DType> {
+    Some(match datum {
+        DatumType::F32 => DType::F32,
+        DatumType::F64 => DType::F64,
+        DatumType::F16 => DType::F16,
+        DatumType::I8 => DType::I8,
+        DatumType::U8 => DType::U8,
+        DatumType::I16 => DType::I16,
+        DatumType::U16 => DType::U16,
+        DatumType::I32 => DType::I32,
+        DatumType::U32 => DType::U32,
+        DatumType::I64 => DType::I64,
+        DatumType::U64 => DType::U64,
+        DatumType::Bool => DType::Bool,
+        _ => return None,
+    })
+}
+
+fn to_tract_type(dtype: DType) -> DatumType {
+    match dtype {
+        DType::F32 => DatumType::F32,
+        DType::F64 => DatumType::F64,
+        DType::F16 => DatumType::F16,
+        DType::I8 => DatumType::I8,
+        DType::U8 => DatumType::U8,
+        DType::I16 => DatumType::I16,
+        DType::U16 => DatumType::U16,
+        DType::I32 => DatumType::I32,
+        DType::U32 => DatumType::U32,
+        DType::I64 => DatumType::I64,
+        DType::U64 => DatumType::U64,
+        DType::Bool => DatumType::Bool,
+    }
+}
+
+/// QDQ and QOperator arithmetic is float here; what stays in integers says so.
+fn node_reports(model: &Model, shapes: &Shapes) -> Vec<NodeReport> {
+    let stored: HashMap<&str, DType> = model.graph().initializers.iter().map(|t| (t.name.as_str(), t.dtype)).collect();
+    let report = |node: &Node| {
+        let input = node.input(0).and_then(|name| shapes.get(name).map(|(dtype, _)| dtype).or_else(|| stored.get(name).copied()));
+        let dtype = match node.op.as_str() {
+            "Constant" => match node.attribute("value") {
+                Some(AttributeValue::Tensor(tensor)) => tensor.dtype.name(),
+                _ => "unknown",
+            },
+            op if op.starts_with("QLinear") || matches!(op, "QGemm" | "QuantizeLinear" | "DequantizeLinear") => DType::F32.name(),
+            _ => input.map_or("unknown", DType::name),
+        };
+        NodeReport { name: node.name.clone(), op: node.op.clone(), dtype, engine: EngineName::Tract, computes: computes(node) }
+    };
+    model.graph().nodes.iter().map(report).collect()
+}

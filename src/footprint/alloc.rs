@@ -1,0 +1,118 @@
+//! The heap, counted: a global allocator that adds up what passes through it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use serde::Serialize;
+
+/// The system's allocator, with counters: a few relaxed atomic additions a call.
+///
+/// ```
+/// use tractlet::footprint::{CountingAllocator, heap};
+///
+/// #[global_allocator]
+/// static ALLOCATOR: CountingAllocator = CountingAllocator;
+///
+/// let before = heap();
+/// drop(vec![0u8; 1000]);
+/// assert!(heap().since(&before).allocated_bytes >= 1000);
+/// ```
+pub struct CountingAllocator;
+
+/// What passed through the [`CountingAllocator`]; all zero where it is not installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Heap {
+    /// Calls that asked for memory, growing and shrinking included.
+    pub allocations: u64,
+    /// Bytes that they asked for, all together.
+    pub allocated_bytes: u64,
+    /// Bytes held now.
+    pub live_bytes: usize,
+    /// The most bytes held at once since the start, or since [`reset_heap_peak`].
+    pub peak_bytes: usize,
+}
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The counters as they stand.
+pub fn heap() -> Heap {
+    Heap {
+        allocations: ALLOCATIONS.load(Relaxed),
+        allocated_bytes: ALLOCATED.load(Relaxed),
+        live_bytes: LIVE.load(Relaxed),
+        peak_bytes: PEAK.load(Relaxed),
+    }
+}
+
+/// Forgets the peak: from here on it is the most bytes held at once since this call.
+pub fn reset_heap_peak() {
+    PEAK.store(LIVE.load(Relaxed), Relaxed);
+}
+
+impl Heap {
+    /// The counters that only grow, less what they were at `before`; live and peak as they are.
+    pub fn since(&self, before: &Heap) -> Heap {
+        Heap {
+            allocations: self.allocations - before.allocations,
+            allocated_bytes: self.allocated_bytes - before.allocated_bytes,
+            ..*self
+        }
+    }
+}
+
+fn grown(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Relaxed);
+    ALLOCATED.fetch_add(bytes as u64, Relaxed);
+    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    // Most calls do not set a record, and then share the line instead of owning it.
+    if live > PEAK.load(Relaxed) {
+        PEAK.fetch_max(live, Relaxed);
+    }
+}
+
+fn shrunk(bytes: usize) {
+    LIVE.fetch_sub(bytes, Relaxed);
+}
+
+// SAFETY: every call goes to `System` with the arguments that came, and its answer goes back
+// unchanged; the counters touch no memory but their own and never allocate.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s too.
+        let block = unsafe { System.alloc(layout) };
+        if !block.is_null() {
+            grown(layout.size());
+        }
+        block
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as in `alloc`. Passed on, and not done by `alloc`, so that fresh pages stay untouched.
+        let block = unsafe { System.alloc_zeroed(layout) };
+        if !block.is_null() {
+            grown(layout.size());
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: every block that we hand out is `System`'s, so this one is, with this layout.
+        unsafe { System.dealloc(block, layout) };
+        shrunk(layout.size());
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as in `dealloc`; the caller vouches for `new_size`.
+        let moved = unsafe { System.realloc(block, layout, new_size) };
+        if !moved.is_null() {
+            // In this order the peak counts both blocks, which a move holds at once.
+            grown(new_size);
+            shrunk(layout.size());
+        }
+        moved
+    }
+}

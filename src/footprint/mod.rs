@@ -1,0 +1,113 @@
+//! Memory: what a model takes, as the kernel and the allocator see it.
+//!
+//! [`measure`] loads and runs in phases and reads two sources after each: [`proc`], the pages that
+//! the kernel keeps for the process, and [`CountingAllocator`], the bytes that the program asked
+//! of its heap. The first is what a board runs out of; the second says whose fault it is.
+
+mod alloc;
+pub mod proc;
+
+use std::io;
+
+use serde::Serialize;
+
+pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
+
+/// Memory of a process that loaded and ran a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Measured {
+    /// The most resident while the model was loaded.
+    pub load_peak_bytes: u64,
+    /// The most resident while it ran.
+    pub run_peak_bytes: u64,
+    /// Whether the kernel let the two peaks be told apart; if not, the second includes the first.
+    pub peaks_apart: bool,
+    /// Resident after the runs.
+    pub rss_bytes: u64,
+    /// Of that, this process's share; pages that others use too are divided among them.
+    pub pss_bytes: Option<u64>,
+    /// Of the resident: heap and stacks.
+    pub rss_anon_bytes: u64,
+    /// Of the resident: the program, its libraries, mapped files.
+    pub rss_file_bytes: u64,
+    /// Of the resident: shared memory, in which a model's snapshot lies.
+    pub rss_shmem_bytes: u64,
+    /// The most heap at once, loading and running.
+    pub heap_peak_bytes: usize,
+    /// Heap after the runs.
+    pub heap_live_bytes: usize,
+    /// Heap allocations of loading.
+    pub load_allocations: u64,
+    /// Heap allocations of one run, the last.
+    pub run_allocations: u64,
+}
+
+impl Measured {
+    /// The most resident at any time: what a budget is held against.
+    pub fn peak_bytes(&self) -> u64 {
+        self.load_peak_bytes.max(self.run_peak_bytes)
+    }
+}
+
+/// Loads, runs `runs` times (at least once) and measures. The process should do nothing else meanwhile.
+///
+/// ```
+/// use tractlet::{Model, Session, SessionOptions, footprint};
+///
+/// let mut scores = vec![0f32; 12];
+/// let load = || Session::new(&Model::open("models/kws_dscnn/int8.onnx")?, SessionOptions::default());
+/// let run = |session: &mut Session| {
+///     let input = vec![0f32; 49 * 10];
+///     Ok(session.run(&[input.as_slice().into()], &mut [scores.as_mut_slice().into()])?)
+/// };
+/// let (_, measured) = footprint::measure::<_, Box<dyn std::error::Error>>(3, || Ok(load()?), run)?;
+/// assert!(measured.peak_bytes() >= measured.load_peak_bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of `load` and `run`, and of reading /proc.
+pub fn measure<T, E: From<io::Error>>(
+    runs: usize,
+    load: impl FnOnce() -> Result<T, E>,
+    mut run: impl FnMut(&mut T) -> Result<(), E>,
+) -> Result<(T, Measured), E> {
+    let mut peaks_apart = reset();
+    let before = heap();
+    let mut loaded = load()?;
+    let load_heap = heap().since(&before);
+    let load_peak_bytes = proc::resident()?.peak_bytes;
+
+    peaks_apart &= reset();
+    for _ in 1..runs {
+        run(&mut loaded)?;
+    }
+    let before = heap();
+    run(&mut loaded)?;
+    let run_heap = heap().since(&before);
+    let resident = proc::resident()?;
+    let measured = Measured {
+        load_peak_bytes,
+        run_peak_bytes: resident.peak_bytes,
+        peaks_apart,
+        rss_bytes: resident.rss_bytes,
+        pss_bytes: proc::pss_bytes(),
+        rss_anon_bytes: resident.anon_bytes,
+        rss_file_bytes: resident.file_bytes,
+        rss_shmem_bytes: resident.shmem_bytes,
+        heap_peak_bytes: load_heap.peak_bytes.max(run_heap.peak_bytes),
+        heap_live_bytes: run_heap.live_bytes,
+        load_allocations: load_heap.allocations,
+        run_allocations: run_heap.allocations,
+    };
+    Ok((loaded, measured))
+}
+
+fn reset() -> bool {
+    reset_heap_peak();
+    proc::reset_peak()
+        .inspect_err(|error| {
+            log::warn!("the peaks of loading and running cannot be told apart: /proc/self/clear_refs: {error}")
+        })
+        .is_ok()
+}

@@ -1,0 +1,38 @@
+//! tractlet runs quantized ONNX models on small ARM boards.
+//!
+//! A [`Model`] is a file: mapped, scanned once, and sound from there on. A [`Session`] is a model
+//! on an engine: it knows every shape, and runs over slices that the caller owns.
+//!
+//! ```
+//! use tractlet::{Model, Session, SessionOptions};
+//!
+//! let model = Model::open("models/kws_dscnn/int8.onnx")?;
+//! let mut session = Session::new(&model, SessionOptions::default())?;
+//! let features = vec![0f32; 49 * 10]; // [1, 1, 49, 10]
+//! let mut scores = vec![0f32; 12]; // [1, 12]
+//! session.run(&[features.as_slice().into()], &mut [scores.as_mut_slice().into()])?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The folders are the pipeline: `model` opens a file and checks it, `import` turns it into what
+//! an engine takes, `engine` runs it, `footprint` measures memory. See ARCHITECTURE.md.
+
+mod engine;
+pub mod footprint;
+mod import;
+mod lower;
+mod model;
+pub mod npy;
+mod plan;
+mod session;
+mod tensor;
+
+pub use engine::{EngineChoice, EngineName, NodeReport, StepTime, TensorSpec, int8_ratio};
+pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
+pub use session::{RunError, RunErrorKind, Session, SessionOptions};
+pub use tensor::{Element, TensorMut, TensorRef};
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("tractlet reads /proc and seals memory files: it needs Linux");
+#[cfg(target_endian = "big")]
+compile_error!("tensor bytes are used as they lie in the model file, which is little-endian");

@@ -1,0 +1,103 @@
+//! Stored tensors: their elements as numbers, their quantization parameters, and their values as
+//! operators want them.
+
+use super::value::{QParams, StoredQuant, Value};
+use super::{Expanded, Lowering, Why, int};
+use crate::model::{AttributeValue, DType, Node, Tensor};
+
+impl<'m> Lowering<'m> {
+    pub(super) fn constant(&mut self, expanded: &Expanded<'m>) -> Result<(), Why> {
+        let Expanded::Own(node) = expanded else { return Err("a constant of a chain".into()) };
+        let Some(AttributeValue::Tensor(tensor)) = node.attribute("value") else {
+            return Err("only a constant tensor is taken".into());
+        };
+        self.set(node, Value::Stored(tensor));
+        Ok(())
+    }
+
+    /// Float elements of a stored tensor, dequantized where it is quantized, with its dimensions.
+    pub(super) fn floats_of(&self, value: &Value<'m>) -> Result<(Vec<f32>, Vec<usize>), Why> {
+        match value {
+            Value::Stored(tensor) if tensor.dtype == DType::F32 => Ok((self.stored_floats(tensor)?, tensor.dims.clone())),
+            Value::DequantizedStored(q) => {
+                let channel = q.channels();
+                let values = self.stored_integers(q.tensor)?;
+                let real = |(i, v): (usize, &i32)| (v - q.zero_points[channel(i)]) as f32 * q.scales[channel(i)];
+                Ok((values.iter().enumerate().map(real).collect(), q.tensor.dims.clone()))
+            }
+            Value::Stored(tensor) => Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype)),
+            _ => Err("an input that must be constant is computed".into()),
+        }
+    }
+
+    /// The one value of a stored scalar.
+    pub(super) fn scalar_of(&self, value: &Value<'m>) -> Option<f32> {
+        match self.floats_of(value) {
+            Ok((values, _)) if values.len() == 1 => values.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// Scale and zero point of a QuantizeLinear or DequantizeLinear, which must be stored.
+    pub(super) fn parameters(&self, node: &Node) -> Result<(Vec<f32>, Vec<i32>, Option<DType>), Why> {
+        let scales = match self.value(node, 1)? {
+            Value::Stored(tensor) => self.stored_floats(tensor)?,
+            _ => return Err("its scale is computed".into()),
+        };
+        let (zero_points, dtype) = match node.input(2) {
+            None => (vec![0; scales.len()], None),
+            Some(_) => match self.value(node, 2)? {
+                Value::Stored(tensor) => (self.stored_integers(tensor)?, Some(tensor.dtype)),
+                _ => return Err("its zero point is computed".into()),
+            },
+        };
+        if int(node, "block_size", 0) != 0 || scales.is_empty() || scales.len() != zero_points.len() {
+            return Err("its scales lie in blocks".into());
+        }
+        Ok((scales, zero_points, dtype))
+    }
+
+    /// Parameters of a tensor of int8 or uint8 with one scale.
+    pub(super) fn per_tensor(&self, node: &Node, dtype: DType) -> Result<QParams, Why> {
+        let (scales, zero_points, _) = self.parameters(node)?;
+        let (&[scale], &[zero_point]) = (scales.as_slice(), zero_points.as_slice()) else {
+            return Err("activations with a scale for each channel are not taken".into());
+        };
+        if !scale.is_normal() {
+            return Err(format!("its scale of {scale} is out of range"));
+        }
+        let zero_point = match dtype {
+            DType::I8 => zero_point,
+            DType::U8 => zero_point - 128,
+            other => return Err(format!("{other} activations are not taken, int8 and uint8 are")),
+        };
+        Ok(QParams { scale, zero_point: i8::try_from(zero_point).map_err(|_| "its zero point is out of range")? })
+    }
+
+    pub(super) fn stored_floats(&self, tensor: &Tensor) -> Result<Vec<f32>, Why> {
+        if tensor.dtype != DType::F32 {
+            return Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype));
+        }
+        let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+        Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    pub(super) fn stored_integers(&self, tensor: &Tensor) -> Result<Vec<i32>, Why> {
+        let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+        Ok(match tensor.dtype {
+            DType::I8 => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
+            DType::U8 => bytes.iter().map(|&b| i32::from(b)).collect(),
+            DType::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
+            other => return Err(format!("constant `{}` is {other}; int8, uint8 and int32 are taken", tensor.name)),
+        })
+    }
+}
+
+impl StoredQuant<'_> {
+    /// Which scale the element at an index has.
+    pub fn channels(&self) -> impl Fn(usize) -> usize {
+        let count = self.scales.len();
+        let inner: usize = self.tensor.dims.iter().skip(self.axis + 1).product();
+        move |i| if count == 1 { 0 } else { i / inner.max(1) % count }
+    }
+}

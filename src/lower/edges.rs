@@ -1,0 +1,165 @@
+//! Between integers and floats, and between the two layouts.
+
+use tractlet_core::plan::{COPY_DIMS, Dequantize, LutS8, Quantize, StridedCopy};
+
+use super::value::{Act, Layout, QParams, StoredQuant, Value};
+use super::{Lowering, Why, int};
+use crate::model::{AttributeValue, DType, Node};
+
+impl<'m> Lowering<'m> {
+    pub(super) fn quantize(&mut self, node: &Node) -> Result<(), Why> {
+        let dtype = self.quantized_dtype(node)?;
+        let q = self.per_tensor(node, dtype)?;
+        let value = match self.value(node, 0)? {
+            Value::Dequantized(act, from) if from == q => act,
+            Value::Dequantized(act, from) => self.table(&node.name, &act, |x| q.quantize(from.dequantize(x))),
+            Value::Real(act) => self.quantized_act(&node.name, &act, q),
+            _ => return Err("it quantizes a constant".into()),
+        };
+        self.set(node, Value::Integers(value, dtype));
+        Ok(())
+    }
+
+    pub(super) fn dequantize(&mut self, node: &Node) -> Result<(), Why> {
+        let value = match self.value(node, 0)? {
+            Value::Integers(act, dtype) => Value::Dequantized(act, self.per_tensor(node, dtype)?),
+            Value::Stored(tensor) => {
+                let (scales, zero_points, _) = self.parameters(node)?;
+                let rank = tensor.dims.len() as i64;
+                let axis = int(node, "axis", 1);
+                let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(0);
+                if scales.len() > 1 && tensor.dims.get(axis) != Some(&scales.len()) {
+                    return Err("its scales do not lie along its axis".into());
+                }
+                Value::DequantizedStored(StoredQuant { tensor, scales, zero_points, axis })
+            }
+            _ => return Err("it dequantizes floats".into()),
+        };
+        self.set(node, value);
+        Ok(())
+    }
+
+    /// The type that a QuantizeLinear makes.
+    pub(super) fn quantized_dtype(&self, node: &Node) -> Result<DType, Why> {
+        let stated = match node.attribute("output_dtype") {
+            Some(AttributeValue::Int(code)) => DType::from_onnx(*code),
+            _ => None,
+        };
+        let dtype = self.parameters(node)?.2.or(stated).unwrap_or(DType::U8);
+        match dtype {
+            DType::I8 | DType::U8 => Ok(dtype),
+            other => Err(format!("{other} activations are not taken, int8 and uint8 are")),
+        }
+    }
+
+    /// Quantizes floats; an image comes out channels-last.
+    fn quantized_act(&mut self, name: &str, act: &Act, q: QParams) -> Act {
+        let image = matches!(act.dims.len(), 3 | 4) && act.dims[0] == 1;
+        let transposed = image && act.layout == Layout::Plain;
+        let layout = if image { Layout::ChannelsLast } else { act.layout };
+        let output = self.program.bytes(act.dims.clone(), layout);
+        let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
+        let (input, span) = (self.program.span(act), self.program.span(&output));
+        self.program.push(name, Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
+        output
+    }
+
+    /// The value as floats in the arena, in whatever layout it has.
+    pub(super) fn real(&mut self, name: &str, value: &Value<'m>) -> Result<Act, Why> {
+        match value {
+            Value::Real(act) => Ok(act.clone()),
+            Value::Dequantized(act, q) => {
+                let output = self.program.floats(act.dims.clone(), act.layout);
+                let (input, span) = (self.program.span(act), self.program.span(&output));
+                let op = Dequantize { input, output: span, channels: 1, pixels: act.elements(), scale: q.scale, zero_point: q.zero_point };
+                self.program.push(name, op);
+                Ok(output)
+            }
+            Value::Integers(..) => Err("it computes on integers without a scale".into()),
+            Value::Stored(_) | Value::DequantizedStored(_) => Err("it computes on constants alone".into()),
+        }
+    }
+
+    /// Floats in the model's own order: what a caller sees.
+    pub(super) fn dequantized_plain(&mut self, name: &str, act: &Act, q: QParams) -> Act {
+        let transposed = act.layout == Layout::ChannelsLast && !act.layouts_agree();
+        let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
+        let output = self.program.floats(act.dims.clone(), Layout::Plain);
+        let (input, span) = (self.program.span(act), self.program.span(&output));
+        self.program.push(name, Dequantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
+        output
+    }
+
+    /// `f` of every integer, through a table.
+    pub(super) fn table(&mut self, name: &str, act: &Act, f: impl Fn(i8) -> i8) -> Act {
+        let values: Vec<i8> = (i8::MIN..=i8::MAX).map(f).collect();
+        let table = self.builder.data(&values);
+        let output = self.program.bytes(act.dims.clone(), act.layout);
+        let (input, span) = (self.program.span(act), self.program.span(&output));
+        self.program.push(name, LutS8 { input, output: span, table });
+        output
+    }
+
+    /// uint8 as the caller has it from and to int8 as the arena does: less 128 is the top bit flipped.
+    pub(super) fn flip_sign(&mut self, name: &str, act: &Act) -> Act {
+        self.table(name, act, |x| x ^ i8::MIN)
+    }
+
+    pub(super) fn plain(&mut self, name: &str, act: Act) -> Result<Act, Why> {
+        if act.layout == Layout::Plain || act.layouts_agree() {
+            return Ok(act.viewed(act.dims.clone(), Layout::Plain));
+        }
+        let (channels, pixels) = (act.channels(), act.pixels());
+        Ok(self.swapped(name, &act, [channels, pixels], [1, channels], Layout::Plain))
+    }
+
+    pub(super) fn channels_last(&mut self, name: &str, act: Act) -> Result<Act, Why> {
+        if act.dims.len() < 3 || act.dims[0] != 1 {
+            return Err("it needs an image with a batch of 1".into());
+        }
+        if act.layout == Layout::ChannelsLast || act.layouts_agree() {
+            return Ok(act.viewed(act.dims.clone(), Layout::ChannelsLast));
+        }
+        let (channels, pixels) = (act.channels(), act.pixels());
+        Ok(self.swapped(name, &act, [pixels, channels], [1, pixels], Layout::ChannelsLast))
+    }
+
+    /// A transposed copy of `dims` elements, read with `strides`.
+    fn swapped(&mut self, name: &str, act: &Act, dims: [usize; 2], strides: [usize; 2], layout: Layout) -> Act {
+        self.copied(name, act, &dims, &strides, act.dims.clone(), layout)
+    }
+
+    /// A dense copy of the elements that `strides` pick, in row-major order of `dims`.
+    pub(super) fn copied(&mut self, name: &str, act: &Act, dims: &[usize], strides: &[usize], shape: Vec<usize>, layout: Layout) -> Act {
+        let element_bytes = self.element_bytes(act);
+        let output = self.program.tensor(shape, layout, element_bytes);
+        let op = StridedCopy {
+            input: self.program.span(act),
+            output: self.program.span(&output),
+            element_bytes,
+            dims: padded(dims, 1),
+            input_start: 0,
+            input_strides: padded(strides, 0),
+            output_start: 0,
+            output_strides: padded(&row_major(dims), 0),
+        };
+        self.program.push(name, op);
+        output
+    }
+
+    pub(super) fn element_bytes(&self, act: &Act) -> usize {
+        self.program.tensors[act.tensor] / act.elements()
+    }
+}
+
+/// Dimensions or strides with the unused ones in front.
+pub(super) fn padded(values: &[usize], unused: usize) -> [usize; COPY_DIMS] {
+    let mut all = [unused; COPY_DIMS];
+    let first = COPY_DIMS.saturating_sub(values.len());
+    all[first..].copy_from_slice(values);
+    all
+}
+
+pub(super) fn row_major(dims: &[usize]) -> Vec<usize> {
+    (0..dims.len()).map(|i| dims[i + 1..].iter().product()).collect()
+}

@@ -1,0 +1,247 @@
+//! What is not quantized, in f32.
+
+use tractlet_core::isa::Isa;
+use tractlet_core::kernels::unary::unary_f32;
+use tractlet_core::plan::{AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
+use tractlet_core::shape::ConvShape;
+
+use super::quantized::repeats;
+use super::value::{Act, Layout, Value};
+use super::{Lowering, Why, geometry, int, number};
+use crate::model::Node;
+
+/// A function of one value.
+#[derive(Clone, Copy)]
+pub(super) struct Function {
+    unary: Unary,
+    alpha: f32,
+    beta: f32,
+}
+
+impl Function {
+    /// As the plan's own kernel computes it.
+    pub fn of(&self, x: f32) -> f32 {
+        let mut y = [x];
+        unary_f32(Isa::Generic, &mut y, self.unary, self.alpha, self.beta);
+        y[0]
+    }
+}
+
+/// The node as a function of its first input alone, if it is one.
+pub(super) fn unary(lowering: &Lowering<'_>, node: &Node) -> Result<Option<Function>, Why> {
+    let plain = |unary| Some(Function { unary, alpha: 0.0, beta: 0.0 });
+    let with = |unary, alpha, beta| Some(Function { unary, alpha, beta });
+    Ok(match node.op.as_str() {
+        "Relu" | "Clip" => {
+            let (min, max) = lowering.clamp(node).ok_or("its bounds are computed")?;
+            with(Unary::Clamp, min, max)
+        }
+        "LeakyRelu" => with(Unary::LeakyRelu, number(node, "alpha", 0.01), 0.0),
+        "Elu" => with(Unary::Elu, number(node, "alpha", 1.0), 0.0),
+        "HardSigmoid" => with(Unary::HardSigmoid, number(node, "alpha", 0.2), number(node, "beta", 0.5)),
+        "HardSwish" => with(Unary::HardSwish, 1.0 / 6.0, 0.5),
+        "Sigmoid" => plain(Unary::Sigmoid),
+        "Tanh" => plain(Unary::Tanh),
+        "Exp" => plain(Unary::Exp),
+        "Log" => plain(Unary::Log),
+        "Sqrt" => plain(Unary::Sqrt),
+        "Abs" => plain(Unary::Abs),
+        "Neg" => plain(Unary::Neg),
+        "Erf" => plain(Unary::Erf),
+        op @ ("Add" | "Sub" | "Mul" | "Div") => match (op, lowering.scalar_operand(node)) {
+            ("Add", Some((c, _))) => with(Unary::Affine, 1.0, c),
+            ("Sub", Some((c, false))) => with(Unary::Affine, 1.0, -c),
+            ("Sub", Some((c, true))) => with(Unary::Affine, -1.0, c),
+            ("Mul", Some((c, _))) => with(Unary::Affine, c, 0.0),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+impl<'m> Lowering<'m> {
+    pub(super) fn float(&mut self, node: &Node) -> Result<(), Why> {
+        let op = node.op.as_str();
+        match op {
+            "Conv" => return self.conv_f32(node),
+            "Gemm" | "MatMul" => return self.fully_connected_f32(node),
+            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => return self.pool_f32(node),
+            "Softmax" => return self.softmax_f32(node),
+            _ => {}
+        }
+        if let Some(function) = unary(self, node)? {
+            let index = usize::from(self.scalar_operand(node).is_some_and(|(_, first)| first));
+            let input = self.real(&node.name, &self.value(node, index)?)?;
+            let output = self.program.floats(input.dims.clone(), input.layout);
+            let (input, span) = (self.program.span(&input), self.program.span(&output));
+            let Function { unary, alpha, beta } = function;
+            self.program.push(&node.name, UnaryF32 { input, output: span, function: unary, alpha, beta });
+            self.set(node, Value::Real(output));
+            return Ok(());
+        }
+        match op {
+            "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" => self.binary_f32(node),
+            _ => Err(format!("operator {op} has no op in a plan")),
+        }
+    }
+
+    fn conv_f32(&mut self, node: &Node) -> Result<(), Why> {
+        let groups = int(node, "group", 1) as usize;
+        let input = self.real(&node.name, &self.value(node, 0)?)?;
+        let act = self.channels_last(&node.name, input)?;
+        let (values, dims) = self.floats_of(&self.value(node, 1)?)?;
+        let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
+        let output_dims = self.output_dims(node)?;
+        let window = geometry::window(node, &act, &output_dims, &kernel)?;
+        let taps: usize = kernel.iter().product();
+        // OIHW to HWIO.
+        let at = |tap: usize, i: usize, o: usize| values[(o * in_c + i) * taps + tap];
+        let weights: Vec<f32> = (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o)))).collect();
+        let shape = ConvShape { window, out_c, groups };
+        self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::ChannelsLast), 1.0)
+    }
+
+    fn fully_connected_f32(&mut self, node: &Node) -> Result<(), Why> {
+        if int(node, "transA", 0) != 0 {
+            return Err("transA is not taken".into());
+        }
+        let input = self.real(&node.name, &self.value(node, 0)?)?;
+        let act = self.plain(&node.name, input)?;
+        let (values, dims) = self.floats_of(&self.value(node, 1)?)?;
+        let &[a, b] = dims.as_slice() else { return Err("its weights must be a matrix".into()) };
+        let transposed = int(node, "transB", 0) != 0;
+        let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
+        let alpha = number(node, "alpha", 1.0);
+        let at = |i: usize, o: usize| alpha * if transposed { values[o * in_c + i] } else { values[i * out_c + o] };
+        let weights: Vec<f32> = (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o))).collect();
+        if act.dims.last() != Some(&in_c) {
+            return Err("its input does not end in the weights' rows".into());
+        }
+        let shape = ConvShape { window: geometry::rows(act.elements() / in_c, in_c), out_c, groups: 1 };
+        let output_dims = self.output_dims(node)?;
+        self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::Plain), number(node, "beta", 1.0))
+    }
+
+    fn conv_op_f32(&mut self, node: &Node, act: &Act, shape: ConvShape, weights: &[f32], output: (Vec<usize>, Layout), beta: f32) -> Result<(), Why> {
+        let mut bias = vec![0f32; shape.out_c];
+        if node.input(2).is_some() {
+            let (values, _) = self.floats_of(&self.value(node, 2)?)?;
+            if values.len() != shape.out_c && values.len() != 1 {
+                return Err(format!("its bias has {} values for {} channels", values.len(), shape.out_c));
+            }
+            bias.iter_mut().enumerate().for_each(|(c, bias)| *bias = beta * values[c % values.len()]);
+        }
+        let (name, min, max) = self.clamped(node)?;
+        let output = self.program.floats(output.0, output.1);
+        let op = ConvF32 {
+            input: self.program.span(act),
+            output: self.program.span(&output),
+            shape,
+            weights: self.builder.data(weights),
+            bias: self.builder.data(&bias),
+            min,
+            max,
+        };
+        self.program.push(&node.name, op);
+        self.values.insert(name, Value::Real(output));
+        Ok(())
+    }
+
+    /// Takes the Relu and Clip that follow a node: the name at their end, and the bounds.
+    fn clamped(&mut self, node: &Node) -> Result<(String, f32, f32), Why> {
+        let mut tail = self.tail(node)?;
+        if tail.quantized.is_some() {
+            // The quantization is an op of its own here.
+            let last = tail.nodes.pop().ok_or("a tail without nodes")?;
+            tail.output = self.nodes[last].get().input(0).unwrap_or_default().to_owned();
+        }
+        for &index in &tail.nodes {
+            self.report(self.nodes[index].origin(), crate::model::DType::F32);
+        }
+        self.consumed.extend(&tail.nodes);
+        Ok((tail.output, tail.min, tail.max))
+    }
+
+    fn pool_f32(&mut self, node: &Node) -> Result<(), Why> {
+        if node.outputs.len() > 1 {
+            return Err("the indices of a MaxPool are not taken".into());
+        }
+        let input = self.real(&node.name, &self.value(node, 0)?)?;
+        let act = self.channels_last(&node.name, input)?;
+        let (window, dims) = self.pool_window(node, &act)?;
+        let result = self.program.floats(dims, Layout::ChannelsLast);
+        let (input, output) = (self.program.span(&act), self.program.span(&result));
+        if node.op.contains("Max") {
+            self.program.push(&node.name, MaxPoolF32 { input, output, window });
+        } else {
+            let count_include_pad = int(node, "count_include_pad", 0) != 0;
+            self.program.push(&node.name, AveragePoolF32 { input, output, window, count_include_pad });
+        }
+        self.set(node, Value::Real(result));
+        Ok(())
+    }
+
+    fn softmax_f32(&mut self, node: &Node) -> Result<(), Why> {
+        let input = self.real(&node.name, &self.value(node, 0)?)?;
+        let (act, rows, cols) = self.rows_of_softmax(node, input)?;
+        let output = self.program.floats(act.dims.clone(), act.layout);
+        let (input, span) = (self.program.span(&act), self.program.span(&output));
+        self.program.push(&node.name, SoftmaxF32 { input, output: span, rows, cols });
+        self.set(node, Value::Real(output));
+        Ok(())
+    }
+
+    fn binary_f32(&mut self, node: &Node) -> Result<(), Why> {
+        if node.inputs.len() != 2 {
+            return Err(format!("{} of {} inputs is not taken, of 2 it is", node.op, node.inputs.len()));
+        }
+        let (first, second) = (self.value(node, 0)?, self.value(node, 1)?);
+        let constant = |value: &Value<'m>| matches!(value, Value::Stored(_) | Value::DequantizedStored(_));
+        let mut swapped = constant(&first);
+        let (a, b) = if swapped { (second, first) } else { (first, second) };
+        let mut a = self.real(&node.name, &a)?;
+        let b = if constant(&b) {
+            self.constant_along(&a, &b)?
+        } else {
+            let mut b = self.real(&node.name, &b)?;
+            if b.elements() > a.elements() {
+                std::mem::swap(&mut a, &mut b);
+                swapped = !swapped;
+            }
+            let b = self.repeated(&node.name, &a, b)?;
+            Operand::from(self.program.span(&b))
+        };
+        let function = match (node.op.as_str(), swapped) {
+            ("Add", _) => Binary::Add,
+            ("Sub", false) => Binary::Sub,
+            ("Sub", true) => Binary::ReverseSub,
+            ("Mul", _) => Binary::Mul,
+            ("Div", false) => Binary::Div,
+            ("Div", true) => Binary::ReverseDiv,
+            ("Min", _) => Binary::Min,
+            _ => Binary::Max,
+        };
+        let (name, min, max) = self.clamped(node)?;
+        let output = self.program.floats(a.dims.clone(), a.layout);
+        let (a, span) = (self.program.span(&a), self.program.span(&output));
+        self.program.push(&node.name, BinaryF32 { a, b, output: span, function, min, max });
+        self.values.insert(name, Value::Real(output));
+        Ok(())
+    }
+
+    /// A constant as it repeats along `a`: a scalar, one value a channel, or of the same shape.
+    fn constant_along(&mut self, a: &Act, b: &Value<'m>) -> Result<Operand, Why> {
+        let (values, dims) = self.floats_of(b)?;
+        if repeats(a, &dims) {
+            return Ok(self.builder.data(&values).into());
+        }
+        if dims.iter().product::<usize>() != a.elements() || dims.len() > a.dims.len() {
+            return Err("its operands broadcast in a way that is not taken".into());
+        }
+        let values = match a.layout {
+            Layout::Plain => values,
+            Layout::ChannelsLast => geometry::ohwi(&values, 1, a.channels(), a.pixels()),
+        };
+        Ok(self.builder.data(&values).into())
+    }
+}

@@ -1,0 +1,85 @@
+//! The window of a convolution or a pool, from its attributes and the shapes at its ends.
+
+use tractlet_core::shape::Window;
+
+use super::value::Act;
+use super::{Why, ints};
+use crate::model::{AttributeValue, Node};
+
+/// `kernel` are the spatial dimensions of the weights, or of `kernel_shape`. 1-D has height 1.
+pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize]) -> Result<Window, Why> {
+    let spatial = input.dims.get(2..).unwrap_or_default();
+    if !(1..=2).contains(&spatial.len()) || kernel.len() != spatial.len() || output.len() != input.dims.len() {
+        return Err(format!("windows over {} spatial dimensions are not taken, 1 and 2 are", spatial.len()));
+    }
+    if input.dims[0] != 1 {
+        return Err(format!("a batch of {} is not taken, 1 is", input.dims[0]));
+    }
+    let count = spatial.len();
+    let list = |name: &str, default: usize| -> Vec<usize> {
+        ints(node, name).map_or(vec![default; count], |values| values.iter().map(|&v| v as usize).collect())
+    };
+    let (strides, dilations) = (list("strides", 1), list("dilations", 1));
+    let mut before: Vec<usize> = ints(node, "pads").map_or(vec![0; count], |pads| pads[..count].iter().map(|&p| p as usize).collect());
+    let same = match node.attribute("auto_pad") {
+        Some(AttributeValue::Text(text)) if text == "SAME_UPPER" => Some(0),
+        Some(AttributeValue::Text(text)) if text == "SAME_LOWER" => Some(1),
+        _ => None,
+    };
+    if let Some(extra) = same {
+        for axis in 0..count {
+            let reach = (kernel[axis] - 1) * dilations[axis] + 1;
+            let total = ((output[2 + axis] - 1) * strides[axis] + reach).saturating_sub(spatial[axis]);
+            before[axis] = (total + extra) / 2;
+        }
+    }
+    // The last axis is the width; a missing height is 1 everywhere and has no padding.
+    let height = |values: &[usize], default: usize| if count == 2 { values[0] } else { default };
+    let width = count - 1;
+    Ok(Window {
+        in_h: height(spatial, 1),
+        in_w: spatial[width],
+        in_c: input.channels(),
+        out_h: height(&output[2..], 1),
+        out_w: output[2 + width],
+        kernel_h: height(kernel, 1),
+        kernel_w: kernel[width],
+        stride_h: height(&strides, 1),
+        stride_w: strides[width],
+        dilation_h: height(&dilations, 1),
+        dilation_w: dilations[width],
+        pad_top: height(&before, 0),
+        pad_left: before[width],
+    })
+}
+
+/// A window of one pixel over `rows` pixels of `in_c` channels: a fully connected layer.
+pub(super) fn rows(rows: usize, in_c: usize) -> Window {
+    Window {
+        in_h: 1,
+        in_w: rows,
+        in_c,
+        out_h: 1,
+        out_w: rows,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+    }
+}
+
+/// A window over the whole of an image.
+pub(super) fn whole(input: &Act) -> Window {
+    let pixels = input.pixels();
+    Window { out_w: 1, kernel_w: pixels, in_w: pixels, ..rows(1, input.channels()) }
+}
+
+/// OIHW to OHWI.
+pub(super) fn ohwi<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
+    let at = |o: usize, tap: usize, i: usize| weights[(o * in_c + i) * taps + tap];
+    (0..out_c).flat_map(|o| (0..taps).flat_map(move |tap| (0..in_c).map(move |i| at(o, tap, i)))).collect()
+}

@@ -1,0 +1,304 @@
+//! From the scanned ONNX graph to the ops of a plan, in integers wherever the model is quantized.
+//!
+//! QOperator nodes are spelled out as QDQ chains first, so one form of quantization is left. Then
+//! one pass in graph order keeps, for every ONNX tensor, how it exists here ([`value`]): stored,
+//! as integers, as integers seen through their scale, or as floats. A float operator on integers
+//! whose result is quantized again becomes one integer op with the clamps between them folded in
+//! ([`quantized`]); whatever else can be computed is computed in f32 ([`float`]); operators that
+//! only move data work on either ([`views`]). A node that fits nowhere is refused by name.
+//!
+//! Images are kept channels-last. Where a tensor lies in the arena is decided afterwards, by
+//! [`crate::plan`].
+
+mod constant;
+mod edges;
+mod float;
+mod geometry;
+mod program;
+mod quantized;
+mod value;
+mod views;
+
+use std::collections::{HashMap, HashSet};
+
+use tractlet_core::isa::Isa;
+use tractlet_core::plan::PlanBuilder;
+
+use crate::import::qoperator;
+use crate::model::{AttributeValue, Binding, DType, Model, ModelError, Node, Shapes};
+
+pub(crate) use program::{Port, Program, TensorId};
+use value::{Layout, Value};
+
+/// A node that no op of a plan can stand for.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub node: String,
+    pub op: String,
+    pub why: String,
+}
+
+/// The whole model as ops, with the type that each node of the model computes in.
+pub(crate) struct Lowered {
+    pub program: Program,
+    /// By the name of the node's first output.
+    pub computed_in: HashMap<String, &'static str>,
+}
+
+/// Why a node cannot be lowered; the caller adds its name.
+type Why = String;
+
+/// Lowers every node, or names those that cannot be.
+///
+/// # Errors
+/// A fault of the model itself; what is merely not covered is the inner error.
+pub(crate) fn lower(model: &Model, bindings: &[Binding], isa: Isa) -> Result<Result<Lowered, Vec<Refusal>>, ModelError> {
+    let shapes = model.shapes(bindings)?;
+    let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
+    let mut lowering = Lowering::new(model, &shapes, &nodes, isa);
+    if let Err(why) = lowering.inputs() {
+        return Ok(Err(vec![Refusal { node: "input".into(), op: String::new(), why }]));
+    }
+    let mut refusals = vec![];
+    for (index, node) in nodes.iter().enumerate() {
+        if lowering.consumed.contains(&index) || lowering.lost(node.get()) {
+            continue;
+        }
+        if let Err(why) = lowering.node(node) {
+            let node = node.get();
+            refusals.push(Refusal { node: node.name.clone(), op: node.op.clone(), why });
+        }
+    }
+    if refusals.is_empty()
+        && let Err(why) = lowering.outputs()
+    {
+        refusals.push(Refusal { node: "output".into(), op: String::new(), why });
+    }
+    Ok(if refusals.is_empty() { Ok(lowering.finish()) } else { Err(refusals) })
+}
+
+/// A node of the model, or one of the chain that it stands for.
+enum Expanded<'m> {
+    Own(&'m Node),
+    Made {
+        node: Node,
+        /// The model's node that it came from.
+        from: &'m Node,
+    },
+}
+
+fn expanded(from: &Node) -> Vec<Expanded<'_>> {
+    match qoperator::expand(from) {
+        Some(chain) => chain.into_iter().map(|node| Expanded::Made { node, from }).collect(),
+        None => vec![Expanded::Own(from)],
+    }
+}
+
+impl Expanded<'_> {
+    fn get(&self) -> &Node {
+        match self {
+            Expanded::Own(node) => node,
+            Expanded::Made { node, .. } => node,
+        }
+    }
+
+    fn origin(&self) -> &Node {
+        match self {
+            Expanded::Own(node) => node,
+            Expanded::Made { from, .. } => from,
+        }
+    }
+}
+
+struct Lowering<'m> {
+    model: &'m Model,
+    shapes: &'m Shapes,
+    nodes: &'m [Expanded<'m>],
+    /// Nodes that read each tensor, by index.
+    readers: HashMap<&'m str, Vec<usize>>,
+    graph_outputs: HashSet<&'m str>,
+    values: HashMap<String, Value<'m>>,
+    /// Nodes that went into the op of an earlier one.
+    consumed: HashSet<usize>,
+    computed_in: HashMap<String, &'static str>,
+    program: Program,
+    builder: PlanBuilder,
+}
+
+impl<'m> Lowering<'m> {
+    fn new(model: &'m Model, shapes: &'m Shapes, nodes: &'m [Expanded<'m>], isa: Isa) -> Lowering<'m> {
+        let graph = model.graph();
+        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            for input in node.get().inputs.iter().filter(|name| !name.is_empty()) {
+                readers.entry(input.as_str()).or_default().push(index);
+            }
+        }
+        Lowering {
+            model,
+            shapes,
+            nodes,
+            readers,
+            graph_outputs: graph.outputs.iter().map(|output| output.name.as_str()).collect(),
+            values: graph.initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
+            consumed: HashSet::new(),
+            computed_in: HashMap::new(),
+            program: Program::default(),
+            builder: PlanBuilder::new(isa),
+        }
+    }
+
+    fn inputs(&mut self) -> Result<(), Why> {
+        for input in &self.model.graph().inputs {
+            let (dtype, dims) = self.shapes.get(&input.name).ok_or("an input's shape is not known")?;
+            let elements: usize = dims.iter().product();
+            if elements == 0 {
+                return Err(format!("input `{}` is empty", input.name));
+            }
+            let (value, port) = match dtype {
+                DType::F32 => {
+                    let act = self.program.floats(dims.clone(), Layout::Plain);
+                    (Value::Real(act.clone()), act)
+                }
+                DType::I8 | DType::U8 => {
+                    let act = self.program.bytes(dims.clone(), Layout::Plain);
+                    let inner = if dtype == DType::U8 { self.flip_sign(&input.name, &act) } else { act.clone() };
+                    (Value::Integers(inner, dtype), act)
+                }
+                other => return Err(format!("input `{}` is {other}; plans take float32, int8 and uint8", input.name)),
+            };
+            self.program.inputs.push(Port { name: input.name.clone(), dtype, dims, tensor: port.tensor });
+            self.values.insert(input.name.clone(), value);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, expanded: &Expanded<'m>) -> Result<(), Why> {
+        let node = expanded.get();
+        if node.subgraphs().next().is_some() {
+            return Err("plans have no control flow".into());
+        }
+        let before = self.program.steps.len();
+        match node.op.as_str() {
+            "Constant" => self.constant(expanded)?,
+            "QuantizeLinear" => self.quantize(node)?,
+            "DequantizeLinear" => self.dequantize(node)?,
+            op if views::moves(op) => self.view(node)?,
+            _ => {
+                let quantized = self.quantized(node)?;
+                if !quantized {
+                    self.float(node)?;
+                }
+                let dtype = if quantized { DType::I8 } else { DType::F32 };
+                self.report(expanded.origin(), dtype);
+                return Ok(());
+            }
+        }
+        let integers = self.program.steps[before..].iter().all(|step| !step.op.writes_f32());
+        self.report(expanded.origin(), if integers { DType::I8 } else { DType::F32 });
+        Ok(())
+    }
+
+    /// The edges of a chain do not decide what its heart computes in.
+    fn report(&mut self, origin: &Node, dtype: DType) {
+        if let Some(output) = origin.outputs.first() {
+            let float = dtype == DType::F32;
+            let entry = self.computed_in.entry(output.clone()).or_insert(dtype.name());
+            if float {
+                *entry = dtype.name();
+            }
+        }
+    }
+
+    /// Whether an input of the node comes from a node that was refused.
+    fn lost(&self, node: &Node) -> bool {
+        node.inputs.iter().any(|name| !name.is_empty() && !self.values.contains_key(name))
+    }
+
+    fn outputs(&mut self) -> Result<(), Why> {
+        for output in &self.model.graph().outputs {
+            let value = self.values.get(&output.name).cloned().ok_or_else(|| format!("output `{}` is not computed", output.name))?;
+            let (act, dtype) = match value {
+                Value::Real(act) => (self.plain(&output.name, act)?, DType::F32),
+                Value::Dequantized(act, q) => (self.dequantized_plain(&output.name, &act, q), DType::F32),
+                Value::Integers(act, dtype) => {
+                    let act = self.plain(&output.name, act)?;
+                    (if dtype == DType::U8 { self.flip_sign(&output.name, &act) } else { act }, dtype)
+                }
+                Value::Stored(_) | Value::DequantizedStored(_) => return Err(format!("output `{}` is a constant", output.name)),
+            };
+            self.program.outputs.push(Port { name: output.name.clone(), dtype, dims: act.dims, tensor: act.tensor });
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Lowered {
+        let mut program = self.program;
+        program.builder = Some(self.builder);
+        let mut computed_in = self.computed_in;
+        // A clamp or a quantization that went into another op is computed where that op is.
+        for &index in &self.consumed {
+            if let Some(output) = self.nodes[index].origin().outputs.first() {
+                computed_in.entry(output.clone()).or_insert(DType::I8.name());
+            }
+        }
+        Lowered { program, computed_in }
+    }
+
+    fn value(&self, node: &Node, index: usize) -> Result<Value<'m>, Why> {
+        let name = node.input(index).ok_or_else(|| format!("input {index} is missing"))?;
+        self.values.get(name).cloned().ok_or_else(|| format!("`{name}` is not computed"))
+    }
+
+    /// Dimensions of a node's first output.
+    fn output_dims(&self, node: &Node) -> Result<Vec<usize>, Why> {
+        let name = node.outputs.first().ok_or("it has no output")?;
+        let made = || self.nodes.iter().find(|e| e.get().outputs.contains(name)).and_then(|e| self.shapes.get(e.origin().outputs.first()?));
+        let dims = self.shapes.get(name).or_else(made).map(|(_, dims)| dims);
+        dims.filter(|dims| dims.iter().all(|&d| d > 0)).ok_or_else(|| "its output's shape is not known, or empty".to_owned())
+    }
+
+    fn set(&mut self, node: &Node, value: Value<'m>) {
+        if let Some(name) = node.outputs.first() {
+            self.values.insert(name.clone(), value);
+        }
+    }
+
+    /// The only node that reads a tensor, where there is one and the caller does not see the tensor.
+    fn sole_reader(&self, name: &str) -> Option<(usize, &'m Node)> {
+        match self.readers.get(name).map(Vec::as_slice) {
+            Some(&[index]) if !self.graph_outputs.contains(name) => Some((index, self.nodes[index].get())),
+            _ => None,
+        }
+    }
+}
+
+fn int(node: &Node, name: &str, default: i64) -> i64 {
+    match node.attribute(name) {
+        Some(AttributeValue::Int(value)) => *value,
+        _ => default,
+    }
+}
+
+fn number(node: &Node, name: &str, default: f32) -> f32 {
+    match node.attribute(name) {
+        Some(AttributeValue::Float(value)) => *value,
+        _ => default,
+    }
+}
+
+fn ints<'n>(node: &'n Node, name: &str) -> Option<&'n [i64]> {
+    match node.attribute(name) {
+        Some(AttributeValue::Ints(values)) => Some(values),
+        _ => None,
+    }
+}
+
+/// Nodes that a message lists, the rest counted.
+pub(crate) fn list(refusals: &[Refusal]) -> String {
+    let shown: Vec<String> = refusals.iter().take(5).map(|r| format!("node `{}` ({}): {}", r.node, r.op, r.why)).collect();
+    match refusals.len().saturating_sub(shown.len()) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}

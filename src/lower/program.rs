@@ -1,0 +1,60 @@
+//! The ops of a plan before anything has a place in the arena: a tensor is a number and a length.
+
+use tractlet_core::plan::{ArenaSpan, Op, PlanBuilder};
+
+use super::value::{Act, Layout};
+use crate::model::DType;
+
+pub(crate) type TensorId = usize;
+
+/// Ops in execution order over tensors without a place. An op's [`ArenaSpan`]s hold a tensor's
+/// number where its offset will be.
+#[derive(Default)]
+pub(crate) struct Program {
+    pub steps: Vec<Step>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// Length of each tensor in bytes.
+    pub tensors: Vec<usize>,
+    /// Holds the constants.
+    pub builder: Option<PlanBuilder>,
+}
+
+pub(crate) struct Step {
+    /// The model's node that it stands for.
+    pub name: String,
+    pub op: Op,
+}
+
+#[derive(Clone)]
+pub(crate) struct Port {
+    pub name: String,
+    pub dtype: DType,
+    pub dims: Vec<usize>,
+    pub tensor: TensorId,
+}
+
+impl Program {
+    pub(super) fn bytes(&mut self, dims: Vec<usize>, layout: Layout) -> Act {
+        self.tensor(dims, layout, 1)
+    }
+
+    pub(super) fn floats(&mut self, dims: Vec<usize>, layout: Layout) -> Act {
+        self.tensor(dims, layout, 4)
+    }
+
+    pub(super) fn tensor(&mut self, dims: Vec<usize>, layout: Layout, element_bytes: usize) -> Act {
+        let tensor = self.tensors.len();
+        self.tensors.push(dims.iter().product::<usize>() * element_bytes);
+        Act { tensor, dims, layout }
+    }
+
+    /// The tensor as ops name it.
+    pub(super) fn span(&self, act: &Act) -> ArenaSpan {
+        ArenaSpan { offset: act.tensor, len: self.tensors[act.tensor] }
+    }
+
+    pub(super) fn push(&mut self, name: &str, op: impl Into<Op>) {
+        self.steps.push(Step { name: name.to_owned(), op: op.into() });
+    }
+}

@@ -1,0 +1,88 @@
+//! How an ONNX tensor exists while its graph is lowered.
+
+use super::program::TensorId;
+use crate::model::{DType, Tensor};
+
+/// An activation: a tensor of the program, the dimensions that the model gives it, and how its
+/// elements lie.
+#[derive(Clone, Debug)]
+pub(super) struct Act {
+    pub tensor: TensorId,
+    /// As the model states them: NCHW, NCL, or anything else.
+    pub dims: Vec<usize>,
+    pub layout: Layout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Row-major in the model's order.
+    Plain,
+    /// Rank 3 or 4 with a batch of 1: dimension 1 is innermost.
+    ChannelsLast,
+}
+
+/// `real = (q - zero_point) * scale` with q in i8; a model's uint8 is held less 128.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct QParams {
+    pub scale: f32,
+    pub zero_point: i8,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value<'m> {
+    /// An initializer or constant.
+    Stored(&'m Tensor),
+    /// A stored tensor seen through its quantization parameters.
+    DequantizedStored(StoredQuant<'m>),
+    /// Integers as the model's own int8 or uint8.
+    Integers(Act, DType),
+    /// Integers seen through their quantization parameters.
+    Dequantized(Act, QParams),
+    /// f32.
+    Real(Act),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StoredQuant<'m> {
+    pub tensor: &'m Tensor,
+    pub scales: Vec<f32>,
+    pub zero_points: Vec<i32>,
+    /// Which dimension the parameters lie along, where there is more than one.
+    pub axis: usize,
+}
+
+impl Act {
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub fn channels(&self) -> usize {
+        self.dims.get(1).copied().unwrap_or(1)
+    }
+
+    /// Elements of one channel of one sample.
+    pub fn pixels(&self) -> usize {
+        self.dims.iter().skip(2).product()
+    }
+
+    /// Whether both layouts are the same bytes.
+    pub fn layouts_agree(&self) -> bool {
+        self.dims.len() < 3 || self.channels() == 1 || self.pixels() == 1
+    }
+
+    /// The same elements with other dimensions.
+    pub fn viewed(&self, dims: Vec<usize>, layout: Layout) -> Act {
+        Act { tensor: self.tensor, dims, layout }
+    }
+}
+
+impl QParams {
+    /// Nearest integer, as QuantizeLinear has it.
+    pub fn quantize(&self, x: f32) -> i8 {
+        ((x / self.scale).round_ties_even() + f32::from(self.zero_point)).clamp(-128.0, 127.0) as i8
+    }
+
+    pub fn dequantize(&self, q: i8) -> f32 {
+        (f32::from(q) - f32::from(self.zero_point)) * self.scale
+    }
+}

@@ -1,0 +1,33 @@
+//! What must hold of a graph whatever its shapes: names and edges ([`names`]), and each node's
+//! inputs, attributes and quantization parameters ([`nodes`]). What depends on shapes is in
+//! [`super::shape`].
+
+mod attributes;
+mod names;
+mod quant;
+mod signature;
+
+use std::collections::HashMap;
+
+use super::error::Fault;
+use super::graph::{Graph, Node, Tensor};
+
+pub(super) use names::names;
+
+/// Fetches the bytes of a tensor, wherever they lie.
+pub(super) type Bytes<'a> = &'a dyn Fn(&Tensor) -> Result<Vec<u8>, Fault>;
+
+/// Checks every node of the graph and its subgraphs.
+pub(super) fn nodes(graph: &Graph, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
+    let stored: HashMap<&str, &Tensor> = graph.initializers.iter().map(|t| (t.name.as_str(), t)).collect();
+    for node in &graph.nodes {
+        attributes::check(node, opset)?;
+        quant::check(&stored, node, bytes)?;
+        node.subgraphs().try_for_each(|subgraph| nodes(subgraph, opset, bytes))?;
+    }
+    Ok(())
+}
+
+fn fault(node: &Node, what: impl Into<String>) -> Fault {
+    Fault::Attribute { node: node.name.clone(), op: node.op.clone(), what: what.into() }
+}

@@ -1,0 +1,83 @@
+//! Names and edges: every tensor is defined once, before it is used (ONNX IR specification,
+//! "Graphs": nodes are topologically sorted and in static single assignment form).
+
+use std::collections::HashSet;
+
+use crate::model::error::Fault;
+use crate::model::graph::{Graph, Node};
+
+/// Checks the names of a whole model.
+pub fn names(graph: &Graph) -> Result<(), Fault> {
+    if graph.outputs.is_empty() {
+        return Err(Fault::graph("it has no outputs"));
+    }
+    scope(graph, &HashSet::new())
+}
+
+/// `outer` are the tensors that a subgraph sees of the graphs around it.
+fn scope<'g>(graph: &'g Graph, outer: &HashSet<&'g str>) -> Result<(), Fault> {
+    let mut defined = outer.clone();
+    let mut initialized = HashSet::new();
+    for tensor in &graph.initializers {
+        if tensor.name.is_empty() {
+            return Err(Fault::graph("an initializer has no name"));
+        }
+        define(&mut defined, &tensor.name, "initializer")?;
+        initialized.insert(tensor.name.as_str());
+    }
+    let mut inputs = HashSet::new();
+    for input in &graph.inputs {
+        if input.name.is_empty() {
+            return Err(Fault::graph("an input has no name"));
+        }
+        if !inputs.insert(input.name.as_str()) {
+            return Err(Fault::graph(format!("input `{}` is declared twice", input.name)));
+        }
+        // Before IR version 4 an initializer was also an input.
+        if !initialized.contains(input.name.as_str()) {
+            define(&mut defined, &input.name, "input")?;
+        }
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        reads(graph, index, node, &defined)?;
+        node.subgraphs().try_for_each(|subgraph| scope(subgraph, &defined))?;
+        if node.outputs.iter().all(String::is_empty) {
+            return Err(Fault::graph(format!("node `{}` ({}) has no outputs", node.name, node.op)));
+        }
+        for output in node.outputs.iter().filter(|name| !name.is_empty()) {
+            define(&mut defined, output, "node output")?;
+        }
+    }
+    let mut outputs = HashSet::new();
+    for output in &graph.outputs {
+        if !defined.contains(output.name.as_str()) {
+            return Err(Fault::graph(format!("output `{}` is declared, but nothing produces it", output.name)));
+        }
+        if !outputs.insert(output.name.as_str()) {
+            return Err(Fault::graph(format!("output `{}` is declared twice", output.name)));
+        }
+    }
+    Ok(())
+}
+
+fn reads(graph: &Graph, index: usize, node: &Node, defined: &HashSet<&str>) -> Result<(), Fault> {
+    let missing = node.inputs.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str()));
+    let Some(name) = missing else { return Ok(()) };
+    let Node { name: reader, op, .. } = node;
+    let what = match graph.nodes.iter().skip(index).find(|later| later.outputs.contains(name)) {
+        Some(later) if later.name == *reader => format!("node `{reader}` ({op}) reads its own output `{name}`"),
+        Some(later) => format!(
+            "node `{reader}` ({op}) reads `{name}`, which node `{}` makes only later; the graph has a cycle or is not topologically sorted",
+            later.name
+        ),
+        None => format!("node `{reader}` ({op}) reads `{name}`, which nothing defines"),
+    };
+    Err(Fault::graph(what))
+}
+
+fn define<'g>(defined: &mut HashSet<&'g str>, name: &'g str, role: &str) -> Result<(), Fault> {
+    if !defined.insert(name) {
+        return Err(Fault::graph(format!("{role} `{name}` has the name of a tensor that is defined already")));
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Quantization parameters that are stored in the model: scales are positive and finite, zero
+//! points are of a type that quantizes and lie side by side with their scales.
+
+use std::collections::HashMap;
+
+use super::{Bytes, fault};
+use crate::model::error::Fault;
+use crate::model::graph::{DType, Domain, Node, Tensor};
+
+/// Where an operator has its (scale, zero point) pairs, by input index.
+fn pairs(node: &Node) -> Vec<(usize, usize)> {
+    match (node.domain, node.op.as_str()) {
+        (Domain::Onnx, "QuantizeLinear" | "DequantizeLinear") => vec![(1, 2)],
+        (Domain::Onnx, "QLinearConv" | "QLinearMatMul") => vec![(1, 2), (4, 5), (6, 7)],
+        (Domain::Microsoft, "QLinearAdd" | "QLinearMul") => vec![(1, 2), (4, 5), (6, 7)],
+        (Domain::Microsoft, "QGemm") => vec![(1, 2), (4, 5), (7, 8)],
+        (
+            Domain::Microsoft,
+            "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" | "QLinearAveragePool" | "QLinearGlobalAveragePool",
+        ) => vec![(1, 2), (3, 4)],
+        (Domain::Microsoft, "QLinearConcat") => {
+            std::iter::once((0, 1)).chain((2..node.inputs.len()).step_by(3).map(|x| (x + 1, x + 2))).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// `initializers` are the graph's own, by name.
+pub(super) fn check(initializers: &HashMap<&str, &Tensor>, node: &Node, bytes: Bytes<'_>) -> Result<(), Fault> {
+    let stored = |index: usize| node.input(index).and_then(|name| initializers.get(name).copied());
+    for (scale, zero_point) in pairs(node) {
+        let (scale, zero_point) = (stored(scale), stored(zero_point));
+        if let Some(scale) = scale {
+            check_scale(node, scale, bytes)?;
+        }
+        if let Some(zero_point) = zero_point {
+            check_zero_point(node, zero_point)?;
+        }
+        if let (Some(scale), Some(zero_point)) = (scale, zero_point)
+            && scale.elements() != zero_point.elements()
+        {
+            let (scales, zero_points) = (scale.elements(), zero_point.elements());
+            let what = format!("scale `{}` has {scales} values, zero point `{}` {zero_points}; they must be as many", scale.name, zero_point.name);
+            return Err(fault(node, what));
+        }
+    }
+    Ok(())
+}
+
+fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Fault> {
+    let name = &scale.name;
+    if scale.dtype == DType::F16 {
+        return Err(Fault::unsupported(format!("node `{}` ({}): scale `{name}` is float16; float32 scales are taken", node.name, node.op)));
+    }
+    if scale.dtype != DType::F32 {
+        return Err(fault(node, format!("scale `{name}` is {}, it must be float32", scale.dtype)));
+    }
+    if scale.elements() == 0 {
+        return Err(fault(node, format!("scale `{name}` is empty")));
+    }
+    let values = bytes(scale)?;
+    let mut values = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    // Quantizers write a scale of 0 for dead channels; nothing is divided by it there.
+    let least = if node.op == "DequantizeLinear" { 0.0 } else { f32::MIN_POSITIVE };
+    match values.find(|value| !(value.is_finite() && *value >= least)) {
+        Some(value) => Err(fault(node, format!("scale `{name}` has {value}; scales must be positive and finite"))),
+        None => Ok(()),
+    }
+}
+
+fn check_zero_point(node: &Node, zero_point: &Tensor) -> Result<(), Fault> {
+    let name = &zero_point.name;
+    if !matches!(zero_point.dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
+        return Err(fault(node, format!("zero point `{name}` is {}; it must be an integer type that quantizes", zero_point.dtype)));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Tensor data that lies in files beside the model.
+//!
+//! A location is a path beneath the model's own directory. It is opened one component at a time,
+//! each relative to the last and never through a symbolic link, so neither `..` nor an absolute
+//! path nor a link can lead elsewhere; this works on every kernel, without openat2.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::Fault;
+use super::graph::{ExternalRange, Graph, Tensor, TensorData};
+use super::limits::Limits;
+use super::source::{MapMode, Source};
+use super::walk_tensors;
+
+/// The external files of one model, each opened once.
+#[derive(Debug, Default)]
+pub(super) struct ExternalFiles {
+    files: Vec<(String, Source)>,
+}
+
+impl ExternalFiles {
+    /// Opens every file that a tensor of `graph` names and checks each range against it.
+    pub fn open(graph: &Graph, model_path: &Path, mode: MapMode, limits: &Limits) -> Result<ExternalFiles, Fault> {
+        let mut external = ExternalFiles::default();
+        walk_tensors(graph, &mut |tensor| {
+            let TensorData::External(range) = &tensor.data else { return Ok(()) };
+            if external.file(&range.location).is_none() {
+                let source = open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
+                external.files.push((range.location.clone(), source));
+            }
+            external.slice(tensor, range).map(|_| ())
+        })?;
+        Ok(external)
+    }
+
+    pub fn slice(&self, tensor: &Tensor, range: &ExternalRange) -> Result<&[u8], Fault> {
+        let file = self.file(&range.location).ok_or_else(|| fault(tensor, "the file is not open".into()))?;
+        let expected = tensor.byte_len();
+        if range.length.is_some_and(|length| length != expected as u64) {
+            return Err(fault(tensor, format!("its type and dimensions ask for {expected} bytes, the model states {}", range.length.unwrap_or(0))));
+        }
+        let start = usize::try_from(range.offset).ok();
+        let bytes = start.and_then(|start| file.get(start..start.checked_add(expected)?));
+        bytes.ok_or_else(|| {
+            let what = format!("{expected} bytes at offset {} do not lie within `{}` ({} bytes)", range.offset, range.location, file.len());
+            fault(tensor, what)
+        })
+    }
+
+    fn file(&self, location: &str) -> Option<&Source> {
+        self.files.iter().find(|(name, _)| name == location).map(|(_, source)| source)
+    }
+}
+
+fn open_beneath(model_path: &Path, location: &str, mode: MapMode, limits: &Limits) -> Result<Source, String> {
+    let directory = model_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut here: OwnedFd = File::open(directory).map_err(|e| format!("cannot open the model's directory: {e}"))?.into();
+    let mut components = Path::new(location).components().filter(|c| *c != Component::CurDir).peekable();
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else {
+            return Err(format!("location `{location}` leads out of the model's directory; it must be a path beneath it"));
+        };
+        let kind = if components.peek().is_some() { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
+        here = rustix::fs::openat(here.as_fd(), name, flags, Mode::empty())
+            .map_err(|e| format!("cannot open `{location}`: {} (symbolic links are not followed)", std::io::Error::from(e)))?;
+    }
+    let file = File::from(here);
+    let meta = file.metadata().map_err(|e| format!("cannot look at `{location}`: {e}"))?;
+    if !meta.is_file() {
+        return Err(format!("`{location}` is not a regular file"));
+    }
+    if meta.len() > limits.file_bytes {
+        return Err(format!("`{location}` has {} bytes, above the limit of {}", meta.len(), limits.file_bytes));
+    }
+    Source::new(&file, meta.len(), mode).map_err(|e| format!("cannot read `{location}`: {e}"))
+}
+
+fn fault(tensor: &Tensor, what: String) -> Fault {
+    Fault::External { tensor: tensor.name.clone(), what }
+}

@@ -1,0 +1,274 @@
+//! An ONNX graph after the scan: owned names, checked sizes, tensor data still in the file.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Element type of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// 16-bit IEEE float; stored, never a session's input or output.
+    F16,
+    /// 8-bit signed integer.
+    I8,
+    /// 8-bit unsigned integer.
+    U8,
+    /// 16-bit signed integer.
+    I16,
+    /// 16-bit unsigned integer.
+    U16,
+    /// 32-bit signed integer.
+    I32,
+    /// 32-bit unsigned integer.
+    U32,
+    /// 64-bit signed integer.
+    I64,
+    /// 64-bit unsigned integer.
+    U64,
+    /// One byte: 0 or 1.
+    Bool,
+}
+
+/// Name, type and shape of a graph input or output. `None` is a dimension that the model leaves
+/// open; a session binds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// The tensor's name in the graph.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its dimensions.
+    pub dims: Vec<Dim>,
+}
+
+/// One dimension of a graph input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// A number.
+    Fixed(usize),
+    /// A name for a size that the session binds, such as `batch`; empty where the model gives none.
+    Symbol(String),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub inputs: Vec<ValueInfo>,
+    /// For a subgraph these may lack a type: its enclosing node gives it.
+    pub outputs: Vec<Output>,
+    pub initializers: Vec<Tensor>,
+    pub nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub name: String,
+    pub info: Option<ValueInfo>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// As in the file, or made from the first output where the file gives none.
+    pub name: String,
+    pub op: String,
+    pub domain: Domain,
+    /// Empty names stand for optional inputs that are left out.
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Domain {
+    Onnx,
+    /// `com.microsoft`: what ONNX Runtime's quantizer writes.
+    Microsoft,
+}
+
+#[derive(Debug)]
+pub(crate) struct Attribute {
+    pub name: String,
+    pub value: AttributeValue,
+}
+
+#[derive(Debug)]
+pub(crate) enum AttributeValue {
+    Int(i64),
+    Float(f32),
+    Text(String),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Texts(Vec<String>),
+    Tensor(Tensor),
+    Graph(Graph),
+    /// Another `AttributeProto.AttributeType`, which no operator here has.
+    Other(i64),
+}
+
+#[derive(Debug)]
+pub(crate) struct Tensor {
+    pub name: String,
+    pub dtype: DType,
+    pub dims: Vec<usize>,
+    pub data: TensorData,
+}
+
+/// Where the little-endian, row-major elements of a tensor lie.
+#[derive(Debug)]
+pub(crate) enum TensorData {
+    /// Bytes of the model file.
+    InFile(Range<usize>),
+    /// Decoded from a typed field (`int32_data` and its kin), which are not stored as they are used.
+    Decoded(Vec<u8>),
+    /// Bytes of one of the model's external files.
+    External(ExternalRange),
+}
+
+/// As the model states it; [`super::external`] checks it against the file.
+#[derive(Debug, Clone)]
+pub(crate) struct ExternalRange {
+    pub location: String,
+    pub offset: u64,
+    pub length: Option<u64>,
+}
+
+impl DType {
+    /// Size of one element in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            DType::I8 | DType::U8 | DType::Bool => 1,
+            DType::I16 | DType::U16 | DType::F16 => 2,
+            DType::F32 | DType::I32 | DType::U32 => 4,
+            DType::F64 | DType::I64 | DType::U64 => 8,
+        }
+    }
+
+    /// The name that the command line and JSON use, numpy's own.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "float32",
+            DType::F64 => "float64",
+            DType::F16 => "float16",
+            DType::I8 => "int8",
+            DType::U8 => "uint8",
+            DType::I16 => "int16",
+            DType::U16 => "uint16",
+            DType::I32 => "int32",
+            DType::U32 => "uint32",
+            DType::I64 => "int64",
+            DType::U64 => "uint64",
+            DType::Bool => "bool",
+        }
+    }
+
+    /// From `TensorProto.DataType`.
+    pub(crate) fn from_onnx(code: i64) -> Option<DType> {
+        Some(match code {
+            1 => DType::F32,
+            2 => DType::U8,
+            3 => DType::I8,
+            4 => DType::U16,
+            5 => DType::I16,
+            6 => DType::I32,
+            7 => DType::I64,
+            9 => DType::Bool,
+            10 => DType::F16,
+            11 => DType::F64,
+            12 => DType::U32,
+            13 => DType::U64,
+            _ => return None,
+        })
+    }
+
+    /// As `TensorProto.DataType`.
+    pub(crate) fn to_onnx(self) -> i32 {
+        match self {
+            DType::F32 => 1,
+            DType::U8 => 2,
+            DType::I8 => 3,
+            DType::U16 => 4,
+            DType::I16 => 5,
+            DType::I32 => 6,
+            DType::I64 => 7,
+            DType::Bool => 9,
+            DType::F16 => 10,
+            DType::F64 => 11,
+            DType::U32 => 12,
+            DType::U64 => 13,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Fixed(size) => write!(f, "{size}"),
+            Dim::Symbol(name) if name.is_empty() => f.write_str("?"),
+            Dim::Symbol(name) => f.write_str(name),
+        }
+    }
+}
+
+impl ValueInfo {
+    /// The shape where every dimension is a number.
+    pub fn shape(&self) -> Option<Vec<usize>> {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Symbol(_) => None,
+        };
+        self.dims.iter().map(size).collect()
+    }
+}
+
+impl Node {
+    pub fn attribute(&self, name: &str) -> Option<&AttributeValue> {
+        self.attributes.iter().find(|a| a.name == name).map(|a| &a.value)
+    }
+
+    /// The input's name, or `None` where the node leaves it out.
+    pub fn input(&self, index: usize) -> Option<&str> {
+        self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    pub fn subgraphs(&self) -> impl Iterator<Item = &Graph> {
+        self.attributes.iter().filter_map(|a| match &a.value {
+            AttributeValue::Graph(graph) => Some(graph),
+            _ => None,
+        })
+    }
+}
+
+impl Tensor {
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub fn byte_len(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+}
+
+impl AttributeValue {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            AttributeValue::Int(_) => "an integer",
+            AttributeValue::Float(_) => "a float",
+            AttributeValue::Text(_) => "a string",
+            AttributeValue::Ints(_) => "a list of integers",
+            AttributeValue::Floats(_) => "a list of floats",
+            AttributeValue::Texts(_) => "a list of strings",
+            AttributeValue::Tensor(_) => "a tensor",
+            AttributeValue::Graph(_) => "a graph",
+            AttributeValue::Other(_) => "of another type",
+        }
+    }
+}

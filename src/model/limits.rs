@@ -1,0 +1,44 @@
+//! How much a model file may ask for. Every size that a file states is held against these
+//! before anything is allocated for it.
+
+/// Upper bounds on what a model file may claim.
+///
+/// The defaults take every network that a small board can run, and stop a few hostile bytes
+/// from claiming the machine. Raise a field for a model that is larger on purpose.
+///
+/// ```
+/// let limits = tractlet::Limits { tensor_bytes: 1 << 30, ..Default::default() };
+/// assert!(limits.nodes > 10_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the model file, and of each file of external data, in bytes.
+    pub file_bytes: u64,
+    /// Depth of graphs within graphs (`If`, `Loop` and `Scan` bodies).
+    pub subgraph_depth: usize,
+    /// Nodes, initializers and attribute values of the whole model, subgraphs included.
+    pub items: usize,
+    /// Length of one name, in bytes.
+    pub name_bytes: usize,
+    /// Dimensions of one tensor.
+    pub rank: usize,
+    /// Size of any one tensor, be it stored or computed, in bytes.
+    pub tensor_bytes: u64,
+    /// Size of all tensors that are computed from constants alone, which engines do at load,
+    /// beyond eight times the size of the stored ones, in bytes.
+    pub folded_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            file_bytes: 2 << 30, // protobuf's own bound
+            subgraph_depth: 8,
+            items: 1 << 16,
+            name_bytes: 1 << 12,
+            rank: 8,
+            tensor_bytes: 256 << 20,
+            folded_bytes: 4 << 20,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Opening model files: the bytes ([`source`]), the one bounded protobuf pass ([`parse`]), the
+//! tensors that lie outside ([`external`]) and everything that must hold before an engine sees
+//! the graph ([`check`], [`shape`]). Nothing here runs a model; after [`Model::open`] nothing
+//! about it is in doubt but what depends on input data.
+
+mod check;
+mod error;
+mod external;
+mod graph;
+mod limits;
+mod parse;
+mod schema;
+mod shape;
+mod source;
+mod wire;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+
+pub use error::{ModelError, ModelErrorKind};
+pub use graph::{DType, Dim, ValueInfo};
+pub use limits::Limits;
+pub use source::MapMode;
+
+pub(crate) use error::Fault;
+pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
+pub(crate) use shape::{Binding, Shapes};
+
+use external::ExternalFiles;
+use source::Source;
+
+/// An ONNX model file: mapped, scanned and found sound.
+///
+/// ```
+/// let model = tractlet::Model::open("models/kws_dscnn/int8.onnx")?;
+/// assert_eq!(model.inputs()[0].name, "input");
+/// assert_eq!(model.inputs()[0].shape(), Some(vec![1, 1, 49, 10]));
+/// # Ok::<(), tractlet::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    source: Source,
+    external: ExternalFiles,
+    graph: Graph,
+    outputs: Vec<ValueInfo>,
+    opset: i64,
+    producer: String,
+    limits: Limits,
+}
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// What the file may claim.
+    pub limits: Limits,
+    /// How its bytes are held.
+    pub map: MapMode,
+}
+
+impl Model {
+    /// Opens a model with the default limits, as a snapshot where the file could change.
+    ///
+    /// # Errors
+    /// Every fault of the file, with its place; see [`ModelErrorKind`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, ModelError> {
+        Model::open_with(path, &OpenOptions::default())
+    }
+
+    /// Opens a model with limits and mapping of the caller's choice.
+    ///
+    /// ```
+    /// use tractlet::{Limits, Model, ModelErrorKind, OpenOptions};
+    /// let options = OpenOptions { limits: Limits { items: 10, ..Limits::default() }, ..OpenOptions::default() };
+    /// let error = Model::open_with("models/kws_dscnn/int8.onnx", &options).unwrap_err();
+    /// assert_eq!(error.kind(), ModelErrorKind::Limit);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model, ModelError> {
+        let path = path.as_ref();
+        load(path, options).map_err(|fault| ModelError::new(path, fault))
+    }
+
+    /// The file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Inputs in the graph's order, without those that an initializer fills.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.graph.inputs
+    }
+
+    /// Outputs in the graph's order.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+
+    /// Version of the ai.onnx operator set.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// The tool that wrote the file, as it names itself.
+    pub fn producer(&self) -> &str {
+        &self.producer
+    }
+
+    /// Size of the model file, external data not counted, in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Whether the file itself is mapped, and not a sealed copy of it.
+    pub fn is_mapped_directly(&self) -> bool {
+        self.source.is_direct()
+    }
+
+    /// SHA-256 of the model file, in hexadecimal.
+    pub fn digest(&self) -> String {
+        Sha256::digest(&*self.source).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Shapes of every tensor with the model's open dimensions bound.
+    pub(crate) fn shapes(&self, bindings: &[Binding]) -> Result<Shapes, ModelError> {
+        let bytes = |tensor: &Tensor| tensor_bytes(tensor, &self.source, &self.external).map(<[u8]>::to_vec);
+        Shapes::infer(&self.graph, self.opset, bindings, &self.limits, &bytes).map_err(|fault| self.error(fault))
+    }
+
+    /// Whether all that reads this float input quantizes it.
+    pub(crate) fn quantizes(&self, input: &str) -> bool {
+        let is_float = self.graph.inputs.iter().any(|i| i.name == input && i.dtype == DType::F32);
+        let mut readers = self.graph.nodes.iter().filter(|node| node.inputs.iter().any(|name| name == input)).peekable();
+        is_float && readers.peek().is_some() && readers.all(|node| node.op == "QuantizeLinear")
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Little-endian, row-major elements of a tensor of this model.
+    pub(crate) fn bytes<'a>(&'a self, tensor: &'a Tensor) -> Result<&'a [u8], ModelError> {
+        tensor_bytes(tensor, &self.source, &self.external).map_err(|fault| self.error(fault))
+    }
+
+    pub(crate) fn error(&self, fault: Fault) -> ModelError {
+        ModelError::new(&self.path, fault)
+    }
+}
+
+fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
+    let limits = &options.limits;
+    let (file, len) = open_regular(path, limits)?;
+    let source = Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
+    let parsed = parse::parse_model(&source, limits)?;
+    let mut graph = parsed.graph;
+    check::names(&graph)?;
+    let external = ExternalFiles::open(&graph, path, options.map, limits)?;
+    // Before IR version 4 initializers had to be listed as inputs too; they are not for the caller to fill.
+    let stored: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
+    graph.inputs.retain(|input| !stored.contains(input.name.as_str()));
+    let bytes = |tensor: &Tensor| tensor_bytes(tensor, &source, &external).map(<[u8]>::to_vec);
+    check::nodes(&graph, parsed.opset, &bytes)?;
+    Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
+    let outputs = graph.outputs.iter().filter_map(|output| output.info.clone()).collect();
+    let limits = limits.clone();
+    Ok(Model { path: path.to_owned(), external, graph, outputs, opset: parsed.opset, producer: parsed.producer, limits, source })
+}
+
+fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
+    let io = |action, source| Fault::Io { action, source };
+    // NONBLOCK: a FIFO in the place of a model must not hang the reader.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open it", e.into()))?);
+    let meta = file.metadata().map_err(|e| io("look at it", e))?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "it is a directory; name the .onnx file" } else { "it is not a regular file" };
+        return Err(io("read it as a model", std::io::Error::new(std::io::ErrorKind::InvalidInput, what)));
+    }
+    if meta.len() > limits.file_bytes {
+        return Err(Fault::limit("size of the file, in bytes", meta.len(), limits.file_bytes));
+    }
+    Ok((file, meta.len()))
+}
+
+fn tensor_bytes<'a>(tensor: &'a Tensor, source: &'a Source, external: &'a ExternalFiles) -> Result<&'a [u8], Fault> {
+    match &tensor.data {
+        TensorData::InFile(range) => source.get(range.clone()).ok_or_else(|| Fault::tensor(&tensor.name, "its data lies outside the file")),
+        TensorData::Decoded(bytes) => Ok(bytes),
+        TensorData::External(range) => external.slice(tensor, range),
+    }
+}
+
+/// Visits every tensor of a graph and its subgraphs: initializers and attributes.
+fn walk_tensors(graph: &Graph, visit: &mut impl FnMut(&Tensor) -> Result<(), Fault>) -> Result<(), Fault> {
+    graph.initializers.iter().try_for_each(&mut *visit)?;
+    for attribute in graph.nodes.iter().flat_map(|node| &node.attributes) {
+        match &attribute.value {
+            AttributeValue::Tensor(tensor) => visit(tensor)?,
+            AttributeValue::Graph(graph) => walk_tensors(graph, visit)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Shapes of every tensor, before an engine computes one.
+//!
+//! One pass in graph order derives type, dimensions and, for the small integer tensors that steer
+//! Reshape, Slice and their kin, values. It serves three ends: inputs that do not fit an operator
+//! are found and named here; no operator makes a tensor above [`Limits::tensor_bytes`], be it
+//! Tile, Expand or a chain of doublings; and engines know every size before they allocate.
+//! What it cannot know stays unknown, except where a size would come from constants alone: that
+//! is refused, since an engine would compute it unchecked.
+
+mod fact;
+mod rules;
+mod values;
+mod views;
+mod window;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use super::check::Bytes;
+use super::error::Fault;
+use super::graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
+use super::limits::Limits;
+
+pub(crate) use fact::Fact;
+use fact::VALUES_LIMIT;
+
+/// A size for a dimension that the model leaves open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub symbol: String,
+    pub size: usize,
+}
+
+/// What is known of every tensor of the top-level graph, by name.
+#[derive(Debug)]
+pub(crate) struct Shapes {
+    facts: HashMap<String, Fact>,
+}
+
+impl Shapes {
+    /// Infers with the given sizes in place of the model's open dimensions.
+    pub fn infer(graph: &Graph, opset: i64, bindings: &[Binding], limits: &Limits, bytes: Bytes<'_>) -> Result<Shapes, Fault> {
+        let folded = Cell::new(0);
+        let facts = Inference { opset, bindings, limits, bytes, folded }.graph(graph, &HashMap::new())?;
+        Ok(Shapes { facts })
+    }
+
+    /// Dimensions and type of a tensor, where they are known.
+    pub fn get(&self, name: &str) -> Option<(DType, Vec<usize>)> {
+        let fact = self.facts.get(name)?;
+        Some((fact.dtype?, fact.dims.as_ref()?.iter().copied().collect::<Option<Vec<_>>>()?))
+    }
+}
+
+/// Why a rule cannot go on.
+pub(super) enum Misfit {
+    /// The node's inputs do not fit together.
+    Shape(String),
+    /// An attribute does not fit the node's inputs.
+    Attribute(String),
+    /// A size that only an engine would find out.
+    Unsupported(String),
+}
+
+pub(super) type Ruled<T> = Result<T, Misfit>;
+
+struct Inference<'a> {
+    opset: i64,
+    bindings: &'a [Binding],
+    limits: &'a Limits,
+    bytes: Bytes<'a>,
+    /// Bytes of the constants met so far that an engine computes, less eight times those that are stored.
+    folded: Cell<i64>,
+}
+
+impl Inference<'_> {
+    fn graph(&self, graph: &Graph, outer: &HashMap<String, Fact>) -> Result<HashMap<String, Fact>, Fault> {
+        let mut facts = outer.clone();
+        for tensor in &graph.initializers {
+            facts.insert(tensor.name.clone(), self.stored(tensor)?);
+            self.folded.set(self.folded.get().saturating_sub(8 * tensor.byte_len() as i64));
+        }
+        for input in &graph.inputs {
+            let fact = Fact::new(Some(input.dtype), Some(self.bound(input)));
+            self.hold(&fact, || format!("`{}`: size in bytes", input.name))?;
+            facts.insert(input.name.clone(), fact);
+        }
+        for node in &graph.nodes {
+            self.node(node, &mut facts)?;
+        }
+        for output in &graph.outputs {
+            let made = facts.get(&output.name).and_then(|fact| fact.dtype);
+            let declared = output.info.as_ref().map(|info| info.dtype);
+            if let (Some(made), Some(declared)) = (made, declared)
+                && made != declared
+            {
+                return Err(Fault::graph(format!("output `{}` is declared {declared}, the graph makes {made}", output.name)));
+            }
+        }
+        Ok(facts)
+    }
+
+    fn node(&self, node: &Node, facts: &mut HashMap<String, Fact>) -> Result<(), Fault> {
+        for subgraph in node.subgraphs() {
+            self.graph(subgraph, facts)?;
+        }
+        let inputs: Vec<Option<Fact>> = (0..node.inputs.len()).map(|i| node.input(i).and_then(|name| facts.get(name)).cloned()).collect();
+        let attribute_tensor = |tensor: &Tensor| self.stored(tensor);
+        let context = rules::Context { node, opset: self.opset, inputs: &inputs, stored: &attribute_tensor };
+        let mut outputs = rules::apply(&context).map_err(|misfit| explain(node, misfit))?;
+        outputs.resize_with(node.outputs.len(), || Some(Fact::unknown()));
+        // An operator without inputs or of constants alone is folded by engines before anything runs.
+        let constant = inputs.iter().flatten().all(|fact| fact.constant) && node.subgraphs().next().is_none();
+        for (name, fact) in node.outputs.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
+            let fact = Fact { constant, ..fact.unwrap_or_else(Fact::unknown) };
+            let subject = |what: &str| format!("node `{}` ({}): size of {what} in bytes", node.name, node.op);
+            let bytes = self.hold(&fact, || subject("its output"))?;
+            if constant {
+                self.folded.set(self.folded.get().saturating_add(bytes as i64));
+                if self.folded.get() > self.limits.folded_bytes as i64 {
+                    return Err(Fault::limit(subject("constants computed up to it"), self.folded.get() as u64, self.limits.folded_bytes));
+                }
+            }
+            facts.insert(name.clone(), fact);
+        }
+        Ok(())
+    }
+
+    /// Refuses a tensor that is larger than the limit, whatever its unknown dimensions will be.
+    /// Its size in bytes as far as it is known.
+    fn hold(&self, fact: &Fact, subject: impl Fn() -> String) -> Result<usize, Fault> {
+        let Some(dims) = &fact.dims else { return Ok(0) };
+        if dims.len() > self.limits.rank {
+            return Err(Fault::limit(format!("dimensions: {}", subject()), dims.len() as u64, self.limits.rank as u64));
+        }
+        let known: Vec<usize> = dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+        super::parse::byte_len(&known, fact.dtype.unwrap_or(DType::F32), self.limits)
+            .map_err(|bytes| Fault::limit(subject(), bytes, self.limits.tensor_bytes))
+    }
+
+    fn stored(&self, tensor: &Tensor) -> Result<Fact, Fault> {
+        let small = tensor.elements() <= VALUES_LIMIT && tensor.dims.len() <= 1;
+        let (mut values, mut scales) = (None, None);
+        match tensor.dtype {
+            DType::I64 | DType::I32 if small => values = Some(integers(tensor.dtype, &(self.bytes)(tensor)?)),
+            DType::F32 if small => scales = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            _ => {}
+        }
+        let dims = tensor.dims.iter().map(|&d| Some(d)).collect();
+        Ok(Fact { dtype: Some(tensor.dtype), dims: Some(dims), values, scales, constant: true })
+    }
+
+    fn bound(&self, input: &ValueInfo) -> Vec<Option<usize>> {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Symbol(name) => self.bindings.iter().find(|b| b.symbol == *name).map(|b| b.size),
+        };
+        input.dims.iter().map(size).collect()
+    }
+}
+
+fn integers(dtype: DType, bytes: &[u8]) -> Vec<i64> {
+    let widen = |chunk: &[u8]| {
+        let mut wide = [0; 8];
+        wide[..chunk.len()].copy_from_slice(chunk);
+        i64::from_le_bytes(wide)
+    };
+    let values = bytes.chunks_exact(dtype.size()).map(widen);
+    if dtype == DType::I32 { values.map(|v| i64::from(v as i32)).collect() } else { values.collect() }
+}
+
+fn explain(node: &Node, misfit: Misfit) -> Fault {
+    let (name, op) = (node.name.clone(), node.op.clone());
+    match misfit {
+        Misfit::Shape(what) => Fault::Shape { node: name, op, what },
+        Misfit::Attribute(what) => Fault::Attribute { node: name, op, what },
+        Misfit::Unsupported(what) => Fault::unsupported(format!("node `{name}` ({op}): {what}")),
+    }
+}

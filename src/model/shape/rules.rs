@@ -1,0 +1,407 @@
+//! Which rule each operator follows. Source: the ONNX operator specifications, and ONNX Runtime's
+//! contrib operator documentation for `com.microsoft`.
+//!
+//! An operator that is not listed yields unknown outputs.
+
+use super::fact::{Dims, Fact, axis, broadcast, same, show};
+use super::{Misfit, Ruled, values, views, window};
+use crate::model::error::Fault;
+use crate::model::graph::{AttributeValue, DType, Domain, Node, Tensor};
+
+/// One node with what is known of its inputs.
+pub(super) struct Context<'a> {
+    pub node: &'a Node,
+    pub opset: i64,
+    pub inputs: &'a [Option<Fact>],
+    pub stored: &'a dyn Fn(&Tensor) -> Result<Fact, Fault>,
+}
+
+type Outputs = Vec<Option<Fact>>;
+
+pub(super) fn apply(c: &Context<'_>) -> Ruled<Outputs> {
+    let fact = match c.node.domain {
+        Domain::Onnx => onnx(c)?,
+        Domain::Microsoft => microsoft(c)?,
+    };
+    Ok(fact)
+}
+
+fn one(dtype: Option<DType>, dims: Option<Dims>) -> Ruled<Outputs> {
+    Ok(vec![Some(Fact::new(dtype, dims))])
+}
+
+fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
+    let op = c.node.op.as_str();
+    match op {
+        "Relu" | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" | "Selu" | "Celu" | "Mish" | "HardSigmoid" | "HardSwish" | "Softplus" | "Softsign"
+        | "ThresholdedRelu" | "Shrink" | "Gelu" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Floor" | "Ceil" | "Round" | "Sign" | "Reciprocal"
+        | "Erf" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" | "LRN" | "CumSum" | "Trilu" | "MeanVarianceNormalization" => same_as(c, 0),
+        "Not" => {
+            if let Some(dtype) = c.dtype(0).filter(|dtype| *dtype != DType::Bool) {
+                return Err(Misfit::Shape(format!("input `{}` is {dtype}; it must be bool", c.node.inputs[0])));
+            }
+            same_as(c, 0)
+        }
+        "Clip" => {
+            for (index, bound) in [(1, "lower"), (2, "upper")] {
+                if let Some(dims) = c.dims(index).filter(|dims| !matches!(dims.as_slice(), [] | [Some(1)])) {
+                    return Err(Misfit::Shape(format!("its {bound} bound {} must be a scalar", show(dims))));
+                }
+            }
+            same_as(c, 0)
+        }
+        "PRelu" => {
+            if let (Some(x), Some(slope)) = (c.dims(0), c.dims(1))
+                && (slope.len() > x.len() || broadcast(x, slope)?.iter().zip(x).any(|(out, x)| out != x && x.is_some()))
+            {
+                return Err(Misfit::Shape(format!("its slope {} does not broadcast to input {}", show(slope), show(x))));
+            }
+            same_as(c, 0)
+        }
+        "Identity" => Ok(vec![c.inputs[0].clone()]),
+        "Dropout" => {
+            let mask = c.fact(0).map(|fact| Fact::new(Some(DType::Bool), fact.dims.clone()));
+            Ok(vec![c.inputs[0].clone(), mask])
+        }
+        "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" | "LayerNormalization" => {
+            if let Some(rank) = c.fact(0).and_then(Fact::rank) {
+                axis(c.int("axis").unwrap_or(-1), rank.max(1))?;
+            }
+            same_as(c, 0)
+        }
+        "BatchNormalization" | "InstanceNormalization" | "GroupNormalization" => {
+            per_channel(c)?;
+            same_as(c, 0)
+        }
+        "IsNaN" | "IsInf" => one(Some(DType::Bool), c.dims(0).cloned()),
+        "Cast" => Ok(vec![Some(Fact { dtype: c.int("to").and_then(DType::from_onnx), ..c.fact(0).cloned().unwrap_or_default() })]),
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor" | "BitShift" => {
+            let mut fact = Fact::new(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?);
+            fact.values = values::arithmetic(op, c.inputs);
+            Ok(vec![Some(fact)])
+        }
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => one(Some(DType::Bool), broadcast_all(c, 0..2)?),
+        "Where" => one(c.dtype(1), broadcast_all(c, 0..3)?),
+        "QuantizeLinear" => quantize(c),
+        "DequantizeLinear" => dequantize(c),
+        "DynamicQuantizeLinear" => {
+            c.float(0)?;
+            let scalar = |dtype| Some(Fact::new(Some(dtype), Some(vec![])));
+            Ok(vec![Some(Fact::new(Some(DType::U8), c.dims(0).cloned())), scalar(DType::F32), scalar(DType::U8)])
+        }
+        "Conv" => window::conv(c, 0, 1, Some(2), c.dtype(0)),
+        "ConvInteger" => window::conv(c, 0, 1, None, Some(DType::I32)),
+        "QLinearConv" => {
+            c.quantized(0)?;
+            c.quantized(3)?;
+            if let Some(dtype) = c.dtype(8).filter(|dtype| *dtype != DType::I32) {
+                return Err(Misfit::Attribute(format!("bias `{}` is {dtype}; it must be int32", c.node.inputs[8])));
+            }
+            window::conv(c, 0, 3, Some(8), c.dtype(7).or(c.dtype(0)))
+        }
+        "ConvTranspose" => window::conv_transpose(c),
+        "AveragePool" | "MaxPool" | "LpPool" => window::pool(c, false, c.dtype(0)),
+        "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => window::global_pool(c, false),
+        "Gemm" => gemm(c, 0, 1, Some(2)),
+        "MatMul" => matmul(c, 0, 1, c.dtype(0)),
+        "MatMulInteger" => matmul(c, 0, 1, Some(DType::I32)),
+        "QLinearMatMul" => {
+            c.quantized(0)?;
+            c.quantized(3)?;
+            matmul(c, 0, 3, c.dtype(7).or(c.dtype(0)))
+        }
+        "Constant" => values::constant(c),
+        "Shape" => values::shape(c),
+        "Size" => one(Some(DType::I64), Some(vec![])),
+        "ConstantOfShape" => views::constant_of_shape(c),
+        "Range" => views::range(c),
+        "Reshape" => views::reshape(c),
+        "Flatten" => views::flatten(c),
+        "Squeeze" => views::squeeze(c),
+        "Unsqueeze" => views::unsqueeze(c),
+        "Transpose" => views::transpose(c),
+        "Concat" => views::concat(c, &(0..c.inputs.len()).collect::<Vec<_>>(), c.dtype(0)),
+        "Split" => views::split(c),
+        "Slice" => views::slice(c),
+        "Pad" => views::pad(c),
+        "Tile" => views::tile(c),
+        "Expand" => views::expand(c),
+        "Resize" | "Upsample" => views::resize(c),
+        "Gather" => views::gather(c),
+        "GatherElements" => {
+            c.indices(1)?;
+            one(c.dtype(0), c.dims(1).cloned())
+        }
+        "TopK" => views::top_k(c),
+        "OneHot" => views::one_hot(c),
+        "DepthToSpace" | "SpaceToDepth" => views::depth_space(c),
+        "ArgMax" | "ArgMin" => views::reduce(c, Some(DType::I64)),
+        op if op.starts_with("Reduce") => views::reduce(c, c.dtype(0)),
+        _ => Ok(vec![]),
+    }
+}
+
+fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
+    match c.node.op.as_str() {
+        "QLinearAdd" | "QLinearMul" => {
+            c.quantized(0)?;
+            c.quantized(3)?;
+            let dims = match (c.dims(0), c.dims(3)) {
+                (Some(a), Some(b)) => Some(broadcast(a, b)?),
+                _ => None,
+            };
+            one(c.dtype(0), dims)
+        }
+        "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" => {
+            c.quantized(0)?;
+            same_as(c, 0)
+        }
+        "QLinearAveragePool" => {
+            c.quantized(0)?;
+            window::pool(c, c.int("channels_last") == Some(1), c.dtype(0))
+        }
+        "QLinearGlobalAveragePool" => {
+            c.quantized(0)?;
+            window::global_pool(c, c.int("channels_last") == Some(1))
+        }
+        "QLinearConcat" => views::concat(c, &(2..c.inputs.len()).step_by(3).collect::<Vec<_>>(), c.dtype(2)),
+        "QGemm" => {
+            c.quantized(0)?;
+            c.quantized(3)?;
+            let mut outputs = gemm(c, 0, 3, Some(6))?;
+            if let Some(Some(fact)) = outputs.first_mut() {
+                fact.dtype = if c.node.input(7).is_some() { c.dtype(8).or(c.dtype(0)) } else { Some(DType::F32) };
+            }
+            Ok(outputs)
+        }
+        _ => Ok(vec![]),
+    }
+}
+
+fn same_as(c: &Context<'_>, index: usize) -> Ruled<Outputs> {
+    one(c.dtype(index), c.dims(index).cloned())
+}
+
+fn broadcast_all(c: &Context<'_>, range: std::ops::Range<usize>) -> Ruled<Option<Dims>> {
+    let mut all = Dims::new();
+    for index in range {
+        let Some(dims) = c.dims(index) else { return Ok(None) };
+        all = broadcast(&all, dims)?;
+    }
+    Ok(Some(all))
+}
+
+/// Scale, bias, mean and variance have one value a channel, which is dimension 1.
+fn per_channel(c: &Context<'_>) -> Ruled<()> {
+    let Some(dims) = c.dims(0) else { return Ok(()) };
+    let channels = *dims.get(1).ok_or_else(|| Misfit::Shape(format!("input {} has no channel dimension", show(dims))))?;
+    for index in 1..c.inputs.len() {
+        if c.node.op == "GroupNormalization" {
+            continue; // per group in opset 18, per channel since opset 21
+        }
+        if let Some([length]) = c.dims(index).map(Vec::as_slice) {
+            same(*length, channels, |got, want| format!("input {index} has {got} values for {want} channels"))?;
+        }
+    }
+    Ok(())
+}
+
+fn quantize(c: &Context<'_>) -> Ruled<Outputs> {
+    if let Some(dtype) = c.dtype(0)
+        && !matches!(dtype, DType::F32 | DType::F16 | DType::I32)
+    {
+        return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32 or int32", c.node.inputs[0])));
+    }
+    let asked = c.int("output_dtype").and_then(DType::from_onnx);
+    let stated = if c.node.input(2).is_some() { c.dtype(2) } else { asked.or(Some(DType::U8)) };
+    quantization_axis(c)?;
+    one(stated, c.dims(0).cloned())
+}
+
+fn dequantize(c: &Context<'_>) -> Ruled<Outputs> {
+    if let Some(dtype) = c.dtype(0) {
+        if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
+            return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be a quantized integer type", c.node.inputs[0])));
+        }
+        if let Some(zero_point) = c.dtype(2)
+            && zero_point != dtype
+        {
+            return Err(Misfit::Attribute(format!("zero point `{}` is {zero_point}, its input is {dtype}; they must be the same", c.node.inputs[2])));
+        }
+    }
+    quantization_axis(c)?;
+    one(c.dtype(1).or(Some(DType::F32)), c.dims(0).cloned())
+}
+
+/// A scale is one value, one for each index of `axis`, or one for each block along it.
+fn quantization_axis(c: &Context<'_>) -> Ruled<()> {
+    let block = c.int("block_size").unwrap_or(0) as usize;
+    for index in [1, 2] {
+        let (Some(dims), Some(param)) = (c.dims(0), c.dims(index)) else { continue };
+        let name = &c.node.inputs[index];
+        let at = || axis(c.int("axis").unwrap_or(1), dims.len());
+        let expected = match param.as_slice() {
+            _ if block > 0 => {
+                let mut blocks = dims.clone();
+                let at = at()?;
+                blocks[at] = blocks[at].map(|length| length.div_ceil(block));
+                blocks
+            }
+            [] | [Some(1)] => continue,
+            [_] => vec![dims[at()?]],
+            _ => return Err(Misfit::Attribute(format!("`{name}` is {}; it must be a scalar or a vector", show(param)))),
+        };
+        if param.len() != expected.len() || param.iter().zip(&expected).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b)) {
+            return Err(Misfit::Attribute(format!("`{name}` is {}; input {} and axis ask for {}", show(param), show(dims), show(&expected))));
+        }
+    }
+    Ok(())
+}
+
+/// `alpha * op(A) * op(B) + beta * C`.
+fn gemm(c: &Context<'_>, a: usize, b: usize, bias: Option<usize>) -> Ruled<Outputs> {
+    let (Some(x), Some(w)) = (c.dims(a), c.dims(b)) else { return one(c.dtype(a), None) };
+    let (&[x0, x1], &[w0, w1]) = (x.as_slice(), w.as_slice()) else {
+        return Err(Misfit::Shape(format!("its inputs {} and {} must be matrices", show(x), show(w))));
+    };
+    let flip = |name: &str| c.int(name).unwrap_or(0) != 0;
+    let (m, k) = if flip("transA") { (x1, x0) } else { (x0, x1) };
+    let (inner, n) = if flip("transB") { (w1, w0) } else { (w0, w1) };
+    same(k, inner, |k, inner| format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w)))?;
+    if let Some(bias) = bias.and_then(|index| c.dims(index)) {
+        let out = vec![m, n];
+        if bias.len() > 2 || broadcast(&out, bias)? != out {
+            return Err(Misfit::Shape(format!("its bias {} does not broadcast to {}", show(bias), show(&out))));
+        }
+    }
+    one(c.dtype(a), Some(vec![m, n]))
+}
+
+/// numpy.matmul.
+fn matmul(c: &Context<'_>, a: usize, b: usize, dtype: Option<DType>) -> Ruled<Outputs> {
+    let (Some(x), Some(w)) = (c.dims(a), c.dims(b)) else { return one(dtype, None) };
+    let (mut x_full, mut w_full) = (x.clone(), w.clone());
+    if x.is_empty() || w.is_empty() {
+        return Err(Misfit::Shape("a scalar cannot be multiplied as a matrix".into()));
+    }
+    if x.len() == 1 {
+        x_full.insert(0, Some(1));
+    }
+    if w.len() == 1 {
+        w_full.push(Some(1));
+    }
+    let (x_batch, x_matrix) = x_full.split_at(x_full.len() - 2);
+    let (w_batch, w_matrix) = w_full.split_at(w_full.len() - 2);
+    same(x_matrix[1], w_matrix[0], |k, inner| format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w)))?;
+    let mut dims = broadcast(&x_batch.to_vec(), &w_batch.to_vec())?;
+    if x.len() > 1 {
+        dims.push(x_matrix[0]);
+    }
+    if w.len() > 1 {
+        dims.push(w_matrix[1]);
+    }
+    one(dtype, Some(dims))
+}
+
+impl<'a> Context<'a> {
+    pub fn fact(&self, index: usize) -> Option<&'a Fact> {
+        self.inputs.get(index)?.as_ref()
+    }
+
+    pub fn dims(&self, index: usize) -> Option<&'a Dims> {
+        self.fact(index)?.dims.as_ref()
+    }
+
+    pub fn dtype(&self, index: usize) -> Option<DType> {
+        self.fact(index)?.dtype
+    }
+
+    pub fn values(&self, index: usize) -> Option<&'a [i64]> {
+        self.fact(index)?.values.as_deref()
+    }
+
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.node.attribute(name)? {
+            AttributeValue::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn ints(&self, name: &str) -> Option<&'a [i64]> {
+        match self.node.attribute(name)? {
+            AttributeValue::Ints(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub fn floats(&self, name: &str) -> Option<&'a [f32]> {
+        match self.node.attribute(name)? {
+            AttributeValue::Floats(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        match self.node.attribute(name)? {
+            AttributeValue::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Values that steer the output's size: from an attribute in old opsets, from an input since.
+    /// `None` where they depend on data; refused where they are constant and yet not known.
+    pub fn steering(&self, attribute: &str, input: usize) -> Ruled<Option<&'a [i64]>> {
+        if let Some(values) = self.ints(attribute) {
+            return Ok(Some(values));
+        }
+        self.known(input)
+    }
+
+    /// As [`Context::steering`], from an input alone.
+    pub fn known(&self, input: usize) -> Ruled<Option<&'a [i64]>> {
+        self.indices(input)?;
+        if let Some(dims) = self.dims(input).filter(|dims| dims.len() > 1) {
+            return Err(Misfit::Shape(format!("input `{}` is {}; it must be a vector", self.node.inputs[input], show(dims))));
+        }
+        match self.fact(input) {
+            Some(fact) if fact.values.is_none() && fact.constant => {
+                let name = &self.node.inputs[input];
+                Err(Misfit::Unsupported(format!("input `{name}` sets a size and is computed from constants; fold constants (onnxruntime or onnx-simplifier do) and export again")))
+            }
+            Some(fact) => Ok(fact.values.as_deref()),
+            None => Ok(None),
+        }
+    }
+
+    /// A quantized tensor, with its scale and its zero point behind it.
+    fn quantized(&self, index: usize) -> Ruled<()> {
+        let Some(dtype) = self.dtype(index) else { return Ok(()) };
+        if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16) {
+            return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be int8 or uint8", self.node.inputs[index])));
+        }
+        match self.dtype(index + 2) {
+            Some(zero_point) if zero_point != dtype => {
+                let name = &self.node.inputs[index + 2];
+                Err(Misfit::Attribute(format!("zero point `{name}` is {zero_point}, its input is {dtype}; they must be the same")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A tensor of int64 or int32.
+    pub fn indices(&self, index: usize) -> Ruled<()> {
+        match self.dtype(index) {
+            Some(dtype) if !matches!(dtype, DType::I64 | DType::I32) => {
+                Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be int64", self.node.inputs[index])))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn float(&self, index: usize) -> Ruled<()> {
+        match self.dtype(index) {
+            Some(dtype) if dtype != DType::F32 => Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32", self.node.inputs[index]))),
+            _ => Ok(()),
+        }
+    }
+}

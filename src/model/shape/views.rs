@@ -1,0 +1,378 @@
+//! Operators that rearrange, cut, repeat or make tensors: their sizes come from attributes and
+//! from the values of small inputs.
+
+use super::fact::{Dims, Fact, VALUES_LIMIT, axis, broadcast, same, show, volume};
+use super::rules::Context;
+use super::{Misfit, Ruled, values};
+use crate::model::graph::{AttributeValue, DType};
+
+type Outputs = Vec<Option<Fact>>;
+
+fn one(c: &Context<'_>, dims: Option<Dims>) -> Ruled<Outputs> {
+    Ok(vec![Some(Fact::new(c.dtype(0), dims))])
+}
+
+fn size(value: i64, what: &str) -> Ruled<usize> {
+    usize::try_from(value).map_err(|_| Misfit::Attribute(format!("{what} is {value}; it must not be negative")))
+}
+
+fn sizes(values: &[i64], what: &str) -> Ruled<Dims> {
+    values.iter().map(|&value| size(value, what).map(Some)).collect()
+}
+
+pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
+    let dtype = match c.node.attribute("value") {
+        Some(AttributeValue::Tensor(tensor)) => tensor.dtype,
+        _ => DType::F32,
+    };
+    let dims = c.known(0)?.map(|values| sizes(values, "a dimension of its shape")).transpose()?;
+    Ok(vec![Some(Fact::new(Some(dtype), dims))])
+}
+
+pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
+    let (start, limit, delta) = (c.known(0)?, c.known(1)?, c.known(2)?);
+    let length = match (start, limit, delta) {
+        (Some(&[_]), Some(&[_]), Some(&[0])) => return Err(Misfit::Attribute("its delta is 0".into())),
+        (Some(&[start]), Some(&[limit]), Some(&[delta])) => {
+            let span = i128::from(limit) - i128::from(start);
+            let delta = i128::from(delta);
+            let steps = if (span > 0) == (delta > 0) { (span.abs() + delta.abs() - 1) / delta.abs() } else { 0 };
+            Some(usize::try_from(steps).unwrap_or(usize::MAX))
+        }
+        _ => None,
+    };
+    one(c, Some(vec![length]))
+}
+
+pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(target) = c.steering("shape", 1)? else { return one(c, None) };
+    let keeps_zero = c.int("allowzero").unwrap_or(0) != 0;
+    let mut dims = Dims::new();
+    let mut inferred = None;
+    for (i, &value) in target.iter().enumerate() {
+        match value {
+            -1 if inferred.is_some() => return Err(Misfit::Attribute(format!("its shape {target:?} has more than one -1"))),
+            -1 => {
+                inferred = Some(i);
+                dims.push(None);
+            }
+            0 if !keeps_zero => {
+                let Some(input) = c.dims(0) else { return one(c, None) };
+                let kept = input.get(i).ok_or_else(|| Misfit::Shape(format!("its shape {target:?} keeps dimension {i}, which input {} has not", show(input))))?;
+                dims.push(*kept);
+            }
+            _ => dims.push(Some(size(value, "a dimension of its shape")?)),
+        }
+    }
+    if let Some(input) = c.dims(0)
+        && let Some(elements) = volume(input)
+    {
+        let misfit = || Misfit::Shape(format!("input {} of {elements} elements does not fit its shape {target:?}", show(input)));
+        match inferred {
+            Some(i) => {
+                let others: Dims = dims.iter().enumerate().filter(|(at, _)| *at != i).map(|(_, dim)| *dim).collect();
+                match volume(&others) {
+                    Some(0) => dims[i] = Some(0),
+                    Some(others) if elements % others == 0 => dims[i] = Some(elements / others),
+                    _ => return Err(misfit()),
+                }
+            }
+            None if volume(&dims) != Some(elements) => return Err(misfit()),
+            None => {}
+        }
+    }
+    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+pub(super) fn flatten(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return one(c, None) };
+    let asked = c.int("axis").unwrap_or(1);
+    let at = if asked == input.len() as i64 { input.len() } else { axis(asked, input.len())? };
+    let (before, after) = input.split_at(at);
+    one(c, Some(vec![volume(before), volume(after)]))
+}
+
+pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
+    let values = c.fact(0).and_then(|f| f.values.clone());
+    let Some(input) = c.dims(0) else { return one(c, None) };
+    let dims: Option<Dims> = match c.steering("axes", 1)? {
+        Some(axes) => {
+            let mut dims = input.clone();
+            let mut at = axes.iter().map(|&a| axis(a, input.len())).collect::<Ruled<Vec<_>>>()?;
+            at.sort_unstable();
+            at.dedup();
+            for &i in at.iter().rev() {
+                if let Some(size) = dims.remove(i).filter(|&size| size != 1) {
+                    return Err(Misfit::Shape(format!("dimension {i} of input {} is {size}; only 1 can be squeezed", show(input))));
+                }
+            }
+            Some(dims)
+        }
+        None if c.fact(1).is_some() => None,
+        None => input.iter().all(Option::is_some).then(|| input.iter().copied().filter(|d| *d != Some(1)).collect()),
+    };
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), dims) })])
+}
+
+pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(input), Some(axes)) = (c.dims(0), c.steering("axes", 1)?) else { return one(c, None) };
+    let rank = input.len() + axes.len();
+    let mut at = axes.iter().map(|&a| axis(a, rank)).collect::<Ruled<Vec<_>>>()?;
+    at.sort_unstable();
+    if at.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Misfit::Attribute(format!("axes {axes:?} name a dimension twice")));
+    }
+    let mut dims = input.clone();
+    at.iter().for_each(|&i| dims.insert(i, Some(1)));
+    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+pub(super) fn transpose(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return one(c, None) };
+    let Some(perm) = c.ints("perm") else { return one(c, Some(input.iter().rev().copied().collect())) };
+    if perm.len() != input.len() {
+        return Err(Misfit::Attribute(format!("attribute `perm` has {} values for input {}", perm.len(), show(input))));
+    }
+    one(c, Some(perm.iter().map(|&i| input[i as usize]).collect()))
+}
+
+/// `parts` are the indices of the inputs that are joined.
+pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> Ruled<Outputs> {
+    let known: Option<Vec<&Dims>> = parts.iter().map(|&i| c.dims(i)).collect();
+    let Some((first, rest)) = known.as_deref().and_then(|k| k.split_first()) else { return Ok(vec![Some(Fact::new(dtype, None))]) };
+    let at = axis(c.int("axis").unwrap_or(0), first.len())?;
+    let mut dims = (*first).clone();
+    for part in rest {
+        let misfit = || Misfit::Shape(format!("its inputs {} and {} cannot be joined along axis {at}", show(first), show(part)));
+        if part.len() != first.len() {
+            return Err(misfit());
+        }
+        for (i, dim) in dims.iter_mut().enumerate() {
+            *dim = if i == at { dim.zip(part[i]).map(|(a, b)| a.saturating_add(b)) } else { same(*dim, part[i], |_, _| String::new()).map_err(|_| misfit())? };
+        }
+    }
+    let values: Option<Vec<i64>> = parts.iter().map(|&i| c.values(i)).collect::<Option<Vec<_>>>().map(|v| v.concat());
+    Ok(vec![Some(Fact { values: values.filter(|v| v.len() <= VALUES_LIMIT), ..Fact::new(dtype, Some(dims)) })])
+}
+
+pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return Ok(vec![]) };
+    let at = axis(c.int("axis").unwrap_or(0), input.len())?;
+    let parts = c.node.outputs.len();
+    let lengths: Dims = match (c.steering("split", 1)?, input[at]) {
+        (Some(lengths), total) => {
+            let lengths = sizes(lengths, "a length of its split")?;
+            if lengths.len() != parts || total.zip(volume_sum(&lengths)).is_some_and(|(total, sum)| total != sum) {
+                return Err(Misfit::Shape(format!("its split {} does not divide {} of input {} among {parts} outputs", show(&lengths), total.unwrap_or(0), show(input))));
+            }
+            lengths
+        }
+        (None, Some(total)) if c.fact(1).is_none() => {
+            let each = total.div_ceil(parts);
+            (0..parts).map(|i| Some(each.min(total.saturating_sub(i * each)))).collect()
+        }
+        _ => vec![None; parts],
+    };
+    let part = |length: &Option<usize>| {
+        let mut dims = input.clone();
+        dims[at] = *length;
+        Some(Fact::new(c.dtype(0), Some(dims)))
+    };
+    Ok(lengths.iter().map(part).collect())
+}
+
+fn volume_sum(lengths: &Dims) -> Option<usize> {
+    lengths.iter().try_fold(0usize, |sum, length| sum.checked_add((*length)?))
+}
+
+pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return one(c, None) };
+    let (Some(starts), Some(ends)) = (c.steering("starts", 1)?, c.steering("ends", 2)?) else { return one(c, None) };
+    let all: Vec<i64> = (0..starts.len() as i64).collect();
+    let axes = match c.steering("axes", 3)? {
+        None if c.fact(3).is_some() => return one(c, None),
+        axes => axes.unwrap_or(&all),
+    };
+    let ones = vec![1; starts.len()];
+    let steps = match c.known(4)? {
+        None if c.fact(4).is_some() => return one(c, None),
+        steps => steps.unwrap_or(&ones),
+    };
+    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err(Misfit::Shape("its starts, ends, axes and steps differ in length".into()));
+    }
+    let mut dims = input.clone();
+    for (i, &a) in axes.iter().enumerate() {
+        let at = axis(a, input.len())?;
+        let step = steps[i];
+        if step == 0 {
+            return Err(Misfit::Attribute("a step is 0".into()));
+        }
+        let Some(length) = input[at] else { continue };
+        let length = length as i64;
+        let from_end = |v: i64| if v < 0 { v.saturating_add(length) } else { v };
+        let (start, end) = (from_end(starts[i]), from_end(ends[i]));
+        let span = if step > 0 { end.clamp(0, length) - start.clamp(0, length) } else { start.clamp(0, length - 1) - end.clamp(-1, length - 1) };
+        dims[at] = Some(span.max(0).unsigned_abs().div_ceil(step.unsigned_abs()) as usize);
+    }
+    let values = match (c.values(0), starts, ends, steps) {
+        (Some(values), &[start], &[end], &[1]) => {
+            let at = |v: i64| if v < 0 { v.saturating_add(values.len() as i64) } else { v }.clamp(0, values.len() as i64) as usize;
+            values.get(at(start)..at(end)).and_then(values::short)
+        }
+        _ => None,
+    };
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(input), Some(pads)) = (c.dims(0), c.steering("pads", 1)?) else { return one(c, None) };
+    let all: Vec<i64> = (0..input.len() as i64).collect();
+    let axes = match c.known(3)? {
+        None if c.fact(3).is_some() => return one(c, None),
+        axes => axes.unwrap_or(&all),
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(Misfit::Attribute(format!("pads has {} values; {} are needed for {} dimensions", pads.len(), 2 * axes.len(), axes.len())));
+    }
+    let mut dims = input.clone();
+    for (i, &a) in axes.iter().enumerate() {
+        let at = axis(a, input.len())?;
+        let total = pads[i].checked_add(pads[axes.len() + i]).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
+        let Some(length) = input[at] else { continue };
+        dims[at] = Some(size((length as i64).saturating_add(total), "a padded dimension")?);
+    }
+    one(c, Some(dims))
+}
+
+pub(super) fn tile(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(input), Some(repeats)) = (c.dims(0), c.known(1)?) else { return one(c, None) };
+    if repeats.len() != input.len() {
+        return Err(Misfit::Shape(format!("it repeats {} dimensions, input {} has {}", repeats.len(), show(input), input.len())));
+    }
+    let repeats = sizes(repeats, "a repeat")?;
+    one(c, Some(input.iter().zip(repeats).map(|(dim, n)| dim.zip(n).map(|(dim, n)| dim.saturating_mul(n))).collect()))
+}
+
+pub(super) fn expand(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(input), Some(shape)) = (c.dims(0), c.known(1)?) else { return one(c, None) };
+    one(c, Some(broadcast(input, &sizes(shape, "a dimension of its shape")?)?))
+}
+
+pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return one(c, None) };
+    let scales_at = if c.node.op == "Upsample" || c.opset < 11 { 1 } else { 2 };
+    if c.ints("axes").is_some() {
+        return one(c, None); // known to engines alone; held against the limit after import
+    }
+    if let Some(sizes_in) = if scales_at == 2 { c.known(3)? } else { None } {
+        if sizes_in.len() != input.len() {
+            return Err(Misfit::Shape(format!("it states {} sizes for input {}", sizes_in.len(), show(input))));
+        }
+        return one(c, Some(sizes(sizes_in, "a size")?));
+    }
+    let scales = match c.floats("scales") {
+        Some(scales) => scales,
+        None => match c.fact(scales_at).and_then(|fact| fact.scales.as_deref()) {
+            Some(scales) => scales,
+            None => return one(c, None),
+        },
+    };
+    if let Some(scale) = scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+        return Err(Misfit::Attribute(format!("a scale is {scale}; scales must be positive and finite")));
+    }
+    if scales.len() != input.len() {
+        return Err(Misfit::Shape(format!("it states {} scales for input {}", scales.len(), show(input))));
+    }
+    let scaled = |(dim, scale): (&Option<usize>, &f32)| dim.map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
+    one(c, Some(input.iter().zip(scales).map(scaled).collect()))
+}
+
+pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {
+    c.indices(1)?;
+    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return one(c, None) };
+    let at = axis(c.int("axis").unwrap_or(0), data.len())?;
+    if let (Some(length), Some(values)) = (data[at], c.values(1)) {
+        let length = length as i64;
+        if let Some(index) = values.iter().find(|&&i| i < -length || i >= length) {
+            return Err(Misfit::Attribute(format!("index {index} is out of range for {length} along axis {at}")));
+        }
+    }
+    let dims = data[..at].iter().chain(indices).chain(&data[at + 1..]).copied().collect();
+    let picked = c.values(0).zip(c.values(1)).and_then(|(data, indices)| {
+        let pick = |&i: &i64| data.get(if i < 0 { i + data.len() as i64 } else { i } as usize).copied();
+        indices.iter().map(pick).collect::<Option<Vec<_>>>()
+    });
+    Ok(vec![Some(Fact { values: picked, ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+pub(super) fn top_k(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return Ok(vec![]) };
+    let at = axis(c.int("axis").unwrap_or(-1), input.len())?;
+    let k = match (c.int("k"), c.known(1)?) {
+        (Some(k), _) | (None, Some(&[k])) => Some(size(k, "its k")?),
+        _ => None,
+    };
+    if let (Some(k), Some(length)) = (k, input[at])
+        && k > length
+    {
+        return Err(Misfit::Attribute(format!("its k of {k} is above {length} along axis {at}")));
+    }
+    let mut dims = input.clone();
+    dims[at] = k;
+    Ok(vec![Some(Fact::new(c.dtype(0), Some(dims.clone()))), Some(Fact::new(Some(DType::I64), Some(dims)))])
+}
+
+pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
+    let Some(indices) = c.dims(0) else { return Ok(vec![]) };
+    let asked = c.int("axis").unwrap_or(-1);
+    let at = axis(asked, indices.len() + 1)?;
+    let depth = match c.known(1)? {
+        Some(&[depth]) => Some(size(depth, "its depth")?),
+        _ => None,
+    };
+    let mut dims = indices.clone();
+    dims.insert(at, depth);
+    Ok(vec![Some(Fact::new(c.dtype(2), Some(dims)))])
+}
+
+pub(super) fn depth_space(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(input), Some(block)) = (c.dims(0), c.int("blocksize")) else { return one(c, None) };
+    let &[n, depth, h, w] = input.as_slice() else {
+        return Err(Misfit::Shape(format!("input {} must have 4 dimensions", show(input))));
+    };
+    let block = block as usize;
+    let square = block.saturating_mul(block);
+    let divided = |dim: Option<usize>, by: usize| match dim {
+        Some(dim) if dim % by != 0 => Err(Misfit::Shape(format!("block size {block} does not divide input {}", show(input)))),
+        dim => Ok(dim.map(|d| d / by)),
+    };
+    let times = |dim: Option<usize>, by: usize| dim.map(|d| d.saturating_mul(by));
+    let dims = if c.node.op == "DepthToSpace" {
+        vec![n, divided(depth, square)?, times(h, block), times(w, block)]
+    } else {
+        vec![n, times(depth, square), divided(h, block)?, divided(w, block)?]
+    };
+    one(c, Some(dims))
+}
+
+/// Reduce* with `axes`, ArgMax and ArgMin with `axis`.
+pub(super) fn reduce(c: &Context<'_>, dtype: Option<DType>) -> Ruled<Outputs> {
+    let Some(input) = c.dims(0) else { return Ok(vec![Some(Fact::new(dtype, None))]) };
+    let keep = c.int("keepdims").unwrap_or(1) != 0;
+    let single = [c.int("axis").unwrap_or(0)];
+    let axes = if c.node.op.starts_with("Arg") { Some(&single[..]) } else { c.steering("axes", 1)? };
+    let all = c.int("noop_with_empty_axes").unwrap_or(0) == 0;
+    let reduced: Vec<usize> = match axes {
+        Some(axes) if !axes.is_empty() => axes.iter().map(|&a| axis(a, input.len())).collect::<Ruled<_>>()?,
+        None if c.fact(1).is_some() => return Ok(vec![Some(Fact::new(dtype, None))]),
+        _ if all => (0..input.len()).collect(),
+        _ => vec![],
+    };
+    let dims = input.iter().enumerate().filter_map(|(i, dim)| match (reduced.contains(&i), keep) {
+        (false, _) => Some(*dim),
+        (true, true) => Some(Some(1)),
+        (true, false) => None,
+    });
+    Ok(vec![Some(Fact::new(dtype, Some(dims.collect())))])
+}

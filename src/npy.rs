@@ -1,0 +1,283 @@
+//! NumPy's .npy files, read at any element and written whole or not at all.
+//!
+//! A [`Reader`] checks the header and the file's length once; from there on every element that
+//! the shape states is there, and nothing larger than the caller's own buffer is allocated.
+//!
+//! ```
+//! use tractlet::{DType, npy};
+//!
+//! let samples = npy::Reader::open("models/kws_dscnn/samples.npy")?;
+//! assert_eq!((samples.dtype(), samples.shape()), (DType::F32, &[12, 1, 49, 10][..]));
+//! let mut third = vec![0; 49 * 10 * 4];
+//! samples.read(2 * 49 * 10, &mut third)?;
+//! # Ok::<(), tractlet::npy::NpyError>(())
+//! ```
+
+mod header;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use tempfile::NamedTempFile;
+
+use crate::DType;
+use header::{ByteOrder, Header};
+
+/// numpy itself writes a few hundred bytes at most for plain arrays.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// A .npy file that cannot be read or written: which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct NpyError {
+    path: PathBuf,
+    #[source]
+    fault: Fault,
+}
+
+/// The kinds of [`NpyError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NpyErrorKind {
+    /// The file cannot be opened, read or written.
+    Io,
+    /// The bytes are not a .npy file, or not all of one.
+    Malformed,
+    /// A legal file that is not read here: pickled objects, structures, Fortran order.
+    Unsupported,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("cannot {action}: {source}")]
+    Io { action: &'static str, source: io::Error },
+    #[error("not a readable .npy file: {0}")]
+    Malformed(String),
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl NpyError {
+    fn new(path: &Path, fault: Fault) -> NpyError {
+        NpyError { path: path.to_owned(), fault }
+    }
+
+    fn io(path: &Path, action: &'static str, source: io::Error) -> NpyError {
+        NpyError::new(path, Fault::Io { action, source })
+    }
+
+    /// What sort of fault it is.
+    pub fn kind(&self) -> NpyErrorKind {
+        match self.fault {
+            Fault::Io { .. } => NpyErrorKind::Io,
+            Fault::Malformed(_) => NpyErrorKind::Malformed,
+            Fault::Unsupported(_) => NpyErrorKind::Unsupported,
+        }
+    }
+}
+
+/// An open .npy file whose header is sound and whose length is what the header states.
+///
+/// Reading takes `&self`: threads share one reader.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    data_start: u64,
+}
+
+impl Reader {
+    /// Opens a file and checks its header and length.
+    ///
+    /// # Errors
+    /// Every fault of the file, with what to do about it; see [`NpyErrorKind`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Reader, NpyError> {
+        let path = path.as_ref();
+        let io = |action| move |source| NpyError::io(path, action, source);
+        // NONBLOCK: a FIFO in the place of a file must not hang the reader.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
+        let mut file = File::from(opened.map_err(io("open it"))?);
+        let meta = file.metadata().map_err(io("look at it"))?;
+        if !meta.is_file() {
+            let what = if meta.is_dir() { "it is a directory" } else { "it is not a regular file" };
+            return Err(NpyError::io(path, "read it as .npy", io::Error::new(io::ErrorKind::InvalidInput, what)));
+        }
+        let text = read_header(&mut file).map_err(|fault| NpyError::new(path, fault))?;
+        let header = header::parse(&text.header).map_err(|fault| NpyError::new(path, fault))?;
+        let (expected, found) = (header.data_bytes(), meta.len().saturating_sub(text.data_start));
+        if expected != Some(found) {
+            let expected = expected.map_or("more than a file can hold".into(), |bytes| bytes.to_string());
+            let shape = &header.shape;
+            let what =
+                format!("shape {shape:?} of {} takes {expected} bytes of data, the file has {found}", header.dtype);
+            return Err(NpyError::new(path, Fault::Malformed(what)));
+        }
+        Ok(Reader { path: path.to_owned(), file, header, data_start: text.data_start })
+    }
+
+    /// The file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.header.dtype
+    }
+
+    /// Dimensions, row-major.
+    pub fn shape(&self) -> &[usize] {
+        &self.header.shape
+    }
+
+    /// Fills `out` with little-endian elements, from the element of row-major index `first` on.
+    ///
+    /// # Errors
+    /// [`NpyErrorKind::Io`] where the range goes past the last element or the file has shrunk.
+    pub fn read(&self, first: usize, out: &mut [u8]) -> Result<(), NpyError> {
+        let at = self.data_start.saturating_add((first as u64).saturating_mul(self.dtype().size() as u64));
+        self.file.read_exact_at(out, at).map_err(|source| NpyError::io(&self.path, "read its data", source))?;
+        if self.header.order == ByteOrder::Big {
+            out.chunks_exact_mut(self.dtype().size()).for_each(<[u8]>::reverse);
+        }
+        Ok(())
+    }
+}
+
+struct HeaderText {
+    header: Vec<u8>,
+    data_start: u64,
+}
+
+fn read_header(file: &mut File) -> Result<HeaderText, Fault> {
+    let mut take = |bytes: &mut [u8]| {
+        file.read_exact(bytes).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => Fault::Malformed("it ends within its header".into()),
+            _ => Fault::Io { action: "read its header", source },
+        })
+    };
+    let mut prefix = [0; 8];
+    take(&mut prefix)?;
+    let [magic @ .., major, _minor] = prefix;
+    if magic != MAGIC {
+        return Err(Fault::Malformed("it does not begin as one; write it with numpy.save".into()));
+    }
+    let (len, prefix_bytes) = match major {
+        1 => {
+            let mut len = [0; 2];
+            take(&mut len)?;
+            (usize::from(u16::from_le_bytes(len)), 10)
+        }
+        2 | 3 => {
+            let mut len = [0; 4];
+            take(&mut len)?;
+            (u32::from_le_bytes(len) as usize, 12)
+        }
+        other => return Err(Fault::Unsupported(format!(".npy format version {other}; versions 1 to 3 are read"))),
+    };
+    if len > MAX_HEADER_BYTES {
+        return Err(Fault::Malformed(format!("its header claims {len} bytes, above the limit of {MAX_HEADER_BYTES}")));
+    }
+    let mut header = vec![0; len];
+    take(&mut header)?;
+    Ok(HeaderText { header, data_start: (prefix_bytes + len) as u64 })
+}
+
+/// A .npy file in the making. It takes its name in [`Written::publish`]; until then, and where
+/// anything fails, whatever stood under that name stays as it is.
+#[derive(Debug)]
+pub struct Writer {
+    target: PathBuf,
+    temp: io::BufWriter<NamedTempFile>,
+    /// Bytes of data that the shape still asks for.
+    missing: u64,
+}
+
+/// A complete file on disk that has no name yet.
+#[derive(Debug)]
+pub struct Written {
+    target: PathBuf,
+    temp: NamedTempFile,
+}
+
+impl Writer {
+    /// Begins a file of this type and shape beside `target`.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written, or `target` is there and is not a regular file.
+    pub fn create(target: impl AsRef<Path>, dtype: DType, shape: &[usize]) -> Result<Writer, NpyError> {
+        let named = target.as_ref();
+        let io = |source| NpyError::io(named, "write it", source);
+        // Through a symbolic link, and never over a device or a pipe.
+        let target = match named.canonicalize() {
+            Ok(existing) if existing.is_file() => existing,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound && !named.is_symlink() => named.to_owned(),
+            Err(source) => return Err(io(source)),
+            Ok(_) => {
+                return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a regular file")));
+            }
+        };
+        let folder = folder_of(&target);
+        let mut builder = tempfile::Builder::new();
+        // As any new file: the umask decides.
+        let builder = builder.prefix(".tractlet-").suffix(".part").permissions(std::fs::Permissions::from_mode(0o666));
+        let mut temp = io::BufWriter::new(builder.tempfile_in(folder).map_err(io)?);
+        temp.write_all(&header::encode(dtype, shape)).map_err(io)?;
+        let elements: usize = shape.iter().product();
+        Ok(Writer { target, temp, missing: (elements * dtype.size()) as u64 })
+    }
+
+    /// Appends little-endian elements.
+    ///
+    /// # Errors
+    /// Where the disk refuses them, or they are more than the shape takes.
+    pub fn write(&mut self, elements: &[u8]) -> Result<(), NpyError> {
+        let written = match self.missing.checked_sub(elements.len() as u64) {
+            Some(rest) => self.temp.write_all(elements).map(|()| self.missing = rest),
+            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "more elements than its shape takes")),
+        };
+        written.map_err(|source| NpyError::io(&self.target, "write it", source))
+    }
+
+    /// Brings the file to disk, still without its name.
+    ///
+    /// # Errors
+    /// Where the disk refuses, or elements are missing.
+    pub fn finish(self) -> Result<Written, NpyError> {
+        let Writer { target, temp, missing } = self;
+        let io = |source| NpyError::io(&target, "write it", source);
+        if missing > 0 {
+            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "fewer elements than its shape takes")));
+        }
+        let temp = temp.into_inner().map_err(|error| io(error.into_error()))?;
+        temp.as_file().sync_all().map_err(io)?;
+        Ok(Written { target, temp })
+    }
+}
+
+impl Written {
+    /// Gives the file its name, in place of what stood there.
+    ///
+    /// # Errors
+    /// Where the name cannot be taken.
+    pub fn publish(self) -> Result<(), NpyError> {
+        let Written { target, temp } = self;
+        let io = |source| NpyError::io(&target, "put it in place", source);
+        temp.persist(&target).map_err(|error| io(error.error))?;
+        // The name is on disk once its folder is.
+        File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(io)
+    }
+}
+
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests;

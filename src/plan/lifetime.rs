@@ -1,0 +1,99 @@
+//! When each tensor is alive, and which tensors are one: an op that may work in place does so
+//! when its first input is read for the last time.
+
+use tractlet_core::plan::{Op, Section};
+
+use crate::lower::{Program, TensorId};
+
+/// A block of the arena: its length and the steps from which and to which it holds something.
+/// The caller's inputs are written at step 0, ops run at 1, 2, ...
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub len: usize,
+    pub first: usize,
+    pub last: usize,
+}
+
+pub(super) struct Lifetimes {
+    /// One for each tensor; those that live in another's block have length 0.
+    pub blocks: Vec<Block>,
+    /// The tensor in whose block each one lies.
+    owners: Vec<TensorId>,
+}
+
+impl Lifetimes {
+    pub fn owner(&self, tensor: TensorId) -> TensorId {
+        self.owners[tensor]
+    }
+}
+
+pub(super) fn of(program: &mut Program) -> Lifetimes {
+    swap_operands(program);
+    let count = program.tensors.len();
+    let end = program.steps.len() + 1;
+    let mut first = vec![usize::MAX; count];
+    let mut last = vec![0; count];
+    let mut touch = |tensor: TensorId, step: usize| {
+        first[tensor] = first[tensor].min(step);
+        last[tensor] = last[tensor].max(step);
+    };
+    for input in &program.inputs {
+        touch(input.tensor, 0);
+    }
+    for (index, step) in program.steps.iter().enumerate() {
+        reads(&step.op).for_each(|tensor| touch(tensor, index + 1));
+        touch(step.op.output().offset, index + 1);
+    }
+    for output in &program.outputs {
+        touch(output.tensor, end);
+    }
+    let mut owners: Vec<TensorId> = (0..count).collect();
+    let mut ends = last.clone();
+    for (index, step) in program.steps.iter().enumerate() {
+        let output = step.op.output().offset;
+        let Some(input) = reads(&step.op).next().filter(|_| step.op.in_place()) else { continue };
+        let owner = owners[input];
+        // The block must not be read again, be it through this tensor or another in it, and the
+        // output must have no writer before.
+        let free = ends[owner] == index + 1 && first[output] == index + 1 && program.tensors[input] == program.tensors[output];
+        if free && owner != output {
+            owners[output] = owner;
+            ends[owner] = last[output];
+        }
+    }
+    let block = |tensor: TensorId| match owners[tensor] == tensor && first[tensor] != usize::MAX {
+        true => Block { len: program.tensors[tensor], first: first[tensor], last: ends[tensor] },
+        false => Block { len: 0, first: 0, last: 0 },
+    };
+    Lifetimes { blocks: (0..count).map(block).collect(), owners }
+}
+
+/// Tensors that an op reads from the arena.
+fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
+    op.inputs().into_iter().filter(|operand| operand.section == Section::Arena && operand.len > 0).map(|operand| operand.offset)
+}
+
+/// An addition works in place on its first operand: the one that is not read again should be that.
+fn swap_operands(program: &mut Program) {
+    let mut last = vec![0; program.tensors.len()];
+    for (index, step) in program.steps.iter().enumerate() {
+        reads(&step.op).for_each(|tensor| last[tensor] = index);
+    }
+    for output in &program.outputs {
+        last[output.tensor] = usize::MAX;
+    }
+    for (index, step) in program.steps.iter_mut().enumerate() {
+        if let Op::AddS8(add) = &mut step.op
+            && add.b.section == Section::Arena
+            && add.a.len == add.b.len
+            && last[add.a.offset] != index
+            && last[add.b.offset] == index
+        {
+            let a = add.a;
+            add.a = tractlet_core::plan::ArenaSpan { offset: add.b.offset, len: add.b.len };
+            add.b = a.into();
+            std::mem::swap(&mut add.a_multiplier, &mut add.b_multiplier);
+            std::mem::swap(&mut add.a_zero_point, &mut add.b_zero_point);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A model made ready to run: shapes bound, an engine chosen, every call checked.
+
+use crate::engine::{self, Engine, EngineChoice, EngineFault, EngineName, NodeReport, StepTime, TensorSpec};
+use crate::model::{Binding, Dim, Fault, Model, ModelError};
+use crate::tensor::{TensorMut, TensorRef};
+
+/// How to make a session.
+///
+/// ```
+/// use tractlet::{EngineChoice, SessionOptions};
+/// let options = SessionOptions::default().engine(EngineChoice::Tract).bind("batch", 1);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    engine: EngineChoice,
+    bindings: Vec<Binding>,
+}
+
+impl SessionOptions {
+    /// Runs the model on this engine.
+    pub fn engine(mut self, engine: EngineChoice) -> SessionOptions {
+        self.engine = engine;
+        self
+    }
+
+    /// Gives a size to a dimension that the model leaves open, by the name that it has there.
+    /// An open first dimension, the batch, is 1 where nothing else is said.
+    pub fn bind(mut self, symbol: impl Into<String>, size: usize) -> SessionOptions {
+        self.bindings.push(Binding { symbol: symbol.into(), size });
+        self
+    }
+}
+
+/// A model on an engine, ready to run any number of times.
+///
+/// ```
+/// use tractlet::{Model, Session, SessionOptions};
+/// let model = Model::open("models/kws_dscnn/int8.onnx")?;
+/// let mut session = Session::new(&model, SessionOptions::default())?;
+/// let input = vec![0f32; 49 * 10];
+/// let mut scores = [0f32; 12];
+/// session.run(&[input.as_slice().into()], &mut [scores.as_mut_slice().into()])?;
+/// assert!((scores.iter().sum::<f32>() - 1.0).abs() < 0.05);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session {
+    engine: Box<dyn Engine>,
+    /// Inputs that the model quantizes before anything else: NaN has no integer.
+    quantized: Vec<bool>,
+}
+
+/// A run that was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The number of inputs or outputs is wrong.
+    #[error("{given} {role}s were given, the model has {expected}")]
+    Count {
+        /// `input` or `output`.
+        role: &'static str,
+        /// How many the caller gave.
+        given: usize,
+        /// How many the model has.
+        expected: usize,
+    },
+    /// An input or output has another element type than the model's.
+    #[error("{role} `{name}` takes {expected}, not {given}")]
+    Type {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name in the model.
+        name: String,
+        /// What the model states.
+        expected: crate::DType,
+        /// What the caller gave.
+        given: crate::DType,
+    },
+    /// An input or output has another length than the model's.
+    #[error("{role} `{name}` of shape {shape:?} takes {expected} bytes, not {given}")]
+    Length {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name in the model.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What the shape asks for, in bytes.
+        expected: usize,
+        /// What the caller gave, in bytes.
+        given: usize,
+    },
+    /// An input that the model quantizes holds NaN, for which there is no integer.
+    #[error("input `{name}` holds NaN at element {index}; the model quantizes this input, and NaN has no integer")]
+    NotANumber {
+        /// The input's name.
+        name: String,
+        /// Index of the first NaN, row-major.
+        index: usize,
+    },
+    /// The engine failed.
+    #[error("engine {engine} failed at node `{node}`: {what}")]
+    Engine {
+        /// The engine.
+        engine: EngineName,
+        /// The node that it was at.
+        node: String,
+        /// What it said.
+        what: String,
+    },
+}
+
+/// The kinds of [`RunError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RunErrorKind {
+    /// The call does not fit the model: count, type or length.
+    Call,
+    /// The data cannot be run: NaN where integers are needed.
+    Data,
+    /// The engine failed.
+    Engine,
+}
+
+impl RunError {
+    /// What sort of fault it is.
+    pub fn kind(&self) -> RunErrorKind {
+        match self {
+            RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } => RunErrorKind::Call,
+            RunError::NotANumber { .. } => RunErrorKind::Data,
+            RunError::Engine { .. } => RunErrorKind::Engine,
+        }
+    }
+}
+
+impl Session {
+    /// Makes `model` ready. The session needs the model no more after this.
+    ///
+    /// # Errors
+    /// A [`ModelError`] that names the open dimension without a size, the shapes that do not fit,
+    /// or the node that the engine cannot take.
+    pub fn new(model: &Model, options: SessionOptions) -> Result<Session, ModelError> {
+        let bindings = resolve(model, options.bindings)?;
+        let engine = engine::open(options.engine, model, &bindings)?;
+        log::info!("{}: engine {}", model.path().display(), engine.name());
+        let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();
+        Ok(Session { engine, quantized })
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> EngineName {
+        self.engine.name()
+    }
+
+    /// Inputs in the model's order.
+    pub fn inputs(&self) -> &[TensorSpec] {
+        self.engine.inputs()
+    }
+
+    /// Outputs in the model's order.
+    pub fn outputs(&self) -> &[TensorSpec] {
+        self.engine.outputs()
+    }
+
+    /// How each node of the model is run.
+    pub fn nodes(&self) -> &[NodeReport] {
+        self.engine.nodes()
+    }
+
+    /// Runs one inference over slices that the caller owns, in the order of [`Session::inputs`]
+    /// and [`Session::outputs`].
+    ///
+    /// # Errors
+    /// See [`RunError`]; after an error the outputs' contents are unspecified, and the session
+    /// can run again.
+    pub fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), RunError> {
+        self.check(inputs, outputs)?;
+        self.engine.run(inputs, outputs).map_err(|fault| self.failed(fault))
+    }
+
+    /// As [`Session::run`], and tells how long each step took.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<Vec<StepTime>, RunError> {
+        self.check(inputs, outputs)?;
+        let mut steps = Vec::new();
+        self.engine.profile(inputs, outputs, &mut steps).map_err(|fault| self.failed(fault))?;
+        Ok(steps)
+    }
+
+    fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
+        fit("input", self.engine.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
+        fit("output", self.engine.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
+        for ((input, spec), _) in inputs.iter().zip(self.engine.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized) {
+            let elements = input.bytes().as_chunks::<4>().0;
+            if let Some(index) = elements.iter().position(|b| f32::from_le_bytes(*b).is_nan()) {
+                return Err(RunError::NotANumber { name: spec.name.clone(), index });
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, fault: EngineFault) -> RunError {
+        RunError::Engine { engine: self.engine.name(), node: fault.node, what: fault.what }
+    }
+}
+
+fn fit(role: &'static str, specs: &[TensorSpec], given: impl ExactSizeIterator<Item = (crate::DType, usize)>) -> Result<(), RunError> {
+    if given.len() != specs.len() {
+        return Err(RunError::Count { role, given: given.len(), expected: specs.len() });
+    }
+    for (spec, (dtype, bytes)) in specs.iter().zip(given) {
+        if dtype != spec.dtype {
+            return Err(RunError::Type { role, name: spec.name.clone(), expected: spec.dtype, given: dtype });
+        }
+        if bytes != spec.byte_len() {
+            return Err(RunError::Length { role, name: spec.name.clone(), shape: spec.shape.clone(), expected: spec.byte_len(), given: bytes });
+        }
+    }
+    Ok(())
+}
+
+/// A size for every open dimension of the inputs.
+fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, ModelError> {
+    let fault = |what: String| Err(model.error(Fault::unsupported(what)));
+    let open = |symbol: &str| model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(s) if s == symbol));
+    if let Some(unknown) = bindings.iter().find(|b| !open(&b.symbol)) {
+        return fault(format!("no input has an open dimension `{}`", unknown.symbol));
+    }
+    for input in model.inputs() {
+        for (index, dim) in input.dims.iter().enumerate() {
+            match dim {
+                Dim::Symbol(symbol) if bindings.iter().any(|b| b.symbol == *symbol) => {}
+                Dim::Symbol(symbol) if index == 0 => {
+                    log::info!("input `{}`: open batch dimension `{dim}` is 1", input.name);
+                    bindings.push(Binding { symbol: symbol.clone(), size: 1 });
+                }
+                Dim::Symbol(symbol) if symbol.is_empty() => {
+                    return fault(format!("input `{}`: dimension {index} has neither a size nor a name; export the model with a fixed size", input.name));
+                }
+                Dim::Symbol(symbol) => {
+                    return fault(format!("input `{}`: dimension {index} (`{symbol}`) is open; give it a size: --dim {symbol}=SIZE, or SessionOptions::bind", input.name));
+                }
+                Dim::Fixed(_) => {}
+            }
+        }
+    }
+    Ok(bindings)
+}

@@ -1,0 +1,86 @@
+//! What the integration tests share: arrays from .npy files, and a model run over samples.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+
+use tractlet::{DType, Session, TensorMut, TensorRef};
+
+/// An .npy file: element type, shape and little-endian elements.
+#[derive(Debug, Clone)]
+pub struct Array {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Array {
+    pub fn read(path: impl AsRef<Path>) -> Array {
+        let path = path.as_ref();
+        let file = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let npy = npyz::NpyFile::new(&file[..]).unwrap();
+        assert_eq!(npy.order(), npyz::Order::C);
+        let dtype = match npy.dtype() {
+            npyz::DType::Plain(plain) => match &plain.to_string()[1..] {
+                "f4" => DType::F32,
+                "f2" => DType::F16,
+                "i1" => DType::I8,
+                "u1" => DType::U8,
+                "i2" => DType::I16,
+                "u2" => DType::U16,
+                "i4" => DType::I32,
+                "i8" => DType::I64,
+                other => panic!("{}: {other}", path.display()),
+            },
+            other => panic!("{}: {other:?}", path.display()),
+        };
+        let shape: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
+        let bytes = file[file.len() - shape.iter().product::<usize>() * dtype.size()..].to_vec();
+        Array { dtype, shape, bytes }
+    }
+
+    pub fn floats(&self) -> Vec<f32> {
+        assert_eq!(self.dtype, DType::F32);
+        self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// Elements of any type as f64.
+    pub fn numbers(&self) -> Vec<f64> {
+        let chunks = self.bytes.chunks_exact(self.dtype.size());
+        let number = |b: &[u8]| match self.dtype {
+            DType::F32 => f64::from(f32::from_le_bytes(b.try_into().unwrap())),
+            DType::I8 => f64::from(b[0] as i8),
+            DType::U8 => f64::from(b[0]),
+            DType::I16 => f64::from(i16::from_le_bytes(b.try_into().unwrap())),
+            DType::U16 => f64::from(u16::from_le_bytes(b.try_into().unwrap())),
+            DType::I32 => f64::from(i32::from_le_bytes(b.try_into().unwrap())),
+            DType::I64 => i64::from_le_bytes(b.try_into().unwrap()) as f64,
+            other => panic!("{other}"),
+        };
+        chunks.map(number).collect()
+    }
+}
+
+/// Runs a model of one input and one output over samples laid one behind the other.
+pub fn run_samples(session: &mut Session, samples: &[f32]) -> Vec<f32> {
+    let elements = |spec: &tractlet::TensorSpec| spec.shape.iter().product::<usize>();
+    let (input, output) = (elements(&session.inputs()[0]), elements(&session.outputs()[0]));
+    assert_eq!(samples.len() % input, 0);
+    let mut all = Vec::new();
+    for sample in samples.chunks(input) {
+        let mut result = vec![0f32; output];
+        session.run(&[TensorRef::from(sample)], &mut [TensorMut::from(result.as_mut_slice())]).unwrap();
+        all.extend(result);
+    }
+    all
+}
+
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The benchmark pack, where there is one: `TRACTLET_PACK`, or beside the repository.
+pub fn pack() -> Option<PathBuf> {
+    let beside = || repository().join("../shared/pack");
+    let pack = std::env::var_os("TRACTLET_PACK").map_or_else(beside, PathBuf::from);
+    pack.join("models").is_dir().then_some(pack)
+}

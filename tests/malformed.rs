@@ -1,0 +1,120 @@
+//! Malformed models (tests/malformed): each is refused with a typed error that names the spot,
+//! within 64 MB, and without a panic, not even one that is caught.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tractlet::footprint::{CountingAllocator, heap, reset_heap_peak};
+use tractlet::{EngineChoice, Model, ModelError, ModelErrorKind, Session, SessionOptions};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const HEAP_LIMIT: usize = 64 << 20;
+
+/// The panics and the heap peak of one attempt are seen process-wide: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+struct Attempt {
+    result: Result<(), ModelError>,
+    panics: usize,
+    heap_bytes: usize,
+}
+
+fn attempt(path: &Path) -> Attempt {
+    std::panic::set_hook(Box::new(|info| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        eprintln!("{info}");
+    }));
+    let panics = PANICS.load(Ordering::Relaxed);
+    let live = heap().live_bytes;
+    reset_heap_peak();
+    let result = Model::open(path).and_then(|model| {
+        let options = SessionOptions::default().engine(EngineChoice::Tract);
+        Session::new(&model, options).map(|_| ())
+    });
+    let heap_bytes = heap().peak_bytes.saturating_sub(live);
+    Attempt { result, panics: PANICS.load(Ordering::Relaxed) - panics, heap_bytes }
+}
+
+/// Rows of a list: the file, and the columns behind it.
+fn list(name: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let folder = common::repository().join("tests/malformed");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let rows = text.lines().skip(1).filter(|line| !line.is_empty()).map(|line| {
+        let (file, rest) = line.split_once(',').unwrap();
+        (folder.join(file), rest.split(',').map(str::to_owned).collect())
+    });
+    rows.collect()
+}
+
+fn kind_name(kind: ModelErrorKind) -> &'static str {
+    match kind {
+        ModelErrorKind::Io => "io",
+        ModelErrorKind::Malformed => "malformed",
+        ModelErrorKind::Limit => "limit",
+        ModelErrorKind::Graph => "graph",
+        ModelErrorKind::Tensor => "tensor",
+        ModelErrorKind::Attribute => "attribute",
+        ModelErrorKind::Shape => "shape",
+        ModelErrorKind::External => "external",
+        ModelErrorKind::Unsupported => "unsupported",
+        _ => "another",
+    }
+}
+
+#[test]
+fn malformed_models_are_refused_by_name() {
+    let _alone = ALONE.lock();
+    let mut wrong = vec![];
+    let cases = list("expected.csv");
+    assert!(cases.len() >= 400);
+    for (path, columns) in &cases {
+        let file = path.file_name().unwrap().to_string_lossy();
+        let Attempt { result, panics, heap_bytes } = attempt(path);
+        let (kinds, mentions) = (&columns[0], &columns[1]);
+        match result {
+            Ok(()) => wrong.push(format!("{file}: accepted; expected {kinds}")),
+            Err(error) => {
+                let kind = kind_name(error.kind());
+                if !kinds.split('|').any(|k| k == kind) {
+                    wrong.push(format!("{file}: {kind}, expected {kinds}: {error}"));
+                } else if !error.to_string().replace(&*file, "").contains(mentions.as_str()) {
+                    wrong.push(format!("{file}: does not mention {mentions}: {error}"));
+                }
+            }
+        }
+        if panics > 0 || heap_bytes > HEAP_LIMIT {
+            wrong.push(format!("{file}: {panics} panics, heap peak of {heap_bytes} bytes"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn odd_but_legal_models_do_no_harm() {
+    let _alone = ALONE.lock();
+    for (path, _) in list("lenient.csv") {
+        let Attempt { panics, heap_bytes, .. } = attempt(&path);
+        assert!(panics == 0 && heap_bytes <= HEAP_LIMIT, "{}: {panics} panics, {heap_bytes} bytes", path.display());
+    }
+}
+
+#[test]
+fn the_undamaged_models_load() {
+    let _alone = ALONE.lock();
+    let mut refused = vec![];
+    for (path, columns) in list("valid.csv") {
+        if let Err(error) = attempt(&path).result {
+            // Legal ONNX beyond what tractlet takes is refused as such, never as damaged.
+            if error.kind() != ModelErrorKind::Unsupported {
+                refused.push(format!("{columns:?}: {error}"));
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}

@@ -1,0 +1,167 @@
+"""Odd files that a runtime may take: each is legal, or so common that most runtimes read it."""
+
+import numpy as np
+from onnx import helper
+
+from .models import (
+    AVERAGEPOOL,
+    CONV_AUTO,
+    DEQUANTIZE_AXIS,
+    DEQUANTIZE_BIAS,
+    GEMM,
+    RELU,
+    RELUS,
+    constant,
+    set_attribute,
+    set_constant,
+    value,
+)
+from .registry import lenient
+from .wire import GRAPH_NAME, GRAPH_VALUE_INFO, GROUP, GROUP_END, UNUSED, VARINT, headed, key, message, model, nested
+
+
+@lenient("proto2 readers take a missing number as unset", RELU)
+def lenient_ir_version_missing(m):
+    m.ClearField("ir_version")
+
+
+@lenient("most runtimes do not read it", RELU)
+def lenient_ir_version_0(m):
+    m.ir_version = 0
+
+
+@lenient("illegal, but the meaning is clear", RELUS)
+def lenient_nodes_not_sorted(m):
+    nodes = list(m.graph.node)[::-1]
+    del m.graph.node[:]
+    m.graph.node.extend(nodes)
+
+
+@lenient("legal: dimensions may be symbols", RELU)
+def lenient_dimensions_symbolic(m):
+    for v in (m.graph.input[0], m.graph.output[0]):
+        for i, dim in enumerate(v.type.tensor_type.shape.dim):
+            dim.dim_param = f"d{i}"
+
+
+@lenient("exporters write -1 for an open dimension", RELU)
+def lenient_dimension_minus_1(m):
+    for v in (m.graph.input[0], m.graph.output[0]):
+        v.type.tensor_type.shape.dim[0].dim_value = -1
+
+
+@lenient("legal: a tensor may be empty", RELU)
+def lenient_dimension_0(m):
+    for v in (m.graph.input[0], m.graph.output[0]):
+        v.type.tensor_type.shape.dim[0].dim_value = 0
+
+
+@lenient("legal: the rank of an input may be open", RELU)
+def lenient_input_shape_missing(m):
+    m.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+@lenient("contradicts inference; runtimes warn or refuse", RELU)
+def lenient_output_shape_wrong(m):
+    m.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
+
+
+@lenient("illegal, and most runtimes do not read it", RELU)
+def lenient_graph_name_missing(m):
+    m.graph.ClearField("name")
+
+
+@lenient("legal: the names of nodes are for people", RELUS)
+def lenient_node_names_equal(m):
+    for n in m.graph.node:
+        n.name = "relu"
+
+
+@lenient("legal, if long", RELU)
+def lenient_name_of_10_kilobytes(m):
+    m.graph.node[0].name = "relu" * 2500
+
+
+@lenient("an input that is an output makes no work, but sense", RELU)
+def lenient_input_is_output(m):
+    del m.graph.node[:]
+    m.graph.output[0].name = "pixels"
+
+
+@lenient("one tensor twice among the outputs", RELU)
+def lenient_output_twice(m):
+    m.graph.output.append(m.graph.output[0])
+
+
+@lenient("legal: nobody needs the node", RELU)
+def lenient_node_unused(m):
+    m.graph.node.add(op_type="Neg", name="neg0", input=["pixels"], output=["unused"])
+
+
+@lenient("legal: an input with an initializer has a default", GEMM)
+def lenient_initializer_is_input(m):
+    m.graph.input.append(value("gemm0_b", [3]))
+
+
+@lenient("legal numbers, useless weights", GEMM)
+def lenient_weights_nan(m):
+    set_constant(m, "w", np.full((4, 3), np.nan, np.float32))
+
+
+@lenient("well defined: every value becomes 0; quantizers write it for dead channels", DEQUANTIZE_AXIS)
+def lenient_dequantize_scale_0(m):
+    set_constant(m, "scale", np.float32([0.1, 0, 0.3]))
+
+
+@lenient("pads are to be absent beside auto_pad; runtimes take auto_pad", CONV_AUTO)
+def lenient_auto_pad_and_pads(m):
+    set_attribute(m, "pads", [1, 1, 1, 1])
+
+
+@lenient("runtimes that know the domain need no import", RELU)
+def lenient_domain_not_imported(m):
+    m.graph.node[0].domain = "com.microsoft"
+    m.graph.node[0].op_type = "Gelu"
+
+
+@lenient("the highest version counts", RELU)
+def lenient_opset_twice(m):
+    m.opset_import.append(helper.make_opsetid("", 9))
+
+
+@lenient("the zero point of int32 is to be 0, yet the result is well defined", DEQUANTIZE_BIAS)
+def lenient_dequantize_int32_with_zero_point(m):
+    set_constant(m, "zero_point", np.int32(7))
+
+
+@lenient("some windows see nothing but padding; ONNX does not forbid it", AVERAGEPOOL)
+def lenient_average_pool_pads_over_kernel(m):
+    set_attribute(m, "pads", [2, 2, 2, 2])
+
+
+@lenient("a reader that does not use the types of inner tensors skips them", RELU)
+def lenient_wire_deep_sequence_types(_):
+    return model(graph=message(GRAPH_VALUE_INFO, message(1, b"deep") + message(2, nested(4, 1))))
+
+
+@lenient("legal protobuf: unknown fields are skipped", RELU)
+def lenient_wire_unknown_fields(_):
+    return model(
+        graph=message(UNUSED, b"news") + key(UNUSED, GROUP) + key(UNUSED, VARINT) + b"\1" + key(UNUSED, GROUP_END)
+    )
+
+
+@lenient("legal protobuf: 10 bytes at most, zeros on top allowed", RELU)
+def lenient_wire_varint_with_zeros(_):
+    return model(graph=key(GRAPH_NAME, 2) + b"\x84\x80\x80\x80\x80\x80\x80\x80\x80\x00relu")
+
+
+@lenient("legal protobuf: numbers may come one by one instead of packed", GEMM)
+def lenient_wire_dims_not_packed(m):
+    weights = constant(m, "w")
+    weights.ClearField("dims")
+    graph = m.graph
+    first, second = list(graph.initializer)
+    del graph.initializer[:]
+    unpacked = key(1, VARINT) + b"\4" + key(1, VARINT) + b"\3" + first.SerializeToString()
+    return headed(message(7, graph.SerializeToString() + message(5, unpacked) + message(5, second.SerializeToString())))
