@@ -13,6 +13,8 @@
 //! # Ok::<(), tractlet::npy::NpyError>(())
 //! ```
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod header;
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use std::thread;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tractlet::{EngineName, Model, TensorSpec, npy};
+use tractlet::{EngineName, TensorSpec, npy};
 
 use super::elements::{Elements, argmax};
 use super::failure::Failure;
@@ -31,7 +31,7 @@ pub struct EvalArgs {
     /// .npy file with a label for each sample, or for each group
     #[arg(long, value_name = "Y.npy")]
     labels: PathBuf,
-    #[arg(long, value_enum, default_value_t = Metric::Top1, hide_possible_values = false)]
+    #[arg(long, value_enum, default_value_t = Metric::Top1)]
     metric: Metric,
     /// With auc: average G consecutive samples into one score, with one label
     #[arg(long, value_name = "G", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -75,13 +75,15 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let samples = Samples::open(&args.inputs, "input", input)?;
     let truth = Truth::open(args, input, output, samples.count(), group)?;
     let (engine, count) = (session.engine(), samples.count());
-    drop(session);
 
     let threads = args.threads.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), |n| n as usize);
     let threads = threads.min(count);
-    let work =
-        Work { args, model: &model, samples: std::slice::from_ref(&samples), truth: &truth, bar: progress(count) };
-    let scores = work.scores(count, threads);
+    // Sessions are made here: a thread's stack is a quarter of the main one's.
+    let others = (1..threads).map(|_| args.model.session(&model)).collect::<Result<Vec<_>, _>>()?;
+    drop(model);
+    let runners = std::iter::once(session).chain(others).map(Runner::new).collect();
+    let work = Work { samples: &[samples], truth: &truth, bar: progress(count) };
+    let scores = work.scores(count, runners);
     work.bar.finish_and_clear();
     let value = truth.value(&scores?, group)?;
     if args.model.json {
@@ -97,35 +99,33 @@ fn progress(count: usize) -> ProgressBar {
 }
 
 struct Work<'a> {
-    args: &'a EvalArgs,
-    model: &'a Model,
     /// One file: the model has one input.
-    samples: &'a [Samples],
+    samples: &'a [Samples; 1],
     truth: &'a Truth,
     bar: ProgressBar,
 }
 
 impl Work<'_> {
     /// The score of each sample, in order: how many threads there are changes no bit of the value.
-    fn scores(&self, count: usize, threads: usize) -> Result<Vec<f64>, Failure> {
-        let share = count.div_ceil(threads);
-        let ranges = (0..threads).map(|i| (i * share).min(count)..((i + 1) * share).min(count));
+    fn scores(&self, count: usize, runners: Vec<Runner>) -> Result<Vec<f64>, Failure> {
+        let share = count.div_ceil(runners.len());
         thread::scope(|scope| {
-            let started: Vec<_> = ranges.map(|range| scope.spawn(|| self.range(range))).collect();
-            let mut scores = Vec::with_capacity(count);
-            let mut failure = None;
-            for thread in started {
-                match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-                    Ok(range) => scores.extend(range),
-                    Err(error) => failure = failure.or(Some(error)),
-                }
+            let mut started = Vec::new();
+            for (index, runner) in runners.into_iter().enumerate() {
+                let range = (index * share).min(count)..((index + 1) * share).min(count);
+                started.push(scope.spawn(|| self.range(range, runner)));
             }
-            failure.map_or(Ok(scores), Err)
+            // All are joined; of several failures the one of the first sample is told.
+            let joined: Vec<_> = started.into_iter().map(|thread| thread.join()).collect();
+            let mut scores = Vec::with_capacity(count);
+            for result in joined {
+                scores.extend(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(scores)
         })
     }
 
-    fn range(&self, range: Range<usize>) -> Result<Vec<f64>, Failure> {
-        let mut runner = Runner::new(self.args.model.session(self.model)?);
+    fn range(&self, range: Range<usize>, mut runner: Runner) -> Result<Vec<f64>, Failure> {
         let score = |sample| {
             runner.run_sample(self.samples, sample)?;
             self.bar.inc(1);

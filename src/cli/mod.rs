@@ -1,6 +1,8 @@
 //! The command line: parses, calls the library, prints. One file per command, named as it is; the
 //! other files are what several of them share.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod bench;
 mod elements;
 mod eval;

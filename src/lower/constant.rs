@@ -7,12 +7,28 @@ use crate::model::{AttributeValue, DType, Node, Tensor};
 
 impl<'m> Lowering<'m> {
     pub(super) fn constant(&mut self, expanded: &Expanded<'m>) -> Result<(), Why> {
-        let Expanded::Own(node) = expanded else { return Err("a constant of a chain".into()) };
-        let Some(AttributeValue::Tensor(tensor)) = node.attribute("value") else {
-            return Err("only a constant tensor is taken".into());
+        let of_model = match expanded {
+            Expanded::Own(node) => node.attribute("value"),
+            Expanded::Made { .. } => None,
         };
-        self.set(node, Value::Stored(tensor));
+        let value = match (of_model, expanded.get().attributes.first().map(|a| &a.value)) {
+            (Some(AttributeValue::Tensor(tensor)), _) => Value::Stored(tensor),
+            (_, Some(AttributeValue::Float(value))) => Value::Numbers([*value].into(), vec![]),
+            (_, Some(AttributeValue::Floats(values))) => Value::Numbers(values.as_slice().into(), vec![values.len()]),
+            _ => return Err("constants of float numbers and tensors are taken".into()),
+        };
+        self.set(expanded.get(), value);
         Ok(())
+    }
+
+    /// The product of two constants: the scale of a QOperator's bias.
+    pub(super) fn product(&self, node: &Node) -> Result<Value<'m>, Why> {
+        let ((a, a_dims), (b, b_dims)) = (self.floats_of(&self.value(node, 0)?)?, self.floats_of(&self.value(node, 1)?)?);
+        let (longer, dims, shorter) = if a.len() >= b.len() { (&a, a_dims, &b) } else { (&b, b_dims, &a) };
+        if shorter.len() != 1 && shorter.len() != longer.len() {
+            return Err("its constants broadcast in a way that is not taken".into());
+        }
+        Ok(Value::Numbers(longer.iter().zip(shorter.iter().cycle()).map(|(a, b)| a * b).collect(), dims))
     }
 
     /// Float elements of a stored tensor, dequantized where it is quantized, with its dimensions.
@@ -25,6 +41,7 @@ impl<'m> Lowering<'m> {
                 let real = |(i, v): (usize, &i32)| (v - q.zero_points[channel(i)]) as f32 * q.scales[channel(i)];
                 Ok((values.iter().enumerate().map(real).collect(), q.tensor.dims.clone()))
             }
+            Value::Numbers(values, dims) => Ok((values.to_vec(), dims.clone())),
             Value::Stored(tensor) => Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype)),
             _ => Err("an input that must be constant is computed".into()),
         }
@@ -40,10 +57,7 @@ impl<'m> Lowering<'m> {
 
     /// Scale and zero point of a QuantizeLinear or DequantizeLinear, which must be stored.
     pub(super) fn parameters(&self, node: &Node) -> Result<(Vec<f32>, Vec<i32>, Option<DType>), Why> {
-        let scales = match self.value(node, 1)? {
-            Value::Stored(tensor) => self.stored_floats(tensor)?,
-            _ => return Err("its scale is computed".into()),
-        };
+        let (scales, _) = self.floats_of(&self.value(node, 1)?)?;
         let (zero_points, dtype) = match node.input(2) {
             None => (vec![0; scales.len()], None),
             Some(_) => match self.value(node, 2)? {

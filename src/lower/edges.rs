@@ -76,7 +76,7 @@ impl<'m> Lowering<'m> {
                 Ok(output)
             }
             Value::Integers(..) => Err("it computes on integers without a scale".into()),
-            Value::Stored(_) | Value::DequantizedStored(_) => Err("it computes on constants alone".into()),
+            _ => Err("it computes on constants alone".into()),
         }
     }
 

@@ -69,7 +69,8 @@ impl<'m> Lowering<'m> {
             "Softmax" => return self.softmax_f32(node),
             _ => {}
         }
-        if let Some(function) = unary(self, node)? {
+        let folds = (0..node.inputs.len()).all(|i| self.value(node, i).is_ok_and(|value| value.is_constant()));
+        if let Some(function) = unary(self, node)?.filter(|_| !folds) {
             let index = usize::from(self.scalar_operand(node).is_some_and(|(_, first)| first));
             let input = self.real(&node.name, &self.value(node, index)?)?;
             let output = self.program.floats(input.dims.clone(), input.layout);
@@ -196,11 +197,15 @@ impl<'m> Lowering<'m> {
             return Err(format!("{} of {} inputs is not taken, of 2 it is", node.op, node.inputs.len()));
         }
         let (first, second) = (self.value(node, 0)?, self.value(node, 1)?);
-        let constant = |value: &Value<'m>| matches!(value, Value::Stored(_) | Value::DequantizedStored(_));
-        let mut swapped = constant(&first);
+        if first.is_constant() && second.is_constant() && node.op == "Mul" {
+            let product = self.product(node)?;
+            self.set(node, product);
+            return Ok(());
+        }
+        let mut swapped = first.is_constant();
         let (a, b) = if swapped { (second, first) } else { (first, second) };
         let mut a = self.real(&node.name, &a)?;
-        let b = if constant(&b) {
+        let b = if b.is_constant() {
             self.constant_along(&a, &b)?
         } else {
             let mut b = self.real(&node.name, &b)?;

@@ -225,7 +225,7 @@ impl<'m> Lowering<'m> {
                     let act = self.plain(&output.name, act)?;
                     (if dtype == DType::U8 { self.flip_sign(&output.name, &act) } else { act }, dtype)
                 }
-                Value::Stored(_) | Value::DequantizedStored(_) => return Err(format!("output `{}` is a constant", output.name)),
+                _ => return Err(format!("output `{}` is a constant", output.name)),
             };
             self.program.outputs.push(Port { name: output.name.clone(), dtype, dims: act.dims, tensor: act.tensor });
         }

@@ -67,7 +67,7 @@ impl<'m> Lowering<'m> {
         let output = match node.op.as_str() {
             "Conv" => self.conv_s8(node, x, to, requantize)?,
             "Gemm" | "MatMul" => self.fully_connected_s8(node, x, to, requantize)?,
-            "Add" | "Sub" | "Mul" if self.scalar_operand(node).is_none() => self.binary_s8(node, x, to, requantize)?,
+            "Add" | "Sub" | "Mul" if matches!(self.value(node, 1)?, Value::Dequantized(..)) => self.binary_s8(node, x, to, requantize)?,
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
             _ => match float::unary(self, node)? {
@@ -198,7 +198,8 @@ impl<'m> Lowering<'m> {
             let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
             *bias = bias.wrapping_sub(i32::from(x.q.zero_point).wrapping_mul(sum));
         }
-        let multipliers: Vec<f32> = (0..out_c).map(|c| (scale(c) / f64::from(to.0.scale)) as f32).collect();
+        // In f32 and in this order, as ONNX Runtime has it: the last bit decides where a sum is halfway.
+        let multipliers: Vec<f32> = weights.scales.iter().map(|scale| x.q.scale * scale / to.0.scale).collect();
         if multipliers.iter().any(|m| !m.is_finite()) {
             return Err("its scales are too far apart".into());
         }

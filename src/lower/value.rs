@@ -1,5 +1,7 @@
 //! How an ONNX tensor exists while its graph is lowered.
 
+use std::rc::Rc;
+
 use super::program::TensorId;
 use crate::model::{DType, Tensor};
 
@@ -34,6 +36,8 @@ pub(super) enum Value<'m> {
     Stored(&'m Tensor),
     /// A stored tensor seen through its quantization parameters.
     DequantizedStored(StoredQuant<'m>),
+    /// Numbers that follow from stored ones, with their dimensions.
+    Numbers(Rc<[f32]>, Vec<usize>),
     /// Integers as the model's own int8 or uint8.
     Integers(Act, DType),
     /// Integers seen through their quantization parameters.
@@ -49,6 +53,12 @@ pub(super) struct StoredQuant<'m> {
     pub zero_points: Vec<i32>,
     /// Which dimension the parameters lie along, where there is more than one.
     pub axis: usize,
+}
+
+impl Value<'_> {
+    pub fn is_constant(&self) -> bool {
+        matches!(self, Value::Stored(_) | Value::DequantizedStored(_) | Value::Numbers(..))
+    }
 }
 
 impl Act {

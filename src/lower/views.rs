@@ -195,7 +195,7 @@ impl<'m> Value<'m> {
     fn act(&self) -> Option<&Act> {
         match self {
             Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) => Some(act),
-            Value::Stored(_) | Value::DequantizedStored(_) => None,
+            _ => None,
         }
     }
 

@@ -1,0 +1,254 @@
+//! The built binary, as a script sees it: exit codes, messages, JSON, files.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::{Array, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+use tractlet::{DType, npy};
+
+const KWS: &str = "models/kws_dscnn/int8.onnx";
+const SAMPLES: &str = "models/kws_dscnn/samples.npy";
+const LABELS: &str = "models/kws_dscnn/labels.txt";
+const AD: &str = "models/ad_autoencoder/f32.onnx";
+const AD_SAMPLES: &str = "models/ad_autoencoder/samples.npy";
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+    command.current_dir(repository()).env_remove("RUST_LOG").args(args);
+    command
+}
+
+fn tractlet(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = tractlet(&[args, &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {stderr}");
+    assert_eq!(stderr, "", "{args:?} is silent");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn has_keys(value: &Value, keys: &[&str]) {
+    keys.iter().for_each(|key| assert!(value.get(key).is_some(), "no `{key}` in {value}"));
+}
+
+/// A .npy file in a folder of the test; gives back its path.
+fn save(folder: &TempDir, name: &str, dtype: DType, shape: &[usize], bytes: &[u8]) -> String {
+    let path = folder.path().join(name);
+    let mut writer = npy::Writer::create(&path, dtype, shape).unwrap();
+    writer.write(bytes).unwrap();
+    writer.finish().unwrap().publish().unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn floats(count: usize, value: f32) -> Vec<u8> {
+    value.to_le_bytes().repeat(count)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn run_writes_what_the_reference_answers() {
+    for model in ["kws_dscnn", "har_cnn1d", "ic_resnet8"] {
+        let folder = TempDir::new().unwrap();
+        let written = folder.path().join("y.npy");
+        let (path, samples) = (format!("models/{model}/f32.onnx"), format!("models/{model}/samples.npy"));
+        let report = json(&["run", &path, "--input", &samples, "--output", written.to_str().unwrap()]);
+        let golden = Array::read(repository().join(format!("models/{model}/golden_f32.npy")));
+        let got = Array::read(&written);
+        assert_eq!(got.shape, golden.shape);
+        assert!(got.floats().iter().zip(golden.floats()).all(|(a, b)| (a - b).abs() < 1e-4), "{model}");
+
+        let output = &report["outputs"][0];
+        has_keys(output, &["name", "dtype"]);
+        assert_eq!(output["shape"], serde_json::json!(golden.shape));
+        let values: Vec<f32> =
+            output["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+        assert_eq!(values, got.floats(), "JSON is complete and exact");
+        assert_eq!(report["engine"], "tract");
+    }
+}
+
+#[test]
+fn run_takes_one_sample_and_lists_with_and_without_batch() {
+    let folder = TempDir::new().unwrap();
+    for (shape, samples) in [(&[1, 1, 49, 10][..], 1), (&[2, 1, 49, 10], 2), (&[2, 1, 1, 49, 10], 2)] {
+        let input = save(&folder, "x.npy", DType::F32, shape, &floats(samples * 490, 0.5));
+        let report = json(&["run", KWS, "--input", &format!("input={input}")]);
+        assert_eq!(report["samples"], samples);
+        assert_eq!(report["outputs"][0]["shape"], serde_json::json!([samples, 12]));
+    }
+}
+
+#[test]
+fn run_names_the_words() {
+    let report = json(&["run", KWS, "--input", SAMPLES, "--labels", LABELS, "--top", "2"]);
+    let expected = fs::read_to_string(repository().join("models/kws_dscnn/expected.txt")).unwrap();
+    let found: Vec<&str> =
+        report["top"].as_array().unwrap().iter().map(|top| top[0]["label"].as_str().unwrap()).collect();
+    assert_eq!(found, expected.lines().collect::<Vec<_>>());
+    assert_eq!(report["top"][0].as_array().unwrap().len(), 2);
+    let text = tractlet(&["run", KWS, "--input", SAMPLES, "--labels", LABELS]);
+    assert!(String::from_utf8(text.stdout).unwrap().starts_with(" 0  down "));
+}
+
+#[test]
+fn eval_gives_the_same_value_on_any_number_of_threads() {
+    let folder = TempDir::new().unwrap();
+    let classes: Vec<u8> =
+        (0..12i64).map(|class| if class == 3 { 4 } else { class }).flat_map(i64::to_le_bytes).collect();
+    let classes = save(&folder, "y.npy", DType::I64, &[12], &classes);
+    let top1 = json(&["eval", KWS, "--inputs", SAMPLES, "--labels", &classes]);
+    has_keys(&top1, &["engine", "samples", "metric"]);
+    assert_eq!(top1["value"], 11.0 / 12.0);
+
+    let golden = "models/ad_autoencoder/golden_f32.npy";
+    let mse = |threads| {
+        json(&["eval", AD, "--inputs", AD_SAMPLES, "--labels", golden, "--metric", "mse", "--threads", threads])
+    };
+    assert!(mse("1")["value"].as_f64().unwrap() < 1e-6);
+    assert_eq!(mse("1")["value"], mse("3")["value"]);
+}
+
+#[test]
+fn eval_ranks_anomalies_by_group() {
+    let folder = TempDir::new().unwrap();
+    // The same window, calm and with a growing disturbance: later groups are reconstructed worse.
+    let window = Array::read(repository().join(AD_SAMPLES)).floats()[..640].to_vec();
+    let samples: Vec<u8> = (0..8)
+        .flat_map(|sample| {
+            window.iter().enumerate().map(move |(i, x)| x + if i % 2 == 0 { 10.0 * sample as f32 } else { 0.0 })
+        })
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    let samples = save(&folder, "x.npy", DType::F32, &[8, 640], &samples);
+    for (labels, auc) in [([0, 0, 1, 1], 1.0), ([1, 0, 0, 1], 0.5), ([1, 1, 0, 0], 0.0)] {
+        let labels = save(&folder, "y.npy", DType::U8, &[4], &labels);
+        let report = json(&["eval", AD, "--inputs", &samples, "--labels", &labels, "--metric", "auc", "--group", "2"]);
+        assert_eq!(report["value"], auc);
+    }
+}
+
+#[test]
+fn the_other_commands_report_what_scripts_rely_on() {
+    let inspect = json(&["inspect", KWS]);
+    has_keys(&inspect, &["engine", "int8_ratio", "model"]);
+    assert_eq!(inspect["inputs"][0], serde_json::json!({"name": "input", "dtype": "float32", "shape": [1, 1, 49, 10]}));
+    assert_eq!(inspect["outputs"][0]["shape"], serde_json::json!([1, 12]));
+    has_keys(&inspect["nodes"][0], &["name", "op", "dtype", "engine"]);
+    let sums = fs::read_to_string(repository().join("models/SHA256SUMS")).unwrap();
+    assert!(sums.contains(inspect["model"]["sha256"].as_str().unwrap()));
+
+    let bench = json(&["bench", KWS, "--runs", "5", "--warmup", "1", "--profile"]);
+    assert_eq!((&bench["runs"], &bench["warmup"]), (&5.into(), &1.into()));
+    assert!(bench["median_us"].as_f64() > Some(0.0) && bench["p99_us"].as_f64() >= bench["median_us"].as_f64());
+    assert!(bench["allocations_per_run"].as_f64() > Some(0.0), "tract allocates");
+    has_keys(&bench["ops"][0], &["name", "kind", "dtype", "median_us"]);
+
+    let footprint = json(&["footprint", KWS, "--budget", "4GiB"]);
+    assert!(footprint["predicted"].is_null());
+    for key in ["load_peak_bytes", "run_peak_bytes", "rss_bytes", "rss_anon_bytes", "rss_file_bytes", "heap_peak_bytes"]
+    {
+        assert!(footprint["measured"][key].as_u64() > Some(0), "{key}");
+    }
+    assert_eq!(footprint["budget"]["fits"], true);
+}
+
+#[test]
+fn faults_end_in_an_error_that_says_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, dtype, shape: &[usize], bytes: &[u8]| save(&folder, name, dtype, shape, bytes);
+    let shape = file("shape.npy", DType::F32, &[3, 5], &floats(15, 0.0));
+    let double = file("double.npy", DType::F64, &[1, 49, 10], &[0; 490 * 8]);
+    let empty = file("empty.npy", DType::F32, &[0, 1, 49, 10], &[]);
+    let nan = [floats(490 + 7, 0.0), floats(1, f32::NAN), floats(482, 0.0)].concat();
+    let nan = file("nan.npy", DType::F32, &[2, 1, 49, 10], &nan);
+    let few = file("few.npy", DType::U8, &[11], &[0; 11]);
+    let wide = file("wide.npy", DType::U8, &[12], &[0, 1, 2, 12, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let normal = file("normal.npy", DType::U8, &[8], &[0; 8]);
+    let eval = |labels: &'static str, metric: &'static str| {
+        ["eval", AD, "--inputs", AD_SAMPLES, "--labels", labels, "--metric", metric]
+    };
+    let auc = eval("", "auc").map(|arg| if arg.is_empty() { normal.as_str() } else { arg });
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["run", "models/none.onnx", "--input", SAMPLES], 1, "models/none.onnx: cannot open it: No such file"),
+        (&["run", "models", "--input", SAMPLES], 1, "models: cannot read it as a model: it is a directory"),
+        (&["run", "Cargo.toml", "--input", SAMPLES], 1, "Cargo.toml: not a readable ONNX model"),
+        (&["run", KWS, "--input", "models/none.npy"], 1, "models/none.npy: cannot open it"),
+        (&["run", KWS, "--input", "Cargo.toml"], 1, "Cargo.toml: not a readable .npy file"),
+        (&["run", KWS, "--input", &shape], 1, "expected [1, 1, 49, 10] for one sample, or [n, 1, 49, 10]"),
+        (
+            &["run", KWS, "--input", &double],
+            1,
+            "holds float64, input `input` takes float32; convert it: x.astype('float32')",
+        ),
+        (&["run", KWS, "--input", &nan], 1, "nan.npy: sample 1 (from 0): input `input` holds NaN at element 7"),
+        (&["run", KWS, "--input", &empty], 1, "[0, 1, 49, 10] holds no sample"),
+        (&["run", KWS, "--input", "x=a.npy"], 1, "the model has no input `x`; it has `input`"),
+        (&["run", KWS, "--input", SAMPLES, "--output", "no/such/y.npy"], 1, "no/such/y.npy: cannot write it"),
+        (&["run", KWS, "--input", SAMPLES, "--output", "/dev/null"], 1, "is not a regular file"),
+        (&["run", KWS, "--input", SAMPLES, "--labels", "rustfmt.toml"], 1, "2 labels, output `output` has 12 elements"),
+        (&["run", KWS, "--input", SAMPLES, "--engine", "abacus"], 2, "there is no engine `abacus`"),
+        (&["run", KWS, "--input", SAMPLES, "--dim", "batch"], 2, "expected NAME=SIZE"),
+        (&["run", KWS], 2, "--input"),
+        (&["eval", KWS, "--inputs", SAMPLES, "--labels", &few], 1, "11 labels for 12 samples; expected 12"),
+        (&["eval", KWS, "--inputs", SAMPLES, "--labels", &wide], 1, "label 3 (from 0) is 12; expected 0 to 11"),
+        (&["eval", KWS, "--inputs", SAMPLES, "--labels", SAMPLES], 1, "labels are one-dimensional"),
+        (&["eval", KWS, "--inputs", SAMPLES, "--labels", &few, "--metric", "auc"], 1, "must be as long"),
+        (&[auc.as_slice(), &["--group", "3"]].concat(), 1, "8 samples do not make whole groups of 3"),
+        (&auc, 1, "all labels are of one class"),
+        (&["bench", KWS, "--threads", "4"], 1, "on one thread; leave the option out"),
+        (&["footprint", KWS, "--budget", "1MiB"], 1, "over budget: the peak of"),
+        (&["footprint", KWS, "--budget", "lots"], 2, "expected a whole number of bytes"),
+        (&["inspect"], 2, "<MODEL>"),
+    ];
+    for (args, code, part) in cases {
+        let output = tractlet(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(part), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_failed_run_leaves_nothing_behind_and_nothing_changed() {
+    let (inputs, outputs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let nan =
+        save(&inputs, "nan.npy", DType::F32, &[2, 1, 49, 10], &[floats(490, 0.0), floats(490, f32::NAN)].concat());
+    let target = outputs.path().join("y.npy");
+    let args = ["run", KWS, "--input", &nan, "--output", target.to_str().unwrap()];
+    assert_eq!(tractlet(&args).status.code(), Some(1));
+    assert!(is_empty(outputs.path()));
+    fs::write(&target, "kept").unwrap();
+    assert_eq!(tractlet(&args).status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+    assert_eq!(fs::read_dir(&outputs).unwrap().count(), 1);
+}
+
+#[test]
+fn a_closed_stdout_is_no_error_and_costs_no_file() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("y.npy");
+    let with_file = ["run", KWS, "--input", SAMPLES, "--top", "1", "--output", target.to_str().unwrap()];
+    for args in [&["inspect", KWS][..], &["run", KWS, "--input", SAMPLES], &with_file] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+    }
+    assert_eq!(Array::read(&target).shape, [12, 12]);
+    let full = fs::File::create("/dev/full").unwrap();
+    let output = command(&["inspect", KWS]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
+}
