@@ -14,8 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The folders are the pipeline: `model` opens a file and checks it, `import` turns it into what
-//! an engine takes, `engine` runs it, `footprint` measures memory. See ARCHITECTURE.md.
+//! The folders are the pipeline: `model` opens a file and checks it; `lower` turns its graph into
+//! integer ops and `plan` gives them places in one arena, or `import` hands the graph to tract;
+//! `engine` runs either; `footprint` measures memory. See ARCHITECTURE.md.
 
 mod engine;
 pub mod footprint;
@@ -27,7 +28,7 @@ mod plan;
 mod session;
 mod tensor;
 
-pub use engine::{EngineChoice, EngineName, NodeReport, StepTime, TensorSpec, int8_ratio};
+pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, int8_ratio};
 pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
 pub use session::{RunError, RunErrorKind, Session, SessionOptions};
 pub use tensor::{Element, TensorMut, TensorRef};

@@ -1,6 +1,8 @@
 //! A model made ready to run: shapes bound, an engine chosen, every call checked.
 
-use crate::engine::{self, Engine, EngineChoice, EngineFault, EngineName, NodeReport, StepTime, TensorSpec};
+use crate::engine::{
+    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec,
+};
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::tensor::{TensorMut, TensorRef};
 
@@ -165,6 +167,11 @@ impl Session {
         self.engine.nodes()
     }
 
+    /// The memory that runs will use, where the engine plans it ahead.
+    pub fn memory(&self) -> Option<MemoryPlan> {
+        self.engine.memory()
+    }
+
     /// Runs one inference over slices that the caller owns, in the order of [`Session::inputs`]
     /// and [`Session::outputs`].
     ///
@@ -180,7 +187,11 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<Vec<StepTime>, RunError> {
+    pub fn profile(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+    ) -> Result<Vec<StepTime>, RunError> {
         self.check(inputs, outputs)?;
         let mut steps = Vec::new();
         self.engine.profile(inputs, outputs, &mut steps).map_err(|fault| self.failed(fault))?;
@@ -190,7 +201,9 @@ impl Session {
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
         fit("input", self.engine.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
         fit("output", self.engine.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
-        for ((input, spec), _) in inputs.iter().zip(self.engine.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized) {
+        for ((input, spec), _) in
+            inputs.iter().zip(self.engine.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
+        {
             let elements = input.bytes().as_chunks::<4>().0;
             if let Some(index) = elements.iter().position(|b| f32::from_le_bytes(*b).is_nan()) {
                 return Err(RunError::NotANumber { name: spec.name.clone(), index });
@@ -204,7 +217,11 @@ impl Session {
     }
 }
 
-fn fit(role: &'static str, specs: &[TensorSpec], given: impl ExactSizeIterator<Item = (crate::DType, usize)>) -> Result<(), RunError> {
+fn fit(
+    role: &'static str,
+    specs: &[TensorSpec],
+    given: impl ExactSizeIterator<Item = (crate::DType, usize)>,
+) -> Result<(), RunError> {
     if given.len() != specs.len() {
         return Err(RunError::Count { role, given: given.len(), expected: specs.len() });
     }
@@ -213,7 +230,13 @@ fn fit(role: &'static str, specs: &[TensorSpec], given: impl ExactSizeIterator<I
             return Err(RunError::Type { role, name: spec.name.clone(), expected: spec.dtype, given: dtype });
         }
         if bytes != spec.byte_len() {
-            return Err(RunError::Length { role, name: spec.name.clone(), shape: spec.shape.clone(), expected: spec.byte_len(), given: bytes });
+            return Err(RunError::Length {
+                role,
+                name: spec.name.clone(),
+                shape: spec.shape.clone(),
+                expected: spec.byte_len(),
+                given: bytes,
+            });
         }
     }
     Ok(())
@@ -222,7 +245,9 @@ fn fit(role: &'static str, specs: &[TensorSpec], given: impl ExactSizeIterator<I
 /// A size for every open dimension of the inputs.
 fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, ModelError> {
     let fault = |what: String| Err(model.error(Fault::unsupported(what)));
-    let open = |symbol: &str| model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(s) if s == symbol));
+    let open = |symbol: &str| {
+        model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(s) if s == symbol))
+    };
     if let Some(unknown) = bindings.iter().find(|b| !open(&b.symbol)) {
         return fault(format!("no input has an open dimension `{}`", unknown.symbol));
     }
@@ -235,10 +260,16 @@ fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, Mo
                     bindings.push(Binding { symbol: symbol.clone(), size: 1 });
                 }
                 Dim::Symbol(symbol) if symbol.is_empty() => {
-                    return fault(format!("input `{}`: dimension {index} has neither a size nor a name; export the model with a fixed size", input.name));
+                    return fault(format!(
+                        "input `{}`: dimension {index} has neither a size nor a name; export the model with a fixed size",
+                        input.name
+                    ));
                 }
                 Dim::Symbol(symbol) => {
-                    return fault(format!("input `{}`: dimension {index} (`{symbol}`) is open; give it a size: --dim {symbol}=SIZE, or SessionOptions::bind", input.name));
+                    return fault(format!(
+                        "input `{}`: dimension {index} (`{symbol}`) is open; give it a size: --dim {symbol}=SIZE, or SessionOptions::bind",
+                        input.name
+                    ));
                 }
                 Dim::Fixed(_) => {}
             }

@@ -62,7 +62,8 @@ fn run_writes_what_the_reference_answers() {
         let folder = TempDir::new().unwrap();
         let written = folder.path().join("y.npy");
         let (path, samples) = (format!("models/{model}/f32.onnx"), format!("models/{model}/samples.npy"));
-        let report = json(&["run", &path, "--input", &samples, "--output", written.to_str().unwrap()]);
+        let report =
+            json(&["run", &path, "--input", &samples, "--output", written.to_str().unwrap(), "--engine", "tract"]);
         let golden = Array::read(repository().join(format!("models/{model}/golden_f32.npy")));
         let got = Array::read(&written);
         assert_eq!(got.shape, golden.shape);
@@ -148,13 +149,16 @@ fn the_other_commands_report_what_scripts_rely_on() {
     let sums = fs::read_to_string(repository().join("models/SHA256SUMS")).unwrap();
     assert!(sums.contains(inspect["model"]["sha256"].as_str().unwrap()));
 
-    let bench = json(&["bench", KWS, "--runs", "5", "--warmup", "1", "--profile"]);
+    let bench = json(&["bench", KWS, "--runs", "5", "--warmup", "1", "--profile", "--engine", "tract"]);
     assert_eq!((&bench["runs"], &bench["warmup"]), (&5.into(), &1.into()));
     assert!(bench["median_us"].as_f64() > Some(0.0) && bench["p99_us"].as_f64() >= bench["median_us"].as_f64());
     assert!(bench["allocations_per_run"].as_f64() > Some(0.0), "tract allocates");
     has_keys(&bench["ops"][0], &["name", "kind", "dtype", "median_us"]);
 
-    let footprint = json(&["footprint", KWS, "--budget", "4GiB"]);
+    let planned = json(&["bench", KWS, "--runs", "5", "--engine", "plan"]);
+    assert_eq!((&planned["engine"], &planned["allocations_per_run"]), (&"plan".into(), &0.0.into()));
+
+    let footprint = json(&["footprint", KWS, "--budget", "4GiB", "--engine", "tract"]);
     assert!(footprint["predicted"].is_null());
     for key in ["load_peak_bytes", "run_peak_bytes", "rss_bytes", "rss_anon_bytes", "rss_file_bytes", "heap_peak_bytes"]
     {

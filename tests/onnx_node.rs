@@ -38,11 +38,14 @@ fn check(folder: &std::path::Path, case: &Case) -> Result<(), String> {
     let model = Model::open(folder.join("model.onnx")).map_err(|e| e.to_string())?;
     let options = SessionOptions::default().engine(EngineChoice::Tract);
     let mut session = Session::new(&model, options).map_err(|e| e.to_string())?;
-    let inputs: Vec<Array> = (0..case.inputs.len()).map(|i| Array::read(folder.join(format!("input_{i}.npy")))).collect();
-    let golden: Vec<Array> = (0..case.outputs.len()).map(|i| Array::read(folder.join(format!("output_{i}.npy")))).collect();
+    let inputs: Vec<Array> =
+        (0..case.inputs.len()).map(|i| Array::read(folder.join(format!("input_{i}.npy")))).collect();
+    let golden: Vec<Array> =
+        (0..case.outputs.len()).map(|i| Array::read(folder.join(format!("output_{i}.npy")))).collect();
     let mut results: Vec<Array> = golden.iter().map(|g| Array { bytes: vec![0; g.bytes.len()], ..g.clone() }).collect();
     let inputs: Vec<TensorRef<'_>> = inputs.iter().map(|a| TensorRef::from_bytes(a.dtype, &a.bytes)).collect();
-    let mut outputs: Vec<TensorMut<'_>> = results.iter_mut().map(|a| TensorMut::from_bytes(a.dtype, &mut a.bytes)).collect();
+    let mut outputs: Vec<TensorMut<'_>> =
+        results.iter_mut().map(|a| TensorMut::from_bytes(a.dtype, &mut a.bytes)).collect();
     session.run(&inputs, &mut outputs).map_err(|e| e.to_string())?;
     for (got, golden) in results.iter().zip(&golden) {
         for (index, (a, b)) in got.numbers().iter().zip(golden.numbers()).enumerate() {

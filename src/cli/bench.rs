@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::EngineName;
 use tractlet::footprint::heap;
+use tractlet::{EngineName, StepTime};
 
 use super::failure::Failure;
 use super::runner::Runner;
@@ -26,7 +26,7 @@ pub struct BenchArgs {
     /// Runs before those [default: as many as take a fifth of a second, at least 3]
     #[arg(long, value_name = "N")]
     warmup: Option<u32>,
-    /// Threads of one inference; the tract engine has one
+    /// Threads of one inference; no engine of this build takes more than one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Also time each step, in as many further runs
@@ -89,12 +89,13 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     }
     let mut runner = Runner::new(session);
     synthetic::fill(&mut runner);
-    let warmup = repeat(args.warmup, 3, Duration::from_millis(200), || Ok(runner.run()?))?;
+    let (session, inputs, mut outputs) = runner.parts();
+    let warmup = repeat(args.warmup, 3, Duration::from_millis(200), || Ok(session.run(&inputs, &mut outputs)?))?;
     let mut nanos = Vec::with_capacity(args.runs.map_or(MOST_RUNS, |runs| runs as usize));
     let before = heap();
     let runs = repeat(args.runs, 10, Duration::from_secs(1), || {
         let start = Instant::now();
-        runner.run()?;
+        session.run(&inputs, &mut outputs)?;
         nanos.push(start.elapsed().as_nanos() as u64);
         Ok(())
     })?;
@@ -108,7 +109,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         allocations_per_run: used.allocations as f64 / runs as f64,
         bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
         input: synthetic::WHAT,
-        ops: if args.profile { Some(profile(&mut runner, runs)?) } else { None },
+        ops: if args.profile { Some(profile(runs, || Ok(session.profile(&inputs, &mut outputs)?))?) } else { None },
     };
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }
 }
@@ -134,16 +135,16 @@ fn repeat(
 }
 
 /// Each step's median over `runs` runs, in the order in which they run.
-fn profile(runner: &mut Runner, runs: usize) -> Result<Vec<Op>, Failure> {
-    let first = runner.profile()?;
+fn profile(runs: usize, mut run: impl FnMut() -> Result<Vec<StepTime>, Failure>) -> Result<Vec<Op>, Failure> {
+    let first = run()?;
     let mut nanos: Vec<Vec<u64>> = first.iter().map(|step| vec![step.nanos]).collect();
     for _ in 1..runs {
-        let steps = runner.profile()?;
+        let steps = run()?;
         nanos.iter_mut().zip(&steps).for_each(|(all, step)| all.push(step.nanos));
     }
     let medians: Vec<f64> = nanos.iter_mut().map(|times| Latency::of(times).median_us).collect();
     let total: f64 = medians.iter().sum();
-    let op = |(step, median_us): (tractlet::StepTime, f64)| Op {
+    let op = |(step, median_us): (StepTime, f64)| Op {
         name: step.name,
         kind: step.kind,
         dtype: step.dtype,

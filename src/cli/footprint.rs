@@ -2,16 +2,17 @@
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::EngineName;
-use tractlet::footprint::{Measured, measure};
+use tractlet::footprint::{Loading, Measured, heap};
+use tractlet::{EngineName, MemoryPlan};
 
 use super::failure::Failure;
 use super::runner::Runner;
 use super::{ModelArgs, output, size, synthetic};
 
-/// Measure the memory that a model takes, and hold it against a budget
+/// State and measure the memory that a model takes, and hold it against a budget
 ///
-/// Loads the model in this process and runs it a few times. Peaks and resident sizes are the whole
+/// The plan engine states what it will use before the first run: packed weights, the arena of
+/// activations, and the scratch of kernels. Then the model runs a few times in this process. Peaks and resident sizes are the whole
 /// process's as the kernel counts them, the program itself included; heap figures are the
 /// program's own requests.
 #[derive(Args)]
@@ -29,7 +30,8 @@ Examples:
   tractlet footprint model.onnx
   tractlet footprint model.onnx --budget 32MiB
 
-JSON, in bytes: engine, predicted (null for an engine that does not plan its memory), measured.{
+JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, io_bytes, total_bytes,
+arena_lower_bound_bytes} (null where the engine states nothing), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
 rss_shmem_bytes, heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations}; with --budget
 also budget.{bytes, peak_bytes, fits}. The allocations are counts; run_allocations is of one run.";
@@ -40,8 +42,8 @@ const RUNS: usize = 5;
 #[derive(Serialize)]
 struct Report {
     engine: EngineName,
-    /// The tract engine allocates as it goes: there is nothing to predict from.
-    predicted: Option<()>,
+    /// For an engine that plans its memory; the others allocate as they go.
+    predicted: Option<MemoryPlan>,
     measured: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<Budget>,
@@ -55,15 +57,26 @@ struct Budget {
 }
 
 pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
-    let load = || {
-        let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
-        synthetic::fill(&mut runner);
-        Ok::<_, Failure>(runner)
-    };
-    let (runner, measured) = measure(RUNS, load, |runner| Ok(runner.run()?))?;
+    let loading = Loading::start();
+    let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
+    synthetic::fill(&mut runner);
+    let (session, inputs, mut outputs) = runner.parts();
+    let running = loading.loaded()?;
+    let predicted = session.memory();
+    if let (Some(memory), Some(budget)) = (&predicted, args.budget)
+        && memory.total_bytes as u64 > budget
+    {
+        return Err(foreseen(memory, budget).into());
+    }
+    let mut before = heap();
+    for _ in 0..RUNS {
+        before = heap();
+        session.run(&inputs, &mut outputs)?;
+    }
+    let measured = running.finished(&before)?;
     let peak_bytes = measured.peak_bytes();
     let budget = args.budget.map(|bytes| Budget { bytes, peak_bytes, fits: peak_bytes <= bytes });
-    let report = Report { engine: runner.session().engine(), predicted: None, measured, budget };
+    let report = Report { engine: session.engine(), predicted, measured, budget };
     if args.model.json {
         output::json(&report)?
     } else {
@@ -97,7 +110,13 @@ impl Report {
         ];
         let rows: String = rows.iter().map(|(what, value)| format!("{what:<28}{value}\n")).collect();
         let engine = self.engine;
-        format!("engine {engine}\n\n{rows}\nNothing is predicted: the {engine} engine does not plan its memory.\n")
+        let predicted = match &self.predicted {
+            None => format!("No prediction: the {engine} engine states none.\n"),
+            Some(memory) => {
+                parts(memory).iter().map(|(what, bytes)| format!("{what:<28}{}\n", human(*bytes))).collect()
+            }
+        };
+        format!("engine {engine}\n\npredicted\n{predicted}\nmeasured, the whole process\n{rows}")
     }
 
     /// Why the budget does not hold, the largest part first.
@@ -113,4 +132,21 @@ impl Report {
         let (peak, limit) = (size::human(budget.peak_bytes), size::human(budget.bytes));
         format!("over budget: the peak of {peak} is above {limit}; largest parts: {}", parts.join(", "))
     }
+}
+
+/// What a plan will use, part by part and together.
+fn parts(memory: &MemoryPlan) -> [(&'static str, u64); 4] {
+    [
+        ("weights and ops", memory.weights_bytes as u64),
+        ("arena", memory.arena_bytes as u64),
+        ("scratch", memory.scratch_bytes as u64),
+        ("total", memory.total_bytes as u64),
+    ]
+}
+
+/// Why a model is not run at all: what it will use is above the budget already.
+fn foreseen(memory: &MemoryPlan, budget: u64) -> String {
+    let parts: Vec<String> =
+        parts(memory).iter().map(|(what, bytes)| format!("{what} {}", size::human(*bytes))).collect();
+    format!("over budget: the plan alone is above {}: {}", size::human(budget), parts.join(", "))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tractlet::{DType, RunError, Session, StepTime, TensorMut, TensorRef, TensorSpec};
+use tractlet::{DType, RunError, Session, TensorMut, TensorRef, TensorSpec};
 
 use super::failure::Failure;
 use super::samples::Samples;
@@ -46,17 +46,16 @@ impl Runner {
     }
 
     /// Runs on what the input buffers hold.
-    pub fn run(&mut self) -> Result<(), RunError> {
-        let inputs: Vec<_> = self.inputs.iter().map(Buffer::tensor).collect();
-        let mut outputs: Vec<_> = self.outputs.iter_mut().map(Buffer::tensor_mut).collect();
-        self.session.run(&inputs, &mut outputs)
+    fn run(&mut self) -> Result<(), RunError> {
+        let (session, inputs, mut outputs) = self.parts();
+        session.run(&inputs, &mut outputs)
     }
 
-    /// As [`Runner::run`], with the time of each step.
-    pub fn profile(&mut self) -> Result<Vec<StepTime>, RunError> {
-        let inputs: Vec<_> = self.inputs.iter().map(Buffer::tensor).collect();
-        let mut outputs: Vec<_> = self.outputs.iter_mut().map(Buffer::tensor_mut).collect();
-        self.session.profile(&inputs, &mut outputs)
+    /// The session with tensors over the buffers, for calls of which nothing but the run is measured.
+    pub fn parts(&mut self) -> (&mut Session, Vec<TensorRef<'_>>, Vec<TensorMut<'_>>) {
+        let inputs = self.inputs.iter().map(|buffer| TensorRef::from_bytes(buffer.dtype, &buffer.bytes));
+        let outputs = self.outputs.iter_mut().map(|buffer| TensorMut::from_bytes(buffer.dtype, &mut buffer.bytes));
+        (&mut self.session, inputs.collect(), outputs.collect())
     }
 
     /// The input buffers, to be filled by `fill`.
@@ -72,15 +71,5 @@ impl Runner {
     /// Bytes of an output of the last run.
     pub fn output(&self, tensor: usize) -> &[u8] {
         self.outputs.get(tensor).map_or(&[], |buffer| &buffer.bytes)
-    }
-}
-
-impl Buffer {
-    fn tensor(&self) -> TensorRef<'_> {
-        TensorRef::from_bytes(self.dtype, &self.bytes)
-    }
-
-    fn tensor_mut(&mut self) -> TensorMut<'_> {
-        TensorMut::from_bytes(self.dtype, &mut self.bytes)
     }
 }

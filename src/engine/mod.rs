@@ -89,6 +89,23 @@ pub struct StepTime {
     pub nanos: u64,
 }
 
+/// Memory that a session will use, known before its first run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Packed weights, biases, multipliers and tables, with the ops and their names.
+    pub weights_bytes: usize,
+    /// Activations, inputs and outputs among them.
+    pub arena_bytes: usize,
+    /// What kernels work in while an op runs.
+    pub scratch_bytes: usize,
+    /// Inputs and outputs; part of `arena_bytes`.
+    pub io_bytes: usize,
+    /// Weights, arena and scratch.
+    pub total_bytes: usize,
+    /// The largest sum of tensors that are alive at once: what no arena can do without.
+    pub arena_lower_bound_bytes: usize,
+}
+
 /// What a session needs of an engine.
 pub(crate) trait Engine: Send {
     fn name(&self) -> EngineName;
@@ -96,10 +113,17 @@ pub(crate) trait Engine: Send {
     fn outputs(&self) -> &[TensorSpec];
     /// How each node of the model is run, in graph order.
     fn nodes(&self) -> &[NodeReport];
+    /// What it will use, where it plans that.
+    fn memory(&self) -> Option<MemoryPlan>;
     /// Runs one inference. Slices have the lengths and types that the specs state.
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault>;
     /// As [`Engine::run`], and appends the time of each step.
-    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault>;
+    fn profile(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        steps: &mut Vec<StepTime>,
+    ) -> Result<(), EngineFault>;
 }
 
 /// A run that failed inside an engine.
@@ -119,26 +143,63 @@ pub fn int8_ratio(nodes: &[NodeReport]) -> Option<f64> {
 }
 
 /// An engine for `model` with the given input shapes, or why none can be had.
-pub(crate) fn open(choice: EngineChoice, model: &Model, bindings: &[crate::model::Binding]) -> Result<Box<dyn Engine>, ModelError> {
+pub(crate) fn open(
+    choice: EngineChoice,
+    model: &Model,
+    bindings: &[crate::model::Binding],
+) -> Result<Box<dyn Engine>, ModelError> {
     if choice != EngineChoice::Tract {
-        match PlanEngine::new(model, bindings, Isa::detect())? {
+        match PlanEngine::new(model, bindings, isa().map_err(|what| model.error(Fault::unsupported(what)))?)? {
             Ok(engine) => return Ok(Box::new(engine)),
             Err(refusals) if choice == EngineChoice::Plan => {
                 let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
                 return Err(model.error(Fault::unsupported(what)));
             }
-            Err(refusals) => log::info!("{}: engine tract, since a plan cannot be made: {}", model.path().display(), lower::list(&refusals)),
+            Err(refusals) => log::info!(
+                "{}: engine tract, since a plan cannot be made: {}",
+                model.path().display(),
+                lower::list(&refusals)
+            ),
         }
     }
     Ok(Box::new(TractEngine::new(model, bindings)?))
+}
+
+/// Names an instruction set to use in place of the best one that the CPU has.
+const ISA_VARIABLE: &str = "TRACTLET_ISA";
+
+fn isa() -> Result<Isa, String> {
+    let Some(name) = std::env::var_os(ISA_VARIABLE) else { return Ok(Isa::detect()) };
+    let isa: Isa = name.to_string_lossy().parse().map_err(|e| format!("{ISA_VARIABLE}: {e}"))?;
+    if isa.is_available() { Ok(isa) } else { Err(format!("{ISA_VARIABLE}: this CPU has no {isa}")) }
 }
 
 /// Edges of quantization and operators that only rename, move or make data do not count as compute.
 fn computes(node: &Node) -> bool {
     !matches!(
         node.op.as_str(),
-        "QuantizeLinear" | "DequantizeLinear" | "Constant" | "ConstantOfShape" | "Identity" | "Dropout" | "Cast" | "Shape" | "Size" | "Reshape" | "Flatten" | "Squeeze"
-            | "Unsqueeze" | "Transpose" | "Concat" | "QLinearConcat" | "Split" | "Slice" | "Gather" | "Expand" | "Tile" | "Pad"
+        "QuantizeLinear"
+            | "DequantizeLinear"
+            | "Constant"
+            | "ConstantOfShape"
+            | "Identity"
+            | "Dropout"
+            | "Cast"
+            | "Shape"
+            | "Size"
+            | "Reshape"
+            | "Flatten"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Transpose"
+            | "Concat"
+            | "QLinearConcat"
+            | "Split"
+            | "Slice"
+            | "Gather"
+            | "Expand"
+            | "Tile"
+            | "Pad"
     )
 }
 

@@ -6,7 +6,7 @@ use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{AlignedBytes, Plan};
 
-use super::{Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
+use super::{Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::lower::{self, Lowered, Refusal};
 use crate::model::{Binding, Fault, Model, ModelError};
 use crate::plan::{Planned, plan};
@@ -15,7 +15,7 @@ use crate::tensor::{TensorMut, TensorRef};
 pub(crate) struct PlanEngine {
     plan: Plan<AlignedBytes>,
     memory: AlignedBytes,
-    io_bytes: usize,
+    footprint: MemoryPlan,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     nodes: Vec<NodeReport>,
@@ -31,7 +31,8 @@ impl PlanEngine {
             Ok(lowered) => lowered,
             Err(refusals) => return Ok(Err(refusals)),
         };
-        let spec = |port: &lower::Port| TensorSpec { name: port.name.clone(), dtype: port.dtype, shape: port.dims.clone() };
+        let spec =
+            |port: &lower::Port| TensorSpec { name: port.name.clone(), dtype: port.dtype, shape: port.dims.clone() };
         let (inputs, outputs) = (program.inputs.iter().map(spec).collect(), program.outputs.iter().map(spec).collect());
         let report = |node: &crate::model::Node| NodeReport {
             name: node.name.clone(),
@@ -41,21 +42,39 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, io_bytes, .. } =
-            plan(program, [0; 8]).map_err(|what| model.error(Fault::unsupported(format!("no plan can be made: {what}"))))?;
+        let Planned { plan, lower_bound_bytes, io_bytes } = plan(program, model.digest_words())
+            .map_err(|what| model.error(Fault::unsupported(format!("no plan can be made: {what}"))))?;
         let memory = AlignedBytes::zeroed(plan.memory_bytes());
-        Ok(Ok(PlanEngine { plan, memory, io_bytes, inputs, outputs, nodes }))
+        let weights_bytes = plan.as_bytes().len();
+        let footprint = MemoryPlan {
+            weights_bytes,
+            arena_bytes: plan.arena_bytes(),
+            scratch_bytes: plan.scratch_bytes(),
+            io_bytes,
+            total_bytes: weights_bytes + plan.memory_bytes(),
+            arena_lower_bound_bytes: lower_bound_bytes,
+        };
+        Ok(Ok(PlanEngine { plan, memory, footprint, inputs, outputs, nodes }))
     }
 
-    fn execute(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], hook: &mut impl Hook) -> Result<(), EngineFault> {
+    fn execute(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        hook: &mut impl Hook,
+    ) -> Result<(), EngineFault> {
         let fault = |what: String| EngineFault { node: String::new(), what };
         for (index, input) in inputs.iter().enumerate() {
-            let room = self.plan.input_mut(&mut self.memory, index).ok_or_else(|| fault(format!("there is no input {index}")))?;
+            let room = self
+                .plan
+                .input_mut(&mut self.memory, index)
+                .ok_or_else(|| fault(format!("there is no input {index}")))?;
             room.copy_from_slice(input.bytes());
         }
         self.plan.run_with(&mut self.memory, hook).map_err(|e| fault(format!("{e:?}")))?;
         for (index, output) in outputs.iter_mut().enumerate() {
-            let result = self.plan.output(&self.memory, index).ok_or_else(|| fault(format!("there is no output {index}")))?;
+            let result =
+                self.plan.output(&self.memory, index).ok_or_else(|| fault(format!("there is no output {index}")))?;
             output.bytes_mut().copy_from_slice(result);
         }
         Ok(())
@@ -79,11 +98,20 @@ impl Engine for PlanEngine {
         &self.nodes
     }
 
+    fn memory(&self) -> Option<MemoryPlan> {
+        Some(self.footprint)
+    }
+
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
         self.execute(inputs, outputs, &mut ())
     }
 
-    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault> {
+    fn profile(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        steps: &mut Vec<StepTime>,
+    ) -> Result<(), EngineFault> {
         let mut stopwatch = Stopwatch { start: Instant::now(), nanos: vec![] };
         self.execute(inputs, outputs, &mut stopwatch)?;
         for ((name, op), nanos) in self.plan.ops().zip(stopwatch.nanos) {

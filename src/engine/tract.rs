@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tract_core::plan::SimpleState;
 use tract_core::internal::*;
+use tract_core::plan::SimpleState;
 
-use super::{Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
+use super::{Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::import::{guarded, to_tract};
 use crate::model::{AttributeValue, Binding, DType, Fault, Model, ModelError, Node, Shapes};
 use crate::tensor::{TensorMut, TensorRef};
@@ -26,7 +26,8 @@ type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 impl TractEngine {
     pub fn new(model: &Model, bindings: &[Binding]) -> Result<TractEngine, ModelError> {
-        let refused = |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
+        let refused =
+            |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
         let typed = to_tract(model, bindings)?;
         let plan = guarded(|| TypedSimplePlan::new(typed)).map_err(refused)?;
         let state = guarded(|| plan.spawn()).map_err(refused)?;
@@ -35,18 +36,28 @@ impl TractEngine {
             outlets.iter().zip(infos).map(spec).collect::<TractResult<Vec<_>>>()
         };
         let (graph, typed) = (model.graph(), plan.model());
-        let inputs = guarded(|| names(&typed.inputs, graph.inputs.iter().map(|i| i.name.as_str()).collect())).map_err(refused)?;
-        let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect())).map_err(refused)?;
+        let inputs = guarded(|| names(&typed.inputs, graph.inputs.iter().map(|i| i.name.as_str()).collect()))
+            .map_err(refused)?;
+        let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
+            .map_err(refused)?;
         let nodes = node_reports(model, &model.shapes(bindings)?);
         Ok(TractEngine { plan, state, inputs, outputs, nodes })
     }
 
     /// Runs the plan node by node; `each` sees every node with the time that it took.
-    fn execute(&mut self, inputs: &[TensorRef<'_>], mut each: impl FnMut(&TypedNode, u64)) -> Result<TVec<TValue>, EngineFault> {
+    fn execute(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        mut each: impl FnMut(&TypedNode, u64),
+    ) -> Result<TVec<TValue>, EngineFault> {
         let mut running = String::new();
         let (state, specs) = (&mut self.state, &self.inputs);
         let result = guarded(|| {
-            let inputs = inputs.iter().zip(specs).map(|(input, spec)| to_tensor(input, spec)).collect::<TractResult<TVec<_>>>()?;
+            let inputs = inputs
+                .iter()
+                .zip(specs)
+                .map(|(input, spec)| to_tensor(input, spec))
+                .collect::<TractResult<TVec<_>>>()?;
             state.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
                 running.clear();
                 running.push_str(&node.name);
@@ -82,14 +93,27 @@ impl Engine for TractEngine {
         &self.nodes
     }
 
+    fn memory(&self) -> Option<MemoryPlan> {
+        None
+    }
+
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
         let results = self.execute(inputs, |_, _| {})?;
         copy_out(&results, outputs)
     }
 
-    fn profile(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>], steps: &mut Vec<StepTime>) -> Result<(), EngineFault> {
+    fn profile(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        steps: &mut Vec<StepTime>,
+    ) -> Result<(), EngineFault> {
         let results = self.execute(inputs, |node, nanos| {
-            let dtype = node.outputs.first().map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase()).unwrap_or_default();
+            let dtype = node
+                .outputs
+                .first()
+                .map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase())
+                .unwrap_or_default();
             steps.push(StepTime { name: node.name.clone(), kind: node.op.name().into_owned(), dtype, nanos });
         })?;
         copy_out(&results, outputs)
@@ -112,7 +136,10 @@ fn copy_out(results: &[TValue], outputs: &mut [TensorMut<'_>]) -> Result<(), Eng
     for (result, output) in results.iter().zip(outputs) {
         let plain = result.try_as_plain_ram().map_err(|e| EngineFault { node: String::new(), what: e.to_string() })?;
         if plain.as_bytes().len() != output.byte_len() {
-            return Err(EngineFault { node: String::new(), what: format!("an output has {} bytes, {} were stated", plain.as_bytes().len(), output.byte_len()) });
+            return Err(EngineFault {
+                node: String::new(),
+                what: format!("an output has {} bytes, {} were stated", plain.as_bytes().len(), output.byte_len()),
+            });
         }
         output.bytes_mut().copy_from_slice(plain.as_bytes());
     }
@@ -158,16 +185,26 @@ fn to_tract_type(dtype: DType) -> DatumType {
 fn node_reports(model: &Model, shapes: &Shapes) -> Vec<NodeReport> {
     let stored: HashMap<&str, DType> = model.graph().initializers.iter().map(|t| (t.name.as_str(), t.dtype)).collect();
     let report = |node: &Node| {
-        let input = node.input(0).and_then(|name| shapes.get(name).map(|(dtype, _)| dtype).or_else(|| stored.get(name).copied()));
+        let input = node
+            .input(0)
+            .and_then(|name| shapes.get(name).map(|(dtype, _)| dtype).or_else(|| stored.get(name).copied()));
         let dtype = match node.op.as_str() {
             "Constant" => match node.attribute("value") {
                 Some(AttributeValue::Tensor(tensor)) => tensor.dtype.name(),
                 _ => "unknown",
             },
-            op if op.starts_with("QLinear") || matches!(op, "QGemm" | "QuantizeLinear" | "DequantizeLinear") => DType::F32.name(),
+            op if op.starts_with("QLinear") || matches!(op, "QGemm" | "QuantizeLinear" | "DequantizeLinear") => {
+                DType::F32.name()
+            }
             _ => input.map_or("unknown", DType::name),
         };
-        NodeReport { name: node.name.clone(), op: node.op.clone(), dtype, engine: EngineName::Tract, computes: computes(node) }
+        NodeReport {
+            name: node.name.clone(),
+            op: node.op.clone(),
+            dtype,
+            engine: EngineName::Tract,
+            computes: computes(node),
+        }
     };
     model.graph().nodes.iter().map(report).collect()
 }

@@ -1,8 +1,24 @@
 //! Memory: what a model takes, as the kernel and the allocator see it.
 //!
-//! [`measure`] loads and runs in phases and reads two sources after each: [`proc`], the pages that
-//! the kernel keeps for the process, and [`CountingAllocator`], the bytes that the program asked
-//! of its heap. The first is what a board runs out of; the second says whose fault it is.
+//! [`Loading`] and [`Running`] are the two phases that are measured, with two sources: [`proc`], the
+//! pages that the kernel keeps for the process, and [`CountingAllocator`], the bytes that the
+//! program asked of its heap. The first is what a board runs out of; the second says whose fault it is.
+//!
+//! ```
+//! use tractlet::footprint::{Loading, heap};
+//! use tractlet::{Model, Session, SessionOptions};
+//!
+//! let loading = Loading::start();
+//! let model = Model::open("models/kws_dscnn/int8.onnx")?;
+//! let mut session = Session::new(&model, SessionOptions::default())?;
+//! let running = loading.loaded()?;
+//! let (input, mut scores) = (vec![0f32; 49 * 10], vec![0f32; 12]);
+//! let before = heap();
+//! session.run(&[input.as_slice().into()], &mut [scores.as_mut_slice().into()])?;
+//! let measured = running.finished(&before)?;
+//! assert!(measured.peak_bytes() >= measured.load_peak_bytes);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod alloc;
 pub mod proc;
@@ -49,58 +65,61 @@ impl Measured {
     }
 }
 
-/// Loads, runs `runs` times (at least once) and measures. The process should do nothing else meanwhile.
-///
-/// ```
-/// use tractlet::{Model, Session, SessionOptions, footprint};
-///
-/// let mut scores = vec![0f32; 12];
-/// let load = || Session::new(&Model::open("models/kws_dscnn/int8.onnx")?, SessionOptions::default());
-/// let run = |session: &mut Session| {
-///     let input = vec![0f32; 49 * 10];
-///     Ok(session.run(&[input.as_slice().into()], &mut [scores.as_mut_slice().into()])?)
-/// };
-/// let (_, measured) = footprint::measure::<_, Box<dyn std::error::Error>>(3, || Ok(load()?), run)?;
-/// assert!(measured.peak_bytes() >= measured.load_peak_bytes);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Errors
-/// Those of `load` and `run`, and of reading /proc.
-pub fn measure<T, E: From<io::Error>>(
-    runs: usize,
-    load: impl FnOnce() -> Result<T, E>,
-    mut run: impl FnMut(&mut T) -> Result<(), E>,
-) -> Result<(T, Measured), E> {
-    let mut peaks_apart = reset();
-    let before = heap();
-    let mut loaded = load()?;
-    let load_heap = heap().since(&before);
-    let load_peak_bytes = proc::resident()?.peak_bytes;
+/// The first phase. The process should do nothing but load meanwhile.
+#[derive(Debug)]
+pub struct Loading {
+    peaks_apart: bool,
+    before: Heap,
+}
 
-    peaks_apart &= reset();
-    for _ in 1..runs {
-        run(&mut loaded)?;
+/// The second phase: the model is loaded, and may run any number of times.
+#[derive(Debug)]
+pub struct Running {
+    peaks_apart: bool,
+    load_heap: Heap,
+    load_peak_bytes: u64,
+}
+
+impl Loading {
+    /// Begins to measure.
+    pub fn start() -> Loading {
+        Loading { peaks_apart: reset(), before: heap() }
     }
-    let before = heap();
-    run(&mut loaded)?;
-    let run_heap = heap().since(&before);
-    let resident = proc::resident()?;
-    let measured = Measured {
-        load_peak_bytes,
-        run_peak_bytes: resident.peak_bytes,
-        peaks_apart,
-        rss_bytes: resident.rss_bytes,
-        pss_bytes: proc::pss_bytes(),
-        rss_anon_bytes: resident.anon_bytes,
-        rss_file_bytes: resident.file_bytes,
-        rss_shmem_bytes: resident.shmem_bytes,
-        heap_peak_bytes: load_heap.peak_bytes.max(run_heap.peak_bytes),
-        heap_live_bytes: run_heap.live_bytes,
-        load_allocations: load_heap.allocations,
-        run_allocations: run_heap.allocations,
-    };
-    Ok((loaded, measured))
+
+    /// The model is loaded.
+    ///
+    /// # Errors
+    /// Those of reading /proc.
+    pub fn loaded(self) -> io::Result<Running> {
+        let load_heap = heap().since(&self.before);
+        let load_peak_bytes = proc::resident()?.peak_bytes;
+        Ok(Running { peaks_apart: reset() && self.peaks_apart, load_heap, load_peak_bytes })
+    }
+}
+
+impl Running {
+    /// Ends the measurement. `before` is the heap as it was before the last run.
+    ///
+    /// # Errors
+    /// Those of reading /proc.
+    pub fn finished(self, before: &Heap) -> io::Result<Measured> {
+        let run_heap = heap().since(before);
+        let resident = proc::resident()?;
+        Ok(Measured {
+            load_peak_bytes: self.load_peak_bytes,
+            run_peak_bytes: resident.peak_bytes,
+            peaks_apart: self.peaks_apart,
+            rss_bytes: resident.rss_bytes,
+            pss_bytes: proc::pss_bytes(),
+            rss_anon_bytes: resident.anon_bytes,
+            rss_file_bytes: resident.file_bytes,
+            rss_shmem_bytes: resident.shmem_bytes,
+            heap_peak_bytes: self.load_heap.peak_bytes.max(run_heap.peak_bytes),
+            heap_live_bytes: run_heap.live_bytes,
+            load_allocations: self.load_heap.allocations,
+            run_allocations: run_heap.allocations,
+        })
+    }
 }
 
 fn reset() -> bool {

@@ -5,7 +5,12 @@ use crate::model::{AttributeValue, DType, Node, Tensor};
 
 /// The float elements of `x`, dequantized with stored parameters, or `None` where the parameters
 /// do not fit and the node is better left to the engine.
-pub(super) fn dequantized(node: &Node, x: (&Tensor, &[u8]), scale: (&Tensor, &[u8]), zero_point: Option<(&Tensor, &[u8])>) -> Option<Vec<f32>> {
+pub(super) fn dequantized(
+    node: &Node,
+    x: (&Tensor, &[u8]),
+    scale: (&Tensor, &[u8]),
+    zero_point: Option<(&Tensor, &[u8])>,
+) -> Option<Vec<f32>> {
     let (tensor, bytes) = x;
     if scale.0.dims.len() > 1 {
         return None; // blocked
@@ -64,7 +69,14 @@ mod tests {
 
     fn node(axis: i64) -> Node {
         let axis = Attribute { name: "axis".into(), value: AttributeValue::Int(axis) };
-        Node { name: "dq".into(), op: "DequantizeLinear".into(), domain: Domain::Onnx, inputs: vec![], outputs: vec![], attributes: vec![axis] }
+        Node {
+            name: "dq".into(),
+            op: "DequantizeLinear".into(),
+            domain: Domain::Onnx,
+            inputs: vec![],
+            outputs: vec![],
+            attributes: vec![axis],
+        }
     }
 
     #[test]

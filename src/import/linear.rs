@@ -67,7 +67,12 @@ impl Expansion for Linear {
         }
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, inputs: &'p [TensorProxy], outputs: &'p [TensorProxy]) -> InferenceResult {
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
         ensure!((2..=3).contains(&inputs.len()), "{} takes 2 or 3 inputs", Expansion::name(self));
         check_output_arity(outputs, 1)?;
         s.equals(&inputs[0].shape, &outputs[0].shape)?;
@@ -112,7 +117,8 @@ impl EvalOp for Linear {
             Some(tensor) => tensor.cast_to::<i32>()?.into_owned(),
             None => Tensor::zero::<i32>(inputs[1].shape())?,
         };
-        let (scales, zero_points) = (scales.try_as_plain_ram()?.as_slice::<f32>()?, zero_points.try_as_plain_ram()?.as_slice::<i32>()?);
+        let (scales, zero_points) =
+            (scales.try_as_plain_ram()?.as_slice::<f32>()?, zero_points.try_as_plain_ram()?.as_slice::<i32>()?);
         let layout = Layout { axis: self.axis, block: self.block, parameters: inputs[1].shape() };
         let channels = Channels::new(layout, x.shape(), scales, zero_points)?;
         let output = match self.direction {
@@ -157,7 +163,12 @@ struct Channels<'a> {
 }
 
 impl<'a> Channels<'a> {
-    fn new(layout: Layout<'_>, shape: &[usize], scales: &'a [f32], zero_points: &'a [i32]) -> TractResult<Channels<'a>> {
+    fn new(
+        layout: Layout<'_>,
+        shape: &[usize],
+        scales: &'a [f32],
+        zero_points: &'a [i32],
+    ) -> TractResult<Channels<'a>> {
         ensure!(scales.len() == zero_points.len(), "{} scales, {} zero points", scales.len(), zero_points.len());
         ensure!(scales.iter().all(|s| s.is_finite() && *s >= 0.0), "a scale is negative or not finite");
         let Layout { axis, block, parameters } = layout;

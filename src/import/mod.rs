@@ -24,8 +24,10 @@ pub(crate) fn to_tract(model: &Model, bindings: &[Binding]) -> Result<TypedModel
     let proto = proto::model(model, bindings)?;
     let mut onnx = tract_onnx::onnx();
     linear::register(&mut onnx.op_register);
-    if let Some(node) = proto.graph.iter().flat_map(|g| &g.node).find(|n| !onnx.op_register.0.contains_key(&n.op_type)) {
-        return Err(model.error(Fault::unsupported(format!("node `{}`: operator {} is not supported", node.name, node.op_type))));
+    if let Some(node) = proto.graph.iter().flat_map(|g| &g.node).find(|n| !onnx.op_register.0.contains_key(&n.op_type))
+    {
+        return Err(model
+            .error(Fault::unsupported(format!("node `{}`: operator {} is not supported", node.name, node.op_type))));
     }
     let refused = |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
     let typed = guarded(|| {
@@ -58,7 +60,8 @@ fn hold_sizes(model: &Model, typed: &TypedModel) -> Result<(), ModelError> {
                 let what = format!("node `{}` ({}): its output's shape depends on data", node.name, node.op.name());
                 return Err(model.error(Fault::unsupported(what)));
             };
-            let bytes = shape.iter().fold(fact.datum_type.size_of() as u64, |bytes, &dim| bytes.saturating_mul(dim as u64));
+            let bytes =
+                shape.iter().fold(fact.datum_type.size_of() as u64, |bytes, &dim| bytes.saturating_mul(dim as u64));
             if bytes > model.limits().tensor_bytes {
                 let subject = format!("node `{}` ({}): size of its output in bytes", node.name, node.op.name());
                 return Err(model.error(Fault::limit(subject, bytes, model.limits().tensor_bytes)));

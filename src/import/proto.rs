@@ -3,13 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
 
 use super::{fold, qoperator};
-use crate::model::{Attribute, AttributeValue, Binding, DType, Dim, Fault, Graph, Model, ModelError, Node, Tensor, ValueInfo};
+use crate::model::{
+    Attribute, AttributeValue, Binding, DType, Dim, Fault, Graph, Model, ModelError, Node, Tensor, ValueInfo,
+};
 
 pub(super) fn model(model: &Model, bindings: &[Binding]) -> Result<ModelProto, ModelError> {
     let opset = OperatorSetIdProto { domain: String::new(), version: model.opset() };
@@ -31,7 +34,8 @@ fn graph(model: &Model, graph: &Graph, bindings: &[Binding]) -> Result<GraphProt
         }
     }
     let outputs = graph.outputs.iter().map(|output| output.name.as_str());
-    let used: HashSet<&str> = graph.nodes.iter().flat_map(|n| n.subgraphs()).flat_map(names_in).chain(outputs).collect();
+    let used: HashSet<&str> =
+        graph.nodes.iter().flat_map(|n| n.subgraphs()).flat_map(names_in).chain(outputs).collect();
     let read: HashSet<&str> = proto.node.iter().flat_map(|n| &n.input).map(String::as_str).chain(used).collect();
     let mut initializers = vec![];
     for tensor in graph.initializers.iter().filter(|t| read.contains(t.name.as_str())) {
@@ -39,7 +43,8 @@ fn graph(model: &Model, graph: &Graph, bindings: &[Binding]) -> Result<GraphProt
     }
     proto.initializer.append(&mut initializers);
     proto.input = graph.inputs.iter().map(|input| value_info(input, bindings)).collect();
-    proto.output = graph.outputs.iter().map(|output| ValueInfoProto { name: output.name.clone(), ..Default::default() }).collect();
+    proto.output =
+        graph.outputs.iter().map(|output| ValueInfoProto { name: output.name.clone(), ..Default::default() }).collect();
     Ok(proto)
 }
 
@@ -96,8 +101,12 @@ fn attribute_proto(model: &Model, attribute: &Attribute, bindings: &[Binding]) -
         AttributeValue::Graph(inner) => (proto.r#type, proto.g) = (5, Some(graph(model, inner, bindings)?)),
         AttributeValue::Floats(values) => (proto.r#type, proto.floats) = (6, values.clone()),
         AttributeValue::Ints(values) => (proto.r#type, proto.ints) = (7, values.clone()),
-        AttributeValue::Other(kind) => return Err(model.error(Fault::unsupported(format!("attribute `{}` is of type {kind}", attribute.name)))),
-        AttributeValue::Texts(texts) => (proto.r#type, proto.strings) = (8, texts.iter().map(|t| t.clone().into_bytes()).collect()),
+        AttributeValue::Other(kind) => {
+            return Err(model.error(Fault::unsupported(format!("attribute `{}` is of type {kind}", attribute.name))));
+        }
+        AttributeValue::Texts(texts) => {
+            (proto.r#type, proto.strings) = (8, texts.iter().map(|t| t.clone().into_bytes()).collect())
+        }
     }
     Ok(proto)
 }

@@ -87,7 +87,8 @@ impl Chain<'_> {
     /// An int32 bias has the scale `alpha * a_scale * b_scale` and no zero point.
     fn bias(&mut self, bias: &str, a_scale: usize, b_scale: usize, alpha: Option<f32>) -> String {
         let name = &self.node.name;
-        let (product, scaled, dequantized) = (format!("{name}.bias_scale"), format!("{name}.bias_alpha"), format!("{name}.dequantize_bias"));
+        let (product, scaled, dequantized) =
+            (format!("{name}.bias_scale"), format!("{name}.bias_alpha"), format!("{name}.dequantize_bias"));
         let mut scale = self.push(product, "Mul", vec![self.input(a_scale), self.input(b_scale)], vec![]);
         if let Some(alpha) = alpha {
             let value = vec![attribute("value_float", AttributeValue::Float(alpha))];
@@ -101,9 +102,17 @@ impl Chain<'_> {
     /// The float operator, with the node's own attributes.
     fn heart(&mut self, op: &str, inputs: impl IntoIterator<Item = Option<String>>, without: &[&str]) -> String {
         let inputs = inputs.into_iter().flatten().collect();
-        let attributes = self.node.attributes.iter().filter(|a| !without.contains(&a.name.as_str())).filter_map(copied).collect();
+        let attributes =
+            self.node.attributes.iter().filter(|a| !without.contains(&a.name.as_str())).filter_map(copied).collect();
         let output = format!("{}.float", self.node.name);
-        let node = Node { name: self.node.name.clone(), op: op.to_owned(), domain: Domain::Onnx, inputs, outputs: vec![output.clone()], attributes };
+        let node = Node {
+            name: self.node.name.clone(),
+            op: op.to_owned(),
+            domain: Domain::Onnx,
+            inputs,
+            outputs: vec![output.clone()],
+            attributes,
+        };
         self.nodes.push(node);
         output
     }
@@ -120,7 +129,14 @@ impl Chain<'_> {
         while inputs.last().is_some_and(String::is_empty) {
             inputs.pop();
         }
-        self.nodes.push(Node { outputs: vec![name.clone()], name: name.clone(), op: op.to_owned(), domain: Domain::Onnx, inputs, attributes });
+        self.nodes.push(Node {
+            outputs: vec![name.clone()],
+            name: name.clone(),
+            op: op.to_owned(),
+            domain: Domain::Onnx,
+            inputs,
+            attributes,
+        });
         name
     }
 

@@ -5,6 +5,9 @@ use super::value::{QParams, StoredQuant, Value};
 use super::{Expanded, Lowering, Why, int};
 use crate::model::{AttributeValue, DType, Node, Tensor};
 
+/// Scales, zero points, and the zero points' type where there are any.
+type Parameters = (Vec<f32>, Vec<i32>, Option<DType>);
+
 impl<'m> Lowering<'m> {
     pub(super) fn constant(&mut self, expanded: &Expanded<'m>) -> Result<(), Why> {
         let of_model = match expanded {
@@ -23,7 +26,8 @@ impl<'m> Lowering<'m> {
 
     /// The product of two constants: the scale of a QOperator's bias.
     pub(super) fn product(&self, node: &Node) -> Result<Value<'m>, Why> {
-        let ((a, a_dims), (b, b_dims)) = (self.floats_of(&self.value(node, 0)?)?, self.floats_of(&self.value(node, 1)?)?);
+        let ((a, a_dims), (b, b_dims)) =
+            (self.floats_of(&self.value(node, 0)?)?, self.floats_of(&self.value(node, 1)?)?);
         let (longer, dims, shorter) = if a.len() >= b.len() { (&a, a_dims, &b) } else { (&b, b_dims, &a) };
         if shorter.len() != 1 && shorter.len() != longer.len() {
             return Err("its constants broadcast in a way that is not taken".into());
@@ -34,7 +38,9 @@ impl<'m> Lowering<'m> {
     /// Float elements of a stored tensor, dequantized where it is quantized, with its dimensions.
     pub(super) fn floats_of(&self, value: &Value<'m>) -> Result<(Vec<f32>, Vec<usize>), Why> {
         match value {
-            Value::Stored(tensor) if tensor.dtype == DType::F32 => Ok((self.stored_floats(tensor)?, tensor.dims.clone())),
+            Value::Stored(tensor) if tensor.dtype == DType::F32 => {
+                Ok((self.stored_floats(tensor)?, tensor.dims.clone()))
+            }
             Value::DequantizedStored(q) => {
                 let channel = q.channels();
                 let values = self.stored_integers(q.tensor)?;
@@ -56,7 +62,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// Scale and zero point of a QuantizeLinear or DequantizeLinear, which must be stored.
-    pub(super) fn parameters(&self, node: &Node) -> Result<(Vec<f32>, Vec<i32>, Option<DType>), Why> {
+    pub(super) fn parameters(&self, node: &Node) -> Result<Parameters, Why> {
         let (scales, _) = self.floats_of(&self.value(node, 1)?)?;
         let (zero_points, dtype) = match node.input(2) {
             None => (vec![0; scales.len()], None),

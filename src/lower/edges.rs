@@ -60,7 +60,8 @@ impl<'m> Lowering<'m> {
         let output = self.program.bytes(act.dims.clone(), layout);
         let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
         let (input, span) = (self.program.span(act), self.program.span(&output));
-        self.program.push(name, Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
+        self.program
+            .push(name, Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
         output
     }
 
@@ -71,7 +72,14 @@ impl<'m> Lowering<'m> {
             Value::Dequantized(act, q) => {
                 let output = self.program.floats(act.dims.clone(), act.layout);
                 let (input, span) = (self.program.span(act), self.program.span(&output));
-                let op = Dequantize { input, output: span, channels: 1, pixels: act.elements(), scale: q.scale, zero_point: q.zero_point };
+                let op = Dequantize {
+                    input,
+                    output: span,
+                    channels: 1,
+                    pixels: act.elements(),
+                    scale: q.scale,
+                    zero_point: q.zero_point,
+                };
                 self.program.push(name, op);
                 Ok(output)
             }
@@ -86,7 +94,8 @@ impl<'m> Lowering<'m> {
         let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
         let output = self.program.floats(act.dims.clone(), Layout::Plain);
         let (input, span) = (self.program.span(act), self.program.span(&output));
-        self.program.push(name, Dequantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
+        self.program
+            .push(name, Dequantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
         output
     }
 
@@ -130,7 +139,15 @@ impl<'m> Lowering<'m> {
     }
 
     /// A dense copy of the elements that `strides` pick, in row-major order of `dims`.
-    pub(super) fn copied(&mut self, name: &str, act: &Act, dims: &[usize], strides: &[usize], shape: Vec<usize>, layout: Layout) -> Act {
+    pub(super) fn copied(
+        &mut self,
+        name: &str,
+        act: &Act,
+        dims: &[usize],
+        strides: &[usize],
+        shape: Vec<usize>,
+        layout: Layout,
+    ) -> Act {
         let element_bytes = self.element_bytes(act);
         let output = self.program.tensor(shape, layout, element_bytes);
         let op = StridedCopy {

@@ -2,7 +2,9 @@
 
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::unary::unary_f32;
-use tractlet_core::plan::{AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
+use tractlet_core::plan::{
+    AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32,
+};
 use tractlet_core::shape::ConvShape;
 
 use super::quantized::repeats;
@@ -65,7 +67,9 @@ impl<'m> Lowering<'m> {
         match op {
             "Conv" => return self.conv_f32(node),
             "Gemm" | "MatMul" => return self.fully_connected_f32(node),
-            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => return self.pool_f32(node),
+            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => {
+                return self.pool_f32(node);
+            }
             "Softmax" => return self.softmax_f32(node),
             _ => {}
         }
@@ -97,7 +101,8 @@ impl<'m> Lowering<'m> {
         let taps: usize = kernel.iter().product();
         // OIHW to HWIO.
         let at = |tap: usize, i: usize, o: usize| values[(o * in_c + i) * taps + tap];
-        let weights: Vec<f32> = (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o)))).collect();
+        let weights: Vec<f32> =
+            (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o)))).collect();
         let shape = ConvShape { window, out_c, groups };
         self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::ChannelsLast), 1.0)
     }
@@ -123,7 +128,15 @@ impl<'m> Lowering<'m> {
         self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::Plain), number(node, "beta", 1.0))
     }
 
-    fn conv_op_f32(&mut self, node: &Node, act: &Act, shape: ConvShape, weights: &[f32], output: (Vec<usize>, Layout), beta: f32) -> Result<(), Why> {
+    fn conv_op_f32(
+        &mut self,
+        node: &Node,
+        act: &Act,
+        shape: ConvShape,
+        weights: &[f32],
+        output: (Vec<usize>, Layout),
+        beta: f32,
+    ) -> Result<(), Why> {
         let mut bias = vec![0f32; shape.out_c];
         if node.input(2).is_some() {
             let (values, _) = self.floats_of(&self.value(node, 2)?)?;

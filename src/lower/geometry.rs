@@ -20,7 +20,8 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
         ints(node, name).map_or(vec![default; count], |values| values.iter().map(|&v| v as usize).collect())
     };
     let (strides, dilations) = (list("strides", 1), list("dilations", 1));
-    let mut before: Vec<usize> = ints(node, "pads").map_or(vec![0; count], |pads| pads[..count].iter().map(|&p| p as usize).collect());
+    let mut before: Vec<usize> =
+        ints(node, "pads").map_or(vec![0; count], |pads| pads[..count].iter().map(|&p| p as usize).collect());
     let same = match node.attribute("auto_pad") {
         Some(AttributeValue::Text(text)) if text == "SAME_UPPER" => Some(0),
         Some(AttributeValue::Text(text)) if text == "SAME_LOWER" => Some(1),

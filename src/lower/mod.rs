@@ -52,7 +52,11 @@ type Why = String;
 ///
 /// # Errors
 /// A fault of the model itself; what is merely not covered is the inner error.
-pub(crate) fn lower(model: &Model, bindings: &[Binding], isa: Isa) -> Result<Result<Lowered, Vec<Refusal>>, ModelError> {
+pub(crate) fn lower(
+    model: &Model,
+    bindings: &[Binding],
+    isa: Isa,
+) -> Result<Result<Lowered, Vec<Refusal>>, ModelError> {
     let shapes = model.shapes(bindings)?;
     let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
     let mut lowering = Lowering::new(model, &shapes, &nodes, isa);
@@ -217,7 +221,11 @@ impl<'m> Lowering<'m> {
 
     fn outputs(&mut self) -> Result<(), Why> {
         for output in &self.model.graph().outputs {
-            let value = self.values.get(&output.name).cloned().ok_or_else(|| format!("output `{}` is not computed", output.name))?;
+            let value = self
+                .values
+                .get(&output.name)
+                .cloned()
+                .ok_or_else(|| format!("output `{}` is not computed", output.name))?;
             let (act, dtype) = match value {
                 Value::Real(act) => (self.plain(&output.name, act)?, DType::F32),
                 Value::Dequantized(act, q) => (self.dequantized_plain(&output.name, &act, q), DType::F32),
@@ -253,9 +261,15 @@ impl<'m> Lowering<'m> {
     /// Dimensions of a node's first output.
     fn output_dims(&self, node: &Node) -> Result<Vec<usize>, Why> {
         let name = node.outputs.first().ok_or("it has no output")?;
-        let made = || self.nodes.iter().find(|e| e.get().outputs.contains(name)).and_then(|e| self.shapes.get(e.origin().outputs.first()?));
+        let made = || {
+            self.nodes
+                .iter()
+                .find(|e| e.get().outputs.contains(name))
+                .and_then(|e| self.shapes.get(e.origin().outputs.first()?))
+        };
         let dims = self.shapes.get(name).or_else(made).map(|(_, dims)| dims);
-        dims.filter(|dims| dims.iter().all(|&d| d > 0)).ok_or_else(|| "its output's shape is not known, or empty".to_owned())
+        dims.filter(|dims| dims.iter().all(|&d| d > 0))
+            .ok_or_else(|| "its output's shape is not known, or empty".to_owned())
     }
 
     fn set(&mut self, node: &Node, value: Value<'m>) {
@@ -296,7 +310,8 @@ fn ints<'n>(node: &'n Node, name: &str) -> Option<&'n [i64]> {
 
 /// Nodes that a message lists, the rest counted.
 pub(crate) fn list(refusals: &[Refusal]) -> String {
-    let shown: Vec<String> = refusals.iter().take(5).map(|r| format!("node `{}` ({}): {}", r.node, r.op, r.why)).collect();
+    let shown: Vec<String> =
+        refusals.iter().take(5).map(|r| format!("node `{}` ({}): {}", r.node, r.op, r.why)).collect();
     match refusals.len().saturating_sub(shown.len()) {
         0 => shown.join("; "),
         more => format!("{}; and {more} more", shown.join("; ")),

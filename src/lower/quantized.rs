@@ -67,11 +67,15 @@ impl<'m> Lowering<'m> {
         let output = match node.op.as_str() {
             "Conv" => self.conv_s8(node, x, to, requantize)?,
             "Gemm" | "MatMul" => self.fully_connected_s8(node, x, to, requantize)?,
-            "Add" | "Sub" | "Mul" if matches!(self.value(node, 1)?, Value::Dequantized(..)) => self.binary_s8(node, x, to, requantize)?,
+            "Add" | "Sub" | "Mul" if matches!(self.value(node, 1)?, Value::Dequantized(..)) => {
+                self.binary_s8(node, x, to, requantize)?
+            }
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
             _ => match float::unary(self, node)? {
-                Some(function) => self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize)),
+                Some(function) => {
+                    self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize))
+                }
                 None => return Ok(false),
             },
         };
@@ -168,7 +172,15 @@ impl<'m> Lowering<'m> {
         Ok(output)
     }
 
-    fn conv_op(&mut self, node: &Node, x: &Input, shape: ConvShape, weights: Weights, to: (QParams, Requantize), output: &Act) -> Result<(), Why> {
+    fn conv_op(
+        &mut self,
+        node: &Node,
+        x: &Input,
+        shape: ConvShape,
+        weights: Weights,
+        to: (QParams, Requantize),
+        output: &Act,
+    ) -> Result<(), Why> {
         let out_c = shape.out_c;
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         let mut bias = vec![0i32; out_c];
@@ -252,18 +264,31 @@ impl<'m> Lowering<'m> {
         };
         let b_act = self.repeated(&node.name, &a.act, b.act)?;
         let output = self.program.bytes(a.act.dims.clone(), a.act.layout);
-        let (a_span, b_span, out) = (self.program.span(&a.act), Operand::from(self.program.span(&b_act)), self.program.span(&output));
+        let (a_span, b_span, out) =
+            (self.program.span(&a.act), Operand::from(self.program.span(&b_act)), self.program.span(&output));
         let (a_zero_point, b_zero_point) = (a.q.zero_point, b.q.zero_point);
         let ratio = |scale: f32| (f64::from(scale) / f64::from(to.scale)) as f32;
         if node.op == "Mul" {
             let multiplier = (f64::from(a.q.scale) * f64::from(b.q.scale) / f64::from(to.scale)) as f32;
-            self.program.push(&node.name, MulS8 { a: a_span, b: b_span, output: out, multiplier, a_zero_point, b_zero_point, requantize });
+            self.program.push(
+                &node.name,
+                MulS8 { a: a_span, b: b_span, output: out, multiplier, a_zero_point, b_zero_point, requantize },
+            );
         } else {
             let (mut a_multiplier, mut b_multiplier) = (ratio(a.q.scale), ratio(b.q.scale));
             if node.op == "Sub" {
                 *(if swapped { &mut a_multiplier } else { &mut b_multiplier }) *= -1.0;
             }
-            let op = AddS8 { a: a_span, b: b_span, output: out, a_multiplier, b_multiplier, a_zero_point, b_zero_point, requantize };
+            let op = AddS8 {
+                a: a_span,
+                b: b_span,
+                output: out,
+                a_multiplier,
+                b_multiplier,
+                a_zero_point,
+                b_zero_point,
+                requantize,
+            };
             self.program.push(&node.name, op);
         }
         Ok(output)
@@ -317,7 +342,8 @@ impl<'m> Lowering<'m> {
             "ReduceMean" => {
                 let rank = act.dims.len();
                 let axes = self.reduced_axes(node)?;
-                let axes: Vec<usize> = axes.iter().map(|&a| if a < 0 { (a + rank as i64) as usize } else { a as usize }).collect();
+                let axes: Vec<usize> =
+                    axes.iter().map(|&a| if a < 0 { (a + rank as i64) as usize } else { a as usize }).collect();
                 let spatial = (2..rank).all(|axis| axes.contains(&axis)) && axes.len() == rank - 2;
                 if !spatial {
                     return Err(format!("a mean over dimensions {axes:?} is not taken, over all spatial ones it is"));
@@ -325,7 +351,8 @@ impl<'m> Lowering<'m> {
                 Ok((geometry::whole(act), dims))
             }
             _ => {
-                let kernel: Vec<usize> = ints(node, "kernel_shape").unwrap_or_default().iter().map(|&k| k as usize).collect();
+                let kernel: Vec<usize> =
+                    ints(node, "kernel_shape").unwrap_or_default().iter().map(|&k| k as usize).collect();
                 let window = geometry::window(node, act, &dims, &kernel)?;
                 if node.op == "AveragePool" && (window.dilation_h, window.dilation_w) != (1, 1) {
                     return Err("a dilated average is not taken".into());

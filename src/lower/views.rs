@@ -9,7 +9,10 @@ use super::{Lowering, Why, int, ints};
 use crate::model::{AttributeValue, DType, Node};
 
 pub(super) fn moves(op: &str) -> bool {
-    matches!(op, "Identity" | "Dropout" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat" | "Pad")
+    matches!(
+        op,
+        "Identity" | "Dropout" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat" | "Pad"
+    )
 }
 
 impl<'m> Lowering<'m> {
@@ -91,7 +94,10 @@ impl<'m> Lowering<'m> {
             };
             parts.push(act);
         }
-        let image = axis > 0 && matches!(dims.len(), 3 | 4) && dims[0] == 1 && parts.iter().all(|p| p.layout == Layout::ChannelsLast || p.layouts_agree());
+        let image = axis > 0
+            && matches!(dims.len(), 3 | 4)
+            && dims[0] == 1
+            && parts.iter().all(|p| p.layout == Layout::ChannelsLast || p.layouts_agree());
         let layout = if image { Layout::ChannelsLast } else { Layout::Plain };
         let element_bytes = self.element_bytes(&parts[0]);
         let output = self.program.tensor(dims.clone(), layout, element_bytes);
@@ -120,7 +126,9 @@ impl<'m> Lowering<'m> {
 
     /// A border of one value.
     fn pad(&mut self, node: &Node, value: Value<'m>) -> Result<Value<'m>, Why> {
-        if !matches!(node.attribute("mode"), None | Some(AttributeValue::Text(_))) || matches!(node.attribute("mode"), Some(AttributeValue::Text(mode)) if mode != "constant") {
+        if !matches!(node.attribute("mode"), None | Some(AttributeValue::Text(_)))
+            || matches!(node.attribute("mode"), Some(AttributeValue::Text(mode)) if mode != "constant")
+        {
             return Err("a border of one value is taken, not of the image's own".into());
         }
         let act = value.act().ok_or("it pads a constant")?.clone();
@@ -148,7 +156,9 @@ impl<'m> Lowering<'m> {
         };
         let bits = match &value {
             Value::Real(_) => border.to_bits(),
-            Value::Dequantized(_, q) if q.dequantize(q.quantize(border)) == border => u32::from(q.quantize(border) as u8),
+            Value::Dequantized(_, q) if q.dequantize(q.quantize(border)) == border => {
+                u32::from(q.quantize(border) as u8)
+            }
             _ => return Err("its value is not one of the quantized ones".into()),
         };
         let dims = self.output_dims(node)?;

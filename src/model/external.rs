@@ -29,7 +29,8 @@ impl ExternalFiles {
         walk_tensors(graph, &mut |tensor| {
             let TensorData::External(range) = &tensor.data else { return Ok(()) };
             if external.file(&range.location).is_none() {
-                let source = open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
+                let source =
+                    open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
                 external.files.push((range.location.clone(), source));
             }
             external.slice(tensor, range).map(|_| ())
@@ -41,12 +42,23 @@ impl ExternalFiles {
         let file = self.file(&range.location).ok_or_else(|| fault(tensor, "the file is not open".into()))?;
         let expected = tensor.byte_len();
         if range.length.is_some_and(|length| length != expected as u64) {
-            return Err(fault(tensor, format!("its type and dimensions ask for {expected} bytes, the model states {}", range.length.unwrap_or(0))));
+            return Err(fault(
+                tensor,
+                format!(
+                    "its type and dimensions ask for {expected} bytes, the model states {}",
+                    range.length.unwrap_or(0)
+                ),
+            ));
         }
         let start = usize::try_from(range.offset).ok();
         let bytes = start.and_then(|start| file.get(start..start.checked_add(expected)?));
         bytes.ok_or_else(|| {
-            let what = format!("{expected} bytes at offset {} do not lie within `{}` ({} bytes)", range.offset, range.location, file.len());
+            let what = format!(
+                "{expected} bytes at offset {} do not lie within `{}` ({} bytes)",
+                range.offset,
+                range.location,
+                file.len()
+            );
             fault(tensor, what)
         })
     }
@@ -58,16 +70,20 @@ impl ExternalFiles {
 
 fn open_beneath(model_path: &Path, location: &str, mode: MapMode, limits: &Limits) -> Result<Source, String> {
     let directory = model_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut here: OwnedFd = File::open(directory).map_err(|e| format!("cannot open the model's directory: {e}"))?.into();
+    let mut here: OwnedFd =
+        File::open(directory).map_err(|e| format!("cannot open the model's directory: {e}"))?.into();
     let mut components = Path::new(location).components().filter(|c| *c != Component::CurDir).peekable();
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else {
-            return Err(format!("location `{location}` leads out of the model's directory; it must be a path beneath it"));
+            return Err(format!(
+                "location `{location}` leads out of the model's directory; it must be a path beneath it"
+            ));
         };
         let kind = if components.peek().is_some() { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
-        here = rustix::fs::openat(here.as_fd(), name, flags, Mode::empty())
-            .map_err(|e| format!("cannot open `{location}`: {} (symbolic links are not followed)", std::io::Error::from(e)))?;
+        here = rustix::fs::openat(here.as_fd(), name, flags, Mode::empty()).map_err(|e| {
+            format!("cannot open `{location}`: {} (symbolic links are not followed)", std::io::Error::from(e))
+        })?;
     }
     let file = File::from(here);
     let meta = file.metadata().map_err(|e| format!("cannot look at `{location}`: {e}"))?;

@@ -38,7 +38,7 @@ impl Default for Limits {
             name_bytes: 1 << 12,
             rank: 8,
             tensor_bytes: 256 << 20,
-            folded_bytes: 4 << 20,
+            folded_bytes: 16 << 20,
         }
     }
 }

@@ -124,7 +124,17 @@ impl Model {
 
     /// SHA-256 of the model file, in hexadecimal.
     pub fn digest(&self) -> String {
-        Sha256::digest(&*self.source).iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digest_words().iter().map(|word| format!("{word:08x}")).collect()
+    }
+
+    /// The digest as big-endian words.
+    pub(crate) fn digest_words(&self) -> [u32; 8] {
+        let digest = Sha256::digest(&*self.source);
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(digest.as_chunks().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        words
     }
 
     /// Shapes of every tensor with the model's open dimensions bound.
@@ -136,7 +146,8 @@ impl Model {
     /// Whether all that reads this float input quantizes it.
     pub(crate) fn quantizes(&self, input: &str) -> bool {
         let is_float = self.graph.inputs.iter().any(|i| i.name == input && i.dtype == DType::F32);
-        let mut readers = self.graph.nodes.iter().filter(|node| node.inputs.iter().any(|name| name == input)).peekable();
+        let mut readers =
+            self.graph.nodes.iter().filter(|node| node.inputs.iter().any(|name| name == input)).peekable();
         is_float && readers.peek().is_some() && readers.all(|node| node.op == "QuantizeLinear")
     }
 
@@ -161,7 +172,8 @@ impl Model {
 fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
     let limits = &options.limits;
     let (file, len) = open_regular(path, limits)?;
-    let source = Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
+    let source =
+        Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;
     check::names(&graph)?;
@@ -174,7 +186,16 @@ fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
     Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
     let outputs = graph.outputs.iter().filter_map(|output| output.info.clone()).collect();
     let limits = limits.clone();
-    Ok(Model { path: path.to_owned(), external, graph, outputs, opset: parsed.opset, producer: parsed.producer, limits, source })
+    Ok(Model {
+        path: path.to_owned(),
+        external,
+        graph,
+        outputs,
+        opset: parsed.opset,
+        producer: parsed.producer,
+        limits,
+        source,
+    })
 }
 
 fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
@@ -195,7 +216,9 @@ fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
 
 fn tensor_bytes<'a>(tensor: &'a Tensor, source: &'a Source, external: &'a ExternalFiles) -> Result<&'a [u8], Fault> {
     match &tensor.data {
-        TensorData::InFile(range) => source.get(range.clone()).ok_or_else(|| Fault::tensor(&tensor.name, "its data lies outside the file")),
+        TensorData::InFile(range) => {
+            source.get(range.clone()).ok_or_else(|| Fault::tensor(&tensor.name, "its data lies outside the file"))
+        }
         TensorData::Decoded(bytes) => Ok(bytes),
         TensorData::External(range) => external.slice(tensor, range),
     }

@@ -41,16 +41,24 @@ pub(super) fn parse_model(bytes: &[u8], limits: &Limits) -> Result<Parsed, Fault
     }
     let graph = model.graph.ok_or_else(|| malformed(0, "there is no graph in it; is this an ONNX file?"))?;
     if let Some(version) = model.ir_version.filter(|version| *version > IR_VERSION) {
-        return Err(Fault::unsupported(format!("ir_version {version}: tractlet reads the format up to version {IR_VERSION}")));
+        return Err(Fault::unsupported(format!(
+            "ir_version {version}: tractlet reads the format up to version {IR_VERSION}"
+        )));
     }
-    let opset = model.opset.ok_or_else(|| Fault::unsupported("it does not say which opset it uses (opset_import); export it again"))?;
+    let opset = model
+        .opset
+        .ok_or_else(|| Fault::unsupported("it does not say which opset it uses (opset_import); export it again"))?;
     if !OPSETS.contains(&opset) {
         let (first, last) = (OPSETS.start(), OPSETS.end());
-        return Err(Fault::unsupported(format!("opset {opset}: tractlet takes opset {first} to {last}; convert the model (onnx.version_converter)")));
+        return Err(Fault::unsupported(format!(
+            "opset {opset}: tractlet takes opset {first} to {last}; convert the model (onnx.version_converter)"
+        )));
     }
     let graph = parser.graph(Fields::new(graph, &GRAPH), 0)?;
     if model.functions {
-        return Err(Fault::unsupported("the model defines functions of its own; inline them (onnx.inliner) and export again"));
+        return Err(Fault::unsupported(
+            "the model defines functions of its own; inline them (onnx.inliner) and export again",
+        ));
     }
     Ok(Parsed { graph, opset, producer: model.producer.unwrap_or_default() })
 }
@@ -122,7 +130,9 @@ impl Parser<'_> {
                 }
                 15 => {
                     let name = self.sparse_name(field.fields(&SPARSE)?)?;
-                    return Err(Fault::unsupported(format!("tensor `{name}` is a sparse initializer; store it dense and export again")));
+                    return Err(Fault::unsupported(format!(
+                        "tensor `{name}` is a sparse initializer; store it dense and export again"
+                    )));
                 }
                 _ => {}
             }
@@ -148,11 +158,19 @@ impl Parser<'_> {
                 5 => {
                     let attribute = self.attribute(field.fields(&ATTRIBUTE)?, depth)?;
                     if attributes.len() == ATTRIBUTES {
-                        return Err(Fault::limit("attributes of a node", attributes.len() as u64 + 1, ATTRIBUTES as u64));
+                        return Err(Fault::limit(
+                            "attributes of a node",
+                            attributes.len() as u64 + 1,
+                            ATTRIBUTES as u64,
+                        ));
                     }
                     if attributes.iter().any(|a: &Attribute| a.name == attribute.name) {
                         let node = name.or_else(|| outputs.first().cloned()).unwrap_or_default();
-                        return Err(Fault::Attribute { node, op: op.unwrap_or_default(), what: format!("attribute `{}` is given twice", attribute.name) });
+                        return Err(Fault::Attribute {
+                            node,
+                            op: op.unwrap_or_default(),
+                            what: format!("attribute `{}` is given twice", attribute.name),
+                        });
                     }
                     attributes.push(attribute);
                 }
@@ -166,7 +184,11 @@ impl Parser<'_> {
         let domain = match domain.as_deref() {
             None | Some("" | "ai.onnx") => Domain::Onnx,
             Some("com.microsoft") => Domain::Microsoft,
-            Some(other) => return Err(Fault::unsupported(format!("node `{name}`: operator {op} of domain `{other}`; tractlet takes ai.onnx and com.microsoft, and no functions of a model's own"))),
+            Some(other) => {
+                return Err(Fault::unsupported(format!(
+                    "node `{name}`: operator {op} of domain `{other}`; tractlet takes ai.onnx and com.microsoft, and no functions of a model's own"
+                )));
+            }
         };
         Ok(Node { name, op, domain, inputs, outputs, attributes })
     }
@@ -256,8 +278,13 @@ impl Parser<'_> {
         }
         let dtype = DType::from_onnx(dtype)
             .ok_or_else(|| Fault::unsupported(format!("tensor `{name}` is of data type {dtype}, which tractlet does not run; floats, 8- to 64-bit integers and bool it does")))?;
-        let dims = dims.iter().map(|&dim| usize::try_from(dim).map_err(|_| Fault::tensor(&name, format!("dimension {dim} is negative")))).collect::<Result<Vec<_>, _>>()?;
-        let bytes = byte_len(&dims, dtype, self.limits).map_err(|value| Fault::limit(format!("tensor `{name}`: size in bytes"), value, self.limits.tensor_bytes))?;
+        let dims = dims
+            .iter()
+            .map(|&dim| usize::try_from(dim).map_err(|_| Fault::tensor(&name, format!("dimension {dim} is negative"))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let bytes = byte_len(&dims, dtype, self.limits).map_err(|value| {
+            Fault::limit(format!("tensor `{name}`: size in bytes"), value, self.limits.tensor_bytes)
+        })?;
         let data = if location == Some(1) {
             if stored.raw.is_some() || !stored.typed.is_empty() {
                 return Err(Fault::tensor(&name, "has data both in the model and in an external file"));
@@ -285,7 +312,11 @@ impl Parser<'_> {
         while let Some(field) = kind.next_field()? {
             match field.number {
                 1 => set(&mut tensor, field.fields(&TENSOR_TYPE)?, &field)?,
-                4 | 5 | 8 | 9 => return Err(Fault::unsupported(format!("`{name}` is a sequence, map, optional or sparse tensor; tractlet runs dense tensors"))),
+                4 | 5 | 8 | 9 => {
+                    return Err(Fault::unsupported(format!(
+                        "`{name}` is a sequence, map, optional or sparse tensor; tractlet runs dense tensors"
+                    )));
+                }
                 _ => {}
             }
         }
@@ -304,20 +335,31 @@ impl Parser<'_> {
             }
         }
         let element = element.unwrap_or(0);
-        let dtype = DType::from_onnx(element).ok_or_else(|| Fault::unsupported(format!("`{name}` is of data type {element}, which tractlet does not run")))?;
-        let mut shape = shape.ok_or_else(|| Fault::unsupported(format!("`{name}` has no shape, not even a rank; export the model with shapes (onnx.shape_inference)")))?;
+        let dtype = DType::from_onnx(element).ok_or_else(|| {
+            Fault::unsupported(format!("`{name}` is of data type {element}, which tractlet does not run"))
+        })?;
+        let mut shape = shape.ok_or_else(|| {
+            Fault::unsupported(format!(
+                "`{name}` has no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
+            ))
+        })?;
         let mut dims = vec![];
         while let Some(field) = shape.next_field()? {
             if field.number != 1 {
                 continue;
             }
             if dims.len() == self.limits.rank {
-                return Err(Fault::limit(format!("dimensions of `{name}`"), dims.len() as u64 + 1, self.limits.rank as u64));
+                return Err(Fault::limit(
+                    format!("dimensions of `{name}`"),
+                    dims.len() as u64 + 1,
+                    self.limits.rank as u64,
+                ));
             }
             dims.push(self.dimension(&name, field.fields(&DIM)?)?);
         }
         let fixed: Vec<usize> = dims.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
-        byte_len(&fixed, dtype, self.limits).map_err(|value| Fault::limit(format!("`{name}`: size in bytes"), value, self.limits.tensor_bytes))?;
+        byte_len(&fixed, dtype, self.limits)
+            .map_err(|value| Fault::limit(format!("`{name}`: size in bytes"), value, self.limits.tensor_bytes))?;
         Ok(ValueInfo { name, dtype, dims })
     }
 
@@ -326,7 +368,8 @@ impl Parser<'_> {
         while let Some(field) = fields.next_field()? {
             match field.number {
                 1 => {
-                    let size = usize::try_from(field.int()?).map_err(|_| Fault::graph(format!("a dimension of `{name}` is negative")))?;
+                    let size = usize::try_from(field.int()?)
+                        .map_err(|_| Fault::graph(format!("a dimension of `{name}` is negative")))?;
                     set(&mut dim, Dim::Fixed(size), &field)?;
                 }
                 2 => set(&mut dim, Dim::Symbol(self.name(&field)?), &field)?,
@@ -371,7 +414,11 @@ impl Parser<'_> {
     fn count(&mut self) -> Result<(), Fault> {
         self.items += 1;
         if self.items > self.limits.items {
-            return Err(Fault::limit("nodes, edges, tensors and attribute values of the model", self.items as u64, self.limits.items as u64));
+            return Err(Fault::limit(
+                "nodes, edges, tensors and attribute values of the model",
+                self.items as u64,
+                self.limits.items as u64,
+            ));
         }
         Ok(())
     }
@@ -391,7 +438,10 @@ impl Stored<'_> {
                 return Err(Fault::tensor(name, "has data both in raw_data and in a typed field"));
             }
             if raw.bytes.len() != bytes {
-                return Err(Fault::tensor(name, format!("its type and dimensions ask for {bytes} bytes, raw_data has {}", raw.bytes.len())));
+                return Err(Fault::tensor(
+                    name,
+                    format!("its type and dimensions ask for {bytes} bytes, raw_data has {}", raw.bytes.len()),
+                ));
             }
             return Ok(TensorData::InFile(raw.base..raw.base + raw.bytes.len()));
         }
@@ -404,7 +454,10 @@ impl Stored<'_> {
             _ => (5, Scalar::Varint),
         };
         if let Some(other) = self.typed.iter().find(|field| field.number != number) {
-            return Err(Fault::tensor(name, format!("{dtype} data is in field {}, which belongs to another type", other.number)));
+            return Err(Fault::tensor(
+                name,
+                format!("{dtype} data is in field {}, which belongs to another type", other.number),
+            ));
         }
         let width = dtype.size();
         let mut count = 0;
@@ -416,7 +469,10 @@ impl Stored<'_> {
         }
         let elements = bytes / width;
         if count != elements {
-            return Err(Fault::tensor(name, format!("its dimensions ask for {elements} elements, the file has {count}")));
+            return Err(Fault::tensor(
+                name,
+                format!("its dimensions ask for {elements} elements, the file has {count}"),
+            ));
         }
         let mut decoded = Vec::with_capacity(bytes);
         for field in &self.typed {
@@ -451,7 +507,8 @@ fn external_range(name: &str, entries: &[(String, String)]) -> Result<ExternalRa
     let fault = |what: String| Fault::External { tensor: name.to_owned(), what };
     let entry = |key: &str| entries.iter().find(|(k, _)| k == key).map(|(_, value)| value);
     let number = |key: &str| {
-        let parse = |text: &String| text.parse::<u64>().map_err(|_| fault(format!("{key} `{text}` is not a number of bytes")));
+        let parse =
+            |text: &String| text.parse::<u64>().map_err(|_| fault(format!("{key} `{text}` is not a number of bytes")));
         entry(key).map(parse).transpose()
     };
     let location = entry("location").filter(|l| !l.is_empty()).ok_or_else(|| fault("no location is given".into()))?;
@@ -461,7 +518,10 @@ fn external_range(name: &str, entries: &[(String, String)]) -> Result<ExternalRa
 /// Size in bytes, or the (saturated) size that is over the limit.
 pub(super) fn byte_len(dims: &[usize], dtype: DType, limits: &Limits) -> Result<usize, u64> {
     // A zero elsewhere must not hide a dimension that overflows on its own.
-    let bytes = dims.iter().try_fold(dtype.size() as u64, |bytes, &dim| bytes.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
+    let bytes = dims
+        .iter()
+        .try_fold(dtype.size() as u64, |bytes, &dim| bytes.checked_mul(dim.max(1) as u64))
+        .unwrap_or(u64::MAX);
     if bytes > limits.tensor_bytes {
         return Err(bytes);
     }

@@ -4,18 +4,46 @@ use super::wire::Schema;
 
 pub const MODEL: Schema = Schema {
     name: "model",
-    fields: &[(1, "ir_version"), (2, "producer_name"), (7, "graph"), (8, "opset_import"), (14, "metadata_props"), (25, "functions")],
+    fields: &[
+        (1, "ir_version"),
+        (2, "producer_name"),
+        (7, "graph"),
+        (8, "opset_import"),
+        (14, "metadata_props"),
+        (25, "functions"),
+    ],
 };
 pub const OPSET: Schema = Schema { name: "opset_import", fields: &[(1, "domain"), (2, "version")] };
 pub const GRAPH: Schema = Schema {
     name: "graph",
-    fields: &[(1, "node"), (2, "name"), (5, "initializer"), (11, "input"), (12, "output"), (13, "value_info"), (15, "sparse_initializer")],
+    fields: &[
+        (1, "node"),
+        (2, "name"),
+        (5, "initializer"),
+        (11, "input"),
+        (12, "output"),
+        (13, "value_info"),
+        (15, "sparse_initializer"),
+    ],
 };
-pub const NODE: Schema =
-    Schema { name: "node", fields: &[(1, "input"), (2, "output"), (3, "name"), (4, "op_type"), (5, "attribute"), (7, "domain")] };
+pub const NODE: Schema = Schema {
+    name: "node",
+    fields: &[(1, "input"), (2, "output"), (3, "name"), (4, "op_type"), (5, "attribute"), (7, "domain")],
+};
 pub const ATTRIBUTE: Schema = Schema {
     name: "attribute",
-    fields: &[(1, "name"), (2, "f"), (3, "i"), (4, "s"), (5, "t"), (6, "g"), (7, "floats"), (8, "ints"), (9, "strings"), (20, "type")],
+    fields: &[
+        (1, "name"),
+        (2, "f"),
+        (3, "i"),
+        (4, "s"),
+        (5, "t"),
+        (6, "g"),
+        (7, "floats"),
+        (8, "ints"),
+        (9, "strings"),
+        (20, "type"),
+    ],
 };
 pub const TENSOR: Schema = Schema {
     name: "tensor",

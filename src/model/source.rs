@@ -2,16 +2,17 @@
 //!
 //! A mapped file that somebody truncates raises SIGBUS in the process that reads it, and one that
 //! is rewritten changes what was checked. So the default is a snapshot: the bytes are copied once
-//! into a memfd, the memfd is sealed against writing and resizing, and the seal is what is mapped.
-//! Where the file cannot change, on a read-only filesystem or under fs-verity, it is mapped
-//! directly and costs no memory of its own.
+//! into a memfd, the memfd is sealed against writing and resizing, and that is what is mapped.
+//! Where the file cannot change, under fs-verity or on a filesystem that has no way to write, it
+//! is mapped directly and costs no memory of its own. A read-only mount is not enough: the same
+//! files may be mounted for writing elsewhere.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Deref;
 
 use memmap2::Mmap;
-use rustix::fs::{AtFlags, MemfdFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, MemfdFlags, SealFlags, StatxAttributes, StatxFlags};
 
 /// How the bytes of a model file are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -67,7 +68,8 @@ impl Deref for Source {
 
 /// Copies exactly `len` bytes into a sealed memfd.
 fn snapshot(file: &File, len: u64) -> io::Result<File> {
-    let mut copy = File::from(rustix::fs::memfd_create("tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    let mut copy =
+        File::from(rustix::fs::memfd_create("tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     let mut reader = file.take(len);
     if io::copy(&mut reader, &mut copy)? != len {
         return Err(changed());
@@ -80,19 +82,22 @@ fn snapshot(file: &File, len: u64) -> io::Result<File> {
 #[allow(unsafe_code)]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the mapping is sound while the bytes behind it stay. They do for a sealed memfd (the
-    // kernel keeps it so), for a file on a read-only filesystem or under fs-verity
+    // kernel keeps it so), for a file under fs-verity or on a filesystem without writing
     // (`cannot_change`), and in `MapMode::Direct`, where the caller has vouched for it.
     unsafe { Mmap::map(file) }
 }
 
+/// Filesystems that cannot be written to, by `statfs.f_type`: squashfs, EROFS, ISO 9660, cramfs.
+const WRITE_ONCE: [u64; 4] = [0x7371_7368, 0xe0f5_e1e2, 0x9660, 0x28cd_3d45];
+
 fn cannot_change(file: &File) -> bool {
-    let read_only = rustix::fs::fstatvfs(file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let write_once =
+        || rustix::fs::fstatfs(file).is_ok_and(|fs| WRITE_ONCE.contains(&(fs.f_type as u64 & 0xffff_ffff)));
     let verity = || {
-        let flags = AtFlags::EMPTY_PATH;
-        rustix::fs::statx(file, c"", flags, StatxFlags::empty())
+        rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
             .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::VERITY))
     };
-    read_only || verity()
+    write_once() || verity()
 }
 
 fn changed() -> io::Error {

@@ -106,7 +106,8 @@ impl<'a> Fields<'a> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let bytes = usize::try_from(length).ok().and_then(|length| rest.get(..length));
         let bytes = bytes.ok_or_else(|| {
-            let what = format!("it claims {length} bytes where {} are left; the file is damaged or cut short", rest.len());
+            let what =
+                format!("it claims {length} bytes where {} are left; the file is damaged or cut short", rest.len());
             self.fault(self.base + self.at, what)
         })?;
         let chunk = Chunk { bytes, base: self.base + self.at };
@@ -255,14 +256,14 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         for bytes in [
-            &[0x08][..],                                                             // no value
-            &[0x08, 0x80],                                                           // varint cut short
-            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02],     // 65 bits
-            &[0x12, 0x05, b'h'],                                                     // longer than the rest
-            &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],     // 2^64 - 1 bytes
-            &[0x00, 0x00],                                                           // field 0
-            &[0x0b],                                                                 // group
-            &[0x0d, 0x00],                                                           // fixed32 cut short
+            &[0x08][..],                                                         // no value
+            &[0x08, 0x80],                                                       // varint cut short
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02], // 65 bits
+            &[0x12, 0x05, b'h'],                                                 // longer than the rest
+            &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], // 2^64 - 1 bytes
+            &[0x00, 0x00],                                                       // field 0
+            &[0x0b],                                                             // group
+            &[0x0d, 0x00],                                                       // fixed32 cut short
         ] {
             assert!(first(bytes).is_err(), "{bytes:?}");
         }

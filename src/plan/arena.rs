@@ -22,7 +22,8 @@ pub(super) fn place(lifetimes: &Lifetimes) -> Placement {
     by_size.sort_by_key(|&i| (usize::MAX - blocks[i].len, blocks[i].first));
     let mut by_use: Vec<usize> = (0..blocks.len()).collect();
     by_use.sort_by_key(|&i| (blocks[i].first, usize::MAX - blocks[i].len));
-    let (offsets, _) = [by_size, by_use].iter().map(|order| greedy(blocks, order)).min_by_key(|(_, end)| *end).unwrap_or_default();
+    let (offsets, _) =
+        [by_size, by_use].iter().map(|order| greedy(blocks, order)).min_by_key(|(_, end)| *end).unwrap_or_default();
     Placement { offsets, lower_bound_bytes: lower_bound(blocks) }
 }
 
@@ -55,7 +56,8 @@ fn overlap(a: &Block, b: &Block) -> bool {
 /// The largest sum of blocks that are alive at one step.
 fn lower_bound(blocks: &[Block]) -> usize {
     let steps = blocks.iter().map(|b| b.last).max().unwrap_or(0);
-    let alive = |step: usize| blocks.iter().filter(|b| b.len > 0 && b.first <= step && step <= b.last).map(|b| b.len).sum();
+    let alive =
+        |step: usize| blocks.iter().filter(|b| b.len > 0 && b.first <= step && step <= b.last).map(|b| b.len).sum();
     (0..=steps).map(alive).max().unwrap_or(0)
 }
 
@@ -70,7 +72,8 @@ mod tests {
     #[test]
     fn blocks_alive_together_do_not_overlap() {
         // A deterministic mix of sizes and lifetimes.
-        let blocks: Vec<Block> = (0..60).map(|i: usize| block(1 + i * 37 % 500, i * 7 % 40, i * 7 % 40 + i * 11 % 9)).collect();
+        let blocks: Vec<Block> =
+            (0..60).map(|i: usize| block(1 + i * 37 % 500, i * 7 % 40, i * 7 % 40 + i * 11 % 9)).collect();
         for order in [(0..60).collect::<Vec<_>>(), (0..60).rev().collect()] {
             let (offsets, end) = greedy(&blocks, &order);
             for i in 0..60 {

@@ -55,7 +55,8 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
         let owner = owners[input];
         // The block must not be read again, be it through this tensor or another in it, and the
         // output must have no writer before.
-        let free = ends[owner] == index + 1 && first[output] == index + 1 && program.tensors[input] == program.tensors[output];
+        let free =
+            ends[owner] == index + 1 && first[output] == index + 1 && program.tensors[input] == program.tensors[output];
         if free && owner != output {
             owners[output] = owner;
             ends[owner] = last[output];
@@ -70,7 +71,10 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
 
 /// Tensors that an op reads from the arena.
 fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
-    op.inputs().into_iter().filter(|operand| operand.section == Section::Arena && operand.len > 0).map(|operand| operand.offset)
+    op.inputs()
+        .into_iter()
+        .filter(|operand| operand.section == Section::Arena && operand.len > 0)
+        .map(|operand| operand.offset)
 }
 
 /// An addition works in place on its first operand: the one that is not read again should be that.

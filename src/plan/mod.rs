@@ -31,7 +31,14 @@ pub(crate) fn plan(mut program: Program, digest: [u32; 8]) -> Result<Planned, St
     };
     let mut builder = program.builder.take().ok_or("the program has no constants")?;
     builder.model_digest(digest);
-    let port = |port: &Port| (port.name.clone(), dtype(port.dtype), port.dims.clone(), place(ArenaSpan { offset: port.tensor, len: program.tensors[port.tensor] }));
+    let port = |port: &Port| {
+        (
+            port.name.clone(),
+            dtype(port.dtype),
+            port.dims.clone(),
+            place(ArenaSpan { offset: port.tensor, len: program.tensors[port.tensor] }),
+        )
+    };
     let mut io_bytes = 0;
     for input in &program.inputs {
         let (name, dtype, dims, span) = port(input);

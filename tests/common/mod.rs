@@ -17,24 +17,27 @@ impl Array {
     pub fn read(path: impl AsRef<Path>) -> Array {
         let path = path.as_ref();
         let file = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let npy = npyz::NpyFile::new(&file[..]).unwrap();
-        assert_eq!(npy.order(), npyz::Order::C);
-        let dtype = match npy.dtype() {
-            npyz::DType::Plain(plain) => match &plain.to_string()[1..] {
-                "f4" => DType::F32,
-                "f2" => DType::F16,
-                "i1" => DType::I8,
-                "u1" => DType::U8,
-                "i2" => DType::I16,
-                "u2" => DType::U16,
-                "i4" => DType::I32,
-                "i8" => DType::I64,
-                other => panic!("{}: {other}", path.display()),
-            },
-            other => panic!("{}: {other:?}", path.display()),
+        // Version 1.0: magic, version, header length in two bytes, header, elements.
+        assert_eq!(&file[..8], b"\x93NUMPY\x01\x00", "{}", path.display());
+        let start = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
+        let header = std::str::from_utf8(&file[10..start]).unwrap();
+        assert!(header.contains("'fortran_order': False"));
+        let between = |a: &str, b: &str| header.split_once(a).unwrap().1.split_once(b).unwrap().0;
+        let dtype = match between("'descr': '", "'") {
+            "<f4" => DType::F32,
+            "<f2" => DType::F16,
+            "|i1" => DType::I8,
+            "|u1" => DType::U8,
+            "<i2" => DType::I16,
+            "<u2" => DType::U16,
+            "<i4" => DType::I32,
+            "<i8" => DType::I64,
+            other => panic!("{}: {other}", path.display()),
         };
-        let shape: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
-        let bytes = file[file.len() - shape.iter().product::<usize>() * dtype.size()..].to_vec();
+        let dims = between("'shape': (", ")").split(',').map(str::trim).filter(|d| !d.is_empty());
+        let shape: Vec<usize> = dims.map(|d| d.parse().unwrap()).collect();
+        let bytes = file[start..].to_vec();
+        assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size());
         Array { dtype, shape, bytes }
     }
 

@@ -12,9 +12,9 @@ mod per_isa;
 pub mod pool;
 pub mod quantize;
 mod reference;
-mod simd;
 mod round;
 mod select;
+mod simd;
 pub mod softmax;
 pub mod unary;
 

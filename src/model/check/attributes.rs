@@ -15,95 +15,89 @@ pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
     signature::check(node, opset)?;
     required(node, opset)?;
     for attribute in &node.attributes {
-        let name = attribute.name.as_str();
-        let above = |value: i64| Fault::limit(format!("node `{}` ({}): attribute `{name}`", node.name, node.op), value as u64, WINDOW_LIMIT as u64);
-        let fail = |what: String| Err(fault(node, format!("attribute `{name}` {what}")));
-        let expected = |kind: &str| fail(format!("must be {kind}, not {}", attribute.value.kind()));
-        match (name, &attribute.value) {
-            ("strides" | "dilations" | "kernel_shape", AttributeValue::Ints(values)) => {
-                if let Some(value) = values.iter().find(|v| **v < 1) {
-                    return fail(format!("has {value}; each must be at least 1"));
-                }
-                if let Some(value) = values.iter().find(|v| **v > WINDOW_LIMIT) {
-                    return Err(above(*value));
-                }
-            }
-            ("pads" | "output_padding", AttributeValue::Ints(values)) if node.op != "Pad" => {
-                if let Some(value) = values.iter().find(|v| **v < 0) {
-                    return fail(format!("has {value}; none may be negative"));
-                }
-                if let Some(value) = values.iter().find(|v| **v > WINDOW_LIMIT) {
-                    return Err(above(*value));
-                }
-            }
-            ("perm", AttributeValue::Ints(values)) => {
-                let mut sorted = values.clone();
-                sorted.sort_unstable();
-                if sorted.iter().zip(0..).any(|(&value, place)| value != place) {
-                    return fail(format!("is {values:?}, which is not a permutation of 0..{}", values.len()));
-                }
-            }
-            ("group" | "num_groups" | "blocksize" | "num_outputs", AttributeValue::Int(value)) => {
-                if *value < 1 {
-                    return fail(format!("is {value}; it must be at least 1"));
-                }
-            }
-            ("block_size", AttributeValue::Int(value)) => {
-                if *value < 0 {
-                    return fail(format!("is {value}; it must not be negative"));
-                }
-            }
-            ("storage_order", AttributeValue::Int(value)) => {
-                if !(0..=1).contains(value) {
-                    return fail(format!("is {value}; it must be 0 or 1"));
-                }
-            }
-            (_, AttributeValue::Other(kind @ (9..=14))) => {
-                return Err(Fault::unsupported(format!("node `{}` ({}): attribute `{name}` is of type {kind}; tractlet takes numbers, strings, their lists, tensors and graphs", node.name, node.op)));
-            }
-            (_, AttributeValue::Other(kind)) => return fail(format!("is of type {kind}, which ONNX does not have")),
-            ("", _) => return Err(fault(node, "an attribute has no name")),
-            ("to" | "dtype" | "output_dtype", AttributeValue::Int(value)) => {
-                if DType::from_onnx(*value).is_none() && !(name == "output_dtype" && *value == 0) {
-                    return fail(format!("asks for data type {value}, which tractlet does not run"));
-                }
-            }
-            ("auto_pad", AttributeValue::Text(text)) => {
-                if !matches!(text.as_str(), "" | "NOTSET" | "SAME_UPPER" | "SAME_LOWER" | "VALID") {
-                    return fail(format!("is `{text}`; ONNX knows NOTSET, SAME_UPPER, SAME_LOWER and VALID"));
-                }
-            }
-            ("strides" | "dilations" | "kernel_shape" | "pads" | "output_padding" | "perm", _) => return expected("a list of integers"),
-            ("group" | "num_groups" | "blocksize" | "num_outputs" | "block_size" | "to" | "dtype" | "output_dtype", _) => return expected("an integer"),
-            ("axis" | "keepdims" | "ceil_mode" | "count_include_pad" | "transA" | "transB" | "channels_last", value) => {
-                if !matches!(value, AttributeValue::Int(_)) {
-                    return expected("an integer");
-                }
-            }
-            ("alpha" | "beta" | "epsilon" | "gamma" | "momentum", value) => {
-                if !matches!(value, AttributeValue::Float(_)) {
-                    return expected("a float");
-                }
-            }
-            ("auto_pad" | "mode", value) => {
-                if !matches!(value, AttributeValue::Text(_)) {
-                    return expected("a string");
-                }
-            }
-            ("axes" | "split" | "output_shape" | "starts" | "ends", value) => {
-                if !matches!(value, AttributeValue::Ints(_)) {
-                    return expected("a list of integers");
-                }
-            }
-            ("value", value) if matches!(node.op.as_str(), "Constant" | "ConstantOfShape") => {
-                if !matches!(value, AttributeValue::Tensor(_)) {
-                    return expected("a tensor");
-                }
-            }
-            _ => {}
+        if attribute.name.is_empty() {
+            return Err(fault(node, "an attribute has no name"));
         }
+        kind(node, &attribute.name, &attribute.value)?;
+        range(node, &attribute.name, &attribute.value)?;
     }
     Ok(())
+}
+
+fn kind(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
+    if let AttributeValue::Other(kind) = value {
+        let Node { name: at, op, .. } = node;
+        return match kind {
+            9..=14 => Err(Fault::unsupported(format!(
+                "node `{at}` ({op}): attribute `{name}` is of type {kind}; tractlet takes numbers, strings, their lists, tensors and graphs"
+            ))),
+            _ => Err(fault(node, format!("attribute `{name}` is of type {kind}, which ONNX does not have"))),
+        };
+    }
+    let (expected, fits) = match name {
+        "strides" | "dilations" | "kernel_shape" | "pads" | "output_padding" | "perm" | "axes" | "split"
+        | "output_shape" | "starts" | "ends" => ("a list of integers", matches!(value, AttributeValue::Ints(_))),
+        "group" | "num_groups" | "blocksize" | "num_outputs" | "block_size" | "to" | "dtype" | "output_dtype"
+        | "axis" | "keepdims" | "ceil_mode" | "count_include_pad" | "storage_order" | "transA" | "transB"
+        | "channels_last" => ("an integer", matches!(value, AttributeValue::Int(_))),
+        "alpha" | "beta" | "epsilon" | "gamma" | "momentum" => ("a float", matches!(value, AttributeValue::Float(_))),
+        "auto_pad" | "mode" => ("a string", matches!(value, AttributeValue::Text(_))),
+        "value" if matches!(node.op.as_str(), "Constant" | "ConstantOfShape") => {
+            ("a tensor", matches!(value, AttributeValue::Tensor(_)))
+        }
+        _ => return Ok(()),
+    };
+    if fits { Ok(()) } else { Err(fault(node, format!("attribute `{name}` must be {expected}, not {}", value.kind()))) }
+}
+
+fn range(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
+    let fail = |what: String| Err(fault(node, format!("attribute `{name}` {what}")));
+    match (name, value) {
+        ("strides" | "dilations" | "kernel_shape", AttributeValue::Ints(values)) => within(node, name, values, 1),
+        // Pad takes negative ones, which crop.
+        ("pads" | "output_padding", AttributeValue::Ints(values)) if node.op != "Pad" => within(node, name, values, 0),
+        ("perm", AttributeValue::Ints(values)) => {
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            if sorted.iter().zip(0..).any(|(&value, place)| value != place) {
+                return fail(format!("is {values:?}, which is not a permutation of 0..{}", values.len()));
+            }
+            Ok(())
+        }
+        ("group" | "num_groups" | "blocksize" | "num_outputs", AttributeValue::Int(value)) if *value < 1 => {
+            fail(format!("is {value}; it must be at least 1"))
+        }
+        ("block_size", AttributeValue::Int(value)) if *value < 0 => {
+            fail(format!("is {value}; it must not be negative"))
+        }
+        ("storage_order", AttributeValue::Int(value)) if !(0..=1).contains(value) => {
+            fail(format!("is {value}; it must be 0 or 1"))
+        }
+        // 0 is "as the zero point says".
+        ("output_dtype", AttributeValue::Int(0)) => Ok(()),
+        ("to" | "dtype" | "output_dtype", AttributeValue::Int(value)) if DType::from_onnx(*value).is_none() => {
+            fail(format!("asks for data type {value}, which tractlet does not run"))
+        }
+        ("auto_pad", AttributeValue::Text(text))
+            if !matches!(text.as_str(), "" | "NOTSET" | "SAME_UPPER" | "SAME_LOWER" | "VALID") =>
+        {
+            fail(format!("is `{text}`; ONNX knows NOTSET, SAME_UPPER, SAME_LOWER and VALID"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn within(node: &Node, name: &str, values: &[i64], least: i64) -> Result<(), Fault> {
+    if let Some(value) = values.iter().find(|v| **v < least) {
+        return Err(fault(node, format!("attribute `{name}` has {value}; each must be at least {least}")));
+    }
+    match values.iter().find(|v| **v > WINDOW_LIMIT) {
+        Some(value) => {
+            let subject = format!("node `{}` ({}): attribute `{name}`", node.name, node.op);
+            Err(Fault::limit(subject, *value as u64, WINDOW_LIMIT as u64))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Attributes without a default, of the operators that engines run.
@@ -119,5 +113,39 @@ fn required(node: &Node, opset: i64) -> Result<(), Fault> {
     match node.attribute(name) {
         Some(_) => Ok(()),
         None => Err(fault(node, format!("attribute `{name}` is missing"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{Attribute, Domain};
+
+    fn node(op: &str, name: &str, value: AttributeValue) -> Node {
+        let inputs = vec!["x".into(), "w".into()];
+        let attributes = vec![Attribute { name: name.into(), value }];
+        Node { name: "n".into(), op: op.into(), domain: Domain::Onnx, inputs, outputs: vec!["y".into()], attributes }
+    }
+
+    #[test]
+    fn legal_values_at_the_edge_pass() {
+        let legal = [
+            node("Conv", "group", AttributeValue::Int(1)),
+            node("Conv", "strides", AttributeValue::Ints(vec![1, 65_536])),
+            node("Conv", "auto_pad", AttributeValue::Text("NOTSET".into())),
+            node("Pad", "pads", AttributeValue::Ints(vec![0, -1, 0, 1])),
+            node("QuantizeLinear", "output_dtype", AttributeValue::Int(0)),
+            node("DequantizeLinear", "block_size", AttributeValue::Int(0)),
+        ];
+        for node in legal {
+            assert!(check(&node, 21).is_ok(), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_kind_is_told_from_a_wrong_value() {
+        let error = |node: Node| check(&node, 21).unwrap_err().to_string();
+        assert!(error(node("Conv", "group", AttributeValue::Float(1.0))).contains("must be an integer, not a float"));
+        assert!(error(node("Conv", "group", AttributeValue::Int(0))).contains("is 0; it must be at least 1"));
     }
 }

@@ -16,7 +16,11 @@ fn pairs(node: &Node) -> Vec<(usize, usize)> {
         (Domain::Microsoft, "QGemm") => vec![(1, 2), (4, 5), (7, 8)],
         (
             Domain::Microsoft,
-            "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" | "QLinearAveragePool" | "QLinearGlobalAveragePool",
+            "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearSoftmax"
+            | "QLinearAveragePool"
+            | "QLinearGlobalAveragePool",
         ) => vec![(1, 2), (3, 4)],
         (Domain::Microsoft, "QLinearConcat") => {
             std::iter::once((0, 1)).chain((2..node.inputs.len()).step_by(3).map(|x| (x + 1, x + 2))).collect()
@@ -40,7 +44,10 @@ pub(super) fn check(initializers: &HashMap<&str, &Tensor>, node: &Node, bytes: B
             && scale.elements() != zero_point.elements()
         {
             let (scales, zero_points) = (scale.elements(), zero_point.elements());
-            let what = format!("scale `{}` has {scales} values, zero point `{}` {zero_points}; they must be as many", scale.name, zero_point.name);
+            let what = format!(
+                "scale `{}` has {scales} values, zero point `{}` {zero_points}; they must be as many",
+                scale.name, zero_point.name
+            );
             return Err(fault(node, what));
         }
     }
@@ -50,7 +57,10 @@ pub(super) fn check(initializers: &HashMap<&str, &Tensor>, node: &Node, bytes: B
 fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Fault> {
     let name = &scale.name;
     if scale.dtype == DType::F16 {
-        return Err(Fault::unsupported(format!("node `{}` ({}): scale `{name}` is float16; float32 scales are taken", node.name, node.op)));
+        return Err(Fault::unsupported(format!(
+            "node `{}` ({}): scale `{name}` is float16; float32 scales are taken",
+            node.name, node.op
+        )));
     }
     if scale.dtype != DType::F32 {
         return Err(fault(node, format!("scale `{name}` is {}, it must be float32", scale.dtype)));
@@ -71,7 +81,10 @@ fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Faul
 fn check_zero_point(node: &Node, zero_point: &Tensor) -> Result<(), Fault> {
     let name = &zero_point.name;
     if !matches!(zero_point.dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
-        return Err(fault(node, format!("zero point `{name}` is {}; it must be an integer type that quantizes", zero_point.dtype)));
+        return Err(fault(
+            node,
+            format!("zero point `{name}` is {}; it must be an integer type that quantizes", zero_point.dtype),
+        ));
     }
     Ok(())
 }

@@ -10,7 +10,10 @@ pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
         && let Some((_, since)) = SINCE.iter().find(|(op, _)| *op == node.op)
         && opset < *since
     {
-        return Err(Fault::unsupported(format!("node `{}`: operator {} came with opset {since}, the model states {opset}", node.name, node.op)));
+        return Err(Fault::unsupported(format!(
+            "node `{}`: operator {} came with opset {since}, the model states {opset}",
+            node.name, node.op
+        )));
     }
     inputs(node)?;
     outputs(node)?;
@@ -58,19 +61,59 @@ fn inputs(node: &Node) -> Result<(), Fault> {
     let (least, most) = match (node.domain, node.op.as_str()) {
         (Domain::Microsoft, op) => match op {
             "QLinearAdd" | "QLinearMul" => (7, 8),
-            "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" | "QLinearAveragePool" | "QLinearGlobalAveragePool" => (4, 5),
+            "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearSoftmax"
+            | "QLinearAveragePool"
+            | "QLinearGlobalAveragePool" => (4, 5),
             "QGemm" => (6, 9),
             "QLinearConcat" => (5, usize::MAX),
             _ => return Ok(()),
         },
         (Domain::Onnx, op) => match op {
             "Constant" => (0, 0),
-            "Relu" | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" | "Selu" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Floor" | "Ceil" | "Round"
-            | "Sign" | "Reciprocal" | "Erf" | "Identity" | "Softmax" | "LogSoftmax" | "Flatten" | "Transpose" | "Shape" | "Size" | "Cast" | "Not"
-            | "GlobalAveragePool" | "GlobalMaxPool" | "AveragePool" | "MaxPool" | "HardSigmoid" | "HardSwish" | "Softplus" | "Softsign"
-            | "DepthToSpace" | "SpaceToDepth" | "ConstantOfShape" | "ArgMax" | "ArgMin" | "DynamicQuantizeLinear" => (1, 1),
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "MatMul" | "Reshape" | "Tile" | "Expand" | "Gather" | "PRelu" | "And" | "Or" | "Xor" | "Equal"
-            | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => (2, 2),
+            "Relu"
+            | "Sigmoid"
+            | "Tanh"
+            | "LeakyRelu"
+            | "Elu"
+            | "Selu"
+            | "Exp"
+            | "Log"
+            | "Sqrt"
+            | "Abs"
+            | "Neg"
+            | "Floor"
+            | "Ceil"
+            | "Round"
+            | "Sign"
+            | "Reciprocal"
+            | "Erf"
+            | "Identity"
+            | "Softmax"
+            | "LogSoftmax"
+            | "Flatten"
+            | "Transpose"
+            | "Shape"
+            | "Size"
+            | "Cast"
+            | "Not"
+            | "GlobalAveragePool"
+            | "GlobalMaxPool"
+            | "AveragePool"
+            | "MaxPool"
+            | "HardSigmoid"
+            | "HardSwish"
+            | "Softplus"
+            | "Softsign"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+            | "ConstantOfShape"
+            | "ArgMax"
+            | "ArgMin"
+            | "DynamicQuantizeLinear" => (1, 1),
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "MatMul" | "Reshape" | "Tile" | "Expand" | "Gather" | "PRelu"
+            | "And" | "Or" | "Xor" | "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => (2, 2),
             "Where" | "Range" | "OneHot" => (3, 3),
             "Conv" | "ConvTranspose" | "Gemm" | "QuantizeLinear" | "DequantizeLinear" => (2, 3),
             "ConvInteger" | "MatMulInteger" => (2, 4),
@@ -95,7 +138,11 @@ fn inputs(node: &Node) -> Result<(), Fault> {
     // QGemm's bias and the zero points of QLinearAdd and its kin may be left out in the middle.
     let optional: &[usize] = match node.op.as_str() {
         "QLinearAdd" | "QLinearMul" => &[2, 5],
-        "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" | "QLinearAveragePool" | "QLinearGlobalAveragePool" => &[2],
+        "QLinearSigmoid"
+        | "QLinearLeakyRelu"
+        | "QLinearSoftmax"
+        | "QLinearAveragePool"
+        | "QLinearGlobalAveragePool" => &[2],
         "QLinearConcat" => &[1],
         _ => &[],
     };
@@ -120,7 +167,9 @@ fn outputs(node: &Node) -> Result<(), Fault> {
         "If" => {
             // Each branch yields what the node yields.
             return match node.subgraphs().find(|branch| branch.outputs.len() != given) {
-                Some(branch) => Err(fault(node, format!("has {given} outputs, one of its branches {}", branch.outputs.len()))),
+                Some(branch) => {
+                    Err(fault(node, format!("has {given} outputs, one of its branches {}", branch.outputs.len())))
+                }
                 None => Ok(()),
             };
         }
@@ -138,16 +187,54 @@ fn outputs(node: &Node) -> Result<(), Fault> {
 }
 
 const SINGLE: [&str; 41] = [
-    "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "Exp", "Sqrt", "Softmax", "Flatten", "Transpose", "Reshape", "Shape", "Cast", "Identity",
-    "Constant", "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Gemm", "Conv", "ConvTranspose", "ConvInteger", "MatMulInteger",
-    "QLinearConv", "QLinearMatMul", "QuantizeLinear", "DequantizeLinear", "Concat", "Slice", "Pad", "Tile", "Expand", "Gather", "Resize",
-    "Squeeze", "Unsqueeze", "AveragePool",
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "LeakyRelu",
+    "Clip",
+    "Exp",
+    "Sqrt",
+    "Softmax",
+    "Flatten",
+    "Transpose",
+    "Reshape",
+    "Shape",
+    "Cast",
+    "Identity",
+    "Constant",
+    "ConstantOfShape",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Concat",
+    "Slice",
+    "Pad",
+    "Tile",
+    "Expand",
+    "Gather",
+    "Resize",
+    "Squeeze",
+    "Unsqueeze",
+    "AveragePool",
 ];
 
 /// Operators whose misspelt attributes would silently change the result.
 fn attributes(node: &Node) -> Result<(), Fault> {
     const WINDOW: [&str; 6] = ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
-    const POOL: [&str; 8] = ["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"];
+    const POOL: [&str; 8] =
+        ["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"];
     let known: &[&str] = match node.op.as_str() {
         "Conv" | "ConvInteger" | "QLinearConv" => &WINDOW,
         "AveragePool" | "QLinearAveragePool" => &POOL,
@@ -160,7 +247,10 @@ fn attributes(node: &Node) -> Result<(), Fault> {
     };
     match node.attributes.iter().find(|a| !known.contains(&a.name.as_str())) {
         Some(unknown) if unknown.name.is_empty() => Err(fault(node, "an attribute has no name")),
-        Some(unknown) => Err(fault(node, format!("attribute `{}` is unknown to the operator; it knows {}", unknown.name, known.join(", ")))),
+        Some(unknown) => Err(fault(
+            node,
+            format!("attribute `{}` is unknown to the operator; it knows {}", unknown.name, known.join(", ")),
+        )),
         None => Ok(()),
     }
 }

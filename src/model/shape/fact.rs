@@ -52,7 +52,9 @@ pub fn broadcast(a: &Dims, b: &Dims) -> Ruled<Dims> {
     (0..rank)
         .map(|i| match (dim(a, i), dim(b, i)) {
             (Some(1), other) | (other, Some(1)) => Ok(other),
-            (Some(x), Some(y)) if x != y => Err(Misfit::Shape(format!("its inputs {} and {} do not broadcast", show(a), show(b)))),
+            (Some(x), Some(y)) if x != y => {
+                Err(Misfit::Shape(format!("its inputs {} and {} do not broadcast", show(a), show(b))))
+            }
             // Not 1, so an unknown partner is the same or 1.
             (Some(size), _) | (_, Some(size)) => Ok(Some(size)),
             (None, None) => Ok(None),

@@ -39,7 +39,13 @@ pub(crate) struct Shapes {
 
 impl Shapes {
     /// Infers with the given sizes in place of the model's open dimensions.
-    pub fn infer(graph: &Graph, opset: i64, bindings: &[Binding], limits: &Limits, bytes: Bytes<'_>) -> Result<Shapes, Fault> {
+    pub fn infer(
+        graph: &Graph,
+        opset: i64,
+        bindings: &[Binding],
+        limits: &Limits,
+        bytes: Bytes<'_>,
+    ) -> Result<Shapes, Fault> {
         let folded = Cell::new(0);
         let facts = Inference { opset, bindings, limits, bytes, folded }.graph(graph, &HashMap::new())?;
         Ok(Shapes { facts })
@@ -94,7 +100,10 @@ impl Inference<'_> {
             if let (Some(made), Some(declared)) = (made, declared)
                 && made != declared
             {
-                return Err(Fault::graph(format!("output `{}` is declared {declared}, the graph makes {made}", output.name)));
+                return Err(Fault::graph(format!(
+                    "output `{}` is declared {declared}, the graph makes {made}",
+                    output.name
+                )));
             }
         }
         Ok(facts)
@@ -104,7 +113,8 @@ impl Inference<'_> {
         for subgraph in node.subgraphs() {
             self.graph(subgraph, facts)?;
         }
-        let inputs: Vec<Option<Fact>> = (0..node.inputs.len()).map(|i| node.input(i).and_then(|name| facts.get(name)).cloned()).collect();
+        let inputs: Vec<Option<Fact>> =
+            (0..node.inputs.len()).map(|i| node.input(i).and_then(|name| facts.get(name)).cloned()).collect();
         let attribute_tensor = |tensor: &Tensor| self.stored(tensor);
         let context = rules::Context { node, opset: self.opset, inputs: &inputs, stored: &attribute_tensor };
         let mut outputs = rules::apply(&context).map_err(|misfit| explain(node, misfit))?;
@@ -118,7 +128,11 @@ impl Inference<'_> {
             if constant {
                 self.folded.set(self.folded.get().saturating_add(bytes as i64));
                 if self.folded.get() > self.limits.folded_bytes as i64 {
-                    return Err(Fault::limit(subject("constants computed up to it"), self.folded.get() as u64, self.limits.folded_bytes));
+                    return Err(Fault::limit(
+                        subject("constants computed up to it"),
+                        self.folded.get() as u64,
+                        self.limits.folded_bytes,
+                    ));
                 }
             }
             facts.insert(name.clone(), fact);
@@ -143,7 +157,9 @@ impl Inference<'_> {
         let (mut values, mut scales) = (None, None);
         match tensor.dtype {
             DType::I64 | DType::I32 if small => values = Some(integers(tensor.dtype, &(self.bytes)(tensor)?)),
-            DType::F32 if small => scales = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            DType::F32 if small => {
+                scales = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+            }
             _ => {}
         }
         let dims = tensor.dims.iter().map(|&d| Some(d)).collect();

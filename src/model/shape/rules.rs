@@ -33,9 +33,47 @@ fn one(dtype: Option<DType>, dims: Option<Dims>) -> Ruled<Outputs> {
 fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
     let op = c.node.op.as_str();
     match op {
-        "Relu" | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" | "Selu" | "Celu" | "Mish" | "HardSigmoid" | "HardSwish" | "Softplus" | "Softsign"
-        | "ThresholdedRelu" | "Shrink" | "Gelu" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Floor" | "Ceil" | "Round" | "Sign" | "Reciprocal"
-        | "Erf" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" | "LRN" | "CumSum" | "Trilu" | "MeanVarianceNormalization" => same_as(c, 0),
+        "Relu"
+        | "Sigmoid"
+        | "Tanh"
+        | "LeakyRelu"
+        | "Elu"
+        | "Selu"
+        | "Celu"
+        | "Mish"
+        | "HardSigmoid"
+        | "HardSwish"
+        | "Softplus"
+        | "Softsign"
+        | "ThresholdedRelu"
+        | "Shrink"
+        | "Gelu"
+        | "Exp"
+        | "Log"
+        | "Sqrt"
+        | "Abs"
+        | "Neg"
+        | "Floor"
+        | "Ceil"
+        | "Round"
+        | "Sign"
+        | "Reciprocal"
+        | "Erf"
+        | "Sin"
+        | "Cos"
+        | "Tan"
+        | "Asin"
+        | "Acos"
+        | "Atan"
+        | "Sinh"
+        | "Cosh"
+        | "Asinh"
+        | "Acosh"
+        | "Atanh"
+        | "LRN"
+        | "CumSum"
+        | "Trilu"
+        | "MeanVarianceNormalization" => same_as(c, 0),
         "Not" => {
             if let Some(dtype) = c.dtype(0).filter(|dtype| *dtype != DType::Bool) {
                 return Err(Misfit::Shape(format!("input `{}` is {dtype}; it must be bool", c.node.inputs[0])));
@@ -54,7 +92,11 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             if let (Some(x), Some(slope)) = (c.dims(0), c.dims(1))
                 && (slope.len() > x.len() || broadcast(x, slope)?.iter().zip(x).any(|(out, x)| out != x && x.is_some()))
             {
-                return Err(Misfit::Shape(format!("its slope {} does not broadcast to input {}", show(slope), show(x))));
+                return Err(Misfit::Shape(format!(
+                    "its slope {} does not broadcast to input {}",
+                    show(slope),
+                    show(x)
+                )));
             }
             same_as(c, 0)
         }
@@ -74,13 +116,19 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             same_as(c, 0)
         }
         "IsNaN" | "IsInf" => one(Some(DType::Bool), c.dims(0).cloned()),
-        "Cast" => Ok(vec![Some(Fact { dtype: c.int("to").and_then(DType::from_onnx), ..c.fact(0).cloned().unwrap_or_default() })]),
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor" | "BitShift" => {
+        "Cast" => Ok(vec![Some(Fact {
+            dtype: c.int("to").and_then(DType::from_onnx),
+            ..c.fact(0).cloned().unwrap_or_default()
+        })]),
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor"
+        | "BitShift" => {
             let mut fact = Fact::new(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?);
             fact.values = values::arithmetic(op, c.inputs);
             Ok(vec![Some(fact)])
         }
-        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => one(Some(DType::Bool), broadcast_all(c, 0..2)?),
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
+            one(Some(DType::Bool), broadcast_all(c, 0..2)?)
+        }
         "Where" => one(c.dtype(1), broadcast_all(c, 0..3)?),
         "QuantizeLinear" => quantize(c),
         "DequantizeLinear" => dequantize(c),
@@ -194,7 +242,8 @@ fn broadcast_all(c: &Context<'_>, range: std::ops::Range<usize>) -> Ruled<Option
 /// Scale, bias, mean and variance have one value a channel, which is dimension 1.
 fn per_channel(c: &Context<'_>) -> Ruled<()> {
     let Some(dims) = c.dims(0) else { return Ok(()) };
-    let channels = *dims.get(1).ok_or_else(|| Misfit::Shape(format!("input {} has no channel dimension", show(dims))))?;
+    let channels =
+        *dims.get(1).ok_or_else(|| Misfit::Shape(format!("input {} has no channel dimension", show(dims))))?;
     for index in 1..c.inputs.len() {
         if c.node.op == "GroupNormalization" {
             continue; // per group in opset 18, per channel since opset 21
@@ -221,12 +270,18 @@ fn quantize(c: &Context<'_>) -> Ruled<Outputs> {
 fn dequantize(c: &Context<'_>) -> Ruled<Outputs> {
     if let Some(dtype) = c.dtype(0) {
         if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
-            return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be a quantized integer type", c.node.inputs[0])));
+            return Err(Misfit::Attribute(format!(
+                "input `{}` is {dtype}; it must be a quantized integer type",
+                c.node.inputs[0]
+            )));
         }
         if let Some(zero_point) = c.dtype(2)
             && zero_point != dtype
         {
-            return Err(Misfit::Attribute(format!("zero point `{}` is {zero_point}, its input is {dtype}; they must be the same", c.node.inputs[2])));
+            return Err(Misfit::Attribute(format!(
+                "zero point `{}` is {zero_point}, its input is {dtype}; they must be the same",
+                c.node.inputs[2]
+            )));
         }
     }
     quantization_axis(c)?;
@@ -249,10 +304,19 @@ fn quantization_axis(c: &Context<'_>) -> Ruled<()> {
             }
             [] | [Some(1)] => continue,
             [_] => vec![dims[at()?]],
-            _ => return Err(Misfit::Attribute(format!("`{name}` is {}; it must be a scalar or a vector", show(param)))),
+            _ => {
+                return Err(Misfit::Attribute(format!("`{name}` is {}; it must be a scalar or a vector", show(param))));
+            }
         };
-        if param.len() != expected.len() || param.iter().zip(&expected).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b)) {
-            return Err(Misfit::Attribute(format!("`{name}` is {}; input {} and axis ask for {}", show(param), show(dims), show(&expected))));
+        if param.len() != expected.len()
+            || param.iter().zip(&expected).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b))
+        {
+            return Err(Misfit::Attribute(format!(
+                "`{name}` is {}; input {} and axis ask for {}",
+                show(param),
+                show(dims),
+                show(&expected)
+            )));
         }
     }
     Ok(())
@@ -267,7 +331,9 @@ fn gemm(c: &Context<'_>, a: usize, b: usize, bias: Option<usize>) -> Ruled<Outpu
     let flip = |name: &str| c.int(name).unwrap_or(0) != 0;
     let (m, k) = if flip("transA") { (x1, x0) } else { (x0, x1) };
     let (inner, n) = if flip("transB") { (w1, w0) } else { (w0, w1) };
-    same(k, inner, |k, inner| format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w)))?;
+    same(k, inner, |k, inner| {
+        format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w))
+    })?;
     if let Some(bias) = bias.and_then(|index| c.dims(index)) {
         let out = vec![m, n];
         if bias.len() > 2 || broadcast(&out, bias)? != out {
@@ -292,7 +358,9 @@ fn matmul(c: &Context<'_>, a: usize, b: usize, dtype: Option<DType>) -> Ruled<Ou
     }
     let (x_batch, x_matrix) = x_full.split_at(x_full.len() - 2);
     let (w_batch, w_matrix) = w_full.split_at(w_full.len() - 2);
-    same(x_matrix[1], w_matrix[0], |k, inner| format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w)))?;
+    same(x_matrix[1], w_matrix[0], |k, inner| {
+        format!("the inner dimensions of {} and {} are {k} and {inner}; they must be the same", show(x), show(w))
+    })?;
     let mut dims = broadcast(&x_batch.to_vec(), &w_batch.to_vec())?;
     if x.len() > 1 {
         dims.push(x_matrix[0]);
@@ -361,12 +429,18 @@ impl<'a> Context<'a> {
     pub fn known(&self, input: usize) -> Ruled<Option<&'a [i64]>> {
         self.indices(input)?;
         if let Some(dims) = self.dims(input).filter(|dims| dims.len() > 1) {
-            return Err(Misfit::Shape(format!("input `{}` is {}; it must be a vector", self.node.inputs[input], show(dims))));
+            return Err(Misfit::Shape(format!(
+                "input `{}` is {}; it must be a vector",
+                self.node.inputs[input],
+                show(dims)
+            )));
         }
         match self.fact(input) {
             Some(fact) if fact.values.is_none() && fact.constant => {
                 let name = &self.node.inputs[input];
-                Err(Misfit::Unsupported(format!("input `{name}` sets a size and is computed from constants; fold constants (onnxruntime or onnx-simplifier do) and export again")))
+                Err(Misfit::Unsupported(format!(
+                    "input `{name}` sets a size and is computed from constants; fold constants (onnxruntime or onnx-simplifier do) and export again"
+                )))
             }
             Some(fact) => Ok(fact.values.as_deref()),
             None => Ok(None),
@@ -377,12 +451,17 @@ impl<'a> Context<'a> {
     fn quantized(&self, index: usize) -> Ruled<()> {
         let Some(dtype) = self.dtype(index) else { return Ok(()) };
         if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16) {
-            return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be int8 or uint8", self.node.inputs[index])));
+            return Err(Misfit::Attribute(format!(
+                "input `{}` is {dtype}; it must be int8 or uint8",
+                self.node.inputs[index]
+            )));
         }
         match self.dtype(index + 2) {
             Some(zero_point) if zero_point != dtype => {
                 let name = &self.node.inputs[index + 2];
-                Err(Misfit::Attribute(format!("zero point `{name}` is {zero_point}, its input is {dtype}; they must be the same")))
+                Err(Misfit::Attribute(format!(
+                    "zero point `{name}` is {zero_point}, its input is {dtype}; they must be the same"
+                )))
             }
             _ => Ok(()),
         }
@@ -400,7 +479,9 @@ impl<'a> Context<'a> {
 
     fn float(&self, index: usize) -> Ruled<()> {
         match self.dtype(index) {
-            Some(dtype) if dtype != DType::F32 => Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32", self.node.inputs[index]))),
+            Some(dtype) if dtype != DType::F32 => {
+                Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32", self.node.inputs[index])))
+            }
             _ => Ok(()),
         }
     }

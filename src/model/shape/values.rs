@@ -12,10 +12,14 @@ pub(super) fn constant(c: &Context<'_>) -> Ruled<Outputs> {
     let scalar = |dtype| Fact::new(Some(dtype), Some(vec![]));
     let attributes: Vec<_> = c.node.attributes.iter().map(|a| (a.name.as_str(), &a.value)).collect();
     let fact = match attributes[..] {
-        [("value", AttributeValue::Tensor(tensor))] => (c.stored)(tensor).map_err(|fault| Misfit::Attribute(fault.to_string()))?,
+        [("value", AttributeValue::Tensor(tensor))] => {
+            (c.stored)(tensor).map_err(|fault| Misfit::Attribute(fault.to_string()))?
+        }
         [("value_int", AttributeValue::Int(value))] => Fact { values: Some(vec![*value]), ..scalar(DType::I64) },
         [("value_float", AttributeValue::Float(_))] => scalar(DType::F32),
-        [("value_ints", AttributeValue::Ints(values))] => Fact { values: short(values), ..vector(DType::I64, values.len()) },
+        [("value_ints", AttributeValue::Ints(values))] => {
+            Fact { values: short(values), ..vector(DType::I64, values.len()) }
+        }
         [("value_floats", AttributeValue::Floats(values))] => vector(DType::F32, values.len()),
         _ => return Err(Misfit::Attribute("must have one attribute: a dense tensor of numbers, or numbers".into())),
     };
@@ -24,7 +28,8 @@ pub(super) fn constant(c: &Context<'_>) -> Ruled<Outputs> {
 
 pub(super) fn shape(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(dims) = c.dims(0) else { return Ok(vec![Some(Fact::new(Some(DType::I64), Some(vec![None])))]) };
-    let clamp = |at: i64| if at < 0 { at.saturating_add(dims.len() as i64) } else { at }.clamp(0, dims.len() as i64) as usize;
+    let clamp =
+        |at: i64| if at < 0 { at.saturating_add(dims.len() as i64) } else { at }.clamp(0, dims.len() as i64) as usize;
     let (start, end) = (clamp(c.int("start").unwrap_or(0)), clamp(c.int("end").unwrap_or(i64::MAX)));
     let dims = dims.get(start..end).unwrap_or_default();
     let values: Option<Vec<i64>> = dims.iter().map(|dim| dim.map(|d| d as i64)).collect();

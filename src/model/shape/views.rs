@@ -51,14 +51,21 @@ pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {
     let mut inferred = None;
     for (i, &value) in target.iter().enumerate() {
         match value {
-            -1 if inferred.is_some() => return Err(Misfit::Attribute(format!("its shape {target:?} has more than one -1"))),
+            -1 if inferred.is_some() => {
+                return Err(Misfit::Attribute(format!("its shape {target:?} has more than one -1")));
+            }
             -1 => {
                 inferred = Some(i);
                 dims.push(None);
             }
             0 if !keeps_zero => {
                 let Some(input) = c.dims(0) else { return one(c, None) };
-                let kept = input.get(i).ok_or_else(|| Misfit::Shape(format!("its shape {target:?} keeps dimension {i}, which input {} has not", show(input))))?;
+                let kept = input.get(i).ok_or_else(|| {
+                    Misfit::Shape(format!(
+                        "its shape {target:?} keeps dimension {i}, which input {} has not",
+                        show(input)
+                    ))
+                })?;
                 dims.push(*kept);
             }
             _ => dims.push(Some(size(value, "a dimension of its shape")?)),
@@ -67,7 +74,8 @@ pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {
     if let Some(input) = c.dims(0)
         && let Some(elements) = volume(input)
     {
-        let misfit = || Misfit::Shape(format!("input {} of {elements} elements does not fit its shape {target:?}", show(input)));
+        let misfit =
+            || Misfit::Shape(format!("input {} of {elements} elements does not fit its shape {target:?}", show(input)));
         match inferred {
             Some(i) => {
                 let others: Dims = dims.iter().enumerate().filter(|(at, _)| *at != i).map(|(_, dim)| *dim).collect();
@@ -103,7 +111,10 @@ pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
             at.dedup();
             for &i in at.iter().rev() {
                 if let Some(size) = dims.remove(i).filter(|&size| size != 1) {
-                    return Err(Misfit::Shape(format!("dimension {i} of input {} is {size}; only 1 can be squeezed", show(input))));
+                    return Err(Misfit::Shape(format!(
+                        "dimension {i} of input {} is {size}; only 1 can be squeezed",
+                        show(input)
+                    )));
                 }
             }
             Some(dims)
@@ -139,16 +150,23 @@ pub(super) fn transpose(c: &Context<'_>) -> Ruled<Outputs> {
 /// `parts` are the indices of the inputs that are joined.
 pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> Ruled<Outputs> {
     let known: Option<Vec<&Dims>> = parts.iter().map(|&i| c.dims(i)).collect();
-    let Some((first, rest)) = known.as_deref().and_then(|k| k.split_first()) else { return Ok(vec![Some(Fact::new(dtype, None))]) };
+    let Some((first, rest)) = known.as_deref().and_then(|k| k.split_first()) else {
+        return Ok(vec![Some(Fact::new(dtype, None))]);
+    };
     let at = axis(c.int("axis").unwrap_or(0), first.len())?;
     let mut dims = (*first).clone();
     for part in rest {
-        let misfit = || Misfit::Shape(format!("its inputs {} and {} cannot be joined along axis {at}", show(first), show(part)));
+        let misfit =
+            || Misfit::Shape(format!("its inputs {} and {} cannot be joined along axis {at}", show(first), show(part)));
         if part.len() != first.len() {
             return Err(misfit());
         }
         for (i, dim) in dims.iter_mut().enumerate() {
-            *dim = if i == at { dim.zip(part[i]).map(|(a, b)| a.saturating_add(b)) } else { same(*dim, part[i], |_, _| String::new()).map_err(|_| misfit())? };
+            *dim = if i == at {
+                dim.zip(part[i]).map(|(a, b)| a.saturating_add(b))
+            } else {
+                same(*dim, part[i], |_, _| String::new()).map_err(|_| misfit())?
+            };
         }
     }
     let values: Option<Vec<i64>> = parts.iter().map(|&i| c.values(i)).collect::<Option<Vec<_>>>().map(|v| v.concat());
@@ -163,7 +181,12 @@ pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
         (Some(lengths), total) => {
             let lengths = sizes(lengths, "a length of its split")?;
             if lengths.len() != parts || total.zip(volume_sum(&lengths)).is_some_and(|(total, sum)| total != sum) {
-                return Err(Misfit::Shape(format!("its split {} does not divide {} of input {} among {parts} outputs", show(&lengths), total.unwrap_or(0), show(input))));
+                return Err(Misfit::Shape(format!(
+                    "its split {} does not divide {} of input {} among {parts} outputs",
+                    show(&lengths),
+                    total.unwrap_or(0),
+                    show(input)
+                )));
             }
             lengths
         }
@@ -212,12 +235,18 @@ pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
         let length = length as i64;
         let from_end = |v: i64| if v < 0 { v.saturating_add(length) } else { v };
         let (start, end) = (from_end(starts[i]), from_end(ends[i]));
-        let span = if step > 0 { end.clamp(0, length) - start.clamp(0, length) } else { start.clamp(0, length - 1) - end.clamp(-1, length - 1) };
+        let span = if step > 0 {
+            end.clamp(0, length) - start.clamp(0, length)
+        } else {
+            start.clamp(0, length - 1) - end.clamp(-1, length - 1)
+        };
         dims[at] = Some(span.max(0).unsigned_abs().div_ceil(step.unsigned_abs()) as usize);
     }
     let values = match (c.values(0), starts, ends, steps) {
         (Some(values), &[start], &[end], &[1]) => {
-            let at = |v: i64| if v < 0 { v.saturating_add(values.len() as i64) } else { v }.clamp(0, values.len() as i64) as usize;
+            let at = |v: i64| {
+                if v < 0 { v.saturating_add(values.len() as i64) } else { v }.clamp(0, values.len() as i64) as usize
+            };
             values.get(at(start)..at(end)).and_then(values::short)
         }
         _ => None,
@@ -233,12 +262,18 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
         axes => axes.unwrap_or(&all),
     };
     if pads.len() != 2 * axes.len() {
-        return Err(Misfit::Attribute(format!("pads has {} values; {} are needed for {} dimensions", pads.len(), 2 * axes.len(), axes.len())));
+        return Err(Misfit::Attribute(format!(
+            "pads has {} values; {} are needed for {} dimensions",
+            pads.len(),
+            2 * axes.len(),
+            axes.len()
+        )));
     }
     let mut dims = input.clone();
     for (i, &a) in axes.iter().enumerate() {
         let at = axis(a, input.len())?;
-        let total = pads[i].checked_add(pads[axes.len() + i]).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
+        let total =
+            pads[i].checked_add(pads[axes.len() + i]).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
         let Some(length) = input[at] else { continue };
         dims[at] = Some(size((length as i64).saturating_add(total), "a padded dimension")?);
     }
@@ -248,7 +283,12 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn tile(c: &Context<'_>) -> Ruled<Outputs> {
     let (Some(input), Some(repeats)) = (c.dims(0), c.known(1)?) else { return one(c, None) };
     if repeats.len() != input.len() {
-        return Err(Misfit::Shape(format!("it repeats {} dimensions, input {} has {}", repeats.len(), show(input), input.len())));
+        return Err(Misfit::Shape(format!(
+            "it repeats {} dimensions, input {} has {}",
+            repeats.len(),
+            show(input),
+            input.len()
+        )));
     }
     let repeats = sizes(repeats, "a repeat")?;
     one(c, Some(input.iter().zip(repeats).map(|(dim, n)| dim.zip(n).map(|(dim, n)| dim.saturating_mul(n))).collect()))
@@ -284,7 +324,8 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if scales.len() != input.len() {
         return Err(Misfit::Shape(format!("it states {} scales for input {}", scales.len(), show(input))));
     }
-    let scaled = |(dim, scale): (&Option<usize>, &f32)| dim.map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
+    let scaled =
+        |(dim, scale): (&Option<usize>, &f32)| dim.map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
     one(c, Some(input.iter().zip(scales).map(scaled).collect()))
 }
 
@@ -344,7 +385,9 @@ pub(super) fn depth_space(c: &Context<'_>) -> Ruled<Outputs> {
     let block = block as usize;
     let square = block.saturating_mul(block);
     let divided = |dim: Option<usize>, by: usize| match dim {
-        Some(dim) if dim % by != 0 => Err(Misfit::Shape(format!("block size {block} does not divide input {}", show(input)))),
+        Some(dim) if dim % by != 0 => {
+            Err(Misfit::Shape(format!("block size {block} does not divide input {}", show(input))))
+        }
         dim => Ok(dim.map(|d| d / by)),
     };
     let times = |dim: Option<usize>, by: usize| dim.map(|d| d.saturating_mul(by));

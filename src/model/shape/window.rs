@@ -35,7 +35,12 @@ pub(super) fn conv(c: &Context<'_>, x: usize, w: usize, bias: Option<usize>, dty
     if let (Some(channels), Some(per_group)) = (input[1], weights[1])
         && per_group.checked_mul(group) != Some(channels)
     {
-        let what = format!("input {} has {channels} channels, its weights {} and group {group} ask for {}", show(input), show(weights), per_group.saturating_mul(group));
+        let what = format!(
+            "input {} has {channels} channels, its weights {} and group {group} ask for {}",
+            show(input),
+            show(weights),
+            per_group.saturating_mul(group)
+        );
         return Err(Misfit::Shape(what));
     }
     if let Some(out) = weights[0].filter(|out| out % group != 0) {
@@ -49,12 +54,16 @@ pub(super) fn conv(c: &Context<'_>, x: usize, w: usize, bias: Option<usize>, dty
 }
 
 pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
-    let (Some(input), Some(weights)) = (c.dims(0), c.dims(1)) else { return Ok(vec![Some(Fact::new(c.dtype(0), None))]) };
+    let (Some(input), Some(weights)) = (c.dims(0), c.dims(1)) else {
+        return Ok(vec![Some(Fact::new(c.dtype(0), None))]);
+    };
     if weights.len() < 3 {
         return Err(Misfit::Shape(format!("its weights {} must have at least 3 dimensions", show(weights))));
     }
     ranks(input, weights)?;
-    same(input[1], weights[0], |got, want| format!("input {} has {got} channels, its weights ask for {want}", show(input)))?;
+    same(input[1], weights[0], |got, want| {
+        format!("input {} has {got} channels, its weights ask for {want}", show(input))
+    })?;
     let group = c.int("group").unwrap_or(1) as usize;
     let axes = axes(c, weights.len() - 2, Some(&weights[2..]))?;
     let given = c.ints("output_shape");
@@ -62,13 +71,20 @@ pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
     let mut dims: Dims = vec![input[0], weights[1].map(|per_group| per_group.saturating_mul(group))];
     for (i, (size, axis)) in input[2..].iter().zip(&axes).enumerate() {
         dims.push(match (given.and_then(|shape| shape.get(i)), size, axis.kernel) {
-            (Some(&size), ..) => Some(usize::try_from(size).map_err(|_| Misfit::Attribute(format!("output_shape has {size}")))?),
+            (Some(&size), ..) => {
+                Some(usize::try_from(size).map_err(|_| Misfit::Attribute(format!("output_shape has {size}")))?)
+            }
             (None, Some(size), Some(kernel)) => {
                 let extra = extra.and_then(|e| e.get(i)).copied().unwrap_or(0) as usize;
                 if extra >= axis.stride.max(axis.dilation).max(1) {
-                    return Err(Misfit::Attribute(format!("attribute `output_padding` has {extra}; it must be smaller than the stride or the dilation")));
+                    return Err(Misfit::Attribute(format!(
+                        "attribute `output_padding` has {extra}; it must be smaller than the stride or the dilation"
+                    )));
                 }
-                let full = size.saturating_sub(1).saturating_mul(axis.stride).saturating_add(extra + (kernel - 1) * axis.dilation + 1);
+                let full = size
+                    .saturating_sub(1)
+                    .saturating_mul(axis.stride)
+                    .saturating_add(extra + (kernel - 1) * axis.dilation + 1);
                 Some(full.saturating_sub(axis.pads.0 + axis.pads.1))
             }
             _ => None,
@@ -82,14 +98,20 @@ pub(super) fn pool(c: &Context<'_>, channels_last: bool, dtype: Option<DType>) -
     let axes = axes(c, kernel.len(), None)?;
     let Some(input) = c.dims(0) else { return Ok(vec![]) };
     if input.len() != kernel.len() + 2 {
-        return Err(Misfit::Shape(format!("input {} does not fit a kernel of {} dimensions", show(input), kernel.len())));
+        return Err(Misfit::Shape(format!(
+            "input {} does not fit a kernel of {} dimensions",
+            show(input),
+            kernel.len()
+        )));
     }
     let ceil = c.int("ceil_mode").unwrap_or(0) != 0;
     let mut dims = input.clone();
     let first = if channels_last { 1 } else { 2 };
     for (size, axis) in dims[first..].iter_mut().zip(&axes) {
         if axis.kernel.is_some_and(|kernel| axis.pads.0.max(axis.pads.1) >= kernel.saturating_mul(axis.dilation)) {
-            return Err(Misfit::Attribute("attribute `pads` is not smaller than the kernel: a window would hold nothing but padding".into()));
+            return Err(Misfit::Attribute(
+                "attribute `pads` is not smaller than the kernel: a window would hold nothing but padding".into(),
+            ));
         }
         *size = output_size(c, *size, axis, ceil)?;
     }
@@ -112,15 +134,22 @@ fn ranks(input: &Dims, weights: &Dims) -> Ruled<()> {
     if input.len() == weights.len() {
         return Ok(());
     }
-    Err(Misfit::Shape(format!("input {} has {} dimensions, its weights {} ask for {}", show(input), input.len(), show(weights), weights.len())))
+    Err(Misfit::Shape(format!(
+        "input {} has {} dimensions, its weights {} ask for {}",
+        show(input),
+        input.len(),
+        show(weights),
+        weights.len()
+    )))
 }
 
 /// Window parameters of `count` spatial axes; `weights` are the spatial dimensions of the kernel.
 fn axes(c: &Context<'_>, count: usize, weights: Option<&[Option<usize>]>) -> Ruled<Vec<Axis>> {
     let list = |name: &str, length: usize| match c.ints(name) {
-        Some(values) if values.len() != length => {
-            Err(Misfit::Attribute(format!("attribute `{name}` has {} values; {length} are needed for {count} spatial dimensions", values.len())))
-        }
+        Some(values) if values.len() != length => Err(Misfit::Attribute(format!(
+            "attribute `{name}` has {} values; {length} are needed for {count} spatial dimensions",
+            values.len()
+        ))),
         values => Ok(values),
     };
     let (kernel, strides) = (list("kernel_shape", count)?, list("strides", count)?);
@@ -130,14 +159,21 @@ fn axes(c: &Context<'_>, count: usize, weights: Option<&[Option<usize>]>) -> Rul
         .map(|i| {
             let stated = kernel.map(|k| k[i] as usize);
             let kernel = match weights {
-                Some(weights) => same(stated, weights[i], |stated, stored| format!("attribute `kernel_shape` states {stated}, its weights have {stored}"))
-                    .map_err(|misfit| if let Misfit::Shape(what) = misfit { Misfit::Attribute(what) } else { misfit })?,
+                Some(weights) => same(stated, weights[i], |stated, stored| {
+                    format!("attribute `kernel_shape` states {stated}, its weights have {stored}")
+                })
+                .map_err(|misfit| if let Misfit::Shape(what) = misfit { Misfit::Attribute(what) } else { misfit })?,
                 None => stated,
             };
             if kernel == Some(0) {
                 return Err(Misfit::Shape("its kernel is empty".into()));
             }
-            Ok(Axis { kernel, stride: at(strides, i, 1), dilation: at(dilations, i, 1), pads: (at(pads, i, 0), at(pads, count + i, 0)) })
+            Ok(Axis {
+                kernel,
+                stride: at(strides, i, 1),
+                dilation: at(dilations, i, 1),
+                pads: (at(pads, i, 0), at(pads, count + i, 0)),
+            })
         })
         .collect()
 }
@@ -150,7 +186,9 @@ fn output_size(c: &Context<'_>, size: Option<usize>, axis: &Axis, ceil: bool) ->
     // Kernel and dilation are at most 2^16 each, so this cannot overflow 64 bits; sizes on 32-bit boards saturate.
     let reach = (kernel - 1).saturating_mul(axis.dilation).saturating_add(1);
     let padded = size.saturating_add(axis.pads.0 + axis.pads.1);
-    let room = padded.checked_sub(reach).ok_or_else(|| Misfit::Shape(format!("its window of {reach} is larger than the padded input of {padded}")))?;
+    let room = padded
+        .checked_sub(reach)
+        .ok_or_else(|| Misfit::Shape(format!("its window of {reach} is larger than the padded input of {padded}")))?;
     let mut count = if ceil { room.div_ceil(axis.stride) } else { room / axis.stride } + 1;
     // A window that starts in the padding after the input is not counted (ONNX AveragePool, ceil_mode).
     if ceil && (count - 1) * axis.stride >= size + axis.pads.0 {
