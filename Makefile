@@ -58,8 +58,8 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
 
-parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11
-	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK)
+parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
+	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)
 
 pack:
 	@test -n '$(PACK)' || { echo 'this needs the benchmark pack: PACK=dir' >&2; exit 1; }

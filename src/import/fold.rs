@@ -23,7 +23,7 @@ pub(super) fn dequantized(
     let (&first_scale, &first_zero_point) = (scales.first()?, zero_points.first()?);
     let values = integers(tensor.dtype, bytes)?;
     if scales.len() == 1 && zero_points.len() == 1 {
-        return Some(values.iter().map(|&v| (v - first_zero_point) as f32 * first_scale).collect());
+        return Some(values.iter().map(|&v| v.wrapping_sub(first_zero_point) as f32 * first_scale).collect());
     }
     let rank = tensor.dims.len() as i64;
     let axis = match node.attribute("axis") {
@@ -38,7 +38,7 @@ pub(super) fn dequantized(
     let inner: usize = tensor.dims[axis + 1..].iter().product();
     let of = |i: usize, v: i32| {
         let channel = i / inner % length;
-        (v - zero_points[channel]) as f32 * scales[channel]
+        v.wrapping_sub(zero_points[channel]) as f32 * scales[channel]
     };
     Some(values.iter().enumerate().map(|(i, &v)| of(i, v)).collect())
 }

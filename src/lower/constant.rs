@@ -44,7 +44,8 @@ impl<'m> Lowering<'m> {
             Value::DequantizedStored(q) => {
                 let channel = q.channels();
                 let values = self.stored_integers(q.tensor)?;
-                let real = |(i, v): (usize, &i32)| (v - q.zero_points[channel(i)]) as f32 * q.scales[channel(i)];
+                let real =
+                    |(i, v): (usize, &i32)| v.wrapping_sub(q.zero_points[channel(i)]) as f32 * q.scales[channel(i)];
                 Ok((values.iter().enumerate().map(real).collect(), q.tensor.dims.clone()))
             }
             Value::Numbers(values, dims) => Ok((values.to_vec(), dims.clone())),
@@ -88,7 +89,7 @@ impl<'m> Lowering<'m> {
         }
         let zero_point = match dtype {
             DType::I8 => zero_point,
-            DType::U8 => zero_point - 128,
+            DType::U8 => zero_point.wrapping_sub(128),
             other => return Err(format!("{other} activations are not taken, int8 and uint8 are")),
         };
         Ok(QParams { scale, zero_point: i8::try_from(zero_point).map_err(|_| "its zero point is out of range")? })

@@ -252,7 +252,7 @@ impl<'m> Lowering<'m> {
     fn centred(&self, q: &StoredQuant<'m>) -> Result<Vec<i8>, Why> {
         let channel = q.channels();
         let values = self.stored_integers(q.tensor)?;
-        let centred = values.iter().enumerate().map(|(i, v)| i8::try_from(v - q.zero_points[channel(i)]));
+        let centred = values.iter().enumerate().map(|(i, v)| i8::try_from(v.wrapping_sub(q.zero_points[channel(i)])));
         centred.collect::<Result<_, _>>().map_err(|_| "its weights less their zero point do not fit int8".to_owned())
     }
 
@@ -429,8 +429,11 @@ pub(super) fn repeats(a: &Act, b: &[usize]) -> bool {
     // Dimensions of b count from the last of a's.
     let channel = match a.layout {
         Layout::ChannelsLast => 1,
-        Layout::Plain => a.dims.len() - 1,
+        Layout::Plain => a.dims.len().saturating_sub(1),
     };
+    if channel >= a.dims.len() {
+        return false;
+    }
     let first = a.dims.len() - b.len().min(a.dims.len());
     b.len() <= a.dims.len() && elements == a.dims[channel] && b.get(channel.wrapping_sub(first)) == Some(&elements)
 }

@@ -88,6 +88,12 @@ impl Inference<'_> {
         }
         for input in &graph.inputs {
             let fact = Fact::new(Some(input.dtype), Some(self.bound(input)));
+            if fact.dims.iter().flatten().any(|dim| *dim == Some(0)) {
+                return Err(Fault::unsupported(format!(
+                    "input `{}` has a dimension of 0: there is nothing to run",
+                    input.name
+                )));
+            }
             self.hold(&fact, || format!("`{}`: size in bytes", input.name))?;
             facts.insert(input.name.clone(), fact);
         }

@@ -6,6 +6,7 @@ from onnx import helper
 from .models import (
     AVERAGEPOOL,
     CONV_AUTO,
+    CONVTRANSPOSE,
     DEQUANTIZE_AXIS,
     DEQUANTIZE_BIAS,
     GEMM,
@@ -132,6 +133,16 @@ def lenient_opset_twice(m):
 @lenient("the zero point of int32 is to be 0, yet the result is well defined", DEQUANTIZE_BIAS)
 def lenient_dequantize_int32_with_zero_point(m):
     set_constant(m, "zero_point", np.int32(7))
+
+
+@lenient("the difference leaves 32 bits, on which ONNX is silent", DEQUANTIZE_BIAS)
+def lenient_dequantize_int32_min_zero_point(m):
+    set_constant(m, "zero_point", np.int32(-(2**31)))
+
+
+@lenient("legal: tensors may be empty", CONVTRANSPOSE)
+def lenient_input_empty(m):
+    m.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 0
 
 
 @lenient("some windows see nothing but padding; ONNX does not forbid it", AVERAGEPOOL)

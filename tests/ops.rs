@@ -1,0 +1,187 @@
+//! Every operator that plans have, in its variants, against ONNX Runtime on tiny models
+//! (tests/golden/ops).
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Array, repository};
+use serde::Deserialize;
+use tractlet::{EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
+use tractlet_core::isa::Isa;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    /// The quantization step of each output; null for floats.
+    steps: Vec<Option<f64>>,
+    /// Whether a plan takes it.
+    plan: bool,
+    /// Elements that may be two steps off.
+    #[serde(default)]
+    beyond_one_step: usize,
+}
+
+#[test]
+fn tract_agrees_with_onnx_runtime() {
+    check_all(|case| case.against_golden("tract", &case.run(EngineChoice::Tract).map_err(|e| e.to_string())?));
+}
+
+#[test]
+fn plans_agree_with_onnx_runtime_and_tract() {
+    check_all(|case| {
+        if !case.plan {
+            return Ok(());
+        }
+        let got = case.run(EngineChoice::Plan).map_err(|e| e.to_string())?;
+        case.against_golden("plan", &got)?;
+        case.compare("plan and tract", &got, &case.run(EngineChoice::Tract).map_err(|e| e.to_string())?)
+    });
+}
+
+#[test]
+fn what_no_plan_takes_is_refused_by_name_and_left_to_tract() {
+    check_all(|case| {
+        if case.plan {
+            return Ok(());
+        }
+        let refusal = match case.session(EngineChoice::Plan) {
+            Ok(_) => return Err("a plan takes it".into()),
+            Err(refusal) => refusal.to_string(),
+        };
+        let session = case.session(EngineChoice::Auto).map_err(|e| e.to_string())?;
+        let named = session.nodes().iter().any(|node| refusal.contains(&format!("node `{}` ({})", node.name, node.op)));
+        if named { Ok(()) } else { Err(format!("names no node: {refusal}")) }
+    });
+}
+
+/// An instruction set is chosen for a whole process: each has its own.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
+    check_all(|case| {
+        if !case.plan {
+            return Ok(());
+        }
+        // Only sums of floats are in an order that instruction sets choose.
+        let session = case.session(EngineChoice::Plan).map_err(|e| e.to_string())?;
+        let sums_floats = session
+            .nodes()
+            .iter()
+            .any(|node| node.dtype == "float32" && matches!(node.op.as_str(), "Conv" | "Gemm" | "MatMul"));
+        if sums_floats {
+            return Ok(());
+        }
+        let reference = case.run_on(Isa::Generic)?;
+        match isas.iter().find(|isa| case.run_on(**isa).as_ref() != Ok(&reference)) {
+            Some(isa) => Err(format!("{isa} differs from generic")),
+            None => Ok(()),
+        }
+    });
+}
+
+fn folder() -> PathBuf {
+    repository().join("tests/golden/ops")
+}
+
+fn check_all(check: impl Fn(&Case) -> Result<(), String>) {
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(folder().join("cases.json")).unwrap()).unwrap();
+    assert!(cases.len() >= 160);
+    let failures: Vec<String> =
+        cases.iter().filter_map(|case| check(case).err().map(|what| format!("{}: {what}", case.name))).collect();
+    assert!(failures.is_empty(), "{} of {} cases\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+impl Case {
+    fn path(&self, file: impl AsRef<Path>) -> PathBuf {
+        folder().join(&self.name).join(file)
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        (0..).map(|i| self.path(format!("input_{i}.npy"))).take_while(|path| path.exists()).collect()
+    }
+
+    fn golden(&self) -> Vec<Array> {
+        (0..self.steps.len()).map(|i| Array::read(self.path(format!("output_{i}.npy")))).collect()
+    }
+
+    fn session(&self, engine: EngineChoice) -> Result<Session, ModelError> {
+        Session::new(&Model::open(self.path("model.onnx"))?, SessionOptions::default().engine(engine))
+    }
+
+    /// What the engine answers, in arrays of the session's own types and shapes.
+    fn run(&self, engine: EngineChoice) -> Result<Vec<Array>, Box<dyn std::error::Error>> {
+        let mut session = self.session(engine)?;
+        let room = |spec: &tractlet::TensorSpec| Array {
+            dtype: spec.dtype,
+            shape: spec.shape.clone(),
+            bytes: vec![0; spec.byte_len()],
+        };
+        let mut results: Vec<Array> = session.outputs().iter().map(room).collect();
+        let inputs: Vec<Array> = self.inputs().iter().map(Array::read).collect();
+        let inputs: Vec<TensorRef<'_>> = inputs.iter().map(|a| TensorRef::from_bytes(a.dtype, &a.bytes)).collect();
+        // Twice: a run must not depend on what the one before it left behind.
+        for _ in 0..2 {
+            let mut outputs: Vec<TensorMut<'_>> =
+                results.iter_mut().map(|a| TensorMut::from_bytes(a.dtype, &mut a.bytes)).collect();
+            session.run(&inputs, &mut outputs)?;
+        }
+        Ok(results)
+    }
+
+    /// What the built binary prints as outputs; numbers are printed exactly.
+    fn run_on(&self, isa: Isa) -> Result<serde_json::Value, String> {
+        let session = self.session(EngineChoice::Plan).map_err(|e| e.to_string())?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+        command.args(["run", "--json", "--engine", "plan"]).arg(self.path("model.onnx"));
+        for (spec, path) in session.inputs().iter().zip(self.inputs()) {
+            command.arg("--input").arg(format!("{}={}", spec.name, path.display()));
+        }
+        let output = command.env("TRACTLET_ISA", isa.name()).output().map_err(|e| e.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+        Ok(report["outputs"].clone())
+    }
+
+    fn against_golden(&self, engine: &str, got: &[Array]) -> Result<(), String> {
+        self.compare(&format!("{engine} and golden"), got, &self.golden())
+    }
+
+    fn compare(&self, what: &str, got: &[Array], expected: &[Array]) -> Result<(), String> {
+        for (index, ((a, b), step)) in got.iter().zip(expected).zip(&self.steps).enumerate() {
+            if (a.dtype, &a.shape) != (b.dtype, &b.shape) {
+                return Err(format!(
+                    "{what}, output {index}: {} {:?}, not {} {:?}",
+                    a.dtype, a.shape, b.dtype, b.shape
+                ));
+            }
+            let (a, b) = (a.numbers(), b.numbers());
+            let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+            match step {
+                Some(step) => self.within_steps(apart.map(|d| d / step).collect()),
+                None => within_float(apart.fold(0.0, f64::max), &b),
+            }
+            .map_err(|how| format!("{what}, output {index}: {how}"))?;
+        }
+        Ok(())
+    }
+
+    /// No element is more than two steps away; all but few are at most one.
+    fn within_steps(&self, apart: Vec<f64>) -> Result<(), String> {
+        let beyond = apart.iter().filter(|steps| **steps > 1.01).count();
+        let worst = apart.iter().copied().fold(0.0, f64::max);
+        if worst <= 2.01 && beyond <= self.beyond_one_step {
+            return Ok(());
+        }
+        Err(format!("{beyond} of {} beyond one step, at most {worst:.2} steps", apart.len()))
+    }
+}
+
+/// Within 1e-4 of the largest value.
+fn within_float(worst: f64, expected: &[f64]) -> Result<(), String> {
+    let scale = expected.iter().fold(0.0, |max: f64, v| max.max(v.abs()));
+    if worst <= 1e-4 * scale { Ok(()) } else { Err(format!("{worst} apart at values up to {scale}")) }
+}
