@@ -69,8 +69,8 @@ fn quantized_models_of_the_pack_agree_with_onnx_runtime_to_one_step() {
         let got = run_samples(&mut session, &Array::read(origin.join(&golden.input.file)).floats());
         let expected = Array::read(goldens.join(&golden.output)).floats();
         let name = format!("{} on {engine:?}", golden.onnx);
-        if golden.onnx.contains("_qop") && engine == EngineChoice::Plan {
-            // Both accumulate in integers and round alike: equal but for the float end of `qopstd`.
+        if golden.onnx.contains("_qop") {
+            // All accumulate in integers and round alike: equal but for the float end of `qopstd`.
             let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
             assert!(worst <= 1e-4, "{name}: {worst}");
         } else if golden.onnx.contains("_qdq") && drifts(&golden.onnx) {

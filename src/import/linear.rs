@@ -5,7 +5,9 @@
 //! other, so they may be computed.
 //!
 //! Semantics: ONNX operator specification, opset 13 and 21. `q = saturate(round_half_even(x / s) + z)`
-//! with a true division; `x = (q - z) * s`.
+//! with a true division; `x = (q - z) * s`. Two more stand at the ends of a QOperator's product
+//! ([`super::qoperator::Form::Whole`]): Centre, `q - z` as a float, and Requantize,
+//! `saturate(round_half_even(x * m) + z)`.
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
@@ -17,6 +19,8 @@ use tract_onnx::tract_hir::internal::*;
 pub(super) fn register(register: &mut OnnxOpRegister) {
     register.insert("QuantizeLinear", |_: &ParsingContext, node| build(node, Direction::Quantize));
     register.insert("DequantizeLinear", |_: &ParsingContext, node| build(node, Direction::Dequantize));
+    register.insert("Centre", |_: &ParsingContext, node| build(node, Direction::Centre));
+    register.insert("Requantize", |_: &ParsingContext, node| build(node, Direction::Requantize));
 }
 
 fn build(node: &NodeProto, direction: Direction) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
@@ -37,9 +41,11 @@ fn build(node: &NodeProto, direction: Direction) -> TractResult<(Box<dyn Inferen
 enum Direction {
     Quantize,
     Dequantize,
+    Centre,
+    Requantize,
 }
 
-/// Inputs: the tensor, its scale and, optionally, its zero point.
+/// Inputs: the tensor, its scale (Centre has none) and, optionally, its zero point.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Linear {
     direction: Direction,
@@ -53,8 +59,9 @@ struct Linear {
 impl Linear {
     fn output_type(&self, inputs: &[DatumType]) -> DatumType {
         match self.direction {
-            Direction::Quantize => inputs.get(2).copied().unwrap_or(self.default),
+            Direction::Quantize | Direction::Requantize => inputs.get(2).copied().unwrap_or(self.default),
             Direction::Dequantize => inputs[1],
+            Direction::Centre => f32::datum_type(),
         }
     }
 }
@@ -64,6 +71,8 @@ impl Expansion for Linear {
         match self.direction {
             Direction::Quantize => "QuantizeLinear".into(),
             Direction::Dequantize => "DequantizeLinear".into(),
+            Direction::Centre => "Centre".into(),
+            Direction::Requantize => "Requantize".into(),
         }
     }
 
@@ -73,12 +82,16 @@ impl Expansion for Linear {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        ensure!((2..=3).contains(&inputs.len()), "{} takes 2 or 3 inputs", Expansion::name(self));
+        let least = if self.direction == Direction::Centre { 1 } else { 2 };
+        ensure!((least..=least + 1).contains(&inputs.len()), "{} inputs of {}", inputs.len(), Expansion::name(self));
         check_output_arity(outputs, 1)?;
         s.equals(&inputs[0].shape, &outputs[0].shape)?;
         match (self.direction, inputs.get(2)) {
-            (Direction::Quantize, Some(zero_point)) => s.equals(&outputs[0].datum_type, &zero_point.datum_type),
-            (Direction::Quantize, None) => s.equals(&outputs[0].datum_type, self.default),
+            (Direction::Quantize | Direction::Requantize, Some(zero_point)) => {
+                s.equals(&outputs[0].datum_type, &zero_point.datum_type)
+            }
+            (Direction::Quantize | Direction::Requantize, None) => s.equals(&outputs[0].datum_type, self.default),
+            (Direction::Centre, _) => s.equals(&outputs[0].datum_type, f32::datum_type()),
             (Direction::Dequantize, _) => s.equals(&outputs[0].datum_type, &inputs[1].datum_type),
         }
     }
@@ -112,28 +125,31 @@ impl EvalOp for Linear {
         let x = &inputs[0];
         let types: TVec<DatumType> = inputs.iter().map(|tensor| tensor.datum_type()).collect();
         let output_type = self.output_type(&types);
-        let scales = inputs[1].cast_to::<f32>()?;
-        let zero_points = match inputs.get(2) {
+        let centre = self.direction == Direction::Centre;
+        let zero_points = match inputs.get(if centre { 1 } else { 2 }) {
             Some(tensor) => tensor.cast_to::<i32>()?.into_owned(),
-            None => Tensor::zero::<i32>(inputs[1].shape())?,
+            None => tensor0(0i32),
         };
-        let (scales, zero_points) =
-            (scales.try_as_plain_ram()?.as_slice::<f32>()?, zero_points.try_as_plain_ram()?.as_slice::<i32>()?);
-        let layout = Layout { axis: self.axis, block: self.block, parameters: inputs[1].shape() };
+        let scales = if centre { tensor0(1f32) } else { inputs[1].cast_to::<f32>()?.into_owned() };
+        let parameters = if scales.len() >= zero_points.len() { scales.shape() } else { zero_points.shape() };
+        let layout = Layout { axis: self.axis, block: self.block, parameters };
+        let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?;
+        let zero_points = zero_points.try_as_plain_ram()?.as_slice::<i32>()?;
         let channels = Channels::new(layout, x.shape(), scales, zero_points)?;
         let output = match self.direction {
-            Direction::Quantize => {
+            Direction::Quantize | Direction::Requantize => {
+                let multiplies = self.direction == Direction::Requantize;
                 let x = x.cast_to::<f32>()?;
                 let x = x.try_as_plain_ram()?.as_slice::<f32>()?;
                 match output_type {
-                    DatumType::I8 => channels.quantize::<i8>(x, inputs[0].shape()),
-                    DatumType::U8 => channels.quantize::<u8>(x, inputs[0].shape()),
-                    DatumType::I16 => channels.quantize::<i16>(x, inputs[0].shape()),
-                    DatumType::U16 => channels.quantize::<u16>(x, inputs[0].shape()),
+                    DatumType::I8 => channels.quantize::<i8>(x, inputs[0].shape(), multiplies),
+                    DatumType::U8 => channels.quantize::<u8>(x, inputs[0].shape(), multiplies),
+                    DatumType::I16 => channels.quantize::<i16>(x, inputs[0].shape(), multiplies),
+                    DatumType::U16 => channels.quantize::<u16>(x, inputs[0].shape(), multiplies),
                     other => bail!("cannot quantize to {other:?}"),
                 }?
             }
-            Direction::Dequantize => {
+            Direction::Dequantize | Direction::Centre => {
                 let q = x.cast_to::<i32>()?;
                 let q = q.try_as_plain_ram()?.as_slice::<i32>()?;
                 channels.dequantize(q, x.shape())?.cast_to_dt(output_type)?.into_owned()
@@ -169,10 +185,13 @@ impl<'a> Channels<'a> {
         scales: &'a [f32],
         zero_points: &'a [i32],
     ) -> TractResult<Channels<'a>> {
-        ensure!(scales.len() == zero_points.len(), "{} scales, {} zero points", scales.len(), zero_points.len());
+        let (scale_count, zero_point_count) = (scales.len(), zero_points.len());
+        let fit = scale_count == zero_point_count || scale_count == 1 || zero_point_count == 1;
+        ensure!(fit, "{scale_count} scales, {zero_point_count} zero points");
+        let count = scale_count.max(zero_point_count);
         ensure!(scales.iter().all(|s| s.is_finite() && *s >= 0.0), "a scale is negative or not finite");
         let Layout { axis, block, parameters } = layout;
-        if scales.len() == 1 && block == 0 {
+        if count == 1 && block == 0 {
             return Ok(Channels { scales, zero_points, length: 1, inner: usize::MAX, block });
         }
         let at = if axis < 0 { axis + shape.len() as i64 } else { axis } as usize;
@@ -195,8 +214,11 @@ impl<'a> Channels<'a> {
         }
     }
 
-    fn quantize<T: Datum + Saturate>(&self, x: &[f32], shape: &[usize]) -> TractResult<Tensor> {
-        self.map(x, shape, |x, scale, zero_point| T::saturate((x / scale).round_ties_even() + zero_point as f32))
+    fn quantize<T: Datum + Saturate>(&self, x: &[f32], shape: &[usize], multiplies: bool) -> TractResult<Tensor> {
+        self.map(x, shape, |x, scale, zero_point| {
+            let steps = if multiplies { x * scale } else { x / scale };
+            T::saturate(steps.round_ties_even() + zero_point as f32)
+        })
     }
 
     fn dequantize(&self, q: &[i32], shape: &[usize]) -> TractResult<Tensor> {
@@ -211,7 +233,9 @@ impl<'a> Channels<'a> {
         let run = if self.block == 0 { self.inner.clamp(1, from.len().max(1)) } else { 1 };
         for (index, (from, to)) in from.chunks(run).zip(to.chunks_mut(run)).enumerate() {
             let channel = self.channel(index * run);
-            let (scale, zero_point) = (self.scales[channel], self.zero_points[channel]);
+            // One parameter for all stands beside those of each channel.
+            let scale = self.scales[channel.min(self.scales.len() - 1)];
+            let zero_point = self.zero_points[channel.min(self.zero_points.len() - 1)];
             from.iter().zip(to).for_each(|(&a, b)| *b = f(a, scale, zero_point));
         }
         Ok(output)

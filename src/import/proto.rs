@@ -9,7 +9,8 @@ use tract_onnx::pb::{
     type_proto,
 };
 
-use super::{fold, qoperator};
+use super::fold;
+use super::qoperator::{self, Form};
 use crate::model::{
     Attribute, AttributeValue, Binding, DType, Dim, Fault, Graph, Model, ModelError, Node, Tensor, ValueInfo,
 };
@@ -25,7 +26,7 @@ fn graph(model: &Model, graph: &Graph, bindings: &[Binding]) -> Result<GraphProt
     let mut proto = GraphProto { name: "graph".into(), ..Default::default() };
     let mut names = Names::default();
     for node in &graph.nodes {
-        let chain = qoperator::expand(node);
+        let chain = qoperator::expand(node, Form::Whole);
         for node in chain.as_deref().unwrap_or(std::slice::from_ref(node)) {
             match folded(model, &stored, node)? {
                 Some(tensor) => proto.initializer.push(tensor),
@@ -56,22 +57,26 @@ fn names_in(graph: &Graph) -> Vec<&str> {
     own.chain(outputs).chain(inner).collect()
 }
 
-/// The value of a DequantizeLinear whose inputs are all stored.
+/// The value of a DequantizeLinear or a Centre whose inputs are all stored.
 fn folded(model: &Model, stored: &HashMap<&str, &Tensor>, node: &Node) -> Result<Option<TensorProto>, ModelError> {
-    if node.op != "DequantizeLinear" {
+    if !matches!(node.op.as_str(), "DequantizeLinear" | "Centre") {
         return Ok(None);
     }
-    let input = |index: usize| node.input(index).map(|name| stored.get(name).copied());
-    let (Some(Some(x)), Some(Some(scale))) = (input(0), input(1)) else { return Ok(None) };
-    let zero_point = match input(2) {
-        None => None,
-        Some(Some(tensor)) => Some((tensor, model.bytes(tensor)?)),
-        Some(None) => return Ok(None),
-    };
-    let values = fold::dequantized(node, (x, model.bytes(x)?), (scale, model.bytes(scale)?), zero_point);
+    let mut inputs = vec![];
+    for name in &node.inputs {
+        match stored.get(name.as_str()) {
+            Some(tensor) => inputs.push(Some((*tensor, model.bytes(tensor)?))),
+            None if name.is_empty() => inputs.push(None),
+            None => return Ok(None),
+        }
+    }
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    let (scale, zero_point) = if node.op == "Centre" { (None, input(1)) } else { (input(1), input(2)) };
+    let Some(x) = input(0) else { return Ok(None) };
+    let values = fold::dequantized(node, x, scale, zero_point);
     Ok(values.map(|values| TensorProto {
         name: node.outputs[0].clone(),
-        dims: x.dims.iter().map(|&d| d as i64).collect(),
+        dims: x.0.dims.iter().map(|&d| d as i64).collect(),
         data_type: DType::F32.to_onnx(),
         raw_data: bytemuck::cast_slice(&values).to_vec(),
         ..Default::default()

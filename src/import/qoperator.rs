@@ -1,5 +1,5 @@
-//! QOperator nodes as QDQ chains: `QLinearConv` becomes DequantizeLinear → Conv → QuantizeLinear,
-//! and so with every operator of that format.
+//! QOperator nodes as chains of float operators between quantized ends: `QLinearConv` becomes
+//! DequantizeLinear → Conv → QuantizeLinear, and so with every operator of that format.
 //!
 //! Sources: ONNX operator specifications (QLinearConv, QLinearMatMul) and ONNX Runtime's contrib
 //! operators (`com.microsoft`: QLinearAdd, QLinearMul, QLinearConcat, QLinearGlobalAveragePool,
@@ -7,24 +7,35 @@
 
 use crate::model::{Attribute, AttributeValue, Domain, Node};
 
-/// What stands for `node`: itself, or its chain. Every node of a chain but the first-named one
-/// gets a name derived from the node's; the operator at the heart keeps the name.
-pub(crate) fn expand(node: &Node) -> Option<Vec<Node>> {
-    let mut chain = Chain { node, nodes: vec![] };
+/// How the products of QLinearConv, QLinearMatMul and QGemm are spelled out. Both say the same;
+/// they differ where a float rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// DequantizeLinear → operator → QuantizeLinear, for a reader that makes integers of it again.
+    Qdq,
+    /// Centre → operator → Requantize, for an engine that computes in f32: the operands are whole
+    /// numbers, so sums are exact below 2^24, and the one rounding is the operator's own.
+    Whole,
+}
+
+/// What stands for `node`: its chain, or `None` where it stands for itself. The operator at the
+/// heart of a chain keeps the name; the others get names derived from it.
+pub(crate) fn expand(node: &Node, form: Form) -> Option<Vec<Node>> {
+    let mut chain = Chain { node, form, nodes: vec![] };
     match (node.domain, node.op.as_str()) {
         (Domain::Onnx, "QLinearConv") => {
-            let x = chain.dequantize(0, None);
-            let w = chain.dequantize(3, Some(0));
+            let x = chain.operand(0, None);
+            let w = chain.operand(3, Some(0));
             let bias = node.input(8).map(|bias| chain.bias(bias, 1, 4, None));
             let y = chain.heart("Conv", [Some(x), Some(w), bias], &[]);
-            chain.quantize(y, 6, 7);
+            chain.result(y, [1, 4], 6, 1, None);
         }
         (Domain::Onnx, "QLinearMatMul") => {
             // Scales are scalars, or vectors along A's rows and B's columns.
-            let a = chain.dequantize(0, Some(-2));
-            let b = chain.dequantize(3, Some(-1));
+            let a = chain.operand(0, Some(-2));
+            let b = chain.operand(3, Some(-1));
             let y = chain.heart("MatMul", [Some(a), Some(b), None], &[]);
-            chain.quantize(y, 6, 7);
+            chain.result(y, [1, 4], 6, -1, None);
         }
         (Domain::Microsoft, op @ ("QLinearAdd" | "QLinearMul")) => {
             let (a, b) = (chain.dequantize(0, None), chain.dequantize(3, None));
@@ -56,12 +67,16 @@ pub(crate) fn expand(node: &Node) -> Option<Vec<Node>> {
                 _ => None,
             };
             let transposed = matches!(node.attribute("transB"), Some(AttributeValue::Int(1)));
-            let a = chain.dequantize(0, None);
-            let b = chain.dequantize(3, Some(if transposed { 0 } else { 1 }));
+            if node.input(7).is_none() {
+                chain.form = Form::Qdq;
+            }
+            let a = chain.operand(0, None);
+            let b = chain.operand(3, Some(if transposed { 0 } else { 1 }));
             let bias = node.input(6).map(|bias| chain.bias(bias, 1, 4, alpha));
-            let y = chain.heart("Gemm", [Some(a), Some(b), bias], &[]);
+            let without: &[&str] = if chain.form == Form::Whole { &["alpha"] } else { &[] };
+            let y = chain.heart("Gemm", [Some(a), Some(b), bias], without);
             if node.input(7).is_some() {
-                chain.quantize(y, 7, 8);
+                chain.result(y, [1, 4], 7, 1, alpha);
             } else if let Some(heart) = chain.nodes.last_mut() {
                 heart.outputs.clone_from(&node.outputs); // without an output scale the result is float
             }
@@ -73,6 +88,7 @@ pub(crate) fn expand(node: &Node) -> Option<Vec<Node>> {
 
 struct Chain<'a> {
     node: &'a Node,
+    form: Form,
     nodes: Vec<Node>,
 }
 
@@ -84,17 +100,52 @@ impl Chain<'_> {
         self.push(format!("{}.dequantize_{x}", self.node.name), "DequantizeLinear", inputs, attributes)
     }
 
+    /// Input `x` of a product: dequantized, or less its zero point.
+    fn operand(&mut self, x: usize, axis: Option<i64>) -> String {
+        if self.form == Form::Qdq {
+            return self.dequantize(x, axis);
+        }
+        let inputs = vec![self.input(x), self.input(x + 2)];
+        let attributes = axis.map(|axis| attribute("axis", AttributeValue::Int(axis))).into_iter().collect();
+        self.push(format!("{}.centre_{x}", self.node.name), "Centre", inputs, attributes)
+    }
+
+    /// Ends a product whose operands have their scales at `scales`; that of the result is at
+    /// `output_scale`, its zero point behind it. Vectors of scales lie along `axis` of the result.
+    fn result(&mut self, y: String, scales: [usize; 2], output_scale: usize, axis: i64, alpha: Option<f32>) {
+        if self.form == Form::Qdq {
+            return self.quantize(y, output_scale, output_scale + 1);
+        }
+        let name = &self.node.name;
+        let (product, multiplier) = (format!("{name}.product_scale"), format!("{name}.multiplier"));
+        let last = format!("{name}.requantize");
+        let scale = self.push(product, "Mul", scales.map(|i| self.input(i)).to_vec(), vec![]);
+        let scale = self.scaled(scale, alpha);
+        let multiplier = self.push(multiplier, "Div", vec![scale, self.input(output_scale)], vec![]);
+        let inputs = vec![y, multiplier, self.input(output_scale + 1)];
+        self.push(last, "Requantize", inputs, vec![attribute("axis", AttributeValue::Int(axis))]);
+        if let Some(last) = self.nodes.last_mut() {
+            last.outputs.clone_from(&self.node.outputs);
+        }
+    }
+
+    /// A scale times QGemm's alpha.
+    fn scaled(&mut self, scale: String, alpha: Option<f32>) -> String {
+        let Some(alpha) = alpha else { return scale };
+        let (value, scaled) = (format!("{scale}.alpha"), format!("{scale}.scaled"));
+        let alpha = self.push(value, "Constant", vec![], vec![attribute("value_float", AttributeValue::Float(alpha))]);
+        self.push(scaled, "Mul", vec![scale, alpha], vec![])
+    }
+
     /// An int32 bias has the scale `alpha * a_scale * b_scale` and no zero point.
     fn bias(&mut self, bias: &str, a_scale: usize, b_scale: usize, alpha: Option<f32>) -> String {
         let name = &self.node.name;
-        let (product, scaled, dequantized) =
-            (format!("{name}.bias_scale"), format!("{name}.bias_alpha"), format!("{name}.dequantize_bias"));
-        let mut scale = self.push(product, "Mul", vec![self.input(a_scale), self.input(b_scale)], vec![]);
-        if let Some(alpha) = alpha {
-            let value = vec![attribute("value_float", AttributeValue::Float(alpha))];
-            let alpha = self.push(scaled.clone() + ".value", "Constant", vec![], value);
-            scale = self.push(scaled, "Mul", vec![scale, alpha], vec![]);
+        if self.form == Form::Whole {
+            return self.push(format!("{name}.centre_bias"), "Centre", vec![bias.to_owned()], vec![]);
         }
+        let (product, dequantized) = (format!("{name}.bias_scale"), format!("{name}.dequantize_bias"));
+        let scale = self.push(product, "Mul", vec![self.input(a_scale), self.input(b_scale)], vec![]);
+        let scale = self.scaled(scale, alpha);
         let axis = vec![attribute("axis", AttributeValue::Int(0))];
         self.push(dequantized, "DequantizeLinear", vec![bias.to_owned(), scale], axis)
     }

@@ -114,6 +114,14 @@ impl<'m> Lowering<'m> {
         self.table(name, act, |x| x ^ i8::MIN)
     }
 
+    pub(super) fn laid(&mut self, name: &str, act: Act, layout: Layout) -> Result<Act, Why> {
+        match layout {
+            _ if act.layout == layout || act.layouts_agree() => Ok(act.viewed(act.dims.clone(), layout)),
+            Layout::Plain => self.plain(name, act),
+            Layout::ChannelsLast => self.channels_last(name, act),
+        }
+    }
+
     pub(super) fn plain(&mut self, name: &str, act: Act) -> Result<Act, Why> {
         if act.layout == Layout::Plain || act.layouts_agree() {
             return Ok(act.viewed(act.dims.clone(), Layout::Plain));

@@ -7,7 +7,7 @@ use tractlet_core::plan::{
 };
 use tractlet_core::shape::ConvShape;
 
-use super::quantized::repeats;
+use super::quantized::UNALIGNED;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, geometry, int, number};
 use crate::model::Node;
@@ -75,8 +75,7 @@ impl<'m> Lowering<'m> {
         }
         let folds = (0..node.inputs.len()).all(|i| self.value(node, i).is_ok_and(|value| value.is_constant()));
         if let Some(function) = unary(self, node)?.filter(|_| !folds) {
-            let index = usize::from(self.scalar_operand(node).is_some_and(|(_, first)| first));
-            let input = self.real(&node.name, &self.value(node, index)?)?;
+            let input = self.real(&node.name, &self.value(node, self.operand(node))?)?;
             let output = self.program.floats(input.dims.clone(), input.layout);
             let (input, span) = (self.program.span(&input), self.program.span(&output));
             let Function { unary, alpha, beta } = function;
@@ -137,14 +136,8 @@ impl<'m> Lowering<'m> {
         output: (Vec<usize>, Layout),
         beta: f32,
     ) -> Result<(), Why> {
-        let mut bias = vec![0f32; shape.out_c];
-        if node.input(2).is_some() {
-            let (values, _) = self.floats_of(&self.value(node, 2)?)?;
-            if values.len() != shape.out_c && values.len() != 1 {
-                return Err(format!("its bias has {} values for {} channels", values.len(), shape.out_c));
-            }
-            bias.iter_mut().enumerate().for_each(|(c, bias)| *bias = beta * values[c % values.len()]);
-        }
+        let mut bias = self.bias_of(node, shape.out_c)?;
+        bias.iter_mut().for_each(|bias| *bias *= beta);
         let (name, min, max) = self.clamped(node)?;
         let output = self.program.floats(output.0, output.1);
         let op = ConvF32 {
@@ -219,14 +212,16 @@ impl<'m> Lowering<'m> {
         let (a, b) = if swapped { (second, first) } else { (first, second) };
         let mut a = self.real(&node.name, &a)?;
         let b = if b.is_constant() {
-            self.constant_along(&a, &b)?
+            let (aligned, b) = self.constant_along(&node.name, a, &b)?;
+            a = aligned;
+            b
         } else {
             let mut b = self.real(&node.name, &b)?;
             if b.elements() > a.elements() {
                 std::mem::swap(&mut a, &mut b);
                 swapped = !swapped;
             }
-            let b = self.repeated(&node.name, &a, b)?;
+            (a, b) = self.aligned(&node.name, a, b)?;
             Operand::from(self.program.span(&b))
         };
         let function = match (node.op.as_str(), swapped) {
@@ -247,19 +242,17 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    /// A constant as it repeats along `a`: a scalar, one value a channel, or of the same shape.
-    fn constant_along(&mut self, a: &Act, b: &Value<'m>) -> Result<Operand, Why> {
+    /// `a`, and a constant as it repeats along it: a scalar, one value a channel, or of the same shape.
+    fn constant_along(&mut self, name: &str, a: Act, b: &Value<'m>) -> Result<(Act, Operand), Why> {
         let (values, dims) = self.floats_of(b)?;
-        if repeats(a, &dims) {
-            return Ok(self.builder.data(&values).into());
+        if values.len() == a.elements() && a.dims.ends_with(&dims) {
+            let values = match a.layout {
+                Layout::Plain => values,
+                Layout::ChannelsLast => geometry::ohwi(&values, 1, a.channels(), a.pixels()),
+            };
+            return Ok((a, self.builder.data(&values).into()));
         }
-        if dims.iter().product::<usize>() != a.elements() || dims.len() > a.dims.len() {
-            return Err("its operands broadcast in a way that is not taken".into());
-        }
-        let values = match a.layout {
-            Layout::Plain => values,
-            Layout::ChannelsLast => geometry::ohwi(&values, 1, a.channels(), a.pixels()),
-        };
-        Ok(self.builder.data(&values).into())
+        let a = self.along(name, a, &dims)?.ok_or(UNALIGNED)?;
+        Ok((a, self.builder.data(&values).into()))
     }
 }

@@ -3,7 +3,7 @@
 use tractlet_core::shape::Window;
 
 use super::value::Act;
-use super::{Why, ints};
+use super::{Why, int, ints};
 use crate::model::{AttributeValue, Node};
 
 /// `kernel` are the spatial dimensions of the weights, or of `kernel_shape`. 1-D has height 1.
@@ -37,7 +37,7 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
     // The last axis is the width; a missing height is 1 everywhere and has no padding.
     let height = |values: &[usize], default: usize| if count == 2 { values[0] } else { default };
     let width = count - 1;
-    Ok(Window {
+    let window = Window {
         in_h: height(spatial, 1),
         in_w: spatial[width],
         in_c: input.channels(),
@@ -51,7 +51,33 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
         dilation_w: dilations[width],
         pad_top: height(&before, 0),
         pad_left: before[width],
-    })
+    };
+    let axes = [
+        (window.in_h, window.out_h, window.kernel_h, window.stride_h, window.dilation_h, window.pad_top),
+        (window.in_w, window.out_w, window.kernel_w, window.stride_w, window.dilation_w, window.pad_left),
+    ];
+    let inside = |(input, output, kernel, stride, dilation, pad)| {
+        pad <= (kernel - 1) * dilation && (output - 1) * stride < input + pad
+    };
+    if !axes.into_iter().all(inside) {
+        return Err("windows that hold nothing but padding are not taken".into());
+    }
+    Ok(window)
+}
+
+/// Whether the last windows reach beyond the padding, as `ceil_mode` lets them.
+pub(super) fn overhangs(node: &Node, window: &Window) -> bool {
+    let after: Vec<usize> = ints(node, "pads").map_or(vec![], |pads| pads.iter().map(|&p| p as usize).collect());
+    let (height, width) = match *after.as_slice() {
+        [.., height, width] if after.len() == 4 => (height, width),
+        [.., width] => (0, width),
+        [] => (0, 0),
+    };
+    let w = window;
+    let end = |output: usize, stride: usize, kernel: usize| (output - 1) * stride + kernel;
+    int(node, "ceil_mode", 0) != 0
+        && (end(w.out_h, w.stride_h, w.kernel_h) > w.pad_top + w.in_h + height
+            || end(w.out_w, w.stride_w, w.kernel_w) > w.pad_left + w.in_w + width)
 }
 
 /// A window of one pixel over `rows` pixels of `in_c` channels: a fully connected layer.

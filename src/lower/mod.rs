@@ -24,7 +24,7 @@ use std::collections::{HashMap, HashSet};
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanBuilder;
 
-use crate::import::qoperator;
+use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, Binding, DType, Model, ModelError, Node, Shapes};
 
 pub(crate) use program::{Port, Program, TensorId};
@@ -92,7 +92,7 @@ enum Expanded<'m> {
 }
 
 fn expanded(from: &Node) -> Vec<Expanded<'_>> {
-    match qoperator::expand(from) {
+    match qoperator::expand(from, Form::Qdq) {
         Some(chain) => chain.into_iter().map(|node| Expanded::Made { node, from }).collect(),
         None => vec![Expanded::Own(from)],
     }

@@ -11,6 +11,8 @@ use super::value::{Act, Layout, QParams, StoredQuant, Value};
 use super::{Lowering, Why, float, geometry, int, ints, number};
 use crate::model::{DType, Node};
 
+pub(super) const UNALIGNED: &str = "its operands broadcast in a way that is not taken";
+
 /// What follows an operator and goes into its op.
 pub(super) struct Tail {
     /// The last tensor that the op makes.
@@ -29,6 +31,9 @@ struct Input {
     q: QParams,
 }
 
+/// Weights as they are stored, and less their zero points.
+type Stored8<'m> = (StoredQuant<'m>, Vec<i8>);
+
 /// Weights of a convolution or a fully connected layer.
 struct Weights {
     /// OHWI.
@@ -43,7 +48,7 @@ impl<'m> Lowering<'m> {
     /// # Errors
     /// It does, but is not covered; `Ok(false)` leaves it to floats.
     pub(super) fn quantized(&mut self, node: &Node) -> Result<bool, Why> {
-        let (act, q) = match (self.value(node, 0)?, node.op.as_str()) {
+        let (act, q) = match (self.value(node, self.operand(node))?, node.op.as_str()) {
             // The greatest integer is the greatest number: the scale does not matter.
             (Value::Integers(act, dtype), "MaxPool") => {
                 let pooled = self.max_pool(node, &act)?;
@@ -65,11 +70,12 @@ impl<'m> Lowering<'m> {
         let x = Input { act, q };
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
-            "Conv" => self.conv_s8(node, x, to, requantize)?,
-            "Gemm" | "MatMul" => self.fully_connected_s8(node, x, to, requantize)?,
-            "Add" | "Sub" | "Mul" if matches!(self.value(node, 1)?, Value::Dequantized(..)) => {
-                self.binary_s8(node, x, to, requantize)?
-            }
+            "Conv" | "Gemm" | "MatMul" => match self.weights_of(node)? {
+                Some(stored) if node.op == "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
+                Some(stored) if unscaled(node) => self.fully_connected_s8(node, x, stored, to, requantize)?,
+                _ => return Ok(false),
+            },
+            "Add" | "Sub" | "Mul" if self.are_quantized(node) => self.binary_s8(node, x, to, requantize)?,
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
             _ => match float::unary(self, node)? {
@@ -130,15 +136,20 @@ impl<'m> Lowering<'m> {
         self.values.insert(tail.output, value);
     }
 
-    fn conv_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Act, Why> {
+    fn conv_s8(
+        &mut self,
+        node: &Node,
+        x: Input,
+        (stored, values): Stored8<'m>,
+        to: QParams,
+        requantize: Requantize,
+    ) -> Result<Act, Why> {
         let groups = int(node, "group", 1) as usize;
         let act = self.channels_last(&node.name, x.act)?;
-        let stored = self.weights_of(node, 1)?;
         let dims = &stored.tensor.dims;
         let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
         let output_dims = self.output_dims(node)?;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
-        let values = self.centred(&stored)?;
         let values = geometry::ohwi(&values, out_c, in_c, kernel.iter().product());
         let weights = Weights { values, scales: spread(&stored, 0, out_c)? };
         let shape = ConvShape { window, out_c, groups };
@@ -148,18 +159,20 @@ impl<'m> Lowering<'m> {
     }
 
     /// Gemm and MatMul by stored weights.
-    fn fully_connected_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Act, Why> {
-        if number(node, "alpha", 1.0) != 1.0 || number(node, "beta", 1.0) != 1.0 || int(node, "transA", 0) != 0 {
-            return Err("alpha, beta and transA are not taken in integers".into());
-        }
+    fn fully_connected_s8(
+        &mut self,
+        node: &Node,
+        x: Input,
+        (stored, values): Stored8<'m>,
+        to: QParams,
+        requantize: Requantize,
+    ) -> Result<Act, Why> {
         let act = self.plain(&node.name, x.act)?;
-        let stored = self.weights_of(node, 1)?;
         let &[a, b] = stored.tensor.dims.as_slice() else {
             return Err("its weights must be a matrix".into());
         };
         let transposed = int(node, "transB", 0) != 0;
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
-        let values = self.centred(&stored)?;
         let values = if transposed { values } else { transpose(&values, in_c, out_c) };
         let weights = Weights { values, scales: spread(&stored, usize::from(!transposed), out_c)? };
         if act.dims.last() != Some(&in_c) {
@@ -184,20 +197,13 @@ impl<'m> Lowering<'m> {
         let out_c = shape.out_c;
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         let mut bias = vec![0i32; out_c];
-        if node.input(2).is_some() {
-            let (values, _) = self.floats_of(&self.value(node, 2)?)?;
-            if values.len() != out_c && values.len() != 1 {
-                return Err(format!("its bias has {} values for {out_c} channels", values.len()));
+        for (c, (bias, value)) in bias.iter_mut().zip(self.bias_of(node, out_c)?).enumerate() {
+            // A channel of scale 0 has no weights to speak of; its bias cannot be expressed.
+            let steps = if scale(c) > 0.0 { (f64::from(value) / scale(c)).round_ties_even() } else { 0.0 };
+            if steps.abs() > f64::from(i32::MAX) {
+                return Err(format!("its bias for channel {c} does not fit 32 bits"));
             }
-            for (c, bias) in bias.iter_mut().enumerate() {
-                let value = f64::from(values[c % values.len()]);
-                // A channel of scale 0 has no weights to speak of; its bias cannot be expressed.
-                let steps = if scale(c) > 0.0 { (value / scale(c)).round_ties_even() } else { 0.0 };
-                if steps.abs() > f64::from(i32::MAX) {
-                    return Err(format!("its bias for channel {c} does not fit 32 bits"));
-                }
-                *bias = steps as i32;
-            }
+            *bias = steps as i32;
         }
         if let Ok(Value::DequantizedStored(q)) = self.value(node, 2)
             && q.tensor.dtype == DType::I32
@@ -241,19 +247,37 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    fn weights_of(&self, node: &Node, index: usize) -> Result<StoredQuant<'m>, Why> {
-        match self.value(node, index)? {
-            Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => Ok(q),
-            _ => Err("its weights are not stored as int8 or uint8".into()),
+    /// Weights that are stored in 8 bits and fit int8 less their zero point; others are left to floats.
+    fn weights_of(&self, node: &Node) -> Result<Option<Stored8<'m>>, Why> {
+        let q = match self.value(node, 1)? {
+            Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => q,
+            _ => return Ok(None),
+        };
+        let values = self.stored_integers(q.tensor)?;
+        let centred: Result<Vec<i8>, _> = {
+            let channel = q.channels();
+            let real = |(i, v): (usize, &i32)| i8::try_from(v.wrapping_sub(q.zero_points[channel(i)]));
+            values.iter().enumerate().map(real).collect()
+        };
+        Ok(centred.ok().map(|centred| (q, centred)))
+    }
+
+    /// A bias as one value for each output channel.
+    pub(super) fn bias_of(&self, node: &Node, out_c: usize) -> Result<Vec<f32>, Why> {
+        if node.input(2).is_none() {
+            return Ok(vec![0.0; out_c]);
+        }
+        let (values, dims) = self.floats_of(&self.value(node, 2)?)?;
+        match *values.as_slice() {
+            [value] => Ok(vec![value; out_c]),
+            _ if values.len() == out_c && dims.last() == Some(&out_c) => Ok(values),
+            _ => Err(format!("its bias of shape {dims:?} is not one value for each of {out_c} channels")),
         }
     }
 
-    /// Weights less their zero points, which must fit int8.
-    fn centred(&self, q: &StoredQuant<'m>) -> Result<Vec<i8>, Why> {
-        let channel = q.channels();
-        let values = self.stored_integers(q.tensor)?;
-        let centred = values.iter().enumerate().map(|(i, v)| i8::try_from(v.wrapping_sub(q.zero_points[channel(i)])));
-        centred.collect::<Result<_, _>>().map_err(|_| "its weights less their zero point do not fit int8".to_owned())
+    /// Whether both operands are.
+    fn are_quantized(&self, node: &Node) -> bool {
+        (0..2).all(|index| matches!(self.value(node, index), Ok(Value::Dequantized(..))))
     }
 
     fn binary_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Act, Why> {
@@ -262,10 +286,10 @@ impl<'m> Lowering<'m> {
             Value::Dequantized(act, q) => (x, Input { act, q }, false),
             _ => return Err("its second operand is not quantized".into()),
         };
-        let b_act = self.repeated(&node.name, &a.act, b.act)?;
-        let output = self.program.bytes(a.act.dims.clone(), a.act.layout);
+        let (a_act, b_act) = self.aligned(&node.name, a.act, b.act)?;
+        let output = self.program.bytes(a_act.dims.clone(), a_act.layout);
         let (a_span, b_span, out) =
-            (self.program.span(&a.act), Operand::from(self.program.span(&b_act)), self.program.span(&output));
+            (self.program.span(&a_act), Operand::from(self.program.span(&b_act)), self.program.span(&output));
         let (a_zero_point, b_zero_point) = (a.q.zero_point, b.q.zero_point);
         let ratio = |scale: f32| (f64::from(scale) / f64::from(to.scale)) as f32;
         if node.op == "Mul" {
@@ -294,15 +318,24 @@ impl<'m> Lowering<'m> {
         Ok(output)
     }
 
-    /// `b` in the layout in which an op can repeat it along `a`.
-    pub(super) fn repeated(&mut self, name: &str, a: &Act, b: Act) -> Result<Act, Why> {
+    /// Both operands in layouts in which an op can repeat the second along the first.
+    pub(super) fn aligned(&mut self, name: &str, a: Act, b: Act) -> Result<(Act, Act), Why> {
         if a.dims == b.dims {
-            return match a.layout {
-                Layout::Plain => self.plain(name, b),
-                Layout::ChannelsLast => self.channels_last(name, b),
-            };
+            let b = self.laid(name, b, a.layout)?;
+            return Ok((a, b));
         }
-        if repeats(a, &b.dims) { Ok(b) } else { Err("its operands broadcast in a way that is not taken".into()) }
+        let a = self.along(name, a, &b.dims)?.ok_or(UNALIGNED)?;
+        Ok((a, b))
+    }
+
+    /// `a` in a layout along which a tensor of dimensions `b` repeats, if there is one.
+    pub(super) fn along(&mut self, name: &str, a: Act, b: &[usize]) -> Result<Option<Act>, Why> {
+        let image = matches!(a.dims.len(), 3 | 4) && a.dims[0] == 1;
+        let layouts = [a.layout, if image && a.layout == Layout::Plain { Layout::ChannelsLast } else { Layout::Plain }];
+        match layouts.into_iter().find(|&layout| repeats(&a.dims, layout, b)) {
+            Some(layout) => self.laid(name, a, layout).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn max_pool(&mut self, node: &Node, act: &Act) -> Result<Act, Why> {
@@ -356,6 +389,10 @@ impl<'m> Lowering<'m> {
                 let window = geometry::window(node, act, &dims, &kernel)?;
                 if node.op == "AveragePool" && (window.dilation_h, window.dilation_w) != (1, 1) {
                     return Err("a dilated average is not taken".into());
+                }
+                // Padding counts, what ceil_mode reaches for beyond it does not.
+                if int(node, "count_include_pad", 0) != 0 && geometry::overhangs(node, &window) {
+                    return Err("an average that counts padding, of windows beyond it, is not taken".into());
                 }
                 Ok((window, dims))
             }
@@ -414,28 +451,39 @@ impl<'m> Lowering<'m> {
 
     /// The constant operand of a binary operator with a scalar, and whether it comes first.
     pub(super) fn scalar_operand(&self, node: &Node) -> Option<(f32, bool)> {
-        let scalar = |index: usize| self.value(node, index).ok().and_then(|value| self.scalar_of(&value));
-        scalar(1).map(|value| (value, false)).or_else(|| scalar(0).map(|value| (value, true)))
+        let scalar = |index: usize, other: usize| {
+            let (values, dims) = self.floats_of(&self.value(node, index).ok()?).ok()?;
+            let other = self.value(node, other).ok()?;
+            // A scalar of more dimensions would give its own to the result.
+            (values.len() == 1 && dims.len() <= other.act()?.dims.len()).then(|| values[0])
+        };
+        scalar(1, 0).map(|value| (value, false)).or_else(|| scalar(0, 1).map(|value| (value, true)))
+    }
+
+    /// Which input a function of one tensor reads.
+    pub(super) fn operand(&self, node: &Node) -> usize {
+        usize::from(self.scalar_operand(node).is_some_and(|(_, first)| first))
     }
 }
 
-/// Whether a tensor of dimensions `b` repeats along `a` as its elements lie: a scalar, or one
-/// value for each channel, innermost.
-pub(super) fn repeats(a: &Act, b: &[usize]) -> bool {
-    let elements: usize = b.iter().product();
-    if elements == 1 {
-        return true;
-    }
+/// Whether a tensor of dimensions `b` repeats along one of dimensions `a` as its elements lie: a
+/// scalar, or one value for each channel, innermost.
+fn repeats(a: &[usize], layout: Layout, b: &[usize]) -> bool {
     // Dimensions of b count from the last of a's.
-    let channel = match a.layout {
+    let Some(missing) = a.len().checked_sub(b.len()) else { return false };
+    let channel = match layout {
         Layout::ChannelsLast => 1,
-        Layout::Plain => a.dims.len().saturating_sub(1),
+        Layout::Plain => a.len().saturating_sub(1),
     };
-    if channel >= a.dims.len() {
-        return false;
+    match b.iter().product() {
+        1 => true,
+        elements => a.get(channel) == Some(&elements) && b.get(channel.wrapping_sub(missing)) == Some(&elements),
     }
-    let first = a.dims.len() - b.len().min(a.dims.len());
-    b.len() <= a.dims.len() && elements == a.dims[channel] && b.get(channel.wrapping_sub(first)) == Some(&elements)
+}
+
+/// Whether a Gemm or MatMul is the bare product, which is what integers can have.
+fn unscaled(node: &Node) -> bool {
+    number(node, "alpha", 1.0) == 1.0 && number(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0
 }
 
 /// The scale of each output channel, where scales lie along `axis` or there is one.

@@ -59,6 +59,13 @@ impl Value<'_> {
     pub fn is_constant(&self) -> bool {
         matches!(self, Value::Stored(_) | Value::DequantizedStored(_) | Value::Numbers(..))
     }
+
+    pub fn act(&self) -> Option<&Act> {
+        match self {
+            Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) => Some(act),
+            _ => None,
+        }
+    }
 }
 
 impl Act {

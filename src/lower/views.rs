@@ -162,6 +162,8 @@ impl<'m> Lowering<'m> {
             _ => return Err("its value is not one of the quantized ones".into()),
         };
         let dims = self.output_dims(node)?;
+        // Channels-last images have a batch of 1.
+        let act = if dims.first() == act.dims.first() { act } else { self.plain(&node.name, act)? };
         let element_bytes = self.element_bytes(&act);
         let output = self.program.tensor(dims.clone(), act.layout, element_bytes);
         let span = self.program.span(&output);
@@ -202,13 +204,6 @@ fn lying(dims: &[usize], layout: Layout, axis: usize) -> (Vec<usize>, usize) {
 }
 
 impl<'m> Value<'m> {
-    fn act(&self) -> Option<&Act> {
-        match self {
-            Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) => Some(act),
-            _ => None,
-        }
-    }
-
     /// The same kind of value in another place.
     fn with(&self, act: Act) -> Value<'m> {
         match self {

@@ -51,12 +51,15 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
     let mut ends = last.clone();
     for (index, step) in program.steps.iter().enumerate() {
         let output = step.op.output().offset;
-        let Some(input) = reads(&step.op).next().filter(|_| step.op.in_place()) else { continue };
+        let mut operands = reads(&step.op).filter(|_| step.op.in_place());
+        let Some(input) = operands.next() else { continue };
         let owner = owners[input];
-        // The block must not be read again, be it through this tensor or another in it, and the
-        // output must have no writer before.
-        let free =
-            ends[owner] == index + 1 && first[output] == index + 1 && program.tensors[input] == program.tensors[output];
+        // The block must not be read again, be it through this tensor or another in it, nor as the
+        // other operand, and the output must have no writer before.
+        let free = operands.all(|other| owners[other] != owner)
+            && ends[owner] == index + 1
+            && first[output] == index + 1
+            && program.tensors[input] == program.tensors[output];
         if free && owner != output {
             owners[output] = owner;
             ends[owner] = last[output];

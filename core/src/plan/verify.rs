@@ -70,7 +70,6 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
     }
     let memory = header.arena_bytes.checked_add(header.scratch_bytes);
     require(memory.is_some_and(|bytes| bytes <= MAX_BYTES), "arena_bytes", Fault::OutOfRange)?;
-    require(header.op_count > 0, "op_count", Fault::OutOfRange)?;
     require(header.output_count > 0, "output_count", Fault::OutOfRange)?;
 
     exact("total_bytes", header.total_bytes, len)?;

@@ -14,6 +14,8 @@ import reference
 
 ort.set_default_logger_severity(3)
 
+# What is quantized before these is quantized alike after them.
+MOVES = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "MaxPool"}
 INT = {"i8": np.int8, "u8": np.uint8}
 
 
@@ -49,8 +51,11 @@ class Graph:
         return (self.rng.standard_normal(shape) * scale).astype(np.float32)
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes) -> str:
-        name = self._name(kind.lower())
+        # Initials: names are half of a tiny model.
+        name = self._name("".join(c for c in kind if c.isupper()).lower())
         self.nodes.append(helper.make_node(kind, inputs, [name], name, domain=domain, **attributes))
+        if kind in MOVES and inputs[0] in self.parameters:
+            self.parameters[name] = self.parameters[inputs[0]]
         return name
 
     def q(self, x: str, dtype: str = "i8", scale: float | None = None, zero_point: int | None = None) -> str:
@@ -140,9 +145,8 @@ class Graph:
 
     def output(self, *names: str) -> None:
         for name in names:
-            integer = name in self.parameters and self.nodes[self._producer(name)].op_type != "DequantizeLinear"
-            step = 1.0 if integer else self.parameters[name][0] if name in self.parameters else None
-            self.outputs[name] = step
+            integer = self.values(name).dtype != np.float32
+            self.outputs[name] = 1.0 if integer else self.parameters[name][0] if name in self.parameters else None
 
     def values(self, name: str) -> np.ndarray:
         """What ONNX Runtime computes for a tensor, of the graph as it stands."""

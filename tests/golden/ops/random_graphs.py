@@ -66,4 +66,6 @@ def activation(g: Graph, x: str) -> str:
 
 
 def bias(g: Graph) -> str | None:
-    return [None, "i32", "i32", "f32"][g.rng.integers(4)]
+    """No float ones: rounded to the accumulator's step they move a sum across a boundary now and then, and a chain
+    makes that larger."""
+    return [None, "i32", "i32"][g.rng.integers(3)]
