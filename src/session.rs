@@ -47,6 +47,7 @@ impl SessionOptions {
 /// ```
 pub struct Session {
     engine: Box<dyn Engine>,
+    fallback: Option<String>,
     /// Inputs that the model quantizes before anything else: NaN has no integer.
     quantized: Vec<bool>,
 }
@@ -141,15 +142,21 @@ impl Session {
     /// or the node that the engine cannot take.
     pub fn new(model: &Model, options: SessionOptions) -> Result<Session, ModelError> {
         let bindings = resolve(model, options.bindings)?;
-        let engine = engine::open(options.engine, model, &bindings)?;
-        log::info!("{}: engine {}", model.path().display(), engine.name());
+        let (engine, fallback) = engine::open(options.engine, model, &bindings)?;
+        let why = fallback.as_deref().unwrap_or("as asked, or the first choice");
+        log::info!("{}: engine {} ({why})", model.path().display(), engine.name());
         let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();
-        Ok(Session { engine, quantized })
+        Ok(Session { engine, fallback, quantized })
     }
 
     /// The engine that runs it.
     pub fn engine(&self) -> EngineName {
         self.engine.name()
+    }
+
+    /// Why [`EngineChoice::Auto`] did not take its first choice, the nodes in the way named.
+    pub fn fallback_reason(&self) -> Option<&str> {
+        self.fallback.as_deref()
     }
 
     /// Inputs in the model's order.

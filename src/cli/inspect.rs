@@ -25,12 +25,14 @@ Examples:
   tractlet inspect model.onnx
   tractlet inspect model.onnx --json | jq .int8_ratio
 
-JSON: engine, inputs[] and outputs[] of {name, dtype, shape}, nodes[].{name, op, dtype, engine},
+JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of {name, dtype, shape}, nodes[].{name, op, dtype, engine},
 int8_ratio (null where nothing computes), model.{path, bytes, sha256, opset, producer, held}.";
 
 #[derive(Serialize)]
 struct Report<'a> {
     engine: EngineName,
+    /// Why it is not the first choice of `auto`.
+    fallback_reason: Option<&'a str>,
     model: File<'a>,
     inputs: Vec<Tensor<'a>>,
     outputs: Vec<Tensor<'a>>,
@@ -61,6 +63,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let session = args.model.session(&model)?;
     let report = Report {
         engine: session.engine(),
+        fallback_reason: session.fallback_reason(),
         model: File {
             path: model.path(),
             bytes: model.file_bytes(),
@@ -91,7 +94,8 @@ impl Report<'_> {
         let size = size::human(*bytes as u64);
         let mut text =
             format!("{}\n  size      {size} ({bytes} bytes), {held}\n  sha256    {sha256}\n", path.display());
-        text += &format!("  opset     {opset}\n  producer  {producer}\n  engine    {}\n", self.engine);
+        let because = self.fallback_reason.map_or(String::new(), |why| format!(" ({why})"));
+        text += &format!("  opset     {opset}\n  producer  {producer}\n  engine    {}{because}\n", self.engine);
         for (role, tensors) in [("input", &self.inputs), ("output", &self.outputs)] {
             for Tensor { name, dtype, shape } in tensors {
                 text += &format!("  {role:<8}  {name}: {dtype} {shape:?}\n");

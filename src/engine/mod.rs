@@ -12,7 +12,7 @@ use serde::Serialize;
 use tractlet_core::isa::Isa;
 
 use crate::lower;
-use crate::model::{DType, Fault, Model, ModelError, Node};
+use crate::model::{Binding, DType, Fault, Model, ModelError, Node};
 use crate::tensor::{TensorMut, TensorRef};
 
 use plan::PlanEngine;
@@ -142,27 +142,27 @@ pub fn int8_ratio(nodes: &[NodeReport]) -> Option<f64> {
     (total > 0).then(|| int8 as f64 / total as f64)
 }
 
-/// An engine for `model` with the given input shapes, or why none can be had.
+/// An engine for `model` with the given input shapes, or why none can be had. Where `Auto` did not
+/// get its first choice, also why not.
 pub(crate) fn open(
     choice: EngineChoice,
     model: &Model,
-    bindings: &[crate::model::Binding],
-) -> Result<Box<dyn Engine>, ModelError> {
+    bindings: &[Binding],
+) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    let mut fallback = None;
     if choice != EngineChoice::Tract {
-        match PlanEngine::new(model, bindings, isa().map_err(|what| model.error(Fault::unsupported(what)))?)? {
-            Ok(engine) => return Ok(Box::new(engine)),
+        let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
+        match PlanEngine::new(model, bindings, isa)? {
+            Ok(engine) => return Ok((Box::new(engine), None)),
             Err(refusals) if choice == EngineChoice::Plan => {
-                let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
+                let what =
+                    format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
                 return Err(model.error(Fault::unsupported(what)));
             }
-            Err(refusals) => log::info!(
-                "{}: engine tract, since a plan cannot be made: {}",
-                model.path().display(),
-                lower::list(&refusals)
-            ),
+            Err(refusals) => fallback = Some(format!("no plan can be made: {}", lower::list(&refusals))),
         }
     }
-    Ok(Box::new(TractEngine::new(model, bindings)?))
+    Ok((Box::new(TractEngine::new(model, bindings)?), fallback))
 }
 
 /// Names an instruction set to use in place of the best one that the CPU has.

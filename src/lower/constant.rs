@@ -95,6 +95,20 @@ impl<'m> Lowering<'m> {
         Ok(QParams { scale, zero_point: i8::try_from(zero_point).map_err(|_| "its zero point is out of range")? })
     }
 
+    /// A stored tensor as an activation is held: in int8, with one scale. `None` if it is not that.
+    pub(super) fn integers_of(&self, q: &StoredQuant<'m>) -> Result<Option<(Vec<i8>, QParams)>, Why> {
+        let (&[scale], &[zero_point]) = (q.scales.as_slice(), q.zero_points.as_slice()) else { return Ok(None) };
+        let offset = match q.tensor.dtype {
+            DType::I8 => 0,
+            DType::U8 => 128,
+            _ => return Ok(None),
+        };
+        let held = |v: i32| i8::try_from(v.wrapping_sub(offset)).ok();
+        let Some(zero_point) = held(zero_point).filter(|_| scale.is_normal()) else { return Ok(None) };
+        let values: Option<Vec<i8>> = self.stored_integers(q.tensor)?.into_iter().map(held).collect();
+        Ok(values.map(|values| (values, QParams { scale, zero_point })))
+    }
+
     pub(super) fn stored_floats(&self, tensor: &Tensor) -> Result<Vec<f32>, Why> {
         if tensor.dtype != DType::F32 {
             return Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype));

@@ -1,5 +1,6 @@
 //! What is not quantized, in f32.
 
+use bytemuck::NoUninit;
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::unary::unary_f32;
 use tractlet_core::plan::{
@@ -212,7 +213,8 @@ impl<'m> Lowering<'m> {
         let (a, b) = if swapped { (second, first) } else { (first, second) };
         let mut a = self.real(&node.name, &a)?;
         let b = if b.is_constant() {
-            let (aligned, b) = self.constant_along(&node.name, a, &b)?;
+            let (values, dims) = self.floats_of(&b)?;
+            let (aligned, b) = self.constant_along(&node.name, a, values, &dims)?;
             a = aligned;
             b
         } else {
@@ -243,16 +245,21 @@ impl<'m> Lowering<'m> {
     }
 
     /// `a`, and a constant as it repeats along it: a scalar, one value a channel, or of the same shape.
-    fn constant_along(&mut self, name: &str, a: Act, b: &Value<'m>) -> Result<(Act, Operand), Why> {
-        let (values, dims) = self.floats_of(b)?;
-        if values.len() == a.elements() && a.dims.ends_with(&dims) {
+    pub(super) fn constant_along<T: NoUninit>(
+        &mut self,
+        name: &str,
+        a: Act,
+        values: Vec<T>,
+        dims: &[usize],
+    ) -> Result<(Act, Operand), Why> {
+        if values.len() == a.elements() && a.dims.ends_with(dims) {
             let values = match a.layout {
                 Layout::Plain => values,
                 Layout::ChannelsLast => geometry::ohwi(&values, 1, a.channels(), a.pixels()),
             };
             return Ok((a, self.builder.data(&values).into()));
         }
-        let a = self.along(name, a, &dims)?.ok_or(UNALIGNED)?;
+        let a = self.along(name, a, dims)?.ok_or(UNALIGNED)?;
         Ok((a, self.builder.data(&values).into()))
     }
 }

@@ -193,8 +193,10 @@ impl<'m> Lowering<'m> {
                 if !quantized {
                     self.float(node)?;
                 }
-                let dtype = if quantized { DType::I8 } else { DType::F32 };
-                self.report(expanded.origin(), dtype);
+                // What follows from constants alone was computed just now.
+                if self.program.steps.len() > before {
+                    self.report(expanded.origin(), if quantized { DType::I8 } else { DType::F32 });
+                }
                 return Ok(());
             }
         }

@@ -75,13 +75,16 @@ impl<'m> Lowering<'m> {
                 Some(stored) if unscaled(node) => self.fully_connected_s8(node, x, stored, to, requantize)?,
                 _ => return Ok(false),
             },
-            "Add" | "Sub" | "Mul" if self.are_quantized(node) => self.binary_s8(node, x, to, requantize)?,
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
-            _ => match float::unary(self, node)? {
+            op => match float::unary(self, node)? {
                 Some(function) => {
                     self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize))
                 }
+                None if matches!(op, "Add" | "Sub" | "Mul") => match self.binary_s8(node, x, to, requantize)? {
+                    Some(output) => output,
+                    None => return Ok(false),
+                },
                 None => return Ok(false),
             },
         };
@@ -275,31 +278,35 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Whether both operands are.
-    fn are_quantized(&self, node: &Node) -> bool {
-        (0..2).all(|index| matches!(self.value(node, index), Ok(Value::Dequantized(..))))
-    }
-
-    fn binary_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Act, Why> {
-        let (a, b, swapped) = match self.value(node, 1)? {
-            Value::Dequantized(other, q) if other.elements() > x.act.elements() => (Input { act: other, q }, x, true),
-            Value::Dequantized(act, q) => (x, Input { act, q }, false),
-            _ => return Err("its second operand is not quantized".into()),
+    /// Two tensors of integers, one of them stored perhaps; `None` leaves it to floats.
+    fn binary_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Option<Act>, Why> {
+        let index = self.operand(node);
+        let (a, b_q, b_span, swapped) = match self.value(node, 1 - index)? {
+            Value::Dequantized(act, q) => {
+                let swapped = act.elements() > x.act.elements();
+                let (a, b) = if swapped { (Input { act, q }, x) } else { (x, Input { act, q }) };
+                let (a_act, b_act) = self.aligned(&node.name, a.act, b.act)?;
+                (Input { act: a_act, q: a.q }, b.q, Operand::from(self.program.span(&b_act)), swapped)
+            }
+            Value::DequantizedStored(stored) => {
+                let Some((values, q)) = self.integers_of(&stored)? else { return Ok(None) };
+                let (act, b) = self.constant_along(&node.name, x.act, values, &stored.tensor.dims)?;
+                (Input { act, q: x.q }, q, b, index == 1)
+            }
+            _ => return Ok(None),
         };
-        let (a_act, b_act) = self.aligned(&node.name, a.act, b.act)?;
-        let output = self.program.bytes(a_act.dims.clone(), a_act.layout);
-        let (a_span, b_span, out) =
-            (self.program.span(&a_act), Operand::from(self.program.span(&b_act)), self.program.span(&output));
-        let (a_zero_point, b_zero_point) = (a.q.zero_point, b.q.zero_point);
+        let output = self.program.bytes(a.act.dims.clone(), a.act.layout);
+        let (a_span, out) = (self.program.span(&a.act), self.program.span(&output));
+        let (a_zero_point, b_zero_point) = (a.q.zero_point, b_q.zero_point);
         let ratio = |scale: f32| (f64::from(scale) / f64::from(to.scale)) as f32;
         if node.op == "Mul" {
-            let multiplier = (f64::from(a.q.scale) * f64::from(b.q.scale) / f64::from(to.scale)) as f32;
+            let multiplier = (f64::from(a.q.scale) * f64::from(b_q.scale) / f64::from(to.scale)) as f32;
             self.program.push(
                 &node.name,
                 MulS8 { a: a_span, b: b_span, output: out, multiplier, a_zero_point, b_zero_point, requantize },
             );
         } else {
-            let (mut a_multiplier, mut b_multiplier) = (ratio(a.q.scale), ratio(b.q.scale));
+            let (mut a_multiplier, mut b_multiplier) = (ratio(a.q.scale), ratio(b_q.scale));
             if node.op == "Sub" {
                 *(if swapped { &mut a_multiplier } else { &mut b_multiplier }) *= -1.0;
             }
@@ -315,7 +322,7 @@ impl<'m> Lowering<'m> {
             };
             self.program.push(&node.name, op);
         }
-        Ok(output)
+        Ok(Some(output))
     }
 
     /// Both operands in layouts in which an op can repeat the second along the first.
@@ -460,9 +467,9 @@ impl<'m> Lowering<'m> {
         scalar(1, 0).map(|value| (value, false)).or_else(|| scalar(0, 1).map(|value| (value, true)))
     }
 
-    /// Which input a function of one tensor reads.
+    /// The first input of a node that is not constant, of the two that can be.
     pub(super) fn operand(&self, node: &Node) -> usize {
-        usize::from(self.scalar_operand(node).is_some_and(|(_, first)| first))
+        usize::from(node.inputs.len() > 1 && self.value(node, 0).is_ok_and(|value| value.is_constant()))
     }
 }
 

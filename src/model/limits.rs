@@ -8,7 +8,7 @@
 ///
 /// ```
 /// let limits = tractlet::Limits { tensor_bytes: 1 << 30, ..Default::default() };
-/// assert!(limits.nodes > 10_000);
+/// assert!(limits.items > 10_000);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::op::Op;
+use super::op::{OP_BYTES, Op};
 use super::record::OpRecord;
 use super::wire::{ArenaSpan, DType, DataSpan, NameSpan, Wire};
 use super::{
@@ -58,6 +58,12 @@ impl PlanBuilder {
             blocks: Vec::new(),
             model_digest: [0; 8],
         }
+    }
+
+    /// Makes room for this many bytes of constants, so that they are not moved as they grow.
+    pub fn reserve(&mut self, bytes: usize) -> &mut Self {
+        self.data.reserve(bytes);
+        self
     }
 
     /// States the SHA-256 of the model, as big-endian words.
@@ -164,23 +170,19 @@ impl PlanBuilder {
         let sections = SectionRanges::of(&header).expect("what lies in memory has a size");
         header.total_bytes = sections.data.end;
 
-        let mut bytes = Vec::with_capacity(header.total_bytes);
-        bytes.extend_from_slice(&MAGIC);
-        header.write(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
-        bytes.resize(HEADER_BYTES, 0);
-        for port in self.inputs.iter().chain(&self.outputs) {
-            let end = bytes.len() + PORT_BYTES;
-            port.write(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
-            bytes.resize(end, 0);
+        // Straight into place: weights are most of a plan, and another copy of them most of its peak.
+        let mut plan = AlignedBytes::zeroed(header.total_bytes);
+        plan[..MAGIC.len()].copy_from_slice(&MAGIC);
+        header.write(&mut words_of(&mut plan[MAGIC.len()..HEADER_BYTES]));
+        let ports = plan[sections.ports.clone()].chunks_exact_mut(PORT_BYTES);
+        for (bytes, port) in ports.zip(self.inputs.iter().chain(&self.outputs)) {
+            port.write(&mut words_of(bytes));
         }
-        for record in &self.ops {
-            record.encode(&mut |word| bytes.extend_from_slice(&word.to_le_bytes()));
+        for (bytes, record) in plan[sections.ops.clone()].chunks_exact_mut(OP_BYTES).zip(&self.ops) {
+            record.encode(&mut words_of(bytes));
         }
-        bytes.extend_from_slice(self.names.as_bytes());
-        bytes.resize(sections.data.start, 0);
-        bytes.extend_from_slice(&self.data);
-
-        let mut plan = AlignedBytes::from(bytes.as_slice());
+        plan[sections.names].copy_from_slice(self.names.as_bytes());
+        plan[sections.data].copy_from_slice(&self.data);
         seal(&mut plan);
         plan
     }
@@ -196,6 +198,16 @@ impl PlanBuilder {
         let offset = self.names.len();
         self.names.push_str(name);
         NameSpan { offset, len: name.len() }
+    }
+}
+
+/// Takes words and lays them from the front of `bytes`.
+fn words_of(bytes: &mut [u8]) -> impl FnMut(u32) {
+    let mut words = bytes.as_chunks_mut().0.iter_mut();
+    move |word: u32| {
+        if let Some(bytes) = words.next() {
+            *bytes = word.to_le_bytes();
+        }
     }
 }
 

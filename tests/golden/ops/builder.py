@@ -29,6 +29,7 @@ class Graph:
         self.nodes, self.constants, self.infos, self.feeds = [], [], [], {}
         self.parameters = {}  # of quantized tensors and dequantized ones: scale and type
         self.outputs = {}  # name: quantization step, or None for floats
+        self.floats = False  # whether some of it is computed in f32 though all ends are quantized
         self.count = 0
 
     def input(self, *shape: int, dtype=np.float32, low: float = -2.0, high: float = 2.0) -> str:

@@ -7,7 +7,7 @@ from builder import Graph
 def build(g: Graph) -> None:
     rng = g.rng
     dtype = str(rng.choice(["i8", "i8", "u8"]))
-    mixed = rng.random() < 0.25
+    mixed = g.floats = bool(rng.random() < 0.25)
 
     def ends(y: str) -> str:
         return y if mixed and rng.random() < 0.3 else g.qdq(y, dtype)

@@ -1,0 +1,190 @@
+"""Matrix products, functions of one and of two tensors, softmax."""
+import numpy as np
+
+from builder import Graph
+from case import add, bind, finish, image
+
+
+def fully_connected() -> None:
+    def gemm(g, rows=1, x={}, y="i8", quantized=True, opset_relu=False, **options):
+        data = g.input(rows, 19)
+        result = g.gemm(g.qdq(data, **x) if quantized else data, 11, **options)
+        finish(g, g.op("Relu", result) if opset_relu else result, quantized, y)
+
+    for transposed in (0, 1):
+        for quantized in (True, False):
+            add(f"gemm_{'' if quantized else 'f32_'}trans_b_{transposed}", bind(gemm, transB=transposed, quantized=quantized))
+    variants = {
+        "u8": dict(x={"dtype": "u8"}, y="u8"),
+        "per_tensor": dict(per_channel=False),
+        "rows": dict(rows=3),
+        "no_bias": dict(bias=None, transB=1),
+        "float_bias": dict(bias="f32"),
+        "relu": dict(opset_relu=True, transB=1),
+    }
+    for name, options in variants.items():
+        add(f"gemm_{name}", bind(gemm, **options))
+
+    def bias_shape(g, rows, shape, quantized):
+        x = g.input(rows, 6)
+        x = g.qdq(x) if quantized else x
+        values = g.normal(6, rows)
+        w = g.stored(values) if quantized else g.const(values)
+        finish(g, g.op("Gemm", x, w, g.const(g.normal(*shape))), quantized)
+    for quantized in (True, False):
+        f32 = "" if quantized else "f32_"
+        add(f"gemm_{f32}bias_2d", bind(bias_shape, rows=3, shape=(1, 3), quantized=quantized))
+        add(f"gemm_{f32}bias_scalar", bind(bias_shape, rows=3, shape=(1,), quantized=quantized))
+        add(f"gemm_{f32}bias_column", bind(bias_shape, rows=3, shape=(3, 1), quantized=quantized), refused="a bias for each row")
+
+    def alpha_beta(g, quantized):
+        x = g.input(1, 9)
+        x = g.qdq(x) if quantized else x
+        values = g.normal(9, 5)
+        finish(g, g.op("Gemm", x, g.stored(values) if quantized else g.const(values), g.const(g.normal(5)), alpha=0.5, beta=2.0), quantized)
+    add("gemm_f32_alpha_beta", bind(alpha_beta, quantized=False))
+    add("gemm_alpha_beta", bind(alpha_beta, quantized=True), floats=True)
+
+    def matmul(g, shape, quantized, per_channel=True, bias=False):
+        x = g.input(*shape)
+        y = g.matmul(g.qdq(x) if quantized else x, 7, per_channel=per_channel)
+        finish(g, g.op("Add", y, g.const(g.normal(7))) if bias else y, quantized)
+    for quantized in (True, False):
+        f32 = "" if quantized else "f32_"
+        add(f"matmul_{f32}2d", bind(matmul, shape=(4, 13), quantized=quantized))
+        add(f"matmul_{f32}3d", bind(matmul, shape=(1, 5, 13), quantized=quantized))
+        add(f"matmul_{f32}3d_batch", bind(matmul, shape=(2, 3, 13), quantized=quantized))
+        add(f"matmul_{f32}add_bias", bind(matmul, shape=(3, 13), quantized=quantized, bias=True), floats=True)
+    add("matmul_per_tensor", bind(matmul, shape=(1, 13), quantized=True, per_channel=False))
+    add("matmul_1d", bind(matmul, shape=(13,), quantized=True))
+
+    def computed(g):
+        a, b = g.qdq(g.input(3, 4)), g.qdq(g.input(4, 5))
+        finish(g, g.op("MatMul", a, b))
+    add("matmul_of_activations", computed, refused="weights that are computed")
+
+
+def elementwise() -> None:
+    def two(g, kind, a=(1, 5, 4, 3), b=(1, 5, 4, 3), quantized=True, dtypes=("i8", "i8", "i8"), relu=False):
+        x, y = g.input(*a), g.input(*b, low=0.5, high=1.5)
+        if quantized:
+            x, y = g.qdq(x, dtypes[0]), g.qdq(y, dtypes[1])
+        z = g.op(kind, x, y)
+        finish(g, g.op("Relu", z) if relu else z, quantized, dtypes[2])
+
+    for kind in ("Add", "Sub", "Mul"):
+        for quantized in (True, False):
+            f32 = "" if quantized else "f32_"
+            add(f"{kind.lower()}_{f32}same_shape", bind(two, kind=kind, quantized=quantized))
+            add(f"{kind.lower()}_{f32}channels", bind(two, kind=kind, b=(1, 5, 1, 1), quantized=quantized))
+            add(f"{kind.lower()}_{f32}channels_first_operand", bind(two, kind=kind, a=(1, 5, 1, 1), b=(1, 5, 4, 3), quantized=quantized))
+    for kind in ("Div", "Min", "Max"):
+        add(f"{kind.lower()}_f32_same_shape", bind(two, kind=kind, quantized=False))
+    add("div_quantized_ends", bind(two, kind="Div"), floats=True)
+    add("add_u8", bind(two, kind="Add", dtypes=("u8", "u8", "u8")))
+    add("add_mixed_types", bind(two, kind="Add", dtypes=("u8", "i8", "u8")))
+    add("mul_u8_to_i8", bind(two, kind="Mul", dtypes=("u8", "u8", "i8")))
+    add("add_relu", bind(two, kind="Add", relu=True))
+    add("add_f32_relu", bind(two, kind="Add", relu=True, quantized=False))
+    add("add_matrix_row", bind(two, kind="Add", a=(3, 7), b=(7,)))
+    add("add_rows", bind(two, kind="Add", a=(4, 4), b=(4, 1)), refused="one operand for each row")
+    add("mul_image_rows", bind(two, kind="Mul", a=(1, 3, 4, 4), b=(1, 1, 4, 4)), refused="one operand for each pixel")
+    add("add_outer", bind(two, kind="Add", a=(1, 4), b=(4, 1)), refused="operands that widen each other")
+
+    def constant(g, kind, values, quantized, first=False, stored=False, shape=(1, 5, 4, 3)):
+        x = g.input(*shape, low=0.5)
+        x = g.qdq(x) if quantized else x
+        c = g.stored(values) if stored else g.const(values)
+        finish(g, g.op(kind, *((c, x) if first else (x, c))), quantized)
+
+    channels = np.linspace(-1, 1.5, 5, dtype=np.float32).reshape(1, 5, 1, 1)
+    for kind in ("Add", "Sub", "Mul", "Div"):
+        for quantized in (True, False):
+            f32 = "" if quantized else "f32_"
+            for first in (False, True):
+                order = "_first" if first else ""
+                add(f"{kind.lower()}_{f32}scalar{order}", bind(constant, kind=kind, values=0.7, quantized=quantized, first=first), floats=kind == "Div")
+            if kind != "Div":
+                add(f"{kind.lower()}_{f32}constant_channels", bind(constant, kind=kind, values=channels, quantized=quantized), floats=True)
+        if kind != "Div":
+            add(f"{kind.lower()}_stored_scalar", bind(constant, kind=kind, values=np.float32([0.7]), quantized=True, stored=True))
+            add(f"{kind.lower()}_stored_channels", bind(constant, kind=kind, values=channels, quantized=True, stored=True))
+    add("sub_stored_channels_first", bind(constant, kind="Sub", values=channels, quantized=True, stored=True, first=True))
+    full = np.linspace(-1, 1, 60, dtype=np.float32).reshape(1, 5, 4, 3)
+    add("add_constant_image", bind(constant, kind="Add", values=full, quantized=True), floats=True)
+    add("mul_f32_constant_image", bind(constant, kind="Mul", values=full, quantized=False))
+    add("mul_stored_image", bind(constant, kind="Mul", values=full, quantized=True, stored=True))
+    add("add_f32_constant_outer", bind(constant, kind="Add", values=full[0, :4, 0, :1], quantized=False, shape=(1, 4)), refused="operands that widen each other")
+    add("mul_f32_scalar_of_higher_rank", bind(constant, kind="Mul", values=np.full((1, 1, 1), 0.7), quantized=False, shape=(5, 4)), refused="operands that widen each other")
+    add("sub_f32_channels_then_div", bind(normalised), floats=True)
+
+    def same(g, kind, quantized):
+        x = g.input(1, 3, 4, 5)
+        x = g.qdq(x) if quantized else x
+        finish(g, g.op(kind, x, x), quantized)
+    for kind in ("Add", "Mul"):
+        for quantized in (True, False):
+            add(f"{kind.lower()}_{'' if quantized else 'f32_'}with_itself", bind(same, kind=kind, quantized=quantized))
+
+    functions = {
+        "relu": ("Relu", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.2}), "sigmoid": ("Sigmoid", {}),
+        "tanh": ("Tanh", {}), "hard_swish": ("HardSwish", {}), "hard_sigmoid": ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
+        "elu": ("Elu", {"alpha": 1.3}), "exp": ("Exp", {}), "abs": ("Abs", {}), "neg": ("Neg", {}), "erf": ("Erf", {}),
+    }
+
+    def function(g, kind, attributes, quantized, dtype="i8"):
+        x = g.input(1, 3, 5, 6, low=-4, high=4)
+        finish(g, g.op(kind, g.qdq(x, dtype) if quantized else x, **attributes), quantized, dtype)
+    for name, (kind, attributes) in functions.items():
+        for quantized in (True, False):
+            add(f"{name}_{'' if quantized else 'f32_'}alone", bind(function, kind=kind, attributes=attributes, quantized=quantized), opset=14)
+    for name in ("relu", "sigmoid"):
+        add(f"{name}_u8", bind(function, kind=functions[name][0], attributes={}, quantized=True, dtype="u8"))
+
+    def positive(g, kind):
+        finish(g, g.op(kind, g.input(1, 3, 5, 6, low=0.1, high=4)), False)
+    for kind in ("Log", "Sqrt"):
+        add(f"{kind.lower()}_f32_alone", bind(positive, kind=kind))
+
+    def clip(g, quantized):
+        x = g.input(1, 3, 5, 6, low=-4, high=4)
+        finish(g, g.clip(g.qdq(x) if quantized else x, -1.1, 2.3), quantized)
+    for quantized in (True, False):
+        add(f"clip_{'' if quantized else 'f32_'}alone", bind(clip, quantized=quantized))
+
+    def activated(g):
+        y = g.conv(image(g, 3, 6, 5), 5, (3, 3))
+        y = g.qdq(g.op("LeakyRelu", g.qdq(y), alpha=0.1))
+        gate = g.qdq(g.op("Sigmoid", y))
+        finish(g, g.op("Mul", y, gate))
+    add("swish_after_conv", activated)
+
+    def unsupported(g):
+        finish(g, g.op("Selu", image(g, 3, 4, 4)))
+    add("selu", unsupported, refused="an operator without an op")
+
+
+def normalised(g: Graph) -> None:
+    """An image normalised in the graph, as exporters of vision models write it."""
+    x = g.input(1, 3, 6, 5, low=0, high=255)
+    mean, deviation = (g.const(np.float32(v).reshape(1, 3, 1, 1)) for v in ([120, 110, 100], [58, 57, 56]))
+    finish(g, g.conv(g.qdq(g.op("Div", g.op("Sub", x, mean), deviation)), 4, (3, 3)))
+
+
+def softmaxes() -> None:
+    def softmax(g, shape, quantized, dtype="i8", **attributes):
+        x = g.input(*shape, low=-5, high=5)
+        y = g.op("Softmax", g.qdq(x, dtype) if quantized else x, **attributes)
+        if quantized:
+            g.output(g.qdq(y, dtype, scale=1 / 256, zero_point=-128 if dtype == "i8" else 0))
+        else:
+            g.output(y)
+    for quantized in (True, False):
+        f32 = "" if quantized else "f32_"
+        add(f"softmax_{f32}last", bind(softmax, shape=(2, 11), quantized=quantized, axis=-1))
+        add(f"softmax_{f32}default_axis", bind(softmax, shape=(1, 3, 7), quantized=quantized))
+        add(f"softmax_{f32}channels", bind(softmax, shape=(1, 5, 4, 3), quantized=quantized, axis=1))
+        add(f"softmax_{f32}opset_11", bind(softmax, shape=(1, 3, 4, 2), quantized=quantized), opset=11)
+        add(f"softmax_{f32}opset_11_axis_2", bind(softmax, shape=(1, 3, 4, 2), quantized=quantized, axis=2), opset=11)
+    add("softmax_u8", bind(softmax, shape=(1, 10), quantized=True, dtype="u8"))
+    add("softmax_middle", bind(softmax, shape=(1, 3, 4, 5), quantized=True, axis=2), refused="a softmax along the height")

@@ -1,0 +1,24 @@
+"""The list of cases, and what most of them begin and end with."""
+from builder import Graph
+
+
+CASES = {}
+
+
+def add(name: str, build, *, opset: int = 13, refused: str | None = None, floats: bool = False) -> None:
+    """`build` makes a graph; `refused` says why a plan cannot take it; `floats`, that it computes some of it in f32."""
+    assert name not in CASES, name
+    CASES[name] = (build, opset, refused, floats)
+
+
+def bind(build, /, **options):
+    return lambda g: build(g, **options)
+
+
+def image(g: Graph, *shape: int, quantized: bool = True, dtype: str = "i8", **options) -> str:
+    x = g.input(1, *shape)
+    return g.qdq(x, dtype, **options) if quantized else x
+
+
+def finish(g: Graph, y: str, quantized: bool = True, dtype: str = "i8") -> None:
+    g.output(g.qdq(y, dtype) if quantized else y)
