@@ -181,7 +181,6 @@ impl Case {
         }
         Ok(())
     }
-
 }
 
 /// No element is more than two steps away, and 99.5 % are at most one.

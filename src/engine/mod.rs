@@ -155,8 +155,7 @@ pub(crate) fn open(
         match PlanEngine::new(model, bindings, isa)? {
             Ok(engine) => return Ok((Box::new(engine), None)),
             Err(refusals) if choice == EngineChoice::Plan => {
-                let what =
-                    format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
+                let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
                 return Err(model.error(Fault::unsupported(what)));
             }
             Err(refusals) => fallback = Some(format!("no plan can be made: {}", lower::list(&refusals))),

@@ -25,7 +25,7 @@ use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanBuilder;
 
 use crate::import::qoperator::{self, Form};
-use crate::model::{AttributeValue, Binding, DType, Model, ModelError, Node, Shapes};
+use crate::model::{AttributeValue, Binding, DType, Model, ModelError, Node, Shapes, Tensor};
 
 pub(crate) use program::{Port, Program, TensorId};
 use value::{Layout, Value};
@@ -138,6 +138,10 @@ impl<'m> Lowering<'m> {
                 readers.entry(input.as_str()).or_default().push(index);
             }
         }
+        let mut builder = PlanBuilder::new(isa);
+        // Packing pads a little.
+        let stored: usize = graph.initializers.iter().map(Tensor::byte_len).sum();
+        builder.reserve(stored + stored / 8);
         Lowering {
             model,
             shapes,
@@ -148,7 +152,7 @@ impl<'m> Lowering<'m> {
             consumed: HashSet::new(),
             computed_in: HashMap::new(),
             program: Program::default(),
-            builder: PlanBuilder::new(isa),
+            builder,
         }
     }
 

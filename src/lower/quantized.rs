@@ -256,11 +256,13 @@ impl<'m> Lowering<'m> {
             Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => q,
             _ => return Ok(None),
         };
-        let values = self.stored_integers(q.tensor)?;
+        // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
+        let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
+        let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
         let centred: Result<Vec<i8>, _> = {
             let channel = q.channels();
-            let real = |(i, v): (usize, &i32)| i8::try_from(v.wrapping_sub(q.zero_points[channel(i)]));
-            values.iter().enumerate().map(real).collect()
+            let less = |(i, b): (usize, &u8)| i8::try_from(widened(*b).wrapping_sub(q.zero_points[channel(i)]));
+            bytes.iter().enumerate().map(less).collect()
         };
         Ok(centred.ok().map(|centred| (q, centred)))
     }
