@@ -161,17 +161,17 @@ impl Session {
 
     /// Inputs in the model's order.
     pub fn inputs(&self) -> &[TensorSpec] {
-        self.engine.inputs()
+        &self.engine.description().inputs
     }
 
     /// Outputs in the model's order.
     pub fn outputs(&self) -> &[TensorSpec] {
-        self.engine.outputs()
+        &self.engine.description().outputs
     }
 
     /// How each node of the model is run.
     pub fn nodes(&self) -> &[NodeReport] {
-        self.engine.nodes()
+        &self.engine.description().nodes
     }
 
     /// The memory that runs will use, where the engine plans it ahead.
@@ -206,10 +206,10 @@ impl Session {
     }
 
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
-        fit("input", self.engine.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
-        fit("output", self.engine.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
+        fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
+        fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
         for ((input, spec), _) in
-            inputs.iter().zip(self.engine.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
+            inputs.iter().zip(self.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
         {
             if let Some(index) = first_nan(input.bytes()) {
                 return Err(RunError::NotANumber { name: spec.name.clone(), index });

@@ -106,13 +106,18 @@ pub struct MemoryPlan {
     pub arena_lower_bound_bytes: usize,
 }
 
+/// What an engine says of the model that it took.
+pub(crate) struct Description {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+    /// How each node of the model is run, in graph order.
+    pub nodes: Vec<NodeReport>,
+}
+
 /// What a session needs of an engine.
 pub(crate) trait Engine: Send {
     fn name(&self) -> EngineName;
-    fn inputs(&self) -> &[TensorSpec];
-    fn outputs(&self) -> &[TensorSpec];
-    /// How each node of the model is run, in graph order.
-    fn nodes(&self) -> &[NodeReport];
+    fn description(&self) -> &Description;
     /// What it will use, where it plans that.
     fn memory(&self) -> Option<MemoryPlan>;
     /// Runs one inference. Slices have the lengths and types that the specs state.

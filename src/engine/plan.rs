@@ -6,7 +6,7 @@ use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{AlignedBytes, Plan};
 
-use super::{Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
+use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::lower::{self, Lowered, Refusal};
 use crate::model::{Binding, Fault, Model, ModelError};
 use crate::plan::{Planned, plan};
@@ -16,9 +16,7 @@ pub(crate) struct PlanEngine {
     plan: Plan<AlignedBytes>,
     memory: AlignedBytes,
     footprint: MemoryPlan,
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
-    nodes: Vec<NodeReport>,
+    description: Description,
 }
 
 impl PlanEngine {
@@ -54,7 +52,8 @@ impl PlanEngine {
             total_bytes: weights_bytes + plan.memory_bytes(),
             arena_lower_bound_bytes: lower_bound_bytes,
         };
-        Ok(Ok(PlanEngine { plan, memory, footprint, inputs, outputs, nodes }))
+        let description = Description { inputs, outputs, nodes };
+        Ok(Ok(PlanEngine { plan, memory, footprint, description }))
     }
 
     fn execute(
@@ -86,16 +85,8 @@ impl Engine for PlanEngine {
         EngineName::Plan
     }
 
-    fn inputs(&self) -> &[TensorSpec] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> &[TensorSpec] {
-        &self.outputs
-    }
-
-    fn nodes(&self) -> &[NodeReport] {
-        &self.nodes
+    fn description(&self) -> &Description {
+        &self.description
     }
 
     fn memory(&self) -> Option<MemoryPlan> {

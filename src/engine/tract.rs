@@ -8,7 +8,7 @@ use std::time::Instant;
 use tract_core::internal::*;
 use tract_core::plan::SimpleState;
 
-use super::{Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
+use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::import::{guarded, to_tract};
 use crate::model::{AttributeValue, Binding, DType, Fault, Model, ModelError, Node, Shapes};
 use crate::tensor::{TensorMut, TensorRef};
@@ -17,9 +17,7 @@ pub(crate) struct TractEngine {
     plan: Arc<TypedSimplePlan>,
     /// Renewed after a panic, which may leave it half done.
     state: TypedSimpleState,
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
-    nodes: Vec<NodeReport>,
+    description: Description,
 }
 
 type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
@@ -41,7 +39,7 @@ impl TractEngine {
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
         let nodes = node_reports(model, &model.shapes(bindings)?);
-        Ok(TractEngine { plan, state, inputs, outputs, nodes })
+        Ok(TractEngine { plan, state, description: Description { inputs, outputs, nodes } })
     }
 
     /// Runs the plan node by node; `each` sees every node with the time that it took.
@@ -51,7 +49,7 @@ impl TractEngine {
         mut each: impl FnMut(&TypedNode, u64),
     ) -> Result<TVec<TValue>, EngineFault> {
         let mut running = String::new();
-        let (state, specs) = (&mut self.state, &self.inputs);
+        let (state, specs) = (&mut self.state, &self.description.inputs);
         let result = guarded(|| {
             let inputs = inputs
                 .iter()
@@ -81,16 +79,8 @@ impl Engine for TractEngine {
         EngineName::Tract
     }
 
-    fn inputs(&self) -> &[TensorSpec] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> &[TensorSpec] {
-        &self.outputs
-    }
-
-    fn nodes(&self) -> &[NodeReport] {
-        &self.nodes
+    fn description(&self) -> &Description {
+        &self.description
     }
 
     fn memory(&self) -> Option<MemoryPlan> {
