@@ -135,9 +135,9 @@ def blocks() -> None:
     def residual(g, quantized, dtype="i8"):
         def ends(y):
             return g.qdq(y, dtype) if quantized else y
-        x = ends(g.op("Relu", g.conv(image(g, 3, 6, 6, quantized=quantized, dtype=dtype), 8, (3, 3), pads=[1, 1, 1, 1])))
-        y = ends(g.op("Relu", g.conv(x, 8, (3, 3), pads=[1, 1, 1, 1])))
-        y = ends(g.conv(y, 8, (3, 3), pads=[1, 1, 1, 1]))
+        x = ends(g.op("Relu", g.conv(image(g, 3, 6, 6, quantized=quantized, dtype=dtype), 5, (3, 3), pads=[1, 1, 1, 1])))
+        y = ends(g.op("Relu", g.conv(x, 5, (3, 3), pads=[1, 1, 1, 1])))
+        y = ends(g.conv(y, 5, (3, 3), pads=[1, 1, 1, 1]))
         finish(g, g.op("Relu", g.op("Add", y, x)), quantized, dtype)
     for quantized in (True, False):
         add(f"residual{'' if quantized else '_f32'}", bind(residual, quantized=quantized))
