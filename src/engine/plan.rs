@@ -8,7 +8,7 @@ use tractlet_core::plan::{AlignedBytes, Plan};
 
 use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::lower::{self, Lowered, Refusal};
-use crate::model::{Binding, Fault, Model, ModelError};
+use crate::model::{Binding, Model, ModelError};
 use crate::plan::{Planned, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
@@ -40,8 +40,10 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, lower_bound_bytes, io_bytes } = plan(program, model.digest_words())
-            .map_err(|what| model.error(Fault::unsupported(format!("no plan can be made: {what}"))))?;
+        let Planned { plan, lower_bound_bytes, io_bytes } = match plan(program, model.digest_words()) {
+            Ok(planned) => planned,
+            Err(why) => return Ok(Err(vec![Refusal { node: "all".into(), op: "plan".into(), why }])),
+        };
         let memory = AlignedBytes::zeroed(plan.memory_bytes());
         let weights_bytes = plan.as_bytes().len();
         let footprint = MemoryPlan {

@@ -8,7 +8,7 @@ use tractlet_core::plan::{
 };
 use tractlet_core::shape::ConvShape;
 
-use super::quantized::UNALIGNED;
+use super::binary::UNALIGNED;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, geometry, int, number};
 use crate::model::Node;

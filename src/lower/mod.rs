@@ -10,10 +10,13 @@
 //! Images are kept channels-last. Where a tensor lies in the arena is decided afterwards, by
 //! [`crate::plan`].
 
+mod binary;
 mod constant;
 mod edges;
 mod float;
 mod geometry;
+mod pool;
+mod product;
 mod program;
 mod quantized;
 mod value;

@@ -277,6 +277,9 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
         let Some(length) = input[at] else { continue };
         dims[at] = Some(size((length as i64).saturating_add(total), "a padded dimension")?);
     }
+    if pads.iter().any(|pad| *pad < 0) {
+        return Err(Misfit::Unsupported(format!("pads of {pads:?} crop; use Slice for that")));
+    }
     one(c, Some(dims))
 }
 

@@ -1,0 +1,181 @@
+//! Convolutions and fully connected layers on integers, with their weights and biases.
+
+use tractlet_core::plan::ConvS8;
+use tractlet_core::shape::{ConvShape, Requantize};
+
+use super::quantized::Input;
+use super::value::{Act, Layout, QParams, StoredQuant, Value};
+use super::{Lowering, Why, geometry, int, number};
+use crate::model::{DType, Node};
+
+/// Weights as they are stored, and less their zero points.
+pub(super) type Stored8<'m> = (StoredQuant<'m>, Vec<i8>);
+
+/// Weights of a convolution or a fully connected layer.
+struct Weights {
+    /// OHWI.
+    values: Vec<i8>,
+    /// One for each output channel.
+    scales: Vec<f32>,
+}
+
+impl<'m> Lowering<'m> {
+    pub(super) fn conv_s8(
+        &mut self,
+        node: &Node,
+        x: Input,
+        (stored, values): Stored8<'m>,
+        to: QParams,
+        requantize: Requantize,
+    ) -> Result<Act, Why> {
+        let groups = int(node, "group", 1) as usize;
+        let act = self.channels_last(&node.name, x.act)?;
+        let dims = &stored.tensor.dims;
+        let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
+        let output_dims = self.output_dims(node)?;
+        let window = geometry::window(node, &act, &output_dims, &kernel)?;
+        let values = geometry::ohwi(&values, out_c, in_c, kernel.iter().product());
+        let weights = Weights { values, scales: spread(&stored, 0, out_c)? };
+        let shape = ConvShape { window, out_c, groups };
+        let output = self.program.bytes(output_dims, Layout::ChannelsLast);
+        self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &output)?;
+        Ok(output)
+    }
+
+    /// Gemm and MatMul by stored weights.
+    pub(super) fn fully_connected_s8(
+        &mut self,
+        node: &Node,
+        x: Input,
+        (stored, values): Stored8<'m>,
+        to: QParams,
+        requantize: Requantize,
+    ) -> Result<Act, Why> {
+        let act = self.plain(&node.name, x.act)?;
+        let &[a, b] = stored.tensor.dims.as_slice() else {
+            return Err("its weights must be a matrix".into());
+        };
+        let transposed = int(node, "transB", 0) != 0;
+        let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
+        let values = if transposed { values } else { transpose(&values, in_c, out_c) };
+        let weights = Weights { values, scales: spread(&stored, usize::from(!transposed), out_c)? };
+        if act.dims.last() != Some(&in_c) {
+            return Err("its input does not end in the weights' rows".into());
+        }
+        let shape = ConvShape { window: geometry::rows(act.elements() / in_c, in_c), out_c, groups: 1 };
+        let output_dims = self.output_dims(node)?;
+        let output = self.program.bytes(output_dims, Layout::Plain);
+        self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &output)?;
+        Ok(output)
+    }
+
+    fn conv_op(
+        &mut self,
+        node: &Node,
+        x: &Input,
+        shape: ConvShape,
+        weights: Weights,
+        to: (QParams, Requantize),
+        output: &Act,
+    ) -> Result<(), Why> {
+        let out_c = shape.out_c;
+        let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
+        let mut bias = vec![0i32; out_c];
+        for (c, (bias, value)) in bias.iter_mut().zip(self.bias_of(node, out_c)?).enumerate() {
+            // A channel of scale 0 has no weights to speak of; its bias cannot be expressed.
+            let steps = if scale(c) > 0.0 { (f64::from(value) / scale(c)).round_ties_even() } else { 0.0 };
+            if steps.abs() > f64::from(i32::MAX) {
+                return Err(format!("its bias for channel {c} does not fit 32 bits"));
+            }
+            *bias = steps as i32;
+        }
+        if let Ok(Value::DequantizedStored(q)) = self.value(node, 2)
+            && q.tensor.dtype == DType::I32
+            && q.zero_points.iter().all(|z| *z == 0)
+        {
+            self.exact_bias(&q, scale, &mut bias)?;
+        }
+        let row = weights.values.len() / out_c;
+        for (bias, row) in bias.iter_mut().zip(weights.values.chunks(row)) {
+            let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
+            *bias = bias.wrapping_sub(i32::from(x.q.zero_point).wrapping_mul(sum));
+        }
+        // In f32 and in this order, as ONNX Runtime has it: the last bit decides where a sum is halfway.
+        let multipliers: Vec<f32> = weights.scales.iter().map(|scale| x.q.scale * scale / to.0.scale).collect();
+        if multipliers.iter().any(|m| !m.is_finite()) {
+            return Err("its scales are too far apart".into());
+        }
+        let op = ConvS8 {
+            input: self.program.span(&x.act),
+            output: self.program.span(output),
+            shape,
+            input_zero_point: x.q.zero_point,
+            requantize: to.1,
+            weights: self.builder.conv_weights(&shape, &weights.values),
+            bias: self.builder.data(&bias),
+            multipliers: self.builder.data(&multipliers),
+        };
+        self.program.push(&node.name, op);
+        Ok(())
+    }
+
+    /// An int32 bias that has the accumulator's own scale, to a rounding, is taken as it is.
+    fn exact_bias(&self, q: &StoredQuant<'_>, scale: impl Fn(usize) -> f64, bias: &mut [i32]) -> Result<(), Why> {
+        let stored = self.stored_integers(q.tensor)?;
+        for (c, bias) in bias.iter_mut().enumerate() {
+            let own = f64::from(q.scales[c % q.scales.len()]);
+            if scale(c) > 0.0 && (own / scale(c) - 1.0).abs() < 1e-5 {
+                *bias = stored[c % stored.len()];
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights that are stored in 8 bits and fit int8 less their zero point; others are left to floats.
+    pub(super) fn weights_of(&self, node: &Node) -> Result<Option<Stored8<'m>>, Why> {
+        let q = match self.value(node, 1)? {
+            Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => q,
+            _ => return Ok(None),
+        };
+        // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
+        let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
+        let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
+        let centred: Result<Vec<i8>, _> = {
+            let channel = q.channels();
+            let less = |(i, b): (usize, &u8)| i8::try_from(widened(*b).wrapping_sub(q.zero_points[channel(i)]));
+            bytes.iter().enumerate().map(less).collect()
+        };
+        Ok(centred.ok().map(|centred| (q, centred)))
+    }
+
+    /// A bias as one value for each output channel.
+    pub(super) fn bias_of(&self, node: &Node, out_c: usize) -> Result<Vec<f32>, Why> {
+        if node.input(2).is_none() {
+            return Ok(vec![0.0; out_c]);
+        }
+        let (values, dims) = self.floats_of(&self.value(node, 2)?)?;
+        match *values.as_slice() {
+            [value] => Ok(vec![value; out_c]),
+            _ if values.len() == out_c && dims.last() == Some(&out_c) => Ok(values),
+            _ => Err(format!("its bias of shape {dims:?} is not one value for each of {out_c} channels")),
+        }
+    }
+}
+
+/// Whether a Gemm or MatMul is the bare product, which is what integers can have.
+pub(super) fn unscaled(node: &Node) -> bool {
+    number(node, "alpha", 1.0) == 1.0 && number(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0
+}
+
+/// The scale of each output channel, where scales lie along `axis` or there is one.
+fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<Vec<f32>, Why> {
+    match q.scales.as_slice() {
+        &[scale] => Ok(vec![scale; out_c]),
+        scales if q.axis == axis && scales.len() == out_c => Ok(scales.to_vec()),
+        _ => Err("its weights' scales do not lie along the output channels".into()),
+    }
+}
+
+fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
+    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+}
