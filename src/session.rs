@@ -270,7 +270,7 @@ fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, Mo
     for input in model.inputs() {
         for (index, dim) in input.dims.iter().enumerate() {
             match dim {
-                Dim::Symbol(symbol) if bindings.iter().any(|b| b.symbol == *symbol) => {}
+                Dim::Symbol(symbol) if !symbol.is_empty() && bindings.iter().any(|b| b.symbol == *symbol) => {}
                 Dim::Symbol(symbol) if index == 0 => {
                     log::info!("input `{}`: open batch dimension `{dim}` is 1", input.name);
                     bindings.push(Binding { symbol: symbol.clone(), size: 1 });

@@ -42,9 +42,21 @@ pub(crate) fn expand(node: &Node, form: Form) -> Option<Vec<Node>> {
             let y = chain.heart(&op["QLinear".len()..], [Some(a), Some(b), None], &[]);
             chain.quantize(y, 6, 7);
         }
-        (Domain::Microsoft, op @ ("QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax")) => {
+        (Domain::Microsoft, op @ ("QLinearSigmoid" | "QLinearLeakyRelu")) => {
             let x = chain.dequantize(0, None);
-            let y = chain.heart(&op["QLinear".len()..], [Some(x), None, None], &["opset"]);
+            let y = chain.heart(&op["QLinear".len()..], [Some(x), None, None], &[]);
+            chain.quantize(y, 3, 4);
+        }
+        (Domain::Microsoft, "QLinearSoftmax") => {
+            let x = chain.dequantize(0, None);
+            let y = chain.heart("Softmax", [Some(x), None, None], &["opset"]);
+            // The default axis is that of the node's own opset, not of the model's.
+            if node.attribute("axis").is_none()
+                && let Some(heart) = chain.nodes.last_mut()
+                && let Some(AttributeValue::Int(opset)) = node.attribute("opset")
+            {
+                heart.attributes.push(attribute("axis", AttributeValue::Int(if *opset < 13 { 1 } else { -1 })));
+            }
             chain.quantize(y, 3, 4);
         }
         (Domain::Microsoft, op @ ("QLinearAveragePool" | "QLinearGlobalAveragePool")) => {
@@ -97,7 +109,7 @@ impl Chain<'_> {
     fn dequantize(&mut self, x: usize, axis: Option<i64>) -> String {
         let inputs = (x..x + 3).map(|i| self.input(i)).collect();
         let attributes = axis.map(|axis| attribute("axis", AttributeValue::Int(axis))).into_iter().collect();
-        self.push(format!("{}.dequantize_{x}", self.node.name), "DequantizeLinear", inputs, attributes)
+        self.push(self.derived(&format!("dequantize_{x}")), "DequantizeLinear", inputs, attributes)
     }
 
     /// Input `x` of a product: dequantized, or less its zero point.
@@ -107,7 +119,7 @@ impl Chain<'_> {
         }
         let inputs = vec![self.input(x), self.input(x + 2)];
         let attributes = axis.map(|axis| attribute("axis", AttributeValue::Int(axis))).into_iter().collect();
-        self.push(format!("{}.centre_{x}", self.node.name), "Centre", inputs, attributes)
+        self.push(self.derived(&format!("centre_{x}")), "Centre", inputs, attributes)
     }
 
     /// Ends a product whose operands have their scales at `scales`; that of the result is at
@@ -116,9 +128,8 @@ impl Chain<'_> {
         if self.form == Form::Qdq {
             return self.quantize(y, output_scale, output_scale + 1);
         }
-        let name = &self.node.name;
-        let (product, multiplier) = (format!("{name}.product_scale"), format!("{name}.multiplier"));
-        let last = format!("{name}.requantize");
+        let (product, multiplier) = (self.derived("product_scale"), self.derived("multiplier"));
+        let last = self.derived("requantize");
         let scale = self.push(product, "Mul", scales.map(|i| self.input(i)).to_vec(), vec![]);
         let scale = self.scaled(scale, alpha);
         let multiplier = self.push(multiplier, "Div", vec![scale, self.input(output_scale)], vec![]);
@@ -139,11 +150,10 @@ impl Chain<'_> {
 
     /// An int32 bias has the scale `alpha * a_scale * b_scale` and no zero point.
     fn bias(&mut self, bias: &str, a_scale: usize, b_scale: usize, alpha: Option<f32>) -> String {
-        let name = &self.node.name;
         if self.form == Form::Whole {
-            return self.push(format!("{name}.centre_bias"), "Centre", vec![bias.to_owned()], vec![]);
+            return self.push(self.derived("centre_bias"), "Centre", vec![bias.to_owned()], vec![]);
         }
-        let (product, dequantized) = (format!("{name}.bias_scale"), format!("{name}.dequantize_bias"));
+        let (product, dequantized) = (self.derived("bias_scale"), self.derived("dequantize_bias"));
         let scale = self.push(product, "Mul", vec![self.input(a_scale), self.input(b_scale)], vec![]);
         let scale = self.scaled(scale, alpha);
         let axis = vec![attribute("axis", AttributeValue::Int(0))];
@@ -155,7 +165,7 @@ impl Chain<'_> {
         let inputs = inputs.into_iter().flatten().collect();
         let attributes =
             self.node.attributes.iter().filter(|a| !without.contains(&a.name.as_str())).filter_map(copied).collect();
-        let output = format!("{}.float", self.node.name);
+        let output = self.derived("float");
         let node = Node {
             name: self.node.name.clone(),
             op: op.to_owned(),
@@ -170,7 +180,7 @@ impl Chain<'_> {
 
     fn quantize(&mut self, y: String, scale: usize, zero_point: usize) {
         let inputs = vec![y, self.input(scale), self.input(zero_point)];
-        self.push(format!("{}.quantize", self.node.name), "QuantizeLinear", inputs, vec![]);
+        self.push(self.derived("quantize"), "QuantizeLinear", inputs, vec![]);
         if let Some(last) = self.nodes.last_mut() {
             last.outputs.clone_from(&self.node.outputs);
         }
@@ -189,6 +199,11 @@ impl Chain<'_> {
             attributes,
         });
         name
+    }
+
+    /// A name for a tensor of the chain. Outputs are unique in a graph, names of nodes need not be.
+    fn derived(&self, role: &str) -> String {
+        format!("{}${role}", self.node.outputs.first().map_or("", String::as_str))
     }
 
     fn input(&self, index: usize) -> String {

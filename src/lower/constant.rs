@@ -28,8 +28,10 @@ impl<'m> Lowering<'m> {
     pub(super) fn product(&self, node: &Node) -> Result<Value<'m>, Why> {
         let ((a, a_dims), (b, b_dims)) =
             (self.floats_of(&self.value(node, 0)?)?, self.floats_of(&self.value(node, 1)?)?);
-        let (longer, dims, shorter) = if a.len() >= b.len() { (&a, a_dims, &b) } else { (&b, b_dims, &a) };
-        if shorter.len() != 1 && shorter.len() != longer.len() {
+        let (longer, dims, shorter, shorter_dims) =
+            if a.len() >= b.len() { (&a, a_dims, &b, b_dims) } else { (&b, b_dims, &a, a_dims) };
+        let scalar = shorter.len() == 1 && shorter_dims.len() <= dims.len();
+        if !scalar && shorter_dims != dims {
             return Err("its constants broadcast in a way that is not taken".into());
         }
         Ok(Value::Numbers(longer.iter().zip(shorter.iter().cycle()).map(|(a, b)| a * b).collect(), dims))

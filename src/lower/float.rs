@@ -36,7 +36,7 @@ pub(super) fn unary(lowering: &Lowering<'_>, node: &Node) -> Result<Option<Funct
     let with = |unary, alpha, beta| Some(Function { unary, alpha, beta });
     Ok(match node.op.as_str() {
         "Relu" | "Clip" => {
-            let (min, max) = lowering.clamp(node).ok_or("its bounds are computed")?;
+            let (min, max) = lowering.clamp(node).ok_or("its bounds are computed or inverted")?;
             with(Unary::Clamp, min, max)
         }
         "LeakyRelu" => with(Unary::LeakyRelu, number(node, "alpha", 0.01), 0.0),

@@ -67,7 +67,9 @@ pub(crate) fn lower(
         return Ok(Err(vec![Refusal { node: "input".into(), op: String::new(), why }]));
     }
     let mut refusals = vec![];
-    for (index, node) in nodes.iter().enumerate() {
+    // Constants first: a QuantizeLinear's scale may be one that stands right before it.
+    let (constants, others): (Vec<_>, Vec<_>) = nodes.iter().enumerate().partition(|(_, n)| n.get().op == "Constant");
+    for (index, node) in constants.into_iter().chain(others) {
         if lowering.consumed.contains(&index) || lowering.lost(node.get()) {
             continue;
         }

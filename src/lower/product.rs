@@ -82,8 +82,8 @@ impl<'m> Lowering<'m> {
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         let mut bias = vec![0i32; out_c];
         for (c, (bias, value)) in bias.iter_mut().zip(self.bias_of(node, out_c)?).enumerate() {
-            // A channel of scale 0 has no weights to speak of; its bias cannot be expressed.
-            let steps = if scale(c) > 0.0 { (f64::from(value) / scale(c)).round_ties_even() } else { 0.0 };
+            let steps = if value == 0.0 { 0.0 } else { (f64::from(value) / scale(c)).round_ties_even() };
+            // Infinite where a channel's scale is 0.
             if steps.abs() > f64::from(i32::MAX) {
                 return Err(format!("its bias for channel {c} does not fit 32 bits"));
             }
@@ -96,6 +96,7 @@ impl<'m> Lowering<'m> {
             self.exact_bias(&q, scale, &mut bias)?;
         }
         let row = weights.values.len() / out_c;
+        hold_sums(&weights.values, row, x.q.zero_point, &bias)?;
         for (bias, row) in bias.iter_mut().zip(weights.values.chunks(row)) {
             let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
             *bias = bias.wrapping_sub(i32::from(x.q.zero_point).wrapping_mul(sum));
@@ -165,6 +166,19 @@ impl<'m> Lowering<'m> {
 /// Whether a Gemm or MatMul is the bare product, which is what integers can have.
 pub(super) fn unscaled(node: &Node) -> bool {
     number(node, "alpha", 1.0) == 1.0 && number(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0
+}
+
+/// Sums are exact in 32 bits whatever the input: the largest magnitudes of a channel are added up.
+fn hold_sums(weights: &[i8], row: usize, zero_point: i8, bias: &[i32]) -> Result<(), Why> {
+    let zero_point = i64::from(zero_point);
+    let farthest = (127 - zero_point).max(zero_point + 128);
+    for (c, (row, bias)) in weights.chunks(row).zip(bias).enumerate() {
+        let weight: i64 = row.iter().map(|&w| i64::from(w).abs()).sum();
+        if weight * farthest + i64::from(*bias).abs() > i64::from(i32::MAX) {
+            return Err(format!("the sums of channel {c} may not fit 32 bits"));
+        }
+    }
+    Ok(())
 }
 
 /// The scale of each output channel, where scales lie along `axis` or there is one.

@@ -19,7 +19,11 @@ impl<'m> Lowering<'m> {
     pub(super) fn view(&mut self, node: &Node) -> Result<(), Why> {
         let value = self.value(node, 0)?;
         let moved = match node.op.as_str() {
-            "Identity" | "Dropout" => value,
+            "Identity" => value,
+            "Dropout" => {
+                self.hold_inference(node)?;
+                value
+            }
             "Concat" => self.concat(node)?,
             "Pad" => self.pad(node, value)?,
             op => {
@@ -32,6 +36,19 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
+    /// A Dropout that is told to train does drop.
+    fn hold_inference(&self, node: &Node) -> Result<(), Why> {
+        if node.input(2).is_none() {
+            return Ok(());
+        }
+        match self.value(node, 2)? {
+            Value::Stored(tensor) if self.model.bytes(tensor).is_ok_and(|bytes| bytes.iter().all(|b| *b == 0)) => {
+                Ok(())
+            }
+            _ => Err("it may be told to train".into()),
+        }
+    }
+
     fn reshape(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
         let act = self.plain(&node.name, act)?;
         let dims = self.output_dims(node)?;
@@ -40,6 +57,9 @@ impl<'m> Lowering<'m> {
 
     fn transpose(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
         let rank = act.dims.len();
+        if rank < 2 {
+            return Ok(act);
+        }
         let perm: Vec<usize> = match ints(node, "perm") {
             Some(perm) => perm.iter().map(|&p| p as usize).collect(),
             None => (0..rank).rev().collect(),

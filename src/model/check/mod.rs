@@ -7,7 +7,7 @@ mod names;
 mod quant;
 mod signature;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::error::Fault;
 use super::graph::{Graph, Node, Tensor};
@@ -20,9 +20,10 @@ pub(super) type Bytes<'a> = &'a dyn Fn(&Tensor) -> Result<Vec<u8>, Fault>;
 /// Checks every node of the graph and its subgraphs.
 pub(super) fn nodes(graph: &Graph, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
     let stored: HashMap<&str, &Tensor> = graph.initializers.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut scales = HashSet::new();
     for node in &graph.nodes {
         attributes::check(node, opset)?;
-        quant::check(&stored, node, bytes)?;
+        quant::check(&stored, node, bytes, &mut scales)?;
         node.subgraphs().try_for_each(|subgraph| nodes(subgraph, opset, bytes))?;
     }
     Ok(())

@@ -11,18 +11,37 @@ pub fn names(graph: &Graph) -> Result<(), Fault> {
     if graph.outputs.is_empty() {
         return Err(Fault::graph("it has no outputs"));
     }
-    scope(graph, &HashSet::new())
+    scope(graph, None)
 }
 
-/// `outer` are the tensors that a subgraph sees of the graphs around it.
-fn scope<'g>(graph: &'g Graph, outer: &HashSet<&'g str>) -> Result<(), Fault> {
-    let mut defined = outer.clone();
+/// Tensors that are defined so far, in a graph and in those around it.
+struct Scope<'p> {
+    own: HashSet<&'p str>,
+    outer: Option<&'p Scope<'p>>,
+}
+
+impl<'p> Scope<'p> {
+    fn contains(&self, name: &str) -> bool {
+        self.own.contains(name) || self.outer.is_some_and(|outer| outer.contains(name))
+    }
+
+    fn define(&mut self, name: &'p str, role: &str) -> Result<(), Fault> {
+        if self.contains(name) {
+            return Err(Fault::graph(format!("{role} `{name}` has the name of a tensor that is defined already")));
+        }
+        self.own.insert(name);
+        Ok(())
+    }
+}
+
+fn scope(graph: &Graph, outer: Option<&Scope<'_>>) -> Result<(), Fault> {
+    let mut defined = Scope { own: HashSet::new(), outer };
     let mut initialized = HashSet::new();
     for tensor in &graph.initializers {
         if tensor.name.is_empty() {
             return Err(Fault::graph("an initializer has no name"));
         }
-        define(&mut defined, &tensor.name, "initializer")?;
+        defined.define(&tensor.name, "initializer")?;
         initialized.insert(tensor.name.as_str());
     }
     let mut inputs = HashSet::new();
@@ -35,22 +54,22 @@ fn scope<'g>(graph: &'g Graph, outer: &HashSet<&'g str>) -> Result<(), Fault> {
         }
         // Before IR version 4 an initializer was also an input.
         if !initialized.contains(input.name.as_str()) {
-            define(&mut defined, &input.name, "input")?;
+            defined.define(&input.name, "input")?;
         }
     }
     for (index, node) in graph.nodes.iter().enumerate() {
         reads(graph, index, node, &defined)?;
-        node.subgraphs().try_for_each(|subgraph| scope(subgraph, &defined))?;
+        node.subgraphs().try_for_each(|subgraph| scope(subgraph, Some(&defined)))?;
         if node.outputs.iter().all(String::is_empty) {
             return Err(Fault::graph(format!("node `{}` ({}) has no outputs", node.name, node.op)));
         }
         for output in node.outputs.iter().filter(|name| !name.is_empty()) {
-            define(&mut defined, output, "node output")?;
+            defined.define(output, "node output")?;
         }
     }
     let mut outputs = HashSet::new();
     for output in &graph.outputs {
-        if !defined.contains(output.name.as_str()) {
+        if !defined.contains(&output.name) {
             return Err(Fault::graph(format!("output `{}` is declared, but nothing produces it", output.name)));
         }
         if !outputs.insert(output.name.as_str()) {
@@ -60,8 +79,8 @@ fn scope<'g>(graph: &'g Graph, outer: &HashSet<&'g str>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn reads(graph: &Graph, index: usize, node: &Node, defined: &HashSet<&str>) -> Result<(), Fault> {
-    let missing = node.inputs.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str()));
+fn reads(graph: &Graph, index: usize, node: &Node, defined: &Scope<'_>) -> Result<(), Fault> {
+    let missing = node.inputs.iter().find(|name| !name.is_empty() && !defined.contains(name));
     let Some(name) = missing else { return Ok(()) };
     let Node { name: reader, op, .. } = node;
     let what = match graph.nodes.iter().skip(index).find(|later| later.outputs.contains(name)) {
@@ -73,11 +92,4 @@ fn reads(graph: &Graph, index: usize, node: &Node, defined: &HashSet<&str>) -> R
         None => format!("node `{reader}` ({op}) reads `{name}`, which nothing defines"),
     };
     Err(Fault::graph(what))
-}
-
-fn define<'g>(defined: &mut HashSet<&'g str>, name: &'g str, role: &str) -> Result<(), Fault> {
-    if !defined.insert(name) {
-        return Err(Fault::graph(format!("{role} `{name}` has the name of a tensor that is defined already")));
-    }
-    Ok(())
 }

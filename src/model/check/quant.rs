@@ -1,7 +1,7 @@
 //! Quantization parameters that are stored in the model: scales are positive and finite, zero
 //! points are of a type that quantizes and lie side by side with their scales.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Bytes, fault};
 use crate::model::error::Fault;
@@ -30,11 +30,20 @@ fn pairs(node: &Node) -> Vec<(usize, usize)> {
 }
 
 /// `initializers` are the graph's own, by name.
-pub(super) fn check(initializers: &HashMap<&str, &Tensor>, node: &Node, bytes: Bytes<'_>) -> Result<(), Fault> {
+///
+/// `seen` are the scales that were found sound: many nodes may share one.
+pub(super) fn check<'g>(
+    initializers: &HashMap<&'g str, &'g Tensor>,
+    node: &Node,
+    bytes: Bytes<'_>,
+    seen: &mut HashSet<(&'g str, bool)>,
+) -> Result<(), Fault> {
     let stored = |index: usize| node.input(index).and_then(|name| initializers.get(name).copied());
     for (scale, zero_point) in pairs(node) {
         let (scale, zero_point) = (stored(scale), stored(zero_point));
-        if let Some(scale) = scale {
+        if let Some(scale) = scale
+            && seen.insert((scale.name.as_str(), node.op == "DequantizeLinear"))
+        {
             check_scale(node, scale, bytes)?;
         }
         if let Some(zero_point) = zero_point {

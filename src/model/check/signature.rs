@@ -237,7 +237,14 @@ fn attributes(node: &Node) -> Result<(), Fault> {
         ["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"];
     let known: &[&str] = match node.op.as_str() {
         "Conv" | "ConvInteger" | "QLinearConv" => &WINDOW,
-        "AveragePool" | "QLinearAveragePool" => &POOL,
+        "AveragePool" | "QLinearAveragePool" => {
+            if node.domain == Domain::Onnx {
+                &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"]
+            } else {
+                &POOL
+            }
+        }
+        "MatMul" | "MatMulInteger" | "QLinearMatMul" => &[],
         "MaxPool" => &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"],
         "Gemm" | "QGemm" => &["alpha", "beta", "transA", "transB"],
         "QuantizeLinear" | "DequantizeLinear" => &["axis", "block_size", "output_dtype", "precision", "saturate"],

@@ -47,7 +47,7 @@ impl Shapes {
         bytes: Bytes<'_>,
     ) -> Result<Shapes, Fault> {
         let folded = Cell::new(0);
-        let facts = Inference { opset, bindings, limits, bytes, folded }.graph(graph, &HashMap::new())?;
+        let facts = Inference { opset, bindings, limits, bytes, folded }.graph(graph, None)?;
         Ok(Shapes { facts })
     }
 
@@ -70,6 +70,18 @@ pub(super) enum Misfit {
 
 pub(super) type Ruled<T> = Result<T, Misfit>;
 
+/// What is known of a graph's tensors, and of those around it.
+struct Facts<'p> {
+    own: HashMap<String, Fact>,
+    outer: Option<&'p Facts<'p>>,
+}
+
+impl Facts<'_> {
+    fn get(&self, name: &str) -> Option<&Fact> {
+        self.own.get(name).or_else(|| self.outer.and_then(|outer| outer.get(name)))
+    }
+}
+
 struct Inference<'a> {
     opset: i64,
     bindings: &'a [Binding],
@@ -80,10 +92,11 @@ struct Inference<'a> {
 }
 
 impl Inference<'_> {
-    fn graph(&self, graph: &Graph, outer: &HashMap<String, Fact>) -> Result<HashMap<String, Fact>, Fault> {
-        let mut facts = outer.clone();
+    /// The facts of a graph's own tensors; `outer` are those of the graphs around it.
+    fn graph(&self, graph: &Graph, outer: Option<&Facts<'_>>) -> Result<HashMap<String, Fact>, Fault> {
+        let mut facts = Facts { own: HashMap::new(), outer };
         for tensor in &graph.initializers {
-            facts.insert(tensor.name.clone(), self.stored(tensor)?);
+            facts.own.insert(tensor.name.clone(), self.stored(tensor)?);
             self.folded.set(self.folded.get().saturating_sub(8 * tensor.byte_len() as i64));
         }
         for input in &graph.inputs {
@@ -95,7 +108,7 @@ impl Inference<'_> {
                 )));
             }
             self.hold(&fact, || format!("`{}`: size in bytes", input.name))?;
-            facts.insert(input.name.clone(), fact);
+            facts.own.insert(input.name.clone(), fact);
         }
         for node in &graph.nodes {
             self.node(node, &mut facts)?;
@@ -112,12 +125,12 @@ impl Inference<'_> {
                 )));
             }
         }
-        Ok(facts)
+        Ok(facts.own)
     }
 
-    fn node(&self, node: &Node, facts: &mut HashMap<String, Fact>) -> Result<(), Fault> {
+    fn node(&self, node: &Node, facts: &mut Facts<'_>) -> Result<(), Fault> {
         for subgraph in node.subgraphs() {
-            self.graph(subgraph, facts)?;
+            self.graph(subgraph, Some(facts))?;
         }
         let inputs: Vec<Option<Fact>> =
             (0..node.inputs.len()).map(|i| node.input(i).and_then(|name| facts.get(name)).cloned()).collect();
@@ -141,7 +154,7 @@ impl Inference<'_> {
                     ));
                 }
             }
-            facts.insert(name.clone(), fact);
+            facts.own.insert(name.clone(), fact);
         }
         Ok(())
     }

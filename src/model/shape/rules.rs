@@ -107,7 +107,7 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         }
         "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" | "LayerNormalization" => {
             if let Some(rank) = c.fact(0).and_then(Fact::rank) {
-                axis(c.int("axis").unwrap_or(-1), rank.max(1))?;
+                axis(c.int("axis").unwrap_or(-1), rank)?;
             }
             same_as(c, 0)
         }
@@ -194,23 +194,45 @@ fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
         "QLinearAdd" | "QLinearMul" => {
             c.quantized(0)?;
             c.quantized(3)?;
+            c.states_zero_point(7)?;
             let dims = match (c.dims(0), c.dims(3)) {
                 (Some(a), Some(b)) => Some(broadcast(a, b)?),
                 _ => None,
             };
             one(c.dtype(0), dims)
         }
-        "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" => {
+        "QLinearSigmoid" | "QLinearLeakyRelu" => {
             c.quantized(0)?;
+            c.states_zero_point(4)?;
+            same_as(c, 0)
+        }
+        "QLinearSoftmax" => {
+            c.quantized(0)?;
+            c.states_zero_point(4)?;
+            // Up to opset 12 a softmax takes all dimensions from its axis on; the node has an opset of its own.
+            let until_12 = c.int("opset").unwrap_or(c.opset) < 13;
+            if let Some(rank) = c.fact(0).and_then(Fact::rank) {
+                let at = axis(c.int("axis").unwrap_or(if until_12 { 1 } else { -1 }), rank)?;
+                if until_12 != (c.opset < 13) && at + 1 != rank {
+                    let what =
+                        format!("its softmax is of opset {}, the model of {}", c.int("opset").unwrap_or(0), c.opset);
+                    return Err(Misfit::Unsupported(what));
+                }
+            }
             same_as(c, 0)
         }
         "QLinearAveragePool" => {
             c.quantized(0)?;
+            c.states_zero_point(4)?;
             window::pool(c, c.int("channels_last") == Some(1), c.dtype(0))
         }
         "QLinearGlobalAveragePool" => {
             c.quantized(0)?;
+            c.states_zero_point(4)?;
             window::global_pool(c, c.int("channels_last") == Some(1))
+        }
+        "QLinearConcat" if c.node.input(1).is_none() && c.dtype(2) == Some(DType::I8) => {
+            Err(Misfit::Unsupported("its output zero point is left out; state it, which also states its type".into()))
         }
         "QLinearConcat" => views::concat(c, &(2..c.inputs.len()).step_by(3).collect::<Vec<_>>(), c.dtype(2)),
         "QGemm" => {
@@ -465,6 +487,15 @@ impl<'a> Context<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Without an output zero point the output's type is not stated; int8 that became uint8 would go unnoticed.
+    fn states_zero_point(&self, index: usize) -> Ruled<()> {
+        if self.node.input(index).is_none() && self.dtype(0) == Some(DType::I8) {
+            let what = "its output zero point is left out; state it, which also states its type";
+            return Err(Misfit::Unsupported(what.into()));
+        }
+        Ok(())
     }
 
     /// A tensor of int64 or int32.

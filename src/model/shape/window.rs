@@ -108,7 +108,7 @@ pub(super) fn pool(c: &Context<'_>, channels_last: bool, dtype: Option<DType>) -
     let mut dims = input.clone();
     let first = if channels_last { 1 } else { 2 };
     for (size, axis) in dims[first..].iter_mut().zip(&axes) {
-        if axis.kernel.is_some_and(|kernel| axis.pads.0.max(axis.pads.1) >= kernel.saturating_mul(axis.dilation)) {
+        if axis.kernel.is_some_and(|kernel| axis.pads.0.max(axis.pads.1) >= kernel) {
             return Err(Misfit::Attribute(
                 "attribute `pads` is not smaller than the kernel: a window would hold nothing but padding".into(),
             ));
