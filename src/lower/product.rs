@@ -193,3 +193,17 @@ fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<Vec<f32>, Wh
 fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
     (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_that_could_leave_32_bits_are_refused() {
+        // 255 * 127 * 66,312 is the last product below 2^31.
+        let longest = (i32::MAX / (255 * 127)) as usize;
+        assert!(hold_sums(&vec![127; longest], longest, -128, &[0]).is_ok());
+        assert!(hold_sums(&vec![127; longest + 1], longest + 1, -128, &[0]).is_err());
+        assert!(hold_sums(&[1, -1], 1, 0, &[i32::MAX - 128, i32::MIN + 100]).is_err());
+    }
+}

@@ -15,6 +15,7 @@ import case
 import graphs
 import qoperators
 import random_graphs
+import regressions
 import windows
 from builder import reference
 
@@ -31,6 +32,7 @@ def main() -> None:
     qoperators.qoperators()
     graphs.blocks()
     graphs.edges()
+    regressions.regressions()
     for index in range(40):
         case.add(f"random_{index:02}", random_graphs.build)
     for stale in HERE.glob("*/"):
