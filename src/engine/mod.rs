@@ -154,10 +154,11 @@ pub(crate) fn open(
     model: &Model,
     bindings: &[Binding],
 ) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    let shapes = model.shapes(bindings)?;
     let mut fallback = None;
     if choice != EngineChoice::Tract {
         let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
-        match PlanEngine::new(model, bindings, isa)? {
+        match PlanEngine::new(model, &shapes, isa) {
             Ok(engine) => return Ok((Box::new(engine), None)),
             Err(refusals) if choice == EngineChoice::Plan => {
                 let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
@@ -166,7 +167,7 @@ pub(crate) fn open(
             Err(refusals) => fallback = Some(format!("no plan can be made: {}", lower::list(&refusals))),
         }
     }
-    Ok((Box::new(TractEngine::new(model, bindings)?), fallback))
+    Ok((Box::new(TractEngine::new(model, bindings, &shapes)?), fallback))
 }
 
 /// Names an instruction set to use in place of the best one that the CPU has.

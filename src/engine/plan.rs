@@ -8,7 +8,7 @@ use tractlet_core::plan::{AlignedBytes, Plan};
 
 use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
 use crate::lower::{self, Lowered, Refusal};
-use crate::model::{Binding, Model, ModelError};
+use crate::model::{Model, Shapes};
 use crate::plan::{Planned, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
@@ -21,14 +21,8 @@ pub(crate) struct PlanEngine {
 
 impl PlanEngine {
     /// The engine, or the nodes that no plan can have.
-    ///
-    /// # Errors
-    /// A fault of the model itself.
-    pub fn new(model: &Model, bindings: &[Binding], isa: Isa) -> Result<Result<PlanEngine, Vec<Refusal>>, ModelError> {
-        let Lowered { program, computed_in } = match lower::lower(model, bindings, isa)? {
-            Ok(lowered) => lowered,
-            Err(refusals) => return Ok(Err(refusals)),
-        };
+    pub fn new(model: &Model, shapes: &Shapes, isa: Isa) -> Result<PlanEngine, Vec<Refusal>> {
+        let Lowered { program, constants, computed_in } = lower::lower(model, shapes, isa)?;
         let spec =
             |port: &lower::Port| TensorSpec { name: port.name.clone(), dtype: port.dtype, shape: port.dims.clone() };
         let (inputs, outputs) = (program.inputs.iter().map(spec).collect(), program.outputs.iter().map(spec).collect());
@@ -40,10 +34,8 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, lower_bound_bytes, io_bytes } = match plan(program, model.digest_words()) {
-            Ok(planned) => planned,
-            Err(why) => return Ok(Err(vec![Refusal { node: "all".into(), op: "plan".into(), why }])),
-        };
+        let Planned { plan, lower_bound_bytes, io_bytes } =
+            plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
         let memory = AlignedBytes::zeroed(plan.memory_bytes());
         let weights_bytes = plan.as_bytes().len();
         let footprint = MemoryPlan {
@@ -55,7 +47,7 @@ impl PlanEngine {
             arena_lower_bound_bytes: lower_bound_bytes,
         };
         let description = Description { inputs, outputs, nodes };
-        Ok(Ok(PlanEngine { plan, memory, footprint, description }))
+        Ok(PlanEngine { plan, memory, footprint, description })
     }
 
     fn execute(

@@ -23,7 +23,7 @@ pub(crate) struct TractEngine {
 type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 impl TractEngine {
-    pub fn new(model: &Model, bindings: &[Binding]) -> Result<TractEngine, ModelError> {
+    pub fn new(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<TractEngine, ModelError> {
         let refused =
             |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
         let typed = to_tract(model, bindings)?;
@@ -38,7 +38,7 @@ impl TractEngine {
             .map_err(refused)?;
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
-        let nodes = node_reports(model, &model.shapes(bindings)?);
+        let nodes = node_reports(model, shapes);
         Ok(TractEngine { plan, state, description: Description { inputs, outputs, nodes } })
     }
 

@@ -119,6 +119,17 @@ impl<'m> Lowering<'m> {
         Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
+    /// Elements of an input that is stored as int64; `None` if it is not.
+    pub(super) fn stored_longs(&self, node: &Node, index: usize) -> Result<Option<Vec<i64>>, Why> {
+        match self.value(node, index) {
+            Ok(Value::Stored(tensor)) if tensor.dtype == DType::I64 => {
+                let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+                Ok(Some(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()))
+            }
+            _ => Ok(None),
+        }
+    }
+
     pub(super) fn stored_integers(&self, tensor: &Tensor) -> Result<Vec<i32>, Why> {
         let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
         Ok(match tensor.dtype {

@@ -3,7 +3,7 @@
 use tractlet_core::plan::{COPY_DIMS, Dequantize, LutS8, Quantize, StridedCopy};
 
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
-use super::{Lowering, Why, int};
+use super::{Lowering, Why, axis_of, int};
 use crate::model::{AttributeValue, DType, Node};
 
 impl<'m> Lowering<'m> {
@@ -25,9 +25,7 @@ impl<'m> Lowering<'m> {
             Value::Integers(act, dtype) => Value::Dequantized(act, self.per_tensor(node, dtype)?),
             Value::Stored(tensor) => {
                 let (scales, zero_points, _) = self.parameters(node)?;
-                let rank = tensor.dims.len() as i64;
-                let axis = int(node, "axis", 1);
-                let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(0);
+                let axis = axis_of(int(node, "axis", 1), tensor.dims.len());
                 if scales.len() > 1 && tensor.dims.get(axis) != Some(&scales.len()) {
                     return Err("its scales do not lie along its axis".into());
                 }

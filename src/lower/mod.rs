@@ -28,7 +28,7 @@ use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanBuilder;
 
 use crate::import::qoperator::{self, Form};
-use crate::model::{AttributeValue, Binding, DType, Model, ModelError, Node, Shapes, Tensor};
+use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
 
 pub(crate) use program::{Port, Program, TensorId};
 use value::{Layout, Value};
@@ -44,6 +44,8 @@ pub(crate) struct Refusal {
 /// The whole model as ops, with the type that each node of the model computes in.
 pub(crate) struct Lowered {
     pub program: Program,
+    /// What the ops name as data.
+    pub constants: PlanBuilder,
     /// By the name of the node's first output.
     pub computed_in: HashMap<String, &'static str>,
 }
@@ -52,19 +54,11 @@ pub(crate) struct Lowered {
 type Why = String;
 
 /// Lowers every node, or names those that cannot be.
-///
-/// # Errors
-/// A fault of the model itself; what is merely not covered is the inner error.
-pub(crate) fn lower(
-    model: &Model,
-    bindings: &[Binding],
-    isa: Isa,
-) -> Result<Result<Lowered, Vec<Refusal>>, ModelError> {
-    let shapes = model.shapes(bindings)?;
+pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered, Vec<Refusal>> {
     let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
-    let mut lowering = Lowering::new(model, &shapes, &nodes, isa);
+    let mut lowering = Lowering::new(model, shapes, &nodes, isa);
     if let Err(why) = lowering.inputs() {
-        return Ok(Err(vec![Refusal { node: "input".into(), op: String::new(), why }]));
+        return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
     let mut refusals = vec![];
     // Constants first: a QuantizeLinear's scale may be one that stands right before it.
@@ -83,7 +77,7 @@ pub(crate) fn lower(
     {
         refusals.push(Refusal { node: "output".into(), op: String::new(), why });
     }
-    Ok(if refusals.is_empty() { Ok(lowering.finish()) } else { Err(refusals) })
+    if refusals.is_empty() { Ok(lowering.finish()) } else { Err(refusals) }
 }
 
 /// A node of the model, or one of the chain that it stands for.
@@ -125,6 +119,8 @@ struct Lowering<'m> {
     nodes: &'m [Expanded<'m>],
     /// Nodes that read each tensor, by index.
     readers: HashMap<&'m str, Vec<usize>>,
+    /// The model's tensor that each tensor of a chain leads to.
+    origins: HashMap<&'m str, &'m str>,
     graph_outputs: HashSet<&'m str>,
     values: HashMap<String, Value<'m>>,
     /// Nodes that went into the op of an earlier one.
@@ -138,9 +134,14 @@ impl<'m> Lowering<'m> {
     fn new(model: &'m Model, shapes: &'m Shapes, nodes: &'m [Expanded<'m>], isa: Isa) -> Lowering<'m> {
         let graph = model.graph();
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut origins = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
             for input in node.get().inputs.iter().filter(|name| !name.is_empty()) {
                 readers.entry(input.as_str()).or_default().push(index);
+            }
+            if let Expanded::Made { node, from } = node {
+                let origin = from.outputs.first().map_or("", String::as_str);
+                origins.extend(node.outputs.iter().map(|output| (output.as_str(), origin)));
             }
         }
         let mut builder = PlanBuilder::new(isa);
@@ -152,6 +153,7 @@ impl<'m> Lowering<'m> {
             shapes,
             nodes,
             readers,
+            origins,
             graph_outputs: graph.outputs.iter().map(|output| output.name.as_str()).collect(),
             values: graph.initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
             consumed: HashSet::new(),
@@ -252,8 +254,6 @@ impl<'m> Lowering<'m> {
     }
 
     fn finish(self) -> Lowered {
-        let mut program = self.program;
-        program.builder = Some(self.builder);
         let mut computed_in = self.computed_in;
         // A clamp or a quantization that went into another op is computed where that op is.
         for &index in &self.consumed {
@@ -261,7 +261,7 @@ impl<'m> Lowering<'m> {
                 computed_in.entry(output.clone()).or_insert(DType::I8.name());
             }
         }
-        Lowered { program, computed_in }
+        Lowered { program: self.program, constants: self.builder, computed_in }
     }
 
     fn value(&self, node: &Node, index: usize) -> Result<Value<'m>, Why> {
@@ -272,12 +272,7 @@ impl<'m> Lowering<'m> {
     /// Dimensions of a node's first output.
     fn output_dims(&self, node: &Node) -> Result<Vec<usize>, Why> {
         let name = node.outputs.first().ok_or("it has no output")?;
-        let made = || {
-            self.nodes
-                .iter()
-                .find(|e| e.get().outputs.contains(name))
-                .and_then(|e| self.shapes.get(e.origin().outputs.first()?))
-        };
+        let made = || self.origins.get(name.as_str()).and_then(|origin| self.shapes.get(origin));
         let dims = self.shapes.get(name).or_else(made).map(|(_, dims)| dims);
         dims.filter(|dims| dims.iter().all(|&d| d > 0))
             .ok_or_else(|| "its output's shape is not known, or empty".to_owned())
@@ -303,6 +298,11 @@ fn int(node: &Node, name: &str, default: i64) -> i64 {
         Some(AttributeValue::Int(value)) => *value,
         _ => default,
     }
+}
+
+/// An axis as an index; negative ones count from the end. Shape inference has held it to the rank.
+fn axis_of(asked: i64, rank: usize) -> usize {
+    usize::try_from(if asked < 0 { asked + rank as i64 } else { asked }).unwrap_or(0)
 }
 
 fn number(node: &Node, name: &str, default: f32) -> f32 {

@@ -4,9 +4,9 @@ use tractlet_core::plan::{AveragePoolS8, MaxPoolS8};
 use tractlet_core::shape::{Requantize, Window};
 
 use super::quantized::Input;
-use super::value::{Act, Layout, QParams, Value};
-use super::{Lowering, Why, geometry, int, ints};
-use crate::model::{DType, Node};
+use super::value::{Act, Layout, QParams};
+use super::{Lowering, Why, axis_of, geometry, int, ints};
+use crate::model::Node;
 
 impl<'m> Lowering<'m> {
     pub(super) fn max_pool(&mut self, node: &Node, act: &Act) -> Result<Act, Why> {
@@ -51,9 +51,11 @@ impl<'m> Lowering<'m> {
             "GlobalAveragePool" | "GlobalMaxPool" => Ok((geometry::whole(act), dims)),
             "ReduceMean" => {
                 let rank = act.dims.len();
-                let axes = self.reduced_axes(node)?;
-                let axes: Vec<usize> =
-                    axes.iter().map(|&a| if a < 0 { (a + rank as i64) as usize } else { a as usize }).collect();
+                let stored = match ints(node, "axes") {
+                    Some(axes) => axes.to_vec(),
+                    None => self.stored_longs(node, 1)?.ok_or("the axes of its mean are not stored")?,
+                };
+                let axes: Vec<usize> = stored.iter().map(|&a| axis_of(a, rank)).collect();
                 let spatial = (2..rank).all(|axis| axes.contains(&axis)) && axes.len() == rank - 2;
                 if !spatial {
                     return Err(format!("a mean over dimensions {axes:?} is not taken, over all spatial ones it is"));
@@ -73,19 +75,6 @@ impl<'m> Lowering<'m> {
                 }
                 Ok((window, dims))
             }
-        }
-    }
-
-    pub(super) fn reduced_axes(&self, node: &Node) -> Result<Vec<i64>, Why> {
-        if let Some(axes) = ints(node, "axes") {
-            return Ok(axes.to_vec());
-        }
-        match self.value(node, 1) {
-            Ok(Value::Stored(tensor)) if tensor.dtype == DType::I64 => {
-                let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
-                Ok(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
-            }
-            _ => Err("the axes of its mean are not stored".into()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ops of a plan before anything has a place in the arena: a tensor is a number and a length.
 
-use tractlet_core::plan::{ArenaSpan, Op, PlanBuilder};
+use tractlet_core::plan::{ArenaSpan, Op};
 
 use super::value::{Act, Layout};
 use crate::model::DType;
@@ -16,8 +16,6 @@ pub(crate) struct Program {
     pub outputs: Vec<Port>,
     /// Length of each tensor in bytes.
     pub tensors: Vec<usize>,
-    /// Holds the constants.
-    pub builder: Option<PlanBuilder>,
 }
 
 pub(crate) struct Step {

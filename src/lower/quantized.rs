@@ -9,7 +9,7 @@ use tractlet_core::shape::Requantize;
 
 use super::product::unscaled;
 use super::value::{Act, QParams, Value};
-use super::{Lowering, Why, float, int, number};
+use super::{Lowering, Why, axis_of, float, int, number};
 use crate::model::{DType, Node};
 
 /// What follows an operator and goes into its op.
@@ -147,8 +147,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn rows_of_softmax(&mut self, node: &Node, act: Act) -> Result<(Act, usize, usize), Why> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
-        let axis = int(node, "axis", if until_12 { 1 } else { -1 });
-        let axis = (if axis < 0 { axis + rank as i64 } else { axis }) as usize;
+        let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank);
         if axis == 1 && rank > 2 && !until_12 {
             let act = self.channels_last(&node.name, act)?;
             let (rows, cols) = (act.pixels(), act.channels());

@@ -5,8 +5,8 @@ use tractlet_core::plan::{Fill, StridedCopy};
 
 use super::edges::{padded, row_major};
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, int, ints};
-use crate::model::{AttributeValue, DType, Node};
+use super::{Lowering, Why, axis_of, int, ints};
+use crate::model::{AttributeValue, Node};
 
 pub(super) fn moves(op: &str) -> bool {
     matches!(
@@ -87,8 +87,7 @@ impl<'m> Lowering<'m> {
     fn concat(&mut self, node: &Node) -> Result<Value<'m>, Why> {
         let values = (0..node.inputs.len()).map(|i| self.value(node, i)).collect::<Result<Vec<_>, _>>()?;
         let dims = self.output_dims(node)?;
-        let axis = int(node, "axis", 0);
-        let axis = (if axis < 0 { axis + dims.len() as i64 } else { axis }) as usize;
+        let axis = axis_of(int(node, "axis", 0), dims.len());
         let follows = self.tail(node)?.quantized.map(|(q, _)| q);
         let mut parts = vec![];
         let kind = match (&values[0], follows) {
@@ -154,13 +153,7 @@ impl<'m> Lowering<'m> {
         let act = value.act().ok_or("it pads a constant")?.clone();
         let pads = match (ints(node, "pads"), node.input(1), node.input(3)) {
             (Some(pads), ..) => pads.to_vec(),
-            (None, Some(_), None) => match self.value(node, 1)? {
-                Value::Stored(tensor) if tensor.dtype == DType::I64 => {
-                    let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
-                    bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()
-                }
-                _ => return Err("its pads are computed".into()),
-            },
+            (None, Some(_), None) => self.stored_longs(node, 1)?.ok_or("its pads are computed")?,
             _ => return Err("pads along named axes are not taken".into()),
         };
         let rank = act.dims.len();

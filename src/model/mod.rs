@@ -124,17 +124,7 @@ impl Model {
 
     /// SHA-256 of the model file, in hexadecimal.
     pub fn digest(&self) -> String {
-        self.digest_words().iter().map(|word| format!("{word:08x}")).collect()
-    }
-
-    /// The digest as big-endian words.
-    pub(crate) fn digest_words(&self) -> [u32; 8] {
-        let digest = Sha256::digest(&*self.source);
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(digest.as_chunks().0) {
-            *word = u32::from_be_bytes(*bytes);
-        }
-        words
+        Sha256::digest(&*self.source).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Shapes of every tensor with the model's open dimensions bound.

@@ -4,7 +4,7 @@
 mod arena;
 mod lifetime;
 
-use tractlet_core::plan::{AlignedBytes, ArenaSpan, DType as PlanDType, Plan};
+use tractlet_core::plan::{AlignedBytes, ArenaSpan, DType as PlanDType, Plan, PlanBuilder};
 
 use crate::lower::{Port, Program};
 use crate::model::DType;
@@ -18,19 +18,17 @@ pub(crate) struct Planned {
     pub io_bytes: usize,
 }
 
-/// Lays out the arena and builds the plan.
+/// Lays out the arena and builds the plan; `builder` holds the constants already.
 ///
 /// # Errors
 /// What the plan's verifier says; a program that lowering made passes it.
-pub(crate) fn plan(mut program: Program, digest: [u32; 8]) -> Result<Planned, String> {
+pub(crate) fn plan(mut program: Program, mut builder: PlanBuilder) -> Result<Planned, String> {
     let lifetimes = lifetime::of(&mut program);
     let placement = arena::place(&lifetimes);
     let place = |span: ArenaSpan| {
         let owner = lifetimes.owner(span.offset);
         ArenaSpan { offset: placement.offsets[owner], len: span.len }
     };
-    let mut builder = program.builder.take().ok_or("the program has no constants")?;
-    builder.model_digest(digest);
     let port = |port: &Port| {
         (
             port.name.clone(),
