@@ -246,8 +246,9 @@ fn as_i8(bytes: &mut [u8]) -> &mut [i8] {
 
 fn layer(isa: Isa, shape: &ConvShape) -> (Layer, usize) {
     let w = &shape.window;
-    let weights: Vec<i8> =
-        (0..shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups).map(|i| (i * 91 % 255) as i8).collect();
+    let weights: Vec<i8> = (0..shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups)
+        .map(|i| ((i * 91 % 255) as i32 - 127) as i8)
+        .collect();
     let dense = shape.groups == 1;
     let (packed_len, pack, scratch_len) = if dense {
         (

@@ -169,7 +169,18 @@ fn any_window() -> impl Strategy<Value = Window> {
         pad_left: pad,
         ..dot
     });
-    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => line]
+    let three = (1..=20_usize, 1..=20_usize, 0..=2_usize, 0..=2_usize).prop_map(move |(h, w, top, left)| Window {
+        in_h: (h + 1).saturating_sub(top).max(1),
+        in_w: (w + 1).saturating_sub(left).max(1),
+        out_h: h,
+        out_w: w,
+        kernel_h: 3,
+        kernel_w: 3,
+        pad_top: top,
+        pad_left: left,
+        ..dot
+    });
+    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => three, 2 => line]
 }
 
 /// All values follow from a seed, so that shrinking goes for the shape.
@@ -190,7 +201,8 @@ impl Case {
         let (input_zp, zero_point, a, b) = (int8(), int8(), int8(), int8());
         let (min, max) = if extreme { (-128, 127) } else { (a.min(b), a.max(b)) };
         let mut random = Random(!seed);
-        let bias = (0..shape.out_c).map(|_| random.below(4_000_000) as i32 - 2_000_000).collect();
+        let reach = if extreme { 1 << 30 } else { 2_000_000 };
+        let bias = (0..shape.out_c).map(|_| random.below(2 * reach) as i32 - reach as i32).collect();
         let multiplier = (0..shape.out_c).map(|_| match random.below(4) {
             0 => MULTIPLIERS[random.below(6)],
             _ => 1e-5 * (1 + random.below(1000)) as f32,
@@ -256,9 +268,14 @@ fn cases() -> u32 {
 #[test]
 fn large_layers() {
     let dot = |in_c, out_c| (1, 1, 1, in_c, out_c);
-    for (h, w, k, in_c, out_c) in
-        [(3, 700, 3, 17, 9), (1, 1, 1, 3000, 33), (40, 41, 1, 64, 130), (9, 300, 5, 64, 20), dot(640, 128)]
-    {
+    for (h, w, k, in_c, out_c) in [
+        (3, 700, 3, 17, 9),
+        (4, 5, 3, 2048, 24),
+        (1, 1, 1, 3000, 33),
+        (40, 41, 1, 64, 130),
+        (9, 300, 5, 64, 20),
+        dot(640, 128),
+    ] {
         let window = Window {
             in_h: h,
             in_w: w,
@@ -275,7 +292,8 @@ fn large_layers() {
             pad_left: k / 2,
         };
         let shape = ConvShape { window, out_c, groups: 1 };
-        let case = Case::new(shape, 1, false);
-        check(&DENSE, &case).unwrap();
+        for extreme in [false, true] {
+            check(&DENSE, &Case::new(shape, 1, extreme)).unwrap();
+        }
     }
 }

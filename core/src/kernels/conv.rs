@@ -36,6 +36,7 @@ use crate::isa::Isa;
 use crate::shape::{ConvShape, Requantize};
 
 use super::reference;
+use super::simd::winograd::{self, Winograd};
 use super::simd::{self, Gemm, Layout};
 
 /// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
@@ -58,12 +59,33 @@ pub struct ConvArgs<'a> {
     pub out: Requantize,
 }
 
+/// What does the work.
+enum Way {
+    /// Plain code.
+    Plain,
+    /// A matrix product.
+    Gemm(Layout),
+    /// Minimal filtering.
+    Winograd,
+}
+
+impl Way {
+    fn of(isa: Isa, shape: &ConvShape) -> Way {
+        match Layout::gemm(isa, shape.out_c) {
+            Some(_) if isa == Isa::Avx2 && winograd::takes(shape) => Way::Winograd,
+            Some(layout) => Way::Gemm(layout),
+            None => Way::Plain,
+        }
+    }
+}
+
 /// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
 pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
-    match Layout::gemm(isa, shape.out_c) {
+    match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
-        Some(layout) => Gemm::new(layout, shape).packed_len(layout),
-        None => reference::packed_len(shape),
+        Way::Gemm(layout) => Gemm::new(layout, shape).packed_len(layout),
+        Way::Winograd => Winograd::new(shape).packed_len(),
+        Way::Plain => reference::packed_len(shape),
     }
 }
 
@@ -73,19 +95,21 @@ pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
 /// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
 pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     assert_eq!(dst.len(), packed_len(isa, shape));
-    match Layout::gemm(isa, shape.out_c) {
-        Some(layout) => simd::gemm::pack(layout, shape, weights, dst),
-        None => reference::pack(weights, dst),
+    match Way::of(isa, shape) {
+        Way::Gemm(layout) => simd::gemm::pack(layout, shape, weights, dst),
+        Way::Winograd => winograd::pack(shape, weights, dst),
+        Way::Plain => reference::pack(weights, dst),
     }
 }
 
 /// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`
 /// is beyond reason.
 pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
-    match Layout::gemm(isa, shape.out_c) {
+    match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
-        Some(layout) => Gemm::new(layout, shape).scratch_len(layout),
-        None => 0,
+        Way::Gemm(layout) => Gemm::new(layout, shape).scratch_len(layout),
+        Way::Winograd => Winograd::new(shape).scratch_len(),
+        Way::Plain => 0,
     }
 }
 

@@ -7,14 +7,36 @@ use crate::shape::ConvShape;
 
 use super::conv::{ConvArgs, reasonable};
 use super::reference;
-use super::simd::{self, Depthwise, Layout};
+use super::simd::{self, Depthwise, Layout, floats};
+
+/// What does the work.
+enum Way {
+    /// Plain code: where there are more outputs than one a channel, too.
+    Plain,
+    /// Integer quads.
+    Quads(Layout),
+    /// f32 that is exact.
+    Floats,
+}
+
+impl Way {
+    fn of(isa: Isa, shape: &ConvShape) -> Way {
+        match Layout::depthwise(isa) {
+            _ if shape.out_c != shape.window.in_c => Way::Plain,
+            Some(layout) => Way::Quads(layout),
+            None if isa == Isa::Avx2 && floats::takes(shape) => Way::Floats,
+            None => Way::Plain,
+        }
+    }
+}
 
 /// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
 pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
-    match layout(isa, shape) {
+    match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
-        Some(layout) => Depthwise::new(layout, shape).packed_len(layout),
-        None => reference::packed_len(shape),
+        Way::Quads(layout) => Depthwise::new(layout, shape).packed_len(layout),
+        Way::Floats => floats::packed_len(shape),
+        Way::Plain => reference::packed_len(shape),
     }
 }
 
@@ -24,19 +46,21 @@ pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
 /// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
 pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     assert_eq!(dst.len(), packed_len(isa, shape));
-    match layout(isa, shape) {
-        Some(layout) => simd::depthwise::pack(layout, shape, weights, dst),
-        None => reference::pack(weights, dst),
+    match Way::of(isa, shape) {
+        Way::Quads(layout) => simd::depthwise::pack(layout, shape, weights, dst),
+        Way::Floats => floats::pack(shape, weights, dst),
+        Way::Plain => reference::pack(weights, dst),
     }
 }
 
 /// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`
 /// is beyond reason.
 pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
-    match layout(isa, shape) {
+    match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
-        Some(layout) => Depthwise::new(layout, shape).scratch_len(layout),
-        None => 0,
+        Way::Quads(layout) => Depthwise::new(layout, shape).scratch_len(layout),
+        Way::Floats => floats::scratch_len(shape),
+        Way::Plain => 0,
     }
 }
 
@@ -45,15 +69,10 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
 pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) {
     let fits = shape.groups == shape.window.in_c && isa.is_available() && args.fit(shape, output);
     let done = fits
-        && match layout(isa, shape) {
+        && match Way::of(isa, shape) {
+            Way::Plain => reference::run(shape, args, output),
             // SAFETY: the CPU has `isa`; what is not checked yet, is there.
-            Some(_) => unsafe { simd::depthwise(isa, shape, args, output, scratch) },
-            None => reference::run(shape, args, output),
+            _ => unsafe { simd::depthwise(isa, shape, args, output, scratch) },
         };
     debug_assert!(done, "convolution arguments do not fit {shape:?}");
-}
-
-/// `None` where plain code does the work: with more outputs than one a channel, too.
-fn layout(isa: Isa, shape: &ConvShape) -> Option<Layout> {
-    if shape.out_c == shape.window.in_c { Layout::depthwise(isa) } else { None }
 }

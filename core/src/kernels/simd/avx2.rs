@@ -1,13 +1,17 @@
-//! AVX2: 8 lanes, quads of i16, exact products through `vpmaddwd`.
+//! AVX2: 8 lanes, quads of i16, exact products through `vpmaddwd`; depthwise in f32.
 // Every function here is nothing but unsafe operations, all under the contract of `Simd`.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
 use super::Layout;
-use super::ops::{Epilogue, Rows, Simd};
+use super::floats::Floats;
+use super::ops::{Epilogue, Rows, Simd, each};
 
 pub struct Avx2;
+
+/// The same CPUs' f32 instructions.
+pub struct Fma;
 
 impl Simd for Avx2 {
     type Vec = __m256i;
@@ -46,34 +50,9 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store<const BLOCKS: usize>(acc: [__m256i; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
         let high = _mm256_set1_ps(out.high);
-        let zero_point = _mm256_set1_epi16(out.zero_point.into());
-        let [a, b, c, d] = [
-            round(acc[0], multiplier, high),
-            round(acc[1], multiplier.add(1 % BLOCKS * 32), high),
-            round(acc[2], multiplier, high),
-            round(acc[3], multiplier.add(1 % BLOCKS * 32), high),
-        ];
-        let first = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
-        let second = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
-        let bytes = _mm256_max_epi8(_mm256_packs_epi16(first, second), _mm256_set1_epi8(out.min));
-        // Packs work within 128 bits: the permutation brings the columns of a register together.
-        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        let bytes = _mm256_permutevar8x32_epi32(bytes, order);
-        let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
-        let Rows { dst, step, len, rows } = to;
-        store_partial(low, dst, len);
-        if BLOCKS == 2 && rows > 1 {
-            store_partial(high, dst.add(step), len);
-        }
-        if BLOCKS == 1 && rows > 1 {
-            store_partial(_mm_srli_si128(low, 8), dst.add(step), len);
-        }
-        if BLOCKS == 1 && rows > 2 {
-            store_partial(high, dst.add(step * 2), len);
-        }
-        if BLOCKS == 1 && rows > 3 {
-            store_partial(_mm_srli_si128(high, 8), dst.add(step * 3), len);
-        }
+        let multiplier: [__m256; 4] = each!(|i| _mm256_loadu_ps(multiplier.add(i % BLOCKS * 32).cast()));
+        let rounded = each!(|i| round(_mm256_cvtepi32_ps(acc[i]), multiplier[i], high));
+        put_rows::<BLOCKS>(rounded, Bytes::new(out), to);
     }
 
     #[inline(always)]
@@ -90,21 +69,6 @@ impl Simd for Avx2 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
-        let whole = len / 8 * 8;
-        for at in (0..whole).step_by(8) {
-            let (a, b) = (_mm_loadl_epi64(rows[0].add(at).cast()), _mm_loadl_epi64(rows[1].add(at).cast()));
-            _mm256_storeu_si256(dst.add(at * 4).cast(), quads(a, b));
-        }
-        if whole < len {
-            let (a, b) = (load_partial(rows[0].add(whole), len - whole), load_partial(rows[1].add(whole), len - whole));
-            let mut rest = [0_u8; 32];
-            _mm256_storeu_si256(rest.as_mut_ptr().cast(), quads(a, b));
-            core::ptr::copy_nonoverlapping(rest.as_ptr(), dst.add(whole * 4), (len - whole) * 4);
-        }
-    }
-
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
@@ -112,11 +76,98 @@ impl Simd for Avx2 {
     }
 }
 
-/// The 8 quads of two times 8 values.
+impl Floats for Fma {
+    type Vec = __m256;
+    type Finish = Finish;
+
+    #[inline(always)]
+    unsafe fn load(values: *const u8) -> __m256 {
+        _mm256_loadu_ps(values.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn put(values: __m256, dst: *mut u8) {
+        _mm256_storeu_ps(dst.cast(), values);
+    }
+
+    #[inline(always)]
+    unsafe fn convert(src: *const i8) -> __m256 {
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(src.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn fma(acc: __m256, a: __m256, b: __m256) -> __m256 {
+        _mm256_fmadd_ps(a, b, acc)
+    }
+
+    #[inline(always)]
+    unsafe fn add_integers(acc: __m256, integers: *const u8) -> __m256 {
+        let sum = _mm256_add_epi32(_mm256_cvtps_epi32(acc), _mm256_loadu_si256(integers.cast()));
+        _mm256_cvtepi32_ps(sum)
+    }
+
+    #[inline(always)]
+    unsafe fn finish(out: &Epilogue) -> Finish {
+        Finish { high: _mm256_set1_ps(out.high), bytes: Bytes::new(out) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const BLOCKS: usize>(acc: [__m256; 4], multiplier: [__m256; BLOCKS], finish: Finish, to: Rows) {
+        put_rows::<BLOCKS>(each!(|i| round(acc[i], multiplier[i % BLOCKS], finish.high)), finish.bytes, to);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+/// What f32 sums need to leave as i8.
+#[derive(Clone, Copy)]
+pub struct Finish {
+    high: __m256,
+    bytes: Bytes,
+}
+
+/// What rounded values need to leave as i8.
+#[derive(Clone, Copy)]
+struct Bytes {
+    zero_point: __m256i,
+    min: __m256i,
+}
+
+impl Bytes {
+    #[inline(always)]
+    unsafe fn new(out: &Epilogue) -> Bytes {
+        Bytes { zero_point: _mm256_set1_epi16(out.zero_point.into()), min: _mm256_set1_epi8(out.min) }
+    }
+}
+
+/// Writes four registers of rounded values: `4 / BLOCKS` rows.
 #[inline(always)]
-unsafe fn quads(a: __m128i, b: __m128i) -> __m256i {
-    let (a, b) = (_mm256_cvtepi8_epi32(a), _mm256_slli_epi32(_mm256_cvtepi8_epi32(b), 16));
-    _mm256_blend_epi16(a, b, 0xAA)
+unsafe fn put_rows<const BLOCKS: usize>([a, b, c, d]: [__m256i; 4], out: Bytes, to: Rows) {
+    let first = _mm256_adds_epi16(_mm256_packs_epi32(a, b), out.zero_point);
+    let second = _mm256_adds_epi16(_mm256_packs_epi32(c, d), out.zero_point);
+    let bytes = _mm256_max_epi8(_mm256_packs_epi16(first, second), out.min);
+    // Packs work within 128 bits: the permutation brings the columns of a register together.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+    let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    let Rows { dst, step, len, rows } = to;
+    store_partial(low, dst, len);
+    if BLOCKS == 2 && rows > 1 {
+        store_partial(high, dst.add(step), len);
+    }
+    if BLOCKS == 1 && rows > 1 {
+        store_partial(_mm_srli_si128(low, 8), dst.add(step), len);
+    }
+    if BLOCKS == 1 && rows > 2 {
+        store_partial(high, dst.add(step * 2), len);
+    }
+    if BLOCKS == 1 && rows > 3 {
+        store_partial(_mm_srli_si128(high, 8), dst.add(step * 3), len);
+    }
 }
 
 /// Reads `len` values, 1 to 16 of them; the rest is 0.
@@ -128,9 +179,8 @@ pub(super) unsafe fn load_up_to_16(src: *const i8, len: usize) -> __m128i {
 /// An accumulator times its multiplier, to the nearest integer, ties to even. There is no lower
 /// bound yet: what is below i32 saturates in the packs that follow and meets the minimum there.
 #[inline(always)]
-unsafe fn round(acc: __m256i, multiplier: *const u8, high: __m256) -> __m256i {
-    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(multiplier.cast()));
-    _mm256_cvtps_epi32(_mm256_min_ps(scaled, high))
+unsafe fn round(acc: __m256, multiplier: __m256, high: __m256) -> __m256i {
+    _mm256_cvtps_epi32(_mm256_min_ps(_mm256_mul_ps(acc, multiplier), high))
 }
 
 /// Reads `len` values, 1 to 15 of them; the rest is 0.

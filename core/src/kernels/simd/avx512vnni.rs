@@ -5,7 +5,7 @@
 use core::arch::x86_64::*;
 
 use super::Layout;
-use super::ops::{Epilogue, Rows, Simd, each};
+use super::ops::{Epilogue, Interleave, Rows, Simd, each};
 
 pub struct Avx512Vnni;
 
@@ -100,6 +100,14 @@ impl Simd for Avx512Vnni {
         }
     }
 
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+impl Interleave for Avx512Vnni {
     #[inline(always)]
     unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
         let mut at = 0;
@@ -118,12 +126,6 @@ impl Simd for Avx512Vnni {
                 _mm512_mask_storeu_epi32(dst.add(at * 4 + i * 64).cast(), mask, quads);
             }
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
-        f()
     }
 }
 

@@ -24,15 +24,15 @@ impl Layout {
     pub fn gemm(isa: Isa, out_c: usize) -> Option<Layout> {
         match isa {
             Isa::Avx512Vnni if out_c <= Layout::NARROW => Some(Layout::NARROW_VNNI),
+            Isa::Avx2 => Some(Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 }),
             _ => Layout::depthwise(isa),
         }
     }
 
-    /// What a depthwise convolution takes; `None` is plain code.
+    /// The quads of a depthwise convolution; `None` where there are none.
     pub fn depthwise(isa: Isa) -> Option<Layout> {
         match isa {
-            Isa::Generic => None,
-            Isa::Avx2 => Some(Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 }),
+            Isa::Generic | Isa::Avx2 => None,
             Isa::AvxVnni => Some(Layout::NARROW_VNNI),
             Isa::Avx512Vnni => Some(Layout { lanes: 16, taps: 4, blocks: 4, offset: 128 }),
         }

@@ -10,7 +10,9 @@
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
-//! - `depthwise`: convolution channel by channel; a quad holds values of one column
+//! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2)
+//! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
+//! - `floats`: the same in f32 that stays exact (AVX2)
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
@@ -22,11 +24,13 @@
 )]
 
 pub(super) mod depthwise;
+pub(super) mod floats;
 pub(super) mod gemm;
 mod layout;
 mod ops;
 mod panel;
 mod params;
+pub(super) mod winograd;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -41,8 +45,8 @@ use crate::kernels::reference;
 use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
+pub(super) use gemm::Gemm;
 pub(super) use layout::Layout;
-pub(super) use panel::Gemm;
 
 /// Dense convolution; `false` where weights or scratch are not as long as they have to be.
 ///
@@ -58,6 +62,8 @@ pub(super) unsafe fn conv(
     // SAFETY: as the caller's.
     unsafe {
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if winograd::takes(shape) => winograd::run(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -88,7 +94,7 @@ pub(super) unsafe fn depthwise(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => depthwise::run::<avx2::Avx2>(shape, args, output, scratch),
+            Isa::Avx2 => floats::run::<avx2::Fma>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => depthwise::run::<vnni256::AvxVnni>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]

@@ -31,11 +31,16 @@ pub trait Simd: Sized {
     unsafe fn store<const BLOCKS: usize>(acc: [Self::Vec; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
     /// Turns `len` values into what quads hold. May write 64 bytes too many.
     unsafe fn widen(src: *const i8, len: usize, dst: *mut u8);
-    /// Gathers `len` quads: quad `i` holds value `i` of each of the [`Layout::taps`] `rows`.
-    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8);
 
     /// Calls `f` in a function compiled for the instruction set: see [`vectorized`].
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R;
+}
+
+/// What depthwise convolution needs of an instruction set beside [`Simd`].
+#[allow(clippy::missing_safety_doc)]
+pub trait Interleave: Simd {
+    /// Gathers `len` quads: quad `i` holds value `i` of each of the [`Layout::taps`] `rows`.
+    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8);
 }
 
 /// [`Requantize`] as the vectors want it.

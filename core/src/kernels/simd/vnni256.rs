@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use super::Layout;
 use super::avx2::{Avx2, load_up_to_16};
-use super::ops::{Epilogue, Rows, Simd, each};
+use super::ops::{Epilogue, Interleave, Rows, Simd, each};
 
 /// 256-bit VNNI in one of its encodings.
 pub struct Vnni256<E>(PhantomData<E>);
@@ -108,6 +108,13 @@ impl<E: Encoding> Simd for Vnni256<E> {
     }
 
     #[inline(always)]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        E::vectorize(f)
+    }
+}
+
+impl<E: Encoding> Interleave for Vnni256<E> {
+    #[inline(always)]
     unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
         let whole = len / 16 * 16;
         for at in (0..whole).step_by(16) {
@@ -118,11 +125,6 @@ impl<E: Encoding> Simd for Vnni256<E> {
             put_quads(each!(|r| load_up_to_16(rows[r].add(whole), len - whole)), rest.as_mut_ptr());
             core::ptr::copy_nonoverlapping(rest.as_ptr(), dst.add(whole * 4), (len - whole) * 4);
         }
-    }
-
-    #[inline(always)]
-    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
-        E::vectorize(f)
     }
 }
 

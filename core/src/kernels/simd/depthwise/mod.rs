@@ -15,7 +15,7 @@ use crate::kernels::conv::ConvArgs;
 use crate::shape::ConvShape;
 
 use super::Layout;
-use super::ops::{self, Epilogue, Rows, Simd, each, vectorized};
+use super::ops::{self, Epilogue, Interleave, Rows, Simd, each, vectorized};
 use super::params::Params;
 
 pub use planes::Depthwise;
@@ -48,7 +48,12 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 /// # Safety
 /// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`, whose `out_c`
 /// is `in_c`.
-pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+pub unsafe fn run<S: Interleave>(
+    shape: &ConvShape,
+    args: &ConvArgs<'_>,
+    output: &mut [i8],
+    scratch: &mut [u8],
+) -> bool {
     let layout = S::LAYOUT;
     let dw = &Depthwise::new(layout, shape);
     if args.weights.len() != dw.packed_len(layout) || scratch.len() < dw.scratch_len(layout) {
@@ -75,8 +80,6 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
         match (strips, dw.groups, w.stride_w) {
             (true, 1, 1) => vectorized!(S, rows::<S, 1, 1>(layer)),
             (true, 1, 2) => vectorized!(S, rows::<S, 1, 2>(layer)),
-            (true, 2, 1) if const { S::LAYOUT.taps == 2 } => vectorized!(S, rows::<S, 2, 1>(layer)),
-            (true, 2, 2) if const { S::LAYOUT.taps == 2 } => vectorized!(S, rows::<S, 2, 2>(layer)),
             (false, 1, 1) if dw.taps() == 3 => vectorized!(S, rows::<S, 3, 0>(layer)),
             _ => vectorized!(S, rows::<S, 0, 0>(layer)),
         }
@@ -115,7 +118,7 @@ pub struct Layer<'a> {
 /// # Safety
 /// The CPU has the instruction set; everything in `layer` is there.
 #[inline(always)]
-unsafe fn rows<S: Simd, const GROUPS: usize, const STRIDE: usize>(layer: &mut Layer) {
+unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize>(layer: &mut Layer) {
     let dw = layer.dw;
     let mut turn = 0;
     for y in 0..dw.window.out_h {
@@ -136,7 +139,7 @@ unsafe fn rows<S: Simd, const GROUPS: usize, const STRIDE: usize>(layer: &mut La
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn gather<S: Simd>(layer: &Layer, y: usize, turn: usize) {
+unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
     let dw = layer.dw;
     let w = &dw.window;
     let [before, inside, _] = dw.columns();

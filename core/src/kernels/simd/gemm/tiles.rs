@@ -1,124 +1,44 @@
-//! Dense convolution as a matrix product: rows are the windows of output pixels in the panel,
-//! columns are output channels. Accumulators start from the bias and leave as i8.
+//! The matrix product: tiles of rows and blocks of columns whose accumulators stay in registers.
 
-use crate::kernels::conv::ConvArgs;
-use crate::shape::ConvShape;
-
-use super::Layout;
-use super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
-use super::panel::{Gemm, MAX_PIXELS, Region};
-use super::params::Params;
+use super::super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
+use super::super::params::Params;
+use super::Gemm;
 
 /// Rows of a tile: with two blocks of columns, what 16 registers hold beside an operand of each.
 pub const MAX_ROWS: usize = 6;
 
-/// Corrections; then block by block of `lanes` channels, and quad by quad of the window, the
-/// `taps` weights of every lane. Lanes and taps beyond the end are 0.
-pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
-    let gemm = Gemm::new(layout, shape);
-    let filter_len = shape.window.kernel_h * shape.window.kernel_w * shape.window.in_c;
-    let segment_len = filter_len / (gemm.outer * gemm.inner);
-    assert_eq!(weights.len(), shape.out_c * filter_len);
-    dst.fill(0);
-    let (header, blocks) = dst.split_at_mut(layout.header_len(shape.out_c));
-    for (channel, filter) in weights.chunks_exact(filter_len).enumerate() {
-        layout.put_correction(header, channel, filter);
-        let lane = channel % layout.lanes;
-        let block = &mut blocks[channel / layout.lanes * gemm.block_bytes(layout)..];
-        for (s, segment) in filter.chunks_exact(segment_len).enumerate() {
-            for (q, taps) in segment.chunks(layout.taps).enumerate() {
-                let at = ((s * gemm.quads + q) * layout.lanes + lane) * layout.taps;
-                for (d, &w) in block[at..].iter_mut().zip(taps) {
-                    *d = w as u8;
-                }
-            }
-        }
-    }
-}
-
-/// Convolves, or returns `false` where weights or scratch are not as long as they have to be.
-///
-/// # Safety
-/// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`.
-pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
-    let gemm = &Gemm::new(S::LAYOUT, shape);
-    if args.weights.len() != gemm.packed_len(S::LAYOUT) || scratch.len() < gemm.scratch_len(S::LAYOUT) {
-        return false;
-    }
-    let w = &gemm.window;
-    let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
-    let panel = panel.as_mut_ptr();
-    let mut windows = [0; MAX_PIXELS];
-    for (y, row) in windows.chunks_exact_mut(gemm.cols).take(gemm.rows).enumerate() {
-        for (x, window) in row.iter_mut().enumerate() {
-            *window = (y * gemm.row_step + x * gemm.col_step) as u32;
-        }
-    }
-    for y in (0..w.out_h).step_by(gemm.rows) {
-        for x in (0..w.out_w).step_by(gemm.cols) {
-            let region = Region { y, x, rows: gemm.rows.min(w.out_h - y), cols: gemm.cols.min(w.out_w - x) };
-            let pixels = region.rows * region.cols;
-            let product = Product {
-                gemm,
-                panel,
-                windows: &windows[..pixels],
-                weights: args.weights[S::LAYOUT.header_len(shape.out_c)..].as_ptr(),
-                params,
-                out: Epilogue::from(&args.out),
-                dst: output[(y * w.out_w + x) * shape.out_c..][..pixels * shape.out_c].as_mut_ptr(),
-                channel: 0,
-            };
-            // SAFETY: the region is no larger than the one that the panel and the windows were
-            // made for. Its pixels follow each other in the output, because a region of more than
-            // one row has all columns.
-            unsafe {
-                vectorized!(S, gemm.fill::<S>(args.input, args.input_zp, region, panel));
-                columns::<S>(product);
-            }
-        }
-    }
-    true
-}
-
 /// The windows of some pixels times the filters of all channels from `channel` on.
 #[derive(Clone, Copy)]
-struct Product<'a> {
-    gemm: &'a Gemm,
-    panel: *const u8,
+pub struct Product<'a> {
+    pub gemm: &'a Gemm,
+    pub panel: *const u8,
     /// Where the window of each pixel begins in the panel.
-    windows: &'a [u32],
-    weights: *const u8,
-    params: Params,
-    out: Epilogue,
+    pub windows: &'a [u32],
+    pub weights: *const u8,
+    pub params: Params,
+    pub out: Epilogue,
     /// The first pixel's first channel.
-    dst: *mut i8,
-    channel: usize,
+    pub dst: *mut i8,
+    pub channel: usize,
 }
 
 /// Takes the columns a group of blocks at a time, whose weights stay near while all rows go by.
 ///
 /// # Safety
 /// As [`tiles`].
-unsafe fn columns<S: Simd>(mut product: Product) {
-    let lanes = S::LAYOUT.lanes;
-    let blocks = product.gemm.out_c.div_ceil(lanes);
-    let groups = blocks.div_ceil(S::LAYOUT.blocks);
-    let mut first = 0;
-    for group in 0..groups {
-        // Groups of like size: 5 blocks are 3 and 2, not 4 and 1.
-        let count = (blocks - first).div_ceil(groups - group);
-        product.channel = first * lanes;
+pub unsafe fn columns<S: Simd>(mut product: Product) {
+    for (first, count) in product.gemm.groups(S::LAYOUT) {
+        product.channel = first * S::LAYOUT.lanes;
         // SAFETY: as the caller's; there are `count` blocks from `first` on.
         unsafe {
-            if const { S::LAYOUT.blocks > 2 } && count > 2 {
-                if count == 3 { rows::<S, 3>(product) } else { rows::<S, 4>(product) }
-            } else if count == 2 {
-                rows::<S, 2>(product);
-            } else {
-                rows::<S, 1>(product);
+            match count {
+                1 => rows::<S, 1>(product),
+                2 => rows::<S, 2>(product),
+                3 if const { S::LAYOUT.blocks > 2 } => rows::<S, 3>(product),
+                _ if const { S::LAYOUT.blocks > 2 } => rows::<S, 4>(product),
+                _ => {}
             }
         }
-        first += count;
     }
 }
 
@@ -150,18 +70,19 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
 }
 
 impl Product<'_> {
-    /// First accumulators, multipliers and weights of a block, counted from `channel`.
+    /// First accumulators of a block, counted from `channel`.
     #[inline(always)]
     unsafe fn first<S: Simd>(&self, block: usize) -> S::Vec {
         // SAFETY: the caller's block is one of the product's.
         unsafe { self.params.first::<S>(self.channel + block * S::LAYOUT.lanes) }
     }
 
+    /// The weights of the group of blocks from `channel` on.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, block: usize) -> *const u8 {
-        let at = self.channel / S::LAYOUT.lanes + block;
+    unsafe fn group<S: Simd>(&self) -> *const u8 {
+        let first = self.channel / S::LAYOUT.lanes;
         // SAFETY: as above.
-        unsafe { self.weights.add(at * self.gemm.block_bytes(S::LAYOUT)) }
+        unsafe { self.weights.add(first * self.gemm.block_bytes(S::LAYOUT)) }
     }
 
     #[inline(always)]
@@ -186,7 +107,6 @@ impl Product<'_> {
 unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Product) {
     let gemm = product.gemm;
     let step = S::LAYOUT.lanes * S::LAYOUT.taps;
-    let block_bytes = gemm.block_bytes(S::LAYOUT);
     // SAFETY: windows lie inside the panel, which has slack for the last quad; a block's weights
     // are as many quads as the window has.
     unsafe {
@@ -194,19 +114,19 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
         for (tile, windows) in product.windows.chunks_exact(ROWS).enumerate() {
             let windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
             let mut acc = [first; ROWS];
-            let mut weights = product.block::<S>(0);
+            let mut weights = product.group::<S>();
             for outer in 0..gemm.outer {
                 for inner in 0..gemm.inner {
                     let segment = outer * gemm.outer_step + inner * gemm.inner_step;
                     for quad in 0..gemm.quads {
-                        let w: [S::Vec; BLOCKS] = each!(|b| S::load_weights(weights.add(b * block_bytes)));
+                        let w: [S::Vec; BLOCKS] = each!(|b| S::load_weights(weights.add(b * step)));
                         for r in 0..ROWS {
                             let values = S::broadcast(windows[r].add(segment + quad * 4));
                             for b in 0..BLOCKS {
                                 acc[r][b] = S::dot(acc[r][b], values, w[b]);
                             }
                         }
-                        weights = weights.add(step);
+                        weights = weights.add(BLOCKS * step);
                     }
                 }
             }
@@ -225,13 +145,12 @@ unsafe fn row<S: Simd, const BLOCKS: usize>(product: &Product) {
     const SUMS: usize = 4;
     let gemm = product.gemm;
     let step = S::LAYOUT.lanes * S::LAYOUT.taps;
-    let block_bytes = gemm.block_bytes(S::LAYOUT);
     // SAFETY: as in `tiles`.
     unsafe {
         let window = product.panel.add(product.windows[0] as usize);
         let mut acc = [[S::zero(); BLOCKS]; SUMS];
         acc[0] = each!(|b| product.first::<S>(b));
-        let mut weights = product.block::<S>(0);
+        let mut weights = product.group::<S>();
         for outer in 0..gemm.outer {
             for inner in 0..gemm.inner {
                 let mut values = window.add(outer * gemm.outer_step + inner * gemm.inner_step);
@@ -239,19 +158,19 @@ unsafe fn row<S: Simd, const BLOCKS: usize>(product: &Product) {
                     for (s, acc) in acc.iter_mut().enumerate() {
                         let value = S::broadcast(values.add(s * 4));
                         for (b, acc) in acc.iter_mut().enumerate() {
-                            *acc = S::dot(*acc, value, S::load_weights(weights.add(b * block_bytes + s * step)));
+                            *acc = S::dot(*acc, value, S::load_weights(weights.add((s * BLOCKS + b) * step)));
                         }
                     }
                     values = values.add(SUMS * 4);
-                    weights = weights.add(SUMS * step);
+                    weights = weights.add(SUMS * BLOCKS * step);
                 }
                 for _ in 0..gemm.quads % SUMS {
                     let value = S::broadcast(values);
                     for (b, acc) in acc[0].iter_mut().enumerate() {
-                        *acc = S::dot(*acc, value, S::load_weights(weights.add(b * block_bytes)));
+                        *acc = S::dot(*acc, value, S::load_weights(weights.add(b * step)));
                     }
                     values = values.add(4);
-                    weights = weights.add(step);
+                    weights = weights.add(BLOCKS * step);
                 }
             }
         }

@@ -1,0 +1,365 @@
+//! Depthwise convolution in f32, exactly: for instruction sets whose integer products are no wider
+//! than their fused multiply-add.
+//!
+//! A product of two i8 values and a sum of [`MAX_TAPS`] of them are integers below 2^24, which f32
+//! holds without rounding, so that the result is that of i32 arithmetic. What pays is all around
+//! the products: input values are converted once for all windows that cover them, nothing is
+//! interleaved, and the accumulator is ready to be scaled.
+//!
+//! Channels are taken eight or sixteen at a time, each time over a panel of their own, which is
+//! small.
+
+use crate::kernels::conv::ConvArgs;
+use crate::shape::{ConvShape, Window};
+
+use super::ops::{Epilogue, Rows, each, vectorized};
+use super::panel::{Fill, Panel, Region};
+
+/// Values of a register.
+const LANES: usize = 8;
+/// Bytes of a register.
+const BYTES: usize = LANES * 4;
+/// Pixels of a tile: independent sums enough to hide the latency of the multiply-add.
+const TILE: usize = 4;
+/// Pixels a region has at most.
+const MAX_PIXELS: usize = 128 * TILE;
+/// The most taps of a channel: 2^9 products of at most 2^14 each.
+pub const MAX_TAPS: usize = 1 << 9;
+
+/// Eight f32 lanes of an instruction set.
+///
+/// # Safety
+/// Every method needs a CPU with that instruction set, and pointers valid for what its text says is
+/// read or written.
+#[allow(clippy::missing_safety_doc)]
+pub trait Floats: Sized {
+    type Vec: Copy;
+    type Finish: Copy;
+
+    /// Reads 8 values.
+    unsafe fn load(values: *const u8) -> Self::Vec;
+    /// Writes 8 values.
+    unsafe fn put(values: Self::Vec, dst: *mut u8);
+    /// Reads 8 i8 values.
+    unsafe fn convert(src: *const i8) -> Self::Vec;
+    /// `acc + a * b`, rounded once.
+    unsafe fn fma(acc: Self::Vec, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// `acc`, an integer, plus 8 i32 values.
+    unsafe fn add_integers(acc: Self::Vec, integers: *const u8) -> Self::Vec;
+    /// Bounds, ready in registers.
+    unsafe fn finish(out: &Epilogue) -> Self::Finish;
+    /// Requantizes four registers, which are `4 / BLOCKS` rows of one or two.
+    unsafe fn store<const BLOCKS: usize>(
+        acc: [Self::Vec; 4],
+        multiplier: [Self::Vec; BLOCKS],
+        finish: Self::Finish,
+        to: Rows,
+    );
+    /// Calls `f` in a function compiled for the instruction set.
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R;
+}
+
+/// Whether sums of a channel are exact.
+pub fn takes(shape: &ConvShape) -> bool {
+    let w = &shape.window;
+    shape.out_c == w.in_c && w.kernel_h.saturating_mul(w.kernel_w) <= MAX_TAPS
+}
+
+/// Bytes of the packed weights.
+pub fn packed_len(shape: &ConvShape) -> usize {
+    let w = &shape.window;
+    let block = Block::width(w.in_c);
+    w.in_c.div_ceil(block).saturating_mul(w.kernel_h * w.kernel_w * block * 4)
+}
+
+/// Block by block of channels and tap by tap, a weight a channel as f32. The last block begins where
+/// it ends with the last channel; a block of fewer than 8 channels is filled up with 0.
+pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
+    let taps = shape.window.kernel_h * shape.window.kernel_w;
+    assert_eq!(weights.len(), shape.out_c * taps);
+    let width = Block::width(shape.out_c);
+    for (index, block) in dst.chunks_exact_mut(taps * width * 4).enumerate() {
+        let block_of = Block::new(index, shape.out_c);
+        for (tap, lanes) in block.chunks_exact_mut(width * 4).enumerate() {
+            for (lane, value) in lanes.chunks_exact_mut(4).enumerate() {
+                let channel = block_of.first + lane;
+                let weight = if lane < block_of.len { weights[channel * taps + tap] } else { 0 };
+                value.copy_from_slice(&f32::from(weight).to_ne_bytes());
+            }
+        }
+    }
+}
+
+/// Bytes that a run works in.
+pub fn scratch_len(shape: &ConvShape) -> usize {
+    panel_of(&shape.window).len()
+}
+
+/// Convolves, or returns `false` where weights or scratch are not as long as they have to be.
+///
+/// # Safety
+/// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`, which this
+/// module [takes].
+pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+    let panel = &panel_of(&shape.window);
+    if args.weights.len() != packed_len(shape) || scratch.len() < panel.len() {
+        return false;
+    }
+    let w = &panel.window;
+    let taps = w.kernel_h * w.kernel_w;
+    let windows = panel.windows::<MAX_PIXELS>();
+    // A sum that starts from a bias stays exact if that is small; a larger one is added at the end.
+    let room = (1 << 24) - (taps << 14) as u32;
+    let small = args.bias.iter().all(|bias| bias.unsigned_abs() <= room);
+    for region in panel.regions() {
+        let first = (region.y * w.out_w + region.x) * w.in_c;
+        for (index, weights) in args.weights.chunks_exact(taps * panel.pixel_bytes).enumerate() {
+            let block = Block::new(index, w.in_c);
+            let work = &Work {
+                panel,
+                block,
+                region,
+                windows: &windows[..region.rows * region.cols],
+                weights: weights.as_ptr(),
+                bias: block.lanes(args.bias),
+                multiplier: block.lanes(args.multiplier),
+                out: Epilogue::from(&args.out),
+            };
+            let memory = scratch.as_mut_ptr();
+            // SAFETY: the panel and the windows are those of a region, and the pixels of a region
+            // follow each other in the output.
+            unsafe {
+                let dst = output[first + block.first..].as_mut_ptr();
+                match (panel.pixel_bytes == BYTES, small) {
+                    (true, true) => vectorized!(F, channels::<F, 1, false>(work, args, memory, dst)),
+                    (true, false) => vectorized!(F, channels::<F, 1, true>(work, args, memory, dst)),
+                    (false, true) => vectorized!(F, channels::<F, 2, false>(work, args, memory, dst)),
+                    (false, false) => vectorized!(F, channels::<F, 2, true>(work, args, memory, dst)),
+                }
+            }
+        }
+    }
+    true
+}
+
+/// The panel of one block of channels.
+fn panel_of(window: &Window) -> Panel {
+    Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, TILE)
+}
+
+/// A one-column image becomes a one-row one: regions cut rows, too.
+fn lying(w: Window) -> Window {
+    if (w.in_w, w.out_w, w.kernel_w, w.pad_left) != (1, 1, 1, 0) {
+        return w;
+    }
+    Window {
+        in_h: 1,
+        in_w: w.in_h,
+        out_h: 1,
+        out_w: w.out_h,
+        kernel_h: 1,
+        kernel_w: w.kernel_h,
+        stride_h: 1,
+        stride_w: w.stride_h,
+        dilation_h: 1,
+        dilation_w: w.dilation_h,
+        pad_top: 0,
+        pad_left: w.pad_top,
+        ..w
+    }
+}
+
+/// Some channels: 16 where there are as many, else up to 8.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    len: usize,
+}
+
+impl Block {
+    /// Lanes of a block.
+    fn width(channels: usize) -> usize {
+        if channels < 2 * LANES { LANES } else { 2 * LANES }
+    }
+
+    fn new(index: usize, channels: usize) -> Block {
+        let width = Block::width(channels);
+        Block { first: (index * width).min(channels.saturating_sub(width)), len: channels.min(width) }
+    }
+
+    /// The values of its channels, filled up.
+    fn lanes<T: Copy + Default>(self, values: &[T]) -> [T; 2 * LANES] {
+        let mut lanes = [T::default(); 2 * LANES];
+        lanes[..self.len].copy_from_slice(&values[self.first..][..self.len]);
+        lanes
+    }
+}
+
+/// One block of channels over one region.
+struct Work<'a> {
+    panel: &'a Panel,
+    block: Block,
+    region: Region,
+    windows: &'a [u32],
+    weights: *const u8,
+    bias: [i32; 2 * LANES],
+    multiplier: [f32; 2 * LANES],
+    out: Epilogue,
+}
+
+/// # Safety
+/// The CPU has the instruction set; panel, weights and destination are there.
+#[inline(always)]
+unsafe fn channels<F: Floats, const BLOCKS: usize, const LATE_BIAS: bool>(
+    work: &Work,
+    args: &ConvArgs<'_>,
+    panel: *mut u8,
+    mut dst: *mut i8,
+) {
+    let Panel { window: w, pitch, .. } = *work.panel;
+    // SAFETY: as the caller's; tiles take the region's pixels one after the other.
+    unsafe {
+        let padding = F::load([f32::from(args.input_zp); LANES].as_ptr().cast());
+        let source = Channels::<F, BLOCKS> { input: args.input, in_c: w.in_c, block: work.block, padding };
+        work.panel.fill(&source, work.region, panel);
+        let bias: [f32; 2 * LANES] = each!(|lane| if LATE_BIAS { 0.0 } else { work.bias[lane] as f32 });
+        let common = Common::<F, BLOCKS> {
+            panel,
+            weights: work.weights,
+            rows: w.kernel_h,
+            row_step: pitch * w.dilation_h,
+            cols: w.kernel_w,
+            col_step: BLOCKS * BYTES * w.dilation_w,
+            first: each!(|b| F::load(bias.as_ptr().add(b * LANES).cast())),
+            late: work.bias.as_ptr(),
+            multiplier: each!(|b| F::load(work.multiplier.as_ptr().add(b * LANES).cast())),
+            finish: F::finish(&work.out),
+            channels: w.in_c,
+            len: work.block.len,
+        };
+        let (fours, rest) = work.windows.as_chunks::<TILE>();
+        for windows in fours {
+            tile::<F, TILE, BLOCKS, LATE_BIAS>(common, windows, dst);
+            dst = dst.add(TILE * w.in_c);
+        }
+        for &window in rest {
+            tile::<F, 1, BLOCKS, LATE_BIAS>(common, &[window], dst);
+            dst = dst.add(w.in_c);
+        }
+    }
+}
+
+/// What all tiles of a block share: a copy, so that no write to memory makes it be read again.
+struct Common<F: Floats, const BLOCKS: usize> {
+    panel: *const u8,
+    weights: *const u8,
+    rows: usize,
+    row_step: usize,
+    cols: usize,
+    col_step: usize,
+    first: [F::Vec; BLOCKS],
+    late: *const i32,
+    multiplier: [F::Vec; BLOCKS],
+    finish: F::Finish,
+    channels: usize,
+    len: usize,
+}
+
+impl<F: Floats, const BLOCKS: usize> Clone for Common<F, BLOCKS> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Floats, const BLOCKS: usize> Copy for Common<F, BLOCKS> {}
+
+/// `P` pixels, 1 or 4, to `dst` and after it.
+///
+/// # Safety
+/// As [`channels`].
+#[inline(always)]
+unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const LATE_BIAS: bool>(
+    common: Common<F, BLOCKS>,
+    windows: &[u32; P],
+    dst: *mut i8,
+) {
+    // SAFETY: windows lie inside the panel; there are as many weights as taps.
+    unsafe {
+        let windows: [*const u8; P] = each!(|p| common.panel.add(windows[p] as usize));
+        let mut acc = [common.first; P];
+        let mut weights = common.weights;
+        let mut row = 0;
+        for _ in 0..common.rows {
+            let mut tap = row;
+            for _ in 0..common.cols {
+                let weight: [F::Vec; BLOCKS] = each!(|b| F::load(weights.add(b * BYTES)));
+                for p in 0..P {
+                    for b in 0..BLOCKS {
+                        acc[p][b] = F::fma(acc[p][b], F::load(windows[p].add(tap + b * BYTES)), weight[b]);
+                    }
+                }
+                weights = weights.add(BLOCKS * BYTES);
+                tap += common.col_step;
+            }
+            row += common.row_step;
+        }
+        // Not a loop: indices have to be constants from the start, or accumulators live in memory.
+        macro_rules! store {
+            ($first:literal) => {
+                if $first < P && $first % (TILE / BLOCKS) == 0 {
+                    let four: [F::Vec; 4] = each!(|i| {
+                        let acc = acc[($first + i / BLOCKS).min(P - 1)][i % BLOCKS];
+                        let late = common.late.add(i % BLOCKS * LANES).cast();
+                        if LATE_BIAS { F::add_integers(acc, late) } else { acc }
+                    });
+                    let dst = dst.add($first * common.channels);
+                    let rows = (TILE / BLOCKS).min(P - $first);
+                    let to = Rows { dst, step: common.channels, len: common.len, rows };
+                    F::store::<BLOCKS>(four, common.multiplier, common.finish, to);
+                }
+            };
+        }
+        store!(0);
+        store!(2);
+    }
+}
+
+/// Pixels of one block of channels.
+struct Channels<'a, F: Floats, const BLOCKS: usize> {
+    input: &'a [i8],
+    in_c: usize,
+    block: Block,
+    padding: F::Vec,
+}
+
+impl<F: Floats, const BLOCKS: usize> Fill for Channels<'_, F, BLOCKS> {
+    #[inline(always)]
+    unsafe fn pixels(&self, first: usize, skip: usize, count: usize, mut dst: *mut u8) {
+        // SAFETY: pixels are inside the image, and there is room for them.
+        unsafe {
+            let mut src = self.input.as_ptr().add(first * self.in_c + self.block.first);
+            let step = skip * self.in_c;
+            for _ in 0..count {
+                if BLOCKS == 1 && self.block.len < LANES {
+                    let mut few = [0_i8; LANES];
+                    core::ptr::copy_nonoverlapping(src, few.as_mut_ptr(), self.block.len);
+                    F::put(F::convert(few.as_ptr()), dst);
+                } else {
+                    for b in 0..BLOCKS {
+                        F::put(F::convert(src.add(b * LANES)), dst.add(b * BYTES));
+                    }
+                }
+                src = src.wrapping_add(step);
+                dst = dst.add(BLOCKS * BYTES);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pad(&self, count: usize, dst: *mut u8) {
+        for x in 0..count * BLOCKS {
+            // SAFETY: there is room for them.
+            unsafe { F::put(self.padding, dst.add(x * BYTES)) };
+        }
+    }
+}
