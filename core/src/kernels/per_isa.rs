@@ -7,9 +7,9 @@
 ///
 /// An instruction set that this CPU lacks runs the plain compilation.
 macro_rules! per_isa {
-    ($($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
-        pub fn $name(isa: $crate::isa::Isa, $($arg: $type),*) {
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) {
             #[inline(always)]
             fn plain($($arg: $type),*) $body
 

@@ -1,16 +1,45 @@
 //! Between f32 and i8, and between the layouts at the edges of a network.
 
+use crate::isa::Isa;
 use crate::shape::Requantize;
 
 use super::per_isa::per_isa;
 use super::round::ToI8;
+use super::simd::interleave3;
+
+/// [`Quantize`](crate::plan::Quantize): `[channels, pixels]` to `[pixels, channels]`. NaN becomes
+/// -128.
+pub fn quantize(isa: Isa, x: &[f32], y: &mut [i8], channels: usize, scale: f32, zero_point: i8) {
+    let pixels = x.len() / channels.max(1);
+    if channels != 3 || y.len() != x.len() {
+        return quantize_each(isa, x, y, channels, scale, zero_point);
+    }
+    // The channels of an image are put together by shuffles.
+    let mut rows = [[0; IMAGE_BLOCK]; 3];
+    for (block, y) in y.chunks_mut(3 * IMAGE_BLOCK).enumerate() {
+        let len = y.len() / 3;
+        for (row, channel) in rows.iter_mut().zip(x.chunks_exact(pixels)) {
+            quantize_each(isa, &channel[block * IMAGE_BLOCK..][..len], &mut row[..len], 1, scale, zero_point);
+        }
+        interleave3(isa, [&rows[0][..len], &rows[1][..len], &rows[2][..len]], y);
+    }
+}
+
+/// Pixels of an image that are converted before they are interleaved.
+const IMAGE_BLOCK: usize = 512;
 
 per_isa! {
-    /// [`Quantize`](crate::plan::Quantize): `[channels, pixels]` to `[pixels, channels]`. NaN
-    /// becomes -128.
-    pub fn quantize(x: &[f32], y: &mut [i8], channels: usize, scale: f32, zero_point: i8) {
+    /// [`quantize`], any channels.
+    fn quantize_each(x: &[f32], y: &mut [i8], channels: usize, scale: f32, zero_point: i8) {
         let to_i8 = ToI8::new(&Requantize { zero_point, min: i8::MIN, max: i8::MAX });
-        transpose(x, y, channels, |x| to_i8.apply(x / scale));
+        let inverse = 1.0 / scale;
+        // Of a scale that is not normal, the inverse is not near.
+        let near = scale.is_normal() && inverse.is_normal();
+        transpose(x, y, channels, |x, y| {
+            if !(near && quantize_near(x, y, inverse, to_i8)) {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = to_i8.apply(x / scale));
+            }
+        });
     }
 
     /// [`Dequantize`](crate::plan::Dequantize): `[pixels, channels]` to `[channels, pixels]`.
@@ -19,28 +48,40 @@ per_isa! {
         // names the other way round.
         let pixels = x.len() / channels.max(1);
         let zero_point = i32::from(zero_point);
-        transpose(x, y, pixels, |x| (i32::from(x) - zero_point) as f32 * scale);
+        transpose(x, y, pixels, |x, y| {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = (i32::from(*x) - zero_point) as f32 * scale);
+        });
     }
 }
 
-/// `y[j, i] = function(x[i, j])` with `rows` rows in `x`.
+/// Quantizes by a multiplication, which costs a fraction of a division. Whether the quotient would
+/// round alike is certain unless the product is next to a half: then the answer is `false` and `y` is
+/// to be written again.
 #[inline(always)]
-fn transpose<T: Copy, U: Copy + Default>(x: &[T], y: &mut [U], rows: usize, function: impl Fn(T) -> U + Copy) {
+fn quantize_near(x: &[f32], y: &mut [i8], inverse: f32, to_i8: ToI8) -> bool {
+    // Three roundings of at most 2^-24 each, of a product that does not leave +-2^9.
+    const MARGIN: f32 = 1.0 / 8192.0;
+    let mut uncertain = 0;
+    for (y, x) in y.iter_mut().zip(x) {
+        let (value, distance) = to_i8.apply_with_distance(x * inverse);
+        *y = value;
+        uncertain |= u32::from(distance > 0.5 - MARGIN);
+    }
+    uncertain == 0
+}
+
+/// `y[j, i] = f(x[i, j])` with `rows` rows in `x`; `function` converts a slice into another.
+#[inline(always)]
+fn transpose<T: Copy, U: Copy + Default>(x: &[T], y: &mut [U], rows: usize, function: impl Fn(&[T], &mut [U]) + Copy) {
     let cols = x.len() / rows.max(1);
     match (rows, cols) {
         (0, _) | (_, 0) => {}
-        (1, _) | (_, 1) => y.iter_mut().zip(x).for_each(|(y, x)| *y = function(*x)),
-        (3, _) => interleave::<3, _, _>(x, y, cols, function),
-        (_, 3) => {
-            for (col, y) in y.chunks_exact_mut(rows).enumerate() {
-                y.iter_mut().zip(x.as_chunks::<3>().0).for_each(|(y, x)| *y = function(x[col]));
-            }
-        }
+        (1, _) | (_, 1) => x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).for_each(|(x, y)| function(x, y)),
         _ => {
             for (row, x) in x.chunks_exact(cols).enumerate() {
                 for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK * rows)) {
                     let mut converted = [U::default(); BLOCK];
-                    converted.iter_mut().zip(x).for_each(|(to, x)| *to = function(*x));
+                    function(x, &mut converted[..x.len()]);
                     y.iter_mut().skip(row).step_by(rows).zip(converted).for_each(|(y, from)| *y = from);
                 }
             }
@@ -51,36 +92,14 @@ fn transpose<T: Copy, U: Copy + Default>(x: &[T], y: &mut [U], rows: usize, func
 /// Elements that are converted as vectors before they are scattered.
 const BLOCK: usize = 64;
 
-/// [`transpose`] of few rows, which are interleaved in one pass: an image's channels.
-#[inline(always)]
-fn interleave<const ROWS: usize, T: Copy, U: Copy + Default>(
-    x: &[T],
-    y: &mut [U],
-    cols: usize,
-    function: impl Fn(T) -> U,
-) {
-    let rows: [&[T]; ROWS] = core::array::from_fn(|row| &x[row * cols..][..cols]);
-    let (y, _) = y.as_chunks_mut::<ROWS>();
-    for (block, y) in y.chunks_mut(BLOCK).enumerate() {
-        let mut converted = [[U::default(); BLOCK]; ROWS];
-        for (converted, x) in converted.iter_mut().zip(rows) {
-            let x = &x[block * BLOCK..][..y.len()];
-            converted.iter_mut().zip(x).for_each(|(converted, x)| *converted = function(*x));
-        }
-        for (col, y) in y.iter_mut().enumerate() {
-            *y = core::array::from_fn(|row| converted[row][col]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::vec;
+    use std::vec::Vec;
 
     use super::*;
-    use crate::isa::Isa;
 
     proptest! {
         #[test]
@@ -90,8 +109,12 @@ mod tests {
             scale in prop_oneof![0.001f32..2.0, Just(f32::MIN_POSITIVE)],
             zero_point: i8,
             seed in vec(prop_oneof![any::<f32>(), -200f32..200.0], 1200),
+            halves: bool,
         ) {
-            let x = &seed[..channels * pixels];
+            // Where rounding turns: halves of the scale, and their neighbours.
+            let half = |x: f32| f32::from_bits(((x % 300.0).trunc() + 0.5).to_bits() + x.to_bits() % 5 - 2) * scale;
+            let x: Vec<f32> = seed[..channels * pixels].iter().map(|&x| if halves { half(x) } else { x }).collect();
+            let x = &x[..];
             for isa in Isa::ALL {
                 let mut quantized = vec![0; x.len()];
                 quantize(isa, x, &mut quantized, channels, scale, zero_point);

@@ -21,15 +21,27 @@ impl ToI8 {
     }
 
     /// NaN becomes `min`.
-    ///
+    #[inline(always)]
+    pub(super) fn apply(self, value: f32) -> i8 {
+        self.rounded(value.max(self.low).min(self.high)).0
+    }
+
+    /// The result, and how far it is from the clamped value.
+    #[inline(always)]
+    pub(super) fn apply_with_distance(self, value: f32) -> (i8, f32) {
+        let clamped = value.max(self.low).min(self.high);
+        let (result, rounded) = self.rounded(clamped);
+        (result, (clamped - rounded).abs())
+    }
+
     /// Clamping first agrees with clamping last, the bounds being integers. The addition then
     /// leaves no bits below the unit, so that it rounds, and the integer is in the low bits.
     #[inline(always)]
-    pub(super) fn apply(self, value: f32) -> i8 {
+    fn rounded(self, clamped: f32) -> (i8, f32) {
         const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
-        let shifted = value.max(self.low).min(self.high) + MAGIC;
-        let rounded = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
-        rounded.wrapping_add(self.zero_point) as i8
+        let shifted = clamped + MAGIC;
+        let integer = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
+        (integer.wrapping_add(self.zero_point) as i8, shifted - MAGIC)
     }
 }
 

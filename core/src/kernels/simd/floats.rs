@@ -130,11 +130,13 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
             // follow each other in the output.
             unsafe {
                 let dst = output[first + block.first..].as_mut_ptr();
-                match (panel.pixel_bytes == BYTES, small) {
-                    (true, true) => vectorized!(F, channels::<F, 1, false>(work, args, memory, dst)),
-                    (true, false) => vectorized!(F, channels::<F, 1, true>(work, args, memory, dst)),
-                    (false, true) => vectorized!(F, channels::<F, 2, false>(work, args, memory, dst)),
-                    (false, false) => vectorized!(F, channels::<F, 2, true>(work, args, memory, dst)),
+                let three = (w.kernel_w, w.dilation_w) == (3, 1);
+                match (panel.pixel_bytes == BYTES, three, small) {
+                    (true, _, true) => vectorized!(F, channels::<F, 1, 0, false>(work, args, memory, dst)),
+                    (true, _, false) => vectorized!(F, channels::<F, 1, 0, true>(work, args, memory, dst)),
+                    (false, true, true) => vectorized!(F, channels::<F, 2, 3, false>(work, args, memory, dst)),
+                    (false, _, true) => vectorized!(F, channels::<F, 2, 0, false>(work, args, memory, dst)),
+                    (false, _, false) => vectorized!(F, channels::<F, 2, 0, true>(work, args, memory, dst)),
                 }
             }
         }
@@ -210,7 +212,7 @@ struct Work<'a> {
 /// # Safety
 /// The CPU has the instruction set; panel, weights and destination are there.
 #[inline(always)]
-unsafe fn channels<F: Floats, const BLOCKS: usize, const LATE_BIAS: bool>(
+unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(
     work: &Work,
     args: &ConvArgs<'_>,
     panel: *mut u8,
@@ -239,11 +241,11 @@ unsafe fn channels<F: Floats, const BLOCKS: usize, const LATE_BIAS: bool>(
         };
         let (fours, rest) = work.windows.as_chunks::<TILE>();
         for windows in fours {
-            tile::<F, TILE, BLOCKS, LATE_BIAS>(common, windows, dst);
+            tile::<F, TILE, BLOCKS, COLS, LATE_BIAS>(common, windows, dst);
             dst = dst.add(TILE * w.in_c);
         }
         for &window in rest {
-            tile::<F, 1, BLOCKS, LATE_BIAS>(common, &[window], dst);
+            tile::<F, 1, BLOCKS, COLS, LATE_BIAS>(common, &[window], dst);
             dst = dst.add(w.in_c);
         }
     }
@@ -273,12 +275,13 @@ impl<F: Floats, const BLOCKS: usize> Clone for Common<F, BLOCKS> {
 
 impl<F: Floats, const BLOCKS: usize> Copy for Common<F, BLOCKS> {}
 
-/// `P` pixels, 1 or 4, to `dst` and after it.
+/// `P` pixels, 1 or 4, to `dst` and after it. Kernels have `COLS` adjacent columns, or any if that
+/// is 0.
 ///
 /// # Safety
 /// As [`channels`].
 #[inline(always)]
-unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const LATE_BIAS: bool>(
+unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(
     common: Common<F, BLOCKS>,
     windows: &[u32; P],
     dst: *mut i8,
@@ -288,20 +291,40 @@ unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const LATE_BIAS: 
         let windows: [*const u8; P] = each!(|p| common.panel.add(windows[p] as usize));
         let mut acc = [common.first; P];
         let mut weights = common.weights;
-        let mut row = 0;
-        for _ in 0..common.rows {
-            let mut tap = row;
-            for _ in 0..common.cols {
-                let weight: [F::Vec; BLOCKS] = each!(|b| F::load(weights.add(b * BYTES)));
-                for p in 0..P {
-                    for b in 0..BLOCKS {
-                        acc[p][b] = F::fma(acc[p][b], F::load(windows[p].add(tap + b * BYTES)), weight[b]);
+        let (mut row, mut rows) = (0, common.rows);
+        // Loops that end at their end: there is a row and a column, and the compiler need not ask.
+        loop {
+            macro_rules! column {
+                ($tap:expr) => {{
+                    let weight: [F::Vec; BLOCKS] = each!(|b| F::load(weights.add(b * BYTES)));
+                    for p in 0..P {
+                        for b in 0..BLOCKS {
+                            acc[p][b] = F::fma(acc[p][b], F::load(windows[p].add($tap + b * BYTES)), weight[b]);
+                        }
+                    }
+                    weights = weights.add(BLOCKS * BYTES);
+                }};
+            }
+            if COLS == 3 {
+                column!(row);
+                column!(row + BLOCKS * BYTES);
+                column!(row + 2 * BLOCKS * BYTES);
+            } else {
+                let (mut tap, mut cols) = (row, common.cols);
+                loop {
+                    column!(tap);
+                    tap += common.col_step;
+                    cols -= 1;
+                    if cols == 0 {
+                        break;
                     }
                 }
-                weights = weights.add(BLOCKS * BYTES);
-                tap += common.col_step;
             }
             row += common.row_step;
+            rows -= 1;
+            if rows == 0 {
+                break;
+            }
         }
         // Not a loop: indices have to be constants from the start, or accumulators live in memory.
         macro_rules! store {

@@ -13,6 +13,7 @@
 //! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
 //! - `floats`: the same in f32 that stays exact (AVX2)
+//! - `interleave`: the channels of an image
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
@@ -26,6 +27,7 @@
 pub(super) mod depthwise;
 pub(super) mod floats;
 pub(super) mod gemm;
+mod interleave;
 mod layout;
 mod ops;
 mod panel;
@@ -46,6 +48,7 @@ use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::Gemm;
+pub(super) use interleave::interleave3;
 pub(super) use layout::Layout;
 
 /// Dense convolution; `false` where weights or scratch are not as long as they have to be.
