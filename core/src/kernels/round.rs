@@ -23,15 +23,22 @@ impl ToI8 {
     /// NaN becomes `min`.
     #[inline(always)]
     pub(super) fn apply(self, value: f32) -> i8 {
-        self.rounded(value.max(self.low).min(self.high)).0
+        self.rounded(self.clamp(value)).0
     }
 
     /// The result, and how far it is from the clamped value.
     #[inline(always)]
     pub(super) fn apply_with_distance(self, value: f32) -> (i8, f32) {
-        let clamped = value.max(self.low).min(self.high);
+        let clamped = self.clamp(value);
         let (result, rounded) = self.rounded(clamped);
         (result, (clamped - rounded).abs())
+    }
+
+    /// Comparisons in the order in which vector instructions have them: NaN becomes the lower bound.
+    #[inline(always)]
+    fn clamp(self, value: f32) -> f32 {
+        let value = if value > self.low { value } else { self.low };
+        if value < self.high { value } else { self.high }
     }
 
     /// Clamping first agrees with clamping last, the bounds being integers. The addition then
