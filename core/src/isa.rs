@@ -18,11 +18,15 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX512-VNNI: u8 x i8 dot products in 512-bit registers.
     Avx512Vnni,
+    /// aarch64 with NEON, which all of them have: i8 products summed in pairs.
+    Neon,
+    /// aarch64 with the dot product instructions of Armv8.2: i8 x i8 in quads.
+    NeonDotprod,
 }
 
 impl Isa {
     /// Every instruction set, the plainest first.
-    pub const ALL: [Isa; 4] = [Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
+    pub const ALL: [Isa; 6] = [Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod];
 
     /// The most capable instruction set of this CPU.
     ///
@@ -46,6 +50,8 @@ impl Isa {
             Isa::Avx2 => x86::avx2(),
             Isa::AvxVnni => x86::avx2() && x86::avxvnni(),
             Isa::Avx512Vnni => x86::avx2() && x86::avx512vnni(),
+            Isa::Neon => arm::neon(),
+            Isa::NeonDotprod => arm::neon() && arm::dotprod(),
         }
     }
 
@@ -56,6 +62,8 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Neon => "neon",
+            Isa::NeonDotprod => "neondotprod",
         }
     }
 }
@@ -94,23 +102,42 @@ impl FromStr for Isa {
 
 /// Detection at run time where std is there, else what the build was told.
 macro_rules! feature {
-    ($($feature:tt)&&+) => {{
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        { $(std::is_x86_feature_detected!($feature))&&+ }
-        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-        { $(cfg!(all(target_arch = "x86_64", target_feature = $feature)))&&+ }
+    ($arch:literal, $detected:path, $($feature:tt)&&+) => {{
+        #[cfg(all(feature = "std", target_arch = $arch))]
+        { use $detected as detected; $(detected!($feature))&&+ }
+        #[cfg(not(all(feature = "std", target_arch = $arch)))]
+        { $(cfg!(all(target_arch = $arch, target_feature = $feature)))&&+ }
     }};
 }
 
 mod x86 {
+    macro_rules! x86_feature {
+        ($($feature:tt)&&+) => { feature!("x86_64", std::is_x86_feature_detected, $($feature)&&+) };
+    }
+
     pub fn avx2() -> bool {
-        feature!("avx2" && "fma")
+        x86_feature!("avx2" && "fma")
     }
     pub fn avxvnni() -> bool {
-        feature!("avxvnni")
+        x86_feature!("avxvnni")
     }
     pub fn avx512vnni() -> bool {
-        feature!("avx512f" && "avx512bw" && "avx512vl" && "avx512vnni")
+        x86_feature!("avx512f" && "avx512bw" && "avx512vl" && "avx512vnni")
+    }
+}
+
+mod arm {
+    macro_rules! arm_feature {
+        ($feature:tt) => {
+            feature!("aarch64", std::arch::is_aarch64_feature_detected, $feature)
+        };
+    }
+
+    pub fn neon() -> bool {
+        arm_feature!("neon")
+    }
+    pub fn dotprod() -> bool {
+        arm_feature!("dotprod")
     }
 }
 

@@ -24,7 +24,7 @@ impl Way {
         match Layout::depthwise(isa) {
             _ if shape.out_c != shape.window.in_c => Way::Plain,
             Some(layout) => Way::Quads(layout),
-            None if isa == Isa::Avx2 && floats::takes(shape) => Way::Floats,
+            None if isa != Isa::Generic && floats::takes(shape) => Way::Floats,
             None => Way::Plain,
         }
     }

@@ -14,7 +14,8 @@ pub struct Avx2;
 pub struct Fma;
 
 impl Simd for Avx2 {
-    type Vec = __m256i;
+    type Acc = __m256i;
+    type Quads = __m256i;
     const LAYOUT: Layout = Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 };
 
     #[inline(always)]

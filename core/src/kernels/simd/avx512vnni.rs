@@ -10,7 +10,8 @@ use super::ops::{Epilogue, Interleave, Rows, Simd, each};
 pub struct Avx512Vnni;
 
 impl Simd for Avx512Vnni {
-    type Vec = __m512i;
+    type Acc = __m512i;
+    type Quads = __m512i;
     const LAYOUT: Layout = Layout { lanes: 16, taps: 4, blocks: 4, offset: 128 };
 
     #[inline(always)]

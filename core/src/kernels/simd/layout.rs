@@ -20,11 +20,16 @@ impl Layout {
     pub const NARROW: usize = 8;
     pub const NARROW_VNNI: Layout = Layout { lanes: 8, taps: 4, blocks: 2, offset: 128 };
 
+    pub const NEON: Layout = Layout { lanes: 4, taps: 4, blocks: 2, offset: 0 };
+    pub const DOTPROD: Layout = Layout { lanes: 4, taps: 4, blocks: 4, offset: 0 };
+
     /// What a dense convolution with `out_c` channels takes; `None` is plain code.
     pub fn gemm(isa: Isa, out_c: usize) -> Option<Layout> {
         match isa {
             Isa::Avx512Vnni if out_c <= Layout::NARROW => Some(Layout::NARROW_VNNI),
             Isa::Avx2 => Some(Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 }),
+            Isa::Neon => Some(Layout::NEON),
+            Isa::NeonDotprod => Some(Layout::DOTPROD),
             _ => Layout::depthwise(isa),
         }
     }
@@ -32,7 +37,7 @@ impl Layout {
     /// The quads of a depthwise convolution; `None` where there are none.
     pub fn depthwise(isa: Isa) -> Option<Layout> {
         match isa {
-            Isa::Generic | Isa::Avx2 => None,
+            Isa::Generic | Isa::Avx2 | Isa::Neon | Isa::NeonDotprod => None,
             Isa::AvxVnni => Some(Layout::NARROW_VNNI),
             Isa::Avx512Vnni => Some(Layout { lanes: 16, taps: 4, blocks: 4, offset: 128 }),
         }

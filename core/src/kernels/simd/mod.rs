@@ -18,7 +18,7 @@
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
 
-// Elsewhere there is only packing, until other instruction sets have their operations here.
+// What VNNI and AVX2 alone take is packed elsewhere, too, but not run.
 #![cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, unused_imports, unused_macros, unused_unsafe, unused_variables)
@@ -38,6 +38,8 @@ pub(super) mod winograd;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod vnni256;
 
@@ -77,6 +79,10 @@ pub(super) unsafe fn conv(
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => gemm::run::<neon::Dotprod>(shape, args, output, scratch),
             _ => reference::run(shape, args, output),
         }
     }
@@ -102,6 +108,8 @@ pub(super) unsafe fn depthwise(
             Isa::AvxVnni => depthwise::run::<vnni256::AvxVnni>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => depthwise::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDotprod => floats::run::<neon::Fmla>(shape, args, output, scratch),
             _ => reference::run(shape, args, output),
         }
     }

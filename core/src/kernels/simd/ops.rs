@@ -12,23 +12,25 @@ use super::Layout;
 /// faster, up to twice.
 #[allow(clippy::missing_safety_doc)]
 pub trait Simd: Sized {
-    /// One i32 or one quad a lane.
-    type Vec: Copy;
+    /// An i32 a lane.
+    type Acc: Copy;
+    /// A quad a lane.
+    type Quads: Copy;
     const LAYOUT: Layout;
 
     /// Reads a quad into every lane.
-    unsafe fn broadcast(quad: *const u8) -> Self::Vec;
-    /// Reads a quad, an i32 or an f32 a lane.
-    unsafe fn load(lanes: *const u8) -> Self::Vec;
-    /// Reads [`Layout::taps`] weights a lane.
-    unsafe fn load_weights(weights: *const u8) -> Self::Vec;
-    unsafe fn add(a: Self::Vec, b: Self::Vec) -> Self::Vec;
-    unsafe fn zero() -> Self::Vec;
+    unsafe fn broadcast(quad: *const u8) -> Self::Quads;
+    /// Reads an i32 a lane.
+    unsafe fn load(lanes: *const u8) -> Self::Acc;
+    /// Reads [`Layout::taps`] i8 values a lane.
+    unsafe fn load_weights(weights: *const u8) -> Self::Quads;
+    unsafe fn add(a: Self::Acc, b: Self::Acc) -> Self::Acc;
+    unsafe fn zero() -> Self::Acc;
     /// `acc` plus the products of the quads of `values` and `weights`.
-    unsafe fn dot(acc: Self::Vec, values: Self::Vec, weights: Self::Vec) -> Self::Vec;
+    unsafe fn dot(acc: Self::Acc, values: Self::Quads, weights: Self::Quads) -> Self::Acc;
     /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.
     /// Multipliers are one a column.
-    unsafe fn store<const BLOCKS: usize>(acc: [Self::Vec; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
+    unsafe fn store<const BLOCKS: usize>(acc: [Self::Acc; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
     /// Turns `len` values into what quads hold. May write 64 bytes too many.
     unsafe fn widen(src: *const i8, len: usize, dst: *mut u8);
 
@@ -75,7 +77,7 @@ pub struct Rows {
 /// As [`Simd::store`].
 #[inline(always)]
 pub unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(
-    acc: [[S::Vec; BLOCKS]; ROWS],
+    acc: [[S::Acc; BLOCKS]; ROWS],
     multiplier: *const u8,
     out: &Epilogue,
     to: Rows,

@@ -46,7 +46,7 @@ impl Params {
     /// # Safety
     /// The CPU has the instruction set, and `lane` begins one of the blocks.
     #[inline(always)]
-    pub unsafe fn first<S: Simd>(&self, lane: usize) -> S::Vec {
+    pub unsafe fn first<S: Simd>(&self, lane: usize) -> S::Acc {
         // SAFETY: as the caller's; corrections fill up blocks, too.
         unsafe {
             let bias = S::load(self.bias.add(lane * 4));

@@ -53,7 +53,8 @@ impl Encoding for Evex {
 }
 
 impl<E: Encoding> Simd for Vnni256<E> {
-    type Vec = __m256i;
+    type Acc = __m256i;
+    type Quads = __m256i;
     const LAYOUT: Layout = Layout::NARROW_VNNI;
 
     #[inline(always)]

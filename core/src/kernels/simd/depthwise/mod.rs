@@ -174,9 +174,9 @@ impl Row<'_> {
     /// # Safety
     /// The CPU has the instruction set, and there are such weights.
     #[inline(always)]
-    pub unsafe fn weight<S: Simd>(&self, lane: usize, tap: usize) -> S::Vec {
+    pub unsafe fn weight<S: Simd>(&self, lane: usize, tap: usize) -> S::Quads {
         // SAFETY: as the caller's.
-        unsafe { S::load(self.layer.weights.add((lane * self.dw.taps() + tap * S::LAYOUT.lanes) * 4)) }
+        unsafe { S::load_weights(self.layer.weights.add((lane * self.dw.taps() + tap * S::LAYOUT.lanes) * 4)) }
     }
 
     /// Requantizes and writes `P` pixels from `x` on, `BLOCKS` blocks of lanes from `lane` on.
@@ -186,7 +186,7 @@ impl Row<'_> {
     #[inline(always)]
     pub unsafe fn store<S: Simd, const P: usize, const BLOCKS: usize>(
         &self,
-        acc: [[S::Vec; BLOCKS]; P],
+        acc: [[S::Acc; BLOCKS]; P],
         x: usize,
         lane: usize,
     ) {

@@ -39,8 +39,8 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lan
     // SAFETY: a window's quads lie inside the planes and slack, and the last pixel writes what is
     // left of the output row.
     unsafe {
-        let first: [S::Vec; BLOCKS] = each!(|b| row.layer.params.first::<S>(lane + b * lanes));
-        let kept: [[S::Vec; BLOCKS]; TAPS] = each!(|tap| { each!(|b| row.weight::<S>(lane + b * lanes, tap)) });
+        let first: [S::Acc; BLOCKS] = each!(|b| row.layer.params.first::<S>(lane + b * lanes));
+        let kept: [[S::Quads; BLOCKS]; TAPS] = each!(|tap| { each!(|b| row.weight::<S>(lane + b * lanes, tap)) });
         for x in 0..dw.out_row().div_ceil(dw.channels) {
             let mut acc = first;
             if TAPS > 0 {
@@ -48,7 +48,7 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lan
                 for (tap, weights) in kept.iter().enumerate() {
                     let column = column.add(tap * dw.window.dilation_w * dw.column());
                     for b in 0..BLOCKS {
-                        acc[b] = S::dot(acc[b], S::load(column.add(b * lanes * 4)), weights[b]);
+                        acc[b] = S::dot(acc[b], S::load_weights(column.add(b * lanes * 4)), weights[b]);
                     }
                 }
                 row.store::<S, 1, BLOCKS>([acc], x, lane);
@@ -59,7 +59,7 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lan
                 for kx in 0..dw.window.kernel_w {
                     for (b, acc) in acc.iter_mut().enumerate() {
                         let weights = row.weight::<S>(lane + b * lanes, kx * dw.groups + group);
-                        *acc = S::dot(*acc, S::load(column.add(b * lanes * 4)), weights);
+                        *acc = S::dot(*acc, S::load_weights(column.add(b * lanes * 4)), weights);
                     }
                     column = column.add(dw.window.dilation_w * dw.column());
                 }

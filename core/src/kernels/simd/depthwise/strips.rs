@@ -36,8 +36,8 @@ unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE:
     let lanes = S::LAYOUT.lanes;
     // SAFETY: as the caller's; the columns under pixels of the row are in the planes.
     unsafe {
-        let first: [S::Vec; BLOCKS] = each!(|b| row.layer.params.first::<S>(lane + b * lanes));
-        let weights: [[[S::Vec; BLOCKS]; GROUPS]; 3] =
+        let first: [S::Acc; BLOCKS] = each!(|b| row.layer.params.first::<S>(lane + b * lanes));
+        let weights: [[[S::Quads; BLOCKS]; GROUPS]; 3] =
             each!(|kx| { each!(|g| { each!(|b| row.weight::<S>(lane + b * lanes, kx * GROUPS + g)) }) });
         let planes: [*const u8; GROUPS] = each!(|g| row.layer.planes.add(dw.at(row.turn, g) + lane * 4).cast_const());
         // Not a loop: indices have to be constants from the start, or accumulators live in memory.
@@ -52,7 +52,7 @@ unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE:
                     let column = ($x * STRIDE + $column) * dw.column();
                     for g in 0..GROUPS {
                         for b in 0..BLOCKS {
-                            let values = S::load(planes[g].add(column + b * lanes * 4));
+                            let values = S::load_weights(planes[g].add(column + b * lanes * 4));
                             pixels!($acc $p $column values weights g b, 0 1 2 3);
                         }
                     }

@@ -72,7 +72,7 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
 impl Product<'_> {
     /// First accumulators of a block, counted from `channel`.
     #[inline(always)]
-    unsafe fn first<S: Simd>(&self, block: usize) -> S::Vec {
+    unsafe fn first<S: Simd>(&self, block: usize) -> S::Acc {
         // SAFETY: the caller's block is one of the product's.
         unsafe { self.params.first::<S>(self.channel + block * S::LAYOUT.lanes) }
     }
@@ -86,7 +86,7 @@ impl Product<'_> {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Vec; BLOCKS]; ROWS], row: usize) {
+    unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Acc; BLOCKS]; ROWS], row: usize) {
         let out_c = self.gemm.out_c;
         let len = (BLOCKS * S::LAYOUT.lanes).min(out_c - self.channel);
         // SAFETY: as above; rows from `row` on are pixels of the destination.
@@ -110,7 +110,7 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
     // SAFETY: windows lie inside the panel, which has slack for the last quad; a block's weights
     // are as many quads as the window has.
     unsafe {
-        let first: [S::Vec; BLOCKS] = each!(|b| product.first::<S>(b));
+        let first: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(b));
         for (tile, windows) in product.windows.chunks_exact(ROWS).enumerate() {
             let windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
             let mut acc = [first; ROWS];
@@ -119,7 +119,7 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
                 for inner in 0..gemm.inner {
                     let segment = outer * gemm.outer_step + inner * gemm.inner_step;
                     for quad in 0..gemm.quads {
-                        let w: [S::Vec; BLOCKS] = each!(|b| S::load_weights(weights.add(b * step)));
+                        let w: [S::Quads; BLOCKS] = each!(|b| S::load_weights(weights.add(b * step)));
                         for r in 0..ROWS {
                             let values = S::broadcast(windows[r].add(segment + quad * 4));
                             for b in 0..BLOCKS {

@@ -1,0 +1,299 @@
+//! aarch64: 4 lanes, quads of i8. Every such CPU has NEON; later ones have a dot product.
+// Every function here is nothing but unsafe operations, all under the contract of `Simd`.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+use super::Layout;
+use super::floats::Floats;
+use super::ops::{Epilogue, Rows, Simd, each};
+
+/// `smull` and `sadalp`: products of i8 values are summed in pairs, so that a lane has two sums
+/// until it is stored.
+pub struct Neon;
+
+/// `sdot`.
+pub struct Dotprod;
+
+/// `fmla`, for depthwise convolution.
+pub struct Fmla;
+
+impl Simd for Neon {
+    type Acc = int32x4x2_t;
+    type Quads = int8x16_t;
+    const LAYOUT: Layout = Layout::NEON;
+
+    #[inline(always)]
+    unsafe fn broadcast(quad: *const u8) -> int8x16_t {
+        broadcast(quad)
+    }
+
+    #[inline(always)]
+    unsafe fn load(lanes: *const u8) -> int32x4x2_t {
+        let (sums, zero) = (vld1q_s32(lanes.cast()), vdupq_n_s32(0));
+        int32x4x2_t(vzip1q_s32(sums, zero), vzip2q_s32(sums, zero))
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights(weights: *const u8) -> int8x16_t {
+        vld1q_s8(weights.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: int32x4x2_t, b: int32x4x2_t) -> int32x4x2_t {
+        int32x4x2_t(vaddq_s32(a.0, b.0), vaddq_s32(a.1, b.1))
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> int32x4x2_t {
+        int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0))
+    }
+
+    #[inline(always)]
+    unsafe fn dot(acc: int32x4x2_t, values: int8x16_t, weights: int8x16_t) -> int32x4x2_t {
+        let low = vmull_s8(vget_low_s8(values), vget_low_s8(weights));
+        int32x4x2_t(vpadalq_s16(acc.0, low), vpadalq_s16(acc.1, vmull_high_s8(values, weights)))
+    }
+
+    #[inline(always)]
+    unsafe fn store<const BLOCKS: usize>(acc: [int32x4x2_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+        store::<BLOCKS>(each!(|i| vpaddq_s32(acc[i].0, acc[i].1)), multiplier, out, to);
+    }
+
+    #[inline(always)]
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
+        copy(src, len, dst);
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+impl Simd for Dotprod {
+    type Acc = int32x4_t;
+    type Quads = int8x16_t;
+    const LAYOUT: Layout = Layout::DOTPROD;
+
+    #[inline(always)]
+    unsafe fn broadcast(quad: *const u8) -> int8x16_t {
+        broadcast(quad)
+    }
+
+    #[inline(always)]
+    unsafe fn load(lanes: *const u8) -> int32x4_t {
+        vld1q_s32(lanes.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights(weights: *const u8) -> int8x16_t {
+        vld1q_s8(weights.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        vaddq_s32(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> int32x4_t {
+        vdupq_n_s32(0)
+    }
+
+    #[inline(always)]
+    unsafe fn dot(mut acc: int32x4_t, values: int8x16_t, weights: int8x16_t) -> int32x4_t {
+        // The intrinsic, `vdotq_s32`, is not stable yet.
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {acc:v}.4s, {weights:v}.16b, {values:v}.16b",
+            acc = inout(vreg) acc,
+            weights = in(vreg) weights,
+            values = in(vreg) values,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store<const BLOCKS: usize>(acc: [int32x4_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+        store::<BLOCKS>(acc, multiplier, out, to);
+    }
+
+    #[inline(always)]
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
+        copy(src, len, dst);
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+impl Floats for Fmla {
+    type Vec = float32x4x2_t;
+    type Finish = Bounds;
+
+    #[inline(always)]
+    unsafe fn load(values: *const u8) -> float32x4x2_t {
+        float32x4x2_t(vld1q_f32(values.cast()), vld1q_f32(values.add(16).cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn put(values: float32x4x2_t, dst: *mut u8) {
+        vst1q_f32(dst.cast(), values.0);
+        vst1q_f32(dst.add(16).cast(), values.1);
+    }
+
+    #[inline(always)]
+    unsafe fn convert(src: *const i8) -> float32x4x2_t {
+        let values = vmovl_s8(vld1_s8(src));
+        let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(values)));
+        float32x4x2_t(low, vcvtq_f32_s32(vmovl_high_s16(values)))
+    }
+
+    #[inline(always)]
+    unsafe fn fma(acc: float32x4x2_t, a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        float32x4x2_t(vfmaq_f32(acc.0, a.0, b.0), vfmaq_f32(acc.1, a.1, b.1))
+    }
+
+    #[inline(always)]
+    unsafe fn add_integers(acc: float32x4x2_t, integers: *const u8) -> float32x4x2_t {
+        let add = |acc, at| vcvtq_f32_s32(vaddq_s32(vcvtq_s32_f32(acc), vld1q_s32(integers.add(at).cast())));
+        float32x4x2_t(add(acc.0, 0), add(acc.1, 16))
+    }
+
+    #[inline(always)]
+    unsafe fn finish(out: &Epilogue) -> Bounds {
+        Bounds::new(out)
+    }
+
+    #[inline(always)]
+    unsafe fn store<const BLOCKS: usize>(
+        acc: [float32x4x2_t; 4],
+        multiplier: [float32x4x2_t; BLOCKS],
+        finish: Bounds,
+        to: Rows,
+    ) {
+        let rounded = each!(|i| {
+            let m = multiplier[i % BLOCKS];
+            [vcvtnq_s32_f32(vmulq_f32(acc[i].0, m.0)), vcvtnq_s32_f32(vmulq_f32(acc[i].1, m.1))]
+        });
+        let [[a, b], [c, d], [e, f], [g, h]] = rounded;
+        let (first, second) = (finish.bytes([a, b, c, d]), finish.bytes([e, f, g, h]));
+        let Rows { dst, step, len, rows } = to;
+        // Two blocks make a register a row, one block makes two rows of a register.
+        if BLOCKS == 2 {
+            put(first, len, dst);
+            if rows > 1 {
+                put(second, len, dst.add(step));
+            }
+        } else {
+            let halves = [first, vextq_s8(first, first, 8), second, vextq_s8(second, second, 8)];
+            for (row, half) in halves.into_iter().enumerate().take(rows) {
+                put(half, len, dst.add(row * step));
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+#[inline(always)]
+unsafe fn broadcast(quad: *const u8) -> int8x16_t {
+    vreinterpretq_s8_s32(vld1q_dup_s32(quad.cast()))
+}
+
+/// Values are used as they are.
+#[inline(always)]
+unsafe fn copy(src: *const i8, len: usize, dst: *mut u8) {
+    let mut at = 0;
+    while at + 16 <= len {
+        vst1q_s8(dst.add(at).cast(), vld1q_s8(src.add(at)));
+        at += 16;
+    }
+    while at < len {
+        dst.add(at).write(src.add(at).read() as u8);
+        at += 1;
+    }
+}
+
+/// Requantizes four registers and writes them: `4 / BLOCKS` rows, or one row of three or four.
+#[inline(always)]
+unsafe fn store<const BLOCKS: usize>(acc: [int32x4_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+    let rounded = each!(|i| {
+        let block = if BLOCKS <= 2 {
+            i % BLOCKS
+        } else if i < BLOCKS {
+            i
+        } else {
+            BLOCKS - 1
+        };
+        let multiplier = vld1q_f32(multiplier.add(block * 16).cast());
+        vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc[i]), multiplier))
+    });
+    let bytes = Bounds::new(out).bytes(rounded);
+    let Rows { dst, step, len, rows } = to;
+    if BLOCKS > 2 {
+        put(bytes, len, dst);
+    } else if BLOCKS == 2 {
+        put(bytes, len, dst);
+        if rows > 1 {
+            put(vextq_s8(bytes, bytes, 8), len, dst.add(step));
+        }
+    } else {
+        let rest = [bytes, vextq_s8(bytes, bytes, 4), vextq_s8(bytes, bytes, 8), vextq_s8(bytes, bytes, 12)];
+        for (row, bytes) in rest.into_iter().enumerate().take(rows) {
+            put(bytes, len, dst.add(row * step));
+        }
+    }
+}
+
+/// Zero point and bounds of the result.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    zero_point: int16x8_t,
+    min: int8x16_t,
+    max: int8x16_t,
+}
+
+impl Bounds {
+    #[inline(always)]
+    unsafe fn new(out: &Epilogue) -> Bounds {
+        let zero_point = vdupq_n_s16(out.zero_point.into());
+        let max = (out.high + f32::from(out.zero_point)) as i8;
+        Bounds { zero_point, min: vdupq_n_s8(out.min), max: vdupq_n_s8(max) }
+    }
+
+    /// 16 rounded values as i8. Every step on the way saturates.
+    #[inline(always)]
+    unsafe fn bytes(self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+        let first = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
+        let second = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
+        let bytes = vqmovn_high_s16(vqmovn_s16(first), second);
+        vminq_s8(vmaxq_s8(bytes, self.min), self.max)
+    }
+}
+
+/// Writes the first `len` bytes.
+#[inline(always)]
+unsafe fn put(bytes: int8x16_t, len: usize, dst: *mut i8) {
+    match len {
+        16 => vst1q_s8(dst, bytes),
+        8 => vst1_s8(dst, vget_low_s8(bytes)),
+        4 => dst.cast::<i32>().write_unaligned(vgetq_lane_s32(vreinterpretq_s32_s8(bytes), 0)),
+        _ => {
+            let mut values = [0_i8; 16];
+            vst1q_s8(values.as_mut_ptr(), bytes);
+            core::ptr::copy_nonoverlapping(values.as_ptr(), dst, len.min(16));
+        }
+    }
+}
