@@ -1,6 +1,8 @@
 //! aarch64: 4 lanes, quads of i8. Every such CPU has NEON; later ones have a dot product.
 // Every function here is nothing but unsafe operations, all under the contract of `Simd`.
 #![allow(unsafe_op_in_unsafe_fn)]
+// Indices that are constants keep values in registers.
+#![allow(clippy::needless_range_loop)]
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -118,6 +120,46 @@ impl Simd for Dotprod {
     }
 
     #[inline(always)]
+    unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
+        acc: &mut [[int32x4_t; BLOCKS]; ROWS],
+        windows: [*const u8; ROWS],
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        let mut quad = 0;
+        // Four quads of a row in one read.
+        while quad + 4 <= quads {
+            let values: [int8x16_t; ROWS] = each!(|r| vld1q_s8(windows[r].add(quad * 4).cast()));
+            macro_rules! quad {
+                ($q:literal) => {
+                    for b in 0..BLOCKS {
+                        let w = Self::load_weights(weights.add(($q * BLOCKS + b) * 16));
+                        for r in 0..ROWS {
+                            acc[r][b] = dot_lane::<$q>(acc[r][b], values[r], w);
+                        }
+                    }
+                };
+            }
+            quad!(0);
+            quad!(1);
+            quad!(2);
+            quad!(3);
+            weights = weights.add(4 * BLOCKS * 16);
+            quad += 4;
+        }
+        while quad < quads {
+            for r in 0..ROWS {
+                let values = broadcast(windows[r].add(quad * 4));
+                for b in 0..BLOCKS {
+                    acc[r][b] = Self::dot(acc[r][b], values, Self::load_weights(weights.add(b * 16)));
+                }
+            }
+            weights = weights.add(BLOCKS * 16);
+            quad += 1;
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store<const BLOCKS: usize>(acc: [int32x4_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
         store::<BLOCKS>(acc, multiplier, out, to);
     }
@@ -205,6 +247,22 @@ impl Floats for Fmla {
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
     }
+}
+
+/// `acc` plus the products of the weights and of quad `QUAD` of `values`.
+#[inline(always)]
+unsafe fn dot_lane<const QUAD: i32>(mut acc: int32x4_t, values: int8x16_t, weights: int8x16_t) -> int32x4_t {
+    // As in `dot`: not stable yet.
+    asm!(
+        ".arch_extension dotprod",
+        "sdot {acc:v}.4s, {weights:v}.16b, {values:v}.4b[{quad}]",
+        acc = inout(vreg) acc,
+        weights = in(vreg) weights,
+        values = in(vreg) values,
+        quad = const QUAD,
+        options(pure, nomem, nostack, preserves_flags),
+    );
+    acc
 }
 
 #[inline(always)]

@@ -28,6 +28,30 @@ pub trait Simd: Sized {
     unsafe fn zero() -> Self::Acc;
     /// `acc` plus the products of the quads of `values` and `weights`.
     unsafe fn dot(acc: Self::Acc, values: Self::Quads, weights: Self::Quads) -> Self::Acc;
+    /// Adds the products of `quads` quads of each row of `windows` and the weights of `BLOCKS`
+    /// blocks of channels, which lie in the order in which they are read.
+    #[inline(always)]
+    unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
+        acc: &mut [[Self::Acc; BLOCKS]; ROWS],
+        windows: [*const u8; ROWS],
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        let step = Self::LAYOUT.lanes * Self::LAYOUT.taps;
+        // SAFETY: there are as many quads and weights.
+        unsafe {
+            for quad in 0..quads {
+                let w: [Self::Quads; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * step)));
+                for r in 0..ROWS {
+                    let values = Self::broadcast(windows[r].add(quad * 4));
+                    for b in 0..BLOCKS {
+                        acc[r][b] = Self::dot(acc[r][b], values, w[b]);
+                    }
+                }
+                weights = weights.add(BLOCKS * step);
+            }
+        }
+    }
     /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.
     /// Multipliers are one a column.
     unsafe fn store<const BLOCKS: usize>(acc: [Self::Acc; 4], multiplier: *const u8, out: &Epilogue, to: Rows);

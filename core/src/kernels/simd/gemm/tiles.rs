@@ -118,16 +118,9 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
             for outer in 0..gemm.outer {
                 for inner in 0..gemm.inner {
                     let segment = outer * gemm.outer_step + inner * gemm.inner_step;
-                    for quad in 0..gemm.quads {
-                        let w: [S::Quads; BLOCKS] = each!(|b| S::load_weights(weights.add(b * step)));
-                        for r in 0..ROWS {
-                            let values = S::broadcast(windows[r].add(segment + quad * 4));
-                            for b in 0..BLOCKS {
-                                acc[r][b] = S::dot(acc[r][b], values, w[b]);
-                            }
-                        }
-                        weights = weights.add(BLOCKS * step);
-                    }
+                    let segments: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
+                    S::products(&mut acc, segments, weights, gemm.quads);
+                    weights = weights.add(gemm.quads * BLOCKS * step);
                 }
             }
             product.store::<S, ROWS, BLOCKS>(acc, tile * ROWS);
