@@ -91,6 +91,16 @@ pub enum RunError {
         /// What the caller gave, in bytes.
         given: usize,
     },
+    /// An input or output made from bytes does not start where its elements can.
+    #[error("{role} `{name}` does not start at a multiple of {align} bytes, the size of its elements")]
+    Unaligned {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name in the model.
+        name: String,
+        /// What its address must be a multiple of.
+        align: usize,
+    },
     /// An input that the model quantizes holds NaN, for which there is no integer.
     #[error("input `{name}` holds NaN at element {index}; the model quantizes this input, and NaN has no integer")]
     NotANumber {
@@ -115,7 +125,7 @@ pub enum RunError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RunErrorKind {
-    /// The call does not fit the model: count, type or length.
+    /// The call does not fit the model: count, type, length or alignment.
     Call,
     /// The data cannot be run: NaN where integers are needed.
     Data,
@@ -127,7 +137,9 @@ impl RunError {
     /// What sort of fault it is.
     pub fn kind(&self) -> RunErrorKind {
         match self {
-            RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } => RunErrorKind::Call,
+            RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } | RunError::Unaligned { .. } => {
+                RunErrorKind::Call
+            }
             RunError::NotANumber { .. } => RunErrorKind::Data,
             RunError::Engine { .. } => RunErrorKind::Engine,
         }
@@ -206,8 +218,8 @@ impl Session {
     }
 
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
-        fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
-        fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
+        fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes())))?;
+        fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.as_ref())))?;
         for ((input, spec), _) in
             inputs.iter().zip(self.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
         {
@@ -233,10 +245,10 @@ fn first_nan(bytes: &[u8]) -> Option<usize> {
     values.iter().skip(block * 256).position(is_nan).map(|index| block * 256 + index)
 }
 
-fn fit(
+fn fit<'a>(
     role: &'static str,
     specs: &[TensorSpec],
-    given: impl ExactSizeIterator<Item = (crate::DType, usize)>,
+    given: impl ExactSizeIterator<Item = (crate::DType, &'a [u8])>,
 ) -> Result<(), RunError> {
     if given.len() != specs.len() {
         return Err(RunError::Count { role, given: given.len(), expected: specs.len() });
@@ -245,14 +257,17 @@ fn fit(
         if dtype != spec.dtype {
             return Err(RunError::Type { role, name: spec.name.clone(), expected: spec.dtype, given: dtype });
         }
-        if bytes != spec.byte_len() {
+        if bytes.len() != spec.byte_len() {
             return Err(RunError::Length {
                 role,
                 name: spec.name.clone(),
                 shape: spec.shape.clone(),
                 expected: spec.byte_len(),
-                given: bytes,
+                given: bytes.len(),
             });
+        }
+        if !bytes.as_ptr().addr().is_multiple_of(dtype.size()) {
+            return Err(RunError::Unaligned { role, name: spec.name.clone(), align: dtype.size() });
         }
     }
     Ok(())

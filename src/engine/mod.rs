@@ -94,13 +94,13 @@ pub struct StepTime {
 pub struct MemoryPlan {
     /// Packed weights, biases, multipliers and tables, with the ops and their names.
     pub weights_bytes: usize,
-    /// Activations, inputs and outputs among them.
+    /// Activations, without inputs and outputs.
     pub arena_bytes: usize,
     /// What kernels work in while an op runs.
     pub scratch_bytes: usize,
-    /// Inputs and outputs; part of `arena_bytes`.
+    /// Inputs and outputs, which the caller holds: they are read and written where they are.
     pub io_bytes: usize,
-    /// Weights, arena and scratch.
+    /// Weights, arena, scratch, inputs and outputs.
     pub total_bytes: usize,
     /// The largest sum of tensors that are alive at once: what no arena can do without.
     pub arena_lower_bound_bytes: usize,

@@ -34,16 +34,17 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, lower_bound_bytes, io_bytes } =
+        let Planned { plan, lower_bound_bytes } =
             plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
         let memory = AlignedBytes::zeroed(plan.memory_bytes());
         let weights_bytes = plan.as_bytes().len();
+        let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
         let footprint = MemoryPlan {
             weights_bytes,
             arena_bytes: plan.arena_bytes(),
             scratch_bytes: plan.scratch_bytes(),
             io_bytes,
-            total_bytes: weights_bytes + plan.memory_bytes(),
+            total_bytes: weights_bytes + plan.memory_bytes() + io_bytes,
             arena_lower_bound_bytes: lower_bound_bytes,
         };
         let description = Description { inputs, outputs, nodes };
@@ -56,21 +57,8 @@ impl PlanEngine {
         outputs: &mut [TensorMut<'_>],
         hook: &mut impl Hook,
     ) -> Result<(), EngineFault> {
-        let fault = |what: String| EngineFault { node: String::new(), what };
-        for (index, input) in inputs.iter().enumerate() {
-            let room = self
-                .plan
-                .input_mut(&mut self.memory, index)
-                .ok_or_else(|| fault(format!("there is no input {index}")))?;
-            room.copy_from_slice(input.bytes());
-        }
-        self.plan.run_with(&mut self.memory, hook).map_err(|e| fault(format!("{e:?}")))?;
-        for (index, output) in outputs.iter_mut().enumerate() {
-            let result =
-                self.plan.output(&self.memory, index).ok_or_else(|| fault(format!("there is no output {index}")))?;
-            output.bytes_mut().copy_from_slice(result);
-        }
-        Ok(())
+        let run = self.plan.run_with(&mut self.memory, inputs, outputs, hook);
+        run.map_err(|error| EngineFault { node: String::new(), what: error.to_string() })
     }
 }
 

@@ -1,18 +1,19 @@
 //! The ops of a plan before anything has a place in the arena: a tensor is a number and a length.
 
-use tractlet_core::plan::{ArenaSpan, Op};
+use tractlet_core::plan::{Op, Operand};
 
 use super::value::{Act, Layout};
 use crate::model::DType;
 
 pub(crate) type TensorId = usize;
 
-/// Ops in execution order over tensors without a place. An op's [`ArenaSpan`]s hold a tensor's
-/// number where its offset will be.
+/// Ops in execution order over tensors without a place. An op's [`Operand`]s, all in the arena for
+/// now but for constants, hold a tensor's number where its offset will be.
 #[derive(Default)]
 pub(crate) struct Program {
     pub steps: Vec<Step>,
     pub inputs: Vec<Port>,
+    /// Each a tensor of its own that steps write: no input, and no other output.
     pub outputs: Vec<Port>,
     /// Length of each tensor in bytes.
     pub tensors: Vec<usize>,
@@ -48,8 +49,8 @@ impl Program {
     }
 
     /// The tensor as ops name it.
-    pub(super) fn span(&self, act: &Act) -> ArenaSpan {
-        ArenaSpan { offset: act.tensor, len: self.tensors[act.tensor] }
+    pub(super) fn span(&self, act: &Act) -> Operand {
+        Operand::arena(act.tensor, self.tensors[act.tensor])
     }
 
     pub(super) fn push(&mut self, name: &str, op: impl Into<Op>) {

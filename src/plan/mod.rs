@@ -4,9 +4,9 @@
 mod arena;
 mod lifetime;
 
-use tractlet_core::plan::{AlignedBytes, ArenaSpan, DType as PlanDType, Plan, PlanBuilder};
+use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Operand, Plan, PlanBuilder, Section};
 
-use crate::lower::{Port, Program};
+use crate::lower::Program;
 use crate::model::DType;
 
 /// A plan with what is known of its memory.
@@ -14,8 +14,6 @@ pub(crate) struct Planned {
     pub plan: Plan<AlignedBytes>,
     /// The largest sum of tensors that are alive at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
-    /// Of inputs and outputs, which lie in the arena too.
-    pub io_bytes: usize,
 }
 
 /// Lays out the arena and builds the plan; `builder` holds the constants already.
@@ -25,37 +23,24 @@ pub(crate) struct Planned {
 pub(crate) fn plan(mut program: Program, mut builder: PlanBuilder) -> Result<Planned, String> {
     let lifetimes = lifetime::of(&mut program);
     let placement = arena::place(&lifetimes);
-    let place = |span: ArenaSpan| {
-        let owner = lifetimes.owner(span.offset);
-        ArenaSpan { offset: placement.offsets[owner], len: span.len }
+    let place = |operand: Operand| {
+        let section = lifetimes.section(operand.offset);
+        let in_arena = section == Section::Arena;
+        let offset = if in_arena { placement.offsets[lifetimes.owner(operand.offset)] } else { 0 };
+        Operand { section, offset, len: operand.len }
     };
-    let port = |port: &Port| {
-        (
-            port.name.clone(),
-            dtype(port.dtype),
-            port.dims.clone(),
-            place(ArenaSpan { offset: port.tensor, len: program.tensors[port.tensor] }),
-        )
-    };
-    let mut io_bytes = 0;
     for input in &program.inputs {
-        let (name, dtype, dims, span) = port(input);
-        io_bytes += span.len;
-        builder.input(&name, dtype, &dims, span).map_err(|e| e.to_string())?;
+        builder.input(&input.name, dtype(input.dtype), &input.dims).map_err(|e| e.to_string())?;
     }
     for step in &mut program.steps {
         step.op.relocate(place);
-    }
-    for step in &program.steps {
         builder.op(&step.name, step.op);
     }
     for output in &program.outputs {
-        let (name, dtype, dims, span) = port(output);
-        io_bytes += span.len;
-        builder.output(&name, dtype, &dims, span).map_err(|e| e.to_string())?;
+        builder.output(&output.name, dtype(output.dtype), &output.dims).map_err(|e| e.to_string())?;
     }
     let plan = builder.finish().map_err(|e| e.to_string())?;
-    Ok(Planned { plan, lower_bound_bytes: placement.lower_bound_bytes, io_bytes })
+    Ok(Planned { plan, lower_bound_bytes: placement.lower_bound_bytes })
 }
 
 fn dtype(dtype: DType) -> PlanDType {
