@@ -30,6 +30,8 @@ use tractlet_core::plan::PlanBuilder;
 use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
 
+#[cfg(test)]
+pub(crate) use program::Step;
 pub(crate) use program::{Port, Program, TensorId};
 use value::{Act, Layout, Value};
 

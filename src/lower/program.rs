@@ -9,7 +9,7 @@ pub(crate) type TensorId = usize;
 
 /// Ops in execution order over tensors without a place. An op's [`Operand`]s, all in the arena for
 /// now but for constants, hold a tensor's number where its offset will be.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Program {
     pub steps: Vec<Step>,
     pub inputs: Vec<Port>,
@@ -19,6 +19,7 @@ pub(crate) struct Program {
     pub tensors: Vec<usize>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Step {
     /// The model's node that it stands for.
     pub name: String,
@@ -51,6 +52,11 @@ impl Program {
     /// The tensor as ops name it.
     pub(super) fn span(&self, act: &Act) -> Operand {
         Operand::arena(act.tensor, self.tensors[act.tensor])
+    }
+
+    /// The same steps in another order.
+    pub fn in_order(&self, order: &[usize]) -> Program {
+        Program { steps: order.iter().map(|&step| self.steps[step].clone()).collect(), ..self.clone() }
     }
 
     pub(super) fn push(&mut self, name: &str, op: impl Into<Op>) {

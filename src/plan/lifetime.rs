@@ -86,7 +86,7 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
 }
 
 /// Tensors that an op reads.
-fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
+pub(super) fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
     op.inputs()
         .into_iter()
         .filter(|operand| operand.section == Section::Arena && operand.len > 0)

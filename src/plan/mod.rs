@@ -1,13 +1,16 @@
-//! From a [`Program`] to a plan: which tensors share memory, where each lies, and the finished,
-//! verified bytes.
+//! From a [`Program`] to a plan: in which order steps run, which tensors share memory, where each
+//! lies, and the finished, verified bytes.
 
 mod arena;
 mod lifetime;
+mod schedule;
 
 use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Operand, Plan, PlanBuilder, Section};
 
 use crate::lower::Program;
 use crate::model::DType;
+use arena::Placement;
+use lifetime::Lifetimes;
 
 /// A plan with what is known of its memory.
 pub(crate) struct Planned {
@@ -16,13 +19,30 @@ pub(crate) struct Planned {
     pub lower_bound_bytes: usize,
 }
 
+/// A program in an order, and where that puts its tensors.
+struct Layout {
+    program: Program,
+    lifetimes: Lifetimes,
+    placement: Placement,
+}
+
+impl Layout {
+    fn of(mut program: Program) -> Layout {
+        let lifetimes = lifetime::of(&mut program);
+        let placement = arena::place(&lifetimes);
+        Layout { program, lifetimes, placement }
+    }
+}
+
 /// Lays out the arena and builds the plan; `builder` holds the constants already.
 ///
 /// # Errors
 /// What the plan's verifier says; a program that lowering made passes it.
-pub(crate) fn plan(mut program: Program, mut builder: PlanBuilder) -> Result<Planned, String> {
-    let lifetimes = lifetime::of(&mut program);
-    let placement = arena::place(&lifetimes);
+pub(crate) fn plan(program: Program, mut builder: PlanBuilder) -> Result<Planned, String> {
+    let layouts = schedule::orders(&program).map(|order| Layout::of(program.in_order(&order)));
+    // The model's own order where it is no worse.
+    let layout = layouts.into_iter().min_by_key(|layout| layout.placement.arena_bytes).ok_or("there is no order")?;
+    let Layout { mut program, lifetimes, placement } = layout;
     let place = |operand: Operand| {
         let section = lifetimes.section(operand.offset);
         let in_arena = section == Section::Arena;
