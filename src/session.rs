@@ -1,9 +1,10 @@
 //! A model made ready to run: shapes bound, an engine chosen, every call checked.
 
 use crate::engine::{
-    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec,
+    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
 };
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
+use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 
 /// How to make a session.
@@ -184,6 +185,17 @@ impl Session {
     /// How each node of the model is run.
     pub fn nodes(&self) -> &[NodeReport] {
         &self.engine.description().nodes
+    }
+
+    /// What a run does, step by step; empty on an engine that has no plan.
+    pub fn steps(&self) -> &[StepReport] {
+        &self.engine.description().steps
+    }
+
+    /// Where the steps of a plan keep what they compute, in the order in which it is written; empty
+    /// on an engine that has no plan.
+    pub fn arena(&self) -> &[ArenaBlock] {
+        &self.engine.description().blocks
     }
 
     /// The memory that runs will use, where the engine plans it ahead.

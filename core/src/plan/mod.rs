@@ -20,12 +20,13 @@
 //! returns can be run on any slices of the right number, length and alignment without a further check.
 //!
 //! - `wire`: fields as words; encoding and decoding in one place
-//! - `op`, `operand`, `record`: what each op means, its parameters, and its record
+//! - `op`, `operand`, `record`: what each op means, its parameters, and its record; `cost`: what it takes
 //! - `verify`: what must hold before a plan may run; `rules`: the part that differs between ops
 //! - `builder` (feature `alloc`): writes a plan
 
 #[cfg(feature = "alloc")]
 mod builder;
+mod cost;
 mod error;
 mod op;
 mod operand;
