@@ -326,6 +326,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bytes_that_no_element_could_start_at_are_refused() {
+        let model = Model::open("models/kws_dscnn/int8.onnx").unwrap();
+        let mut session = Session::new(&model, SessionOptions::default()).unwrap();
+        let mut scores = [0f32; 12];
+        let room = vec![0f32; 491];
+        let bytes: &[u8] = bytemuck::cast_slice(&room);
+        for (start, fits) in [(0, true), (1, false), (2, false), (4, true)] {
+            let input = TensorRef::from_bytes(crate::DType::F32, &bytes[start..start + 4 * 490]);
+            match session.run(&[input], &mut [scores.as_mut_slice().into()]) {
+                Ok(()) => assert!(fits, "{start}"),
+                Err(error) => {
+                    assert!(!fits && error.kind() == RunErrorKind::Call, "{start}: {error}");
+                    assert!(error.to_string().contains("input `input` does not start at a multiple of 4 bytes"));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_first_nan_is_found_wherever_it_is() {
         let mut values = vec![1f32; 1000];
         assert_eq!(first_nan(bytemuck::cast_slice(&values)), None);
