@@ -131,7 +131,10 @@ impl Drawing<'_> {
             let tip = format!("scratch of {}\n{} bytes", step.name, step.scratch_bytes);
             svg += &rect((self.x(index), y), (self.step_width(), base - y), "fill=\"#b9b9b9\" stroke=\"#fff\"", &tip);
         }
-        svg + &text(LEFT + 6.0, top + 14.0, "fill=\"#444\" font-style=\"italic\"", "scratch")
+        if base - top >= 1.5 * LINE_HEIGHT {
+            svg += &text(LEFT + 6.0, top + 14.0, "fill=\"#444\" font-style=\"italic\"", "scratch");
+        }
+        svg
     }
 
     fn lower_bound(&self) -> String {
