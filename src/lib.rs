@@ -28,8 +28,9 @@ mod plan;
 mod session;
 mod tensor;
 
-pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, int8_ratio};
+pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, int8_ratio};
 pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
+pub use plan::ArenaBlock;
 pub use session::{RunError, RunErrorKind, Session, SessionOptions};
 pub use tensor::{Element, TensorMut, TensorRef};
 

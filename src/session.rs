@@ -1,9 +1,10 @@
 //! A model made ready to run: shapes bound, an engine chosen, every call checked.
 
 use crate::engine::{
-    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec,
+    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
 };
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
+use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 
 /// How to make a session.
@@ -91,6 +92,16 @@ pub enum RunError {
         /// What the caller gave, in bytes.
         given: usize,
     },
+    /// An input or output made from bytes does not start where its elements can.
+    #[error("{role} `{name}` does not start at a multiple of {align} bytes, the size of its elements")]
+    Unaligned {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name in the model.
+        name: String,
+        /// What its address must be a multiple of.
+        align: usize,
+    },
     /// An input that the model quantizes holds NaN, for which there is no integer.
     #[error("input `{name}` holds NaN at element {index}; the model quantizes this input, and NaN has no integer")]
     NotANumber {
@@ -115,7 +126,7 @@ pub enum RunError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RunErrorKind {
-    /// The call does not fit the model: count, type or length.
+    /// The call does not fit the model: count, type, length or alignment.
     Call,
     /// The data cannot be run: NaN where integers are needed.
     Data,
@@ -127,7 +138,9 @@ impl RunError {
     /// What sort of fault it is.
     pub fn kind(&self) -> RunErrorKind {
         match self {
-            RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } => RunErrorKind::Call,
+            RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } | RunError::Unaligned { .. } => {
+                RunErrorKind::Call
+            }
             RunError::NotANumber { .. } => RunErrorKind::Data,
             RunError::Engine { .. } => RunErrorKind::Engine,
         }
@@ -174,6 +187,17 @@ impl Session {
         &self.engine.description().nodes
     }
 
+    /// What a run does, step by step; empty on an engine that has no plan.
+    pub fn steps(&self) -> &[StepReport] {
+        &self.engine.description().steps
+    }
+
+    /// Where the steps of a plan keep what they compute, in the order in which it is written; empty
+    /// on an engine that has no plan.
+    pub fn arena(&self) -> &[ArenaBlock] {
+        &self.engine.description().blocks
+    }
+
     /// The memory that runs will use, where the engine plans it ahead.
     pub fn memory(&self) -> Option<MemoryPlan> {
         self.engine.memory()
@@ -206,8 +230,8 @@ impl Session {
     }
 
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
-        fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes().len())))?;
-        fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.byte_len())))?;
+        fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes())))?;
+        fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.as_ref())))?;
         for ((input, spec), _) in
             inputs.iter().zip(self.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
         {
@@ -233,10 +257,10 @@ fn first_nan(bytes: &[u8]) -> Option<usize> {
     values.iter().skip(block * 256).position(is_nan).map(|index| block * 256 + index)
 }
 
-fn fit(
+fn fit<'a>(
     role: &'static str,
     specs: &[TensorSpec],
-    given: impl ExactSizeIterator<Item = (crate::DType, usize)>,
+    given: impl ExactSizeIterator<Item = (crate::DType, &'a [u8])>,
 ) -> Result<(), RunError> {
     if given.len() != specs.len() {
         return Err(RunError::Count { role, given: given.len(), expected: specs.len() });
@@ -245,14 +269,17 @@ fn fit(
         if dtype != spec.dtype {
             return Err(RunError::Type { role, name: spec.name.clone(), expected: spec.dtype, given: dtype });
         }
-        if bytes != spec.byte_len() {
+        if bytes.len() != spec.byte_len() {
             return Err(RunError::Length {
                 role,
                 name: spec.name.clone(),
                 shape: spec.shape.clone(),
                 expected: spec.byte_len(),
-                given: bytes,
+                given: bytes.len(),
             });
+        }
+        if !bytes.as_ptr().addr().is_multiple_of(dtype.size()) {
+            return Err(RunError::Unaligned { role, name: spec.name.clone(), align: dtype.size() });
         }
     }
     Ok(())
@@ -297,6 +324,25 @@ fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, Mo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_no_element_could_start_at_are_refused() {
+        let model = Model::open("models/kws_dscnn/int8.onnx").unwrap();
+        let mut session = Session::new(&model, SessionOptions::default()).unwrap();
+        let mut scores = [0f32; 12];
+        let room = vec![0f32; 491];
+        let bytes: &[u8] = bytemuck::cast_slice(&room);
+        for (start, fits) in [(0, true), (1, false), (2, false), (4, true)] {
+            let input = TensorRef::from_bytes(crate::DType::F32, &bytes[start..start + 4 * 490]);
+            match session.run(&[input], &mut [scores.as_mut_slice().into()]) {
+                Ok(()) => assert!(fits, "{start}"),
+                Err(error) => {
+                    assert!(!fits && error.kind() == RunErrorKind::Call, "{start}: {error}");
+                    assert!(error.to_string().contains("input `input` does not start at a multiple of 4 bytes"));
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_first_nan_is_found_wherever_it_is() {

@@ -39,7 +39,8 @@ pub struct TensorMut<'a> {
 }
 
 impl<'a> TensorRef<'a> {
-    /// Little-endian elements of a type that is known only at run time.
+    /// Little-endian elements of a type that is known only at run time; they are read where they
+    /// are, which must be at a multiple of an element's size.
     pub fn from_bytes(dtype: DType, bytes: &'a [u8]) -> TensorRef<'a> {
         TensorRef { dtype, bytes }
     }
@@ -56,7 +57,8 @@ impl<'a> TensorRef<'a> {
 }
 
 impl<'a> TensorMut<'a> {
-    /// Room for little-endian elements of a type that is known only at run time.
+    /// Room for little-endian elements of a type that is known only at run time, at a multiple of an
+    /// element's size.
     pub fn from_bytes(dtype: DType, bytes: &'a mut [u8]) -> TensorMut<'a> {
         TensorMut { dtype, bytes }
     }
@@ -73,6 +75,24 @@ impl<'a> TensorMut<'a> {
 
     /// The room itself.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}
+
+impl AsRef<[u8]> for TensorRef<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl AsRef<[u8]> for TensorMut<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl AsMut<[u8]> for TensorMut<'_> {
+    fn as_mut(&mut self) -> &mut [u8] {
         self.bytes
     }
 }

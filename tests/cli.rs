@@ -146,6 +146,12 @@ fn the_other_commands_report_what_scripts_rely_on() {
     assert_eq!(inspect["inputs"][0], serde_json::json!({"name": "input", "dtype": "float32", "shape": [1, 1, 49, 10]}));
     assert_eq!(inspect["outputs"][0]["shape"], serde_json::json!([1, 12]));
     has_keys(&inspect["nodes"][0], &["name", "op", "dtype", "engine"]);
+    has_keys(&inspect["steps"][0], &["name", "kind", "dtype", "macs", "read_bytes", "written_bytes", "scratch_bytes"]);
+    // 125 x 64 outputs: a first layer of 40 taps, four of 9 and four of 64, and 64 x 12 to end with.
+    let macs: u64 = inspect["steps"].as_array().unwrap().iter().map(|step| step["macs"].as_u64().unwrap()).sum();
+    assert_eq!(macs, 2_656_768);
+    has_keys(&inspect["arena"][0], &["names", "offset", "bytes", "first_step", "last_step"]);
+    assert_eq!(json(&["inspect", KWS, "--engine", "tract"])["steps"], serde_json::json!([]));
     let sums = fs::read_to_string(repository().join("models/SHA256SUMS")).unwrap();
     assert!(sums.contains(inspect["model"]["sha256"].as_str().unwrap()));
 
@@ -155,7 +161,10 @@ fn the_other_commands_report_what_scripts_rely_on() {
     assert!(bench["allocations_per_run"].as_f64() > Some(0.0), "tract allocates");
     has_keys(&bench["ops"][0], &["name", "kind", "dtype", "median_us"]);
 
-    let planned = json(&["bench", KWS, "--runs", "5", "--engine", "plan"]);
+    assert!(bench["ops"][0]["macs"].is_null() && bench["ops"][0]["gmac_per_s"].is_null());
+
+    let planned = json(&["bench", KWS, "--runs", "5", "--engine", "plan", "--profile"]);
+    assert!(planned["ops"].as_array().unwrap().iter().any(|op| op["gmac_per_s"].as_f64() > Some(0.0)));
     assert_eq!((&planned["engine"], &planned["allocations_per_run"]), (&"plan".into(), &0.0.into()));
 
     let footprint = json(&["footprint", KWS, "--budget", "4GiB", "--engine", "tract"]);
@@ -222,6 +231,32 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         assert!(stderr.starts_with("error: ") && stderr.contains(part), "{args:?}: {stderr}");
         assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn inspect_draws_the_arena() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("arena.svg");
+    let arguments = ["inspect", KWS, "--svg", target.to_str().unwrap()];
+    let report = json(&arguments);
+    let svg = fs::read_to_string(&target).unwrap();
+    assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"));
+    // Every block of the arena is drawn under its names.
+    let blocks = report["arena"].as_array().unwrap();
+    assert!(blocks.len() > 10);
+    for block in blocks {
+        let name = block["names"][0].as_str().unwrap();
+        let place = format!("{} bytes at {}, steps", block["bytes"], block["offset"]);
+        assert!(svg.contains(name) && svg.contains(&place), "{block}");
+    }
+    // Without a plan there is nothing to draw, and what stood there stays.
+    let output = tractlet(&[&arguments[..], &["--engine", "tract"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no arena that could be drawn"));
+    assert_eq!(fs::read_to_string(&target).unwrap(), svg);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    let output = tractlet(&["inspect", KWS, "--svg", "/dev/null"]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is not a regular file"));
 }
 
 #[test]

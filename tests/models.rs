@@ -107,6 +107,19 @@ fn arenas_are_close_to_their_lower_bound() {
     }
 }
 
+/// Bytes of the activations that TensorFlow Lite Micro plans for the same networks: core/benches/memory.md.
+const TFLM_HEAD_BYTES: [(&str, usize); 4] =
+    [("ad_autoencoder", 768), ("ic_resnet8", 49_152), ("kws_dscnn", 16_000), ("sww_conv1d", 6_656)];
+
+#[test]
+fn arenas_are_no_larger_than_those_of_tensorflow_lite_micro() {
+    for (name, head_bytes) in TFLM_HEAD_BYTES {
+        let session = session(repository().join("models").join(name).join("int8.onnx"), EngineChoice::Plan);
+        let memory = session.memory().unwrap();
+        assert!(memory.arena_bytes <= head_bytes, "{name}: {memory:?}");
+    }
+}
+
 /// The distance of neighbouring values of a dequantized tensor.
 fn step(values: &[f32]) -> f32 {
     let mut sorted = values.to_vec();

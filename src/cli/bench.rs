@@ -41,7 +41,8 @@ Examples:
 
 JSON: engine, runs, warmup, threads, min_us, median_us, mean_us, p90_us, p99_us, max_us,
 allocations_per_run, bytes_allocated_per_run, input; with --profile ops[].{name, kind, dtype,
-median_us, share}, where share is of the sum of the medians, from 0 to 1.";
+median_us, share, macs, gmac_per_s}, where share is of the sum of the medians, from 0 to 1, and the
+last two are null where multiply-accumulates are not counted or there are none.";
 
 /// Times are kept, and not only counted: this many are where a second is up on any model.
 const MOST_RUNS: usize = 1_000_000;
@@ -78,6 +79,9 @@ struct Op {
     dtype: String,
     median_us: f64,
     share: f64,
+    /// Null on an engine that does not count them.
+    macs: Option<u64>,
+    gmac_per_s: Option<f64>,
 }
 
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
@@ -150,6 +154,8 @@ fn profile(runs: usize, mut run: impl FnMut() -> Result<Vec<StepTime>, Failure>)
         dtype: step.dtype,
         median_us,
         share: median_us / total.max(f64::MIN_POSITIVE),
+        macs: step.macs,
+        gmac_per_s: step.macs.filter(|&macs| macs > 0 && median_us > 0.0).map(|macs| macs as f64 / median_us / 1e3),
     };
     Ok(first.into_iter().zip(medians).map(op).collect())
 }
@@ -177,10 +183,12 @@ impl Report {
         if let Some(ops) = &self.ops {
             let row = |op: &Op| {
                 let (time, share) = (format!("{:.1}", op.median_us), format!("{:.1}", 100.0 * op.share));
-                vec![op.name.clone(), op.kind.clone(), op.dtype.clone(), time, share]
+                let macs = op.macs.filter(|&macs| macs > 0).map_or(String::new(), |macs| macs.to_string());
+                let speed = op.gmac_per_s.map_or(String::new(), |speed| format!("{speed:.1}"));
+                vec![op.name.clone(), op.kind.clone(), op.dtype.clone(), time, share, macs, speed]
             };
-            text +=
-                &format!("\n{}", output::table(&["step", "kind", "dtype", "median us", "%"], 3, ops.iter().map(row)));
+            let header = ["step", "kind", "dtype", "median us", "%", "MAC", "GMAC/s"];
+            text += &format!("\n{}", output::table(&header, 3, ops.iter().map(row)));
         }
         text
     }

@@ -12,8 +12,9 @@ use super::{ModelArgs, output, size, synthetic};
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
 /// The plan engine states what it will use before the first run: packed weights, the arena of
-/// activations, and the scratch of kernels. Then the model runs a few times in this process. Peaks and resident sizes are the whole
-/// process's as the kernel counts them, the program itself included; heap figures are the
+/// activations, the scratch of kernels, and the inputs and outputs, which the caller holds and
+/// nothing copies. Then the model runs a few times in this process. Peaks and resident sizes are the
+/// whole process's as the kernel counts them, the program itself included; heap figures are the
 /// program's own requests.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -31,7 +32,7 @@ Examples:
   tractlet footprint model.onnx --budget 32MiB
 
 JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, io_bytes, total_bytes,
-arena_lower_bound_bytes} (null where the engine states nothing), measured.{
+arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of the first four), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
 rss_shmem_bytes, heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations}; with --budget
 also budget.{bytes, peak_bytes, fits}. The allocations are counts; run_allocations is of one run.";
@@ -135,11 +136,12 @@ impl Report {
 }
 
 /// What a plan will use, part by part and together.
-fn parts(memory: &MemoryPlan) -> [(&'static str, u64); 4] {
+fn parts(memory: &MemoryPlan) -> [(&'static str, u64); 5] {
     [
         ("weights and ops", memory.weights_bytes as u64),
         ("arena", memory.arena_bytes as u64),
         ("scratch", memory.scratch_bytes as u64),
+        ("inputs and outputs", memory.io_bytes as u64),
         ("total", memory.total_bytes as u64),
     ]
 }

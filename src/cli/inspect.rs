@@ -1,32 +1,42 @@
 //! `tractlet inspect`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{EngineName, NodeReport, TensorSpec, int8_ratio};
+use tractlet::{ArenaBlock, EngineName, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
 
 use super::failure::Failure;
+use super::svg::Drawing;
 use super::{ModelArgs, output, size};
 
 /// Show a model's inputs, outputs and nodes, and how each node is run
 ///
 /// The dtype of a node is the type that it computes in, whatever the types at its ends. The int8
-/// ratio is the share of int8 among the nodes that do arithmetic on activations.
+/// ratio is the share of int8 among the nodes that do arithmetic on activations. On the plan engine
+/// the steps of a run follow, in their order: multiply-accumulates, and the bytes that each reads,
+/// writes and works in.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// Also draw the plan's arena into this file: what lies where from step to step
+    #[arg(long, value_name = "OUT.svg")]
+    svg: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tractlet inspect model.onnx
+  tractlet inspect model.onnx --svg arena.svg
   tractlet inspect model.onnx --json | jq .int8_ratio
 
-JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of {name, dtype, shape}, nodes[].{name, op, dtype, engine},
-int8_ratio (null where nothing computes), model.{path, bytes, sha256, opset, producer, held}.";
+JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of
+{name, dtype, shape}, nodes[].{name, op, dtype, engine}, int8_ratio (null where nothing computes),
+steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{names, offset,
+bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of the
+steps that write there), model.{path, bytes, sha256, opset, producer, held}.";
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -38,6 +48,8 @@ struct Report<'a> {
     outputs: Vec<Tensor<'a>>,
     nodes: &'a [NodeReport],
     int8_ratio: Option<f64>,
+    steps: &'a [StepReport],
+    arena: &'a [ArenaBlock],
 }
 
 #[derive(Serialize)]
@@ -76,8 +88,24 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         outputs: session.outputs().iter().map(Tensor::of).collect(),
         nodes: session.nodes(),
         int8_ratio: int8_ratio(session.nodes()),
+        steps: session.steps(),
+        arena: session.arena(),
     };
+    if let Some(target) = &args.svg {
+        draw(&session, model.path(), target)?;
+    }
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }
+}
+
+/// The arena of a session that has one, as an image.
+fn draw(session: &Session, model: &Path, target: &Path) -> Result<(), Failure> {
+    let Some(memory) = session.memory() else {
+        let engine = session.engine();
+        return Err(format!("--svg: the {engine} engine has no arena that could be drawn; `plan` has one").into());
+    };
+    let title = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let drawing = Drawing { title, memory, steps: session.steps(), blocks: session.arena() };
+    output::file(target, &drawing.svg())
 }
 
 impl<'a> Tensor<'a> {
@@ -109,6 +137,24 @@ impl Report<'_> {
             Some(ratio) => format!("{:.0} % of its computing nodes run in int8", 100.0 * ratio),
             None => "none of them computes".to_owned(),
         };
-        format!("{text}\n{nodes}\n{} nodes; {ratio}\n", self.nodes.len())
+        format!("{text}\n{nodes}\n{} nodes; {ratio}\n{}", self.nodes.len(), self.steps_text())
+    }
+
+    /// The plan, where there is one.
+    fn steps_text(&self) -> String {
+        if self.steps.is_empty() {
+            return String::new();
+        }
+        let row = |step: &StepReport| {
+            let StepReport { name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes } = step;
+            let numbers = [*macs, *read_bytes, *written_bytes, *scratch_bytes as u64].map(|number| number.to_string());
+            [vec![name.clone(), (*kind).to_owned(), (*dtype).to_owned()], numbers.to_vec()].concat()
+        };
+        let header = ["step", "kind", "dtype", "MAC", "read", "written", "scratch"];
+        let steps = output::table(&header, 3, self.steps.iter().map(row));
+        let macs: u64 = self.steps.iter().map(|step| step.macs).sum();
+        let moved: u64 = self.steps.iter().map(|step| step.read_bytes + step.written_bytes).sum();
+        let moved = size::human(moved);
+        format!("\n{steps}\n{} steps; {:.2} MMAC, {moved} read and written\n", self.steps.len(), macs as f64 / 1e6)
     }
 }

@@ -16,6 +16,7 @@ mod run;
 mod runner;
 mod samples;
 mod size;
+mod svg;
 mod synthetic;
 
 use std::panic;

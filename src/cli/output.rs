@@ -1,6 +1,9 @@
 //! What reaches the terminal.
 
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -35,6 +38,33 @@ pub fn json(object: &impl Serialize) -> Result<(), Failure> {
     serde_json::to_writer_pretty(&mut out.0, object).map_err(|error| refused(error.into()))?;
     out.line("")?;
     out.flush()
+}
+
+/// Writes a text file whole or not at all, in place of what stood there; never over a device or a pipe.
+pub fn file(target: &Path, text: &str) -> Result<(), Failure> {
+    let fault = |error: io::Error| format!("{}: cannot write it: {error}", target.display());
+    // Through a symbolic link, to the file itself.
+    let (real, found) = match target.canonicalize() {
+        Ok(real) => (real, true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => (target.to_owned(), false),
+        Err(error) => return Err(fault(error).into()),
+    };
+    if found && !real.is_file() {
+        return Err(format!("{}: cannot write it: it is there and is not a regular file", target.display()).into());
+    }
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut builder = tempfile::Builder::new();
+        // As any new file: the umask decides.
+        let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
+        let mut temp = builder.tempfile_in(folder)?;
+        temp.write_all(text.as_bytes())?;
+        temp.as_file().sync_all()?;
+        temp.persist(&real).map_err(|error| error.error)?;
+        // The name is on disk once its folder is.
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| fault(error).into())
 }
 
 pub fn error(reason: &str) {

@@ -13,16 +13,33 @@ pub struct Runner {
     outputs: Vec<Buffer>,
 }
 
+/// Room for a tensor of any type.
 struct Buffer {
     dtype: DType,
-    bytes: Vec<u8>,
+    /// As wide as the widest element, so that all are aligned.
+    words: Vec<u64>,
+    byte_len: usize,
+}
+
+impl Buffer {
+    fn new(spec: &TensorSpec) -> Buffer {
+        let byte_len = spec.byte_len();
+        Buffer { dtype: spec.dtype, words: vec![0; byte_len.div_ceil(size_of::<u64>())], byte_len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words).get(..self.byte_len).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words).get_mut(..self.byte_len).unwrap_or_default()
+    }
 }
 
 impl Runner {
     pub fn new(session: Session) -> Runner {
-        let buffer = |spec: &TensorSpec| Buffer { dtype: spec.dtype, bytes: vec![0; spec.byte_len()] };
-        let inputs = session.inputs().iter().map(buffer).collect();
-        let outputs = session.outputs().iter().map(buffer).collect();
+        let inputs = session.inputs().iter().map(Buffer::new).collect();
+        let outputs = session.outputs().iter().map(Buffer::new).collect();
         Runner { session, inputs, outputs }
     }
 
@@ -33,7 +50,7 @@ impl Runner {
     /// Runs one sample; `files` has one list of samples for each input, in the model's order.
     pub fn run_sample(&mut self, files: &[Samples], sample: usize) -> Result<(), Failure> {
         for (file, buffer) in files.iter().zip(&mut self.inputs) {
-            file.read(sample, &mut buffer.bytes)?;
+            file.read(sample, buffer.bytes_mut())?;
         }
         self.run().map_err(|error| {
             let at_fault = match &error {
@@ -53,23 +70,23 @@ impl Runner {
 
     /// The session with tensors over the buffers, for calls of which nothing but the run is measured.
     pub fn parts(&mut self) -> (&mut Session, Vec<TensorRef<'_>>, Vec<TensorMut<'_>>) {
-        let inputs = self.inputs.iter().map(|buffer| TensorRef::from_bytes(buffer.dtype, &buffer.bytes));
-        let outputs = self.outputs.iter_mut().map(|buffer| TensorMut::from_bytes(buffer.dtype, &mut buffer.bytes));
+        let inputs = self.inputs.iter().map(|buffer| TensorRef::from_bytes(buffer.dtype, buffer.bytes()));
+        let outputs = self.outputs.iter_mut().map(|buffer| TensorMut::from_bytes(buffer.dtype, buffer.bytes_mut()));
         (&mut self.session, inputs.collect(), outputs.collect())
     }
 
     /// The input buffers, to be filled by `fill`.
     pub fn fill(&mut self, mut fill: impl FnMut(DType, &mut [u8])) {
-        self.inputs.iter_mut().for_each(|buffer| fill(buffer.dtype, &mut buffer.bytes));
+        self.inputs.iter_mut().for_each(|buffer| fill(buffer.dtype, buffer.bytes_mut()));
     }
 
     /// Bytes of an input of the last run.
     pub fn input(&self, tensor: usize) -> &[u8] {
-        self.inputs.get(tensor).map_or(&[], |buffer| &buffer.bytes)
+        self.inputs.get(tensor).map_or(&[], Buffer::bytes)
     }
 
     /// Bytes of an output of the last run.
     pub fn output(&self, tensor: usize) -> &[u8] {
-        self.outputs.get(tensor).map_or(&[], |buffer| &buffer.bytes)
+        self.outputs.get(tensor).map_or(&[], Buffer::bytes)
     }
 }

@@ -13,6 +13,7 @@ use tractlet_core::isa::Isa;
 
 use crate::lower;
 use crate::model::{Binding, DType, Fault, Model, ModelError, Node};
+use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 
 use plan::PlanEngine;
@@ -75,6 +76,25 @@ pub struct NodeReport {
     pub computes: bool,
 }
 
+/// One step of a plan: a kernel over some tensors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepReport {
+    /// Name of the model's node that it stands for.
+    pub name: String,
+    /// What the step does, such as `ConvS8`.
+    pub kind: &'static str,
+    /// Element type of its output.
+    pub dtype: &'static str,
+    /// Multiply-accumulates of a convolution or matrix product, padding counted; else 0.
+    pub macs: u64,
+    /// Bytes that it reads, each tensor, weight and table once.
+    pub read_bytes: u64,
+    /// Bytes that it writes.
+    pub written_bytes: u64,
+    /// Bytes of scratch that its kernel works in.
+    pub scratch_bytes: usize,
+}
+
 /// One step of a profiled run.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepTime {
@@ -84,6 +104,8 @@ pub struct StepTime {
     pub kind: String,
     /// Element type of its output.
     pub dtype: String,
+    /// Multiply-accumulates, where the engine counts them.
+    pub macs: Option<u64>,
     /// Duration, in nanoseconds.
     #[serde(skip)]
     pub nanos: u64,
@@ -94,13 +116,13 @@ pub struct StepTime {
 pub struct MemoryPlan {
     /// Packed weights, biases, multipliers and tables, with the ops and their names.
     pub weights_bytes: usize,
-    /// Activations, inputs and outputs among them.
+    /// Activations, without inputs and outputs.
     pub arena_bytes: usize,
     /// What kernels work in while an op runs.
     pub scratch_bytes: usize,
-    /// Inputs and outputs; part of `arena_bytes`.
+    /// Inputs and outputs, which the caller holds: they are read and written where they are.
     pub io_bytes: usize,
-    /// Weights, arena and scratch.
+    /// Weights, arena, scratch, inputs and outputs.
     pub total_bytes: usize,
     /// The largest sum of tensors that are alive at once: what no arena can do without.
     pub arena_lower_bound_bytes: usize,
@@ -112,6 +134,10 @@ pub(crate) struct Description {
     pub outputs: Vec<TensorSpec>,
     /// How each node of the model is run, in graph order.
     pub nodes: Vec<NodeReport>,
+    /// In execution order, where there is a plan.
+    pub steps: Vec<StepReport>,
+    /// Where they keep their activations.
+    pub blocks: Vec<ArenaBlock>,
 }
 
 /// What a session needs of an engine.

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, Plan};
+use tractlet_core::plan::{AlignedBytes, Op, Plan};
 
-use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
+use super::{
+    Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, computes,
+};
 use crate::lower::{self, Lowered, Refusal};
 use crate::model::{Model, Shapes};
 use crate::plan::{Planned, plan};
@@ -34,19 +36,21 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, lower_bound_bytes, io_bytes } =
+        let Planned { plan, lower_bound_bytes, blocks } =
             plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
         let memory = AlignedBytes::zeroed(plan.memory_bytes());
         let weights_bytes = plan.as_bytes().len();
+        let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
         let footprint = MemoryPlan {
             weights_bytes,
             arena_bytes: plan.arena_bytes(),
             scratch_bytes: plan.scratch_bytes(),
             io_bytes,
-            total_bytes: weights_bytes + plan.memory_bytes(),
+            total_bytes: weights_bytes + plan.memory_bytes() + io_bytes,
             arena_lower_bound_bytes: lower_bound_bytes,
         };
-        let description = Description { inputs, outputs, nodes };
+        let steps = plan.ops().map(|(name, op)| step(name, &op, isa)).collect();
+        let description = Description { inputs, outputs, nodes, steps, blocks };
         Ok(PlanEngine { plan, memory, footprint, description })
     }
 
@@ -56,21 +60,8 @@ impl PlanEngine {
         outputs: &mut [TensorMut<'_>],
         hook: &mut impl Hook,
     ) -> Result<(), EngineFault> {
-        let fault = |what: String| EngineFault { node: String::new(), what };
-        for (index, input) in inputs.iter().enumerate() {
-            let room = self
-                .plan
-                .input_mut(&mut self.memory, index)
-                .ok_or_else(|| fault(format!("there is no input {index}")))?;
-            room.copy_from_slice(input.bytes());
-        }
-        self.plan.run_with(&mut self.memory, hook).map_err(|e| fault(format!("{e:?}")))?;
-        for (index, output) in outputs.iter_mut().enumerate() {
-            let result =
-                self.plan.output(&self.memory, index).ok_or_else(|| fault(format!("there is no output {index}")))?;
-            output.bytes_mut().copy_from_slice(result);
-        }
-        Ok(())
+        let run = self.plan.run_with(&mut self.memory, inputs, outputs, hook);
+        run.map_err(|error| EngineFault { node: String::new(), what: error.to_string() })
     }
 }
 
@@ -99,11 +90,26 @@ impl Engine for PlanEngine {
     ) -> Result<(), EngineFault> {
         let mut stopwatch = Stopwatch { start: Instant::now(), nanos: vec![] };
         self.execute(inputs, outputs, &mut stopwatch)?;
-        for ((name, op), nanos) in self.plan.ops().zip(stopwatch.nanos) {
-            let dtype = if op.writes_f32() { "float32" } else { "int8" };
-            steps.push(StepTime { name: name.to_owned(), kind: op.kind().to_owned(), dtype: dtype.to_owned(), nanos });
-        }
+        steps.extend(self.description.steps.iter().zip(stopwatch.nanos).map(|(step, nanos)| StepTime {
+            name: step.name.clone(),
+            kind: step.kind.to_owned(),
+            dtype: step.dtype.to_owned(),
+            macs: Some(step.macs),
+            nanos,
+        }));
         Ok(())
+    }
+}
+
+fn step(name: &str, op: &Op, isa: Isa) -> StepReport {
+    StepReport {
+        name: name.to_owned(),
+        kind: op.kind(),
+        dtype: if op.writes_f32() { "float32" } else { "int8" },
+        macs: op.macs(),
+        read_bytes: op.read_bytes(),
+        written_bytes: op.written_bytes(),
+        scratch_bytes: op.scratch_bytes(isa),
     }
 }
 

@@ -39,7 +39,11 @@ impl TractEngine {
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
         let nodes = node_reports(model, shapes);
-        Ok(TractEngine { plan, state, description: Description { inputs, outputs, nodes } })
+        Ok(TractEngine {
+            plan,
+            state,
+            description: Description { inputs, outputs, nodes, steps: vec![], blocks: vec![] },
+        })
     }
 
     /// Runs the plan node by node; `each` sees every node with the time that it took.
@@ -104,7 +108,13 @@ impl Engine for TractEngine {
                 .first()
                 .map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase())
                 .unwrap_or_default();
-            steps.push(StepTime { name: node.name.clone(), kind: node.op.name().into_owned(), dtype, nanos });
+            steps.push(StepTime {
+                name: node.name.clone(),
+                kind: node.op.name().into_owned(),
+                dtype,
+                macs: None,
+                nanos,
+            });
         })?;
         copy_out(&results, outputs)
     }

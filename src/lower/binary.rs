@@ -3,7 +3,7 @@
 //! An op repeats its second operand along the first as the elements lie: a scalar, one value for
 //! each channel of an image, or a tensor of the same shape.
 
-use tractlet_core::plan::{AddS8, MulS8, Operand};
+use tractlet_core::plan::{AddS8, MulS8};
 use tractlet_core::shape::Requantize;
 
 use super::quantized::Input;
@@ -28,7 +28,7 @@ impl<'m> Lowering<'m> {
                 let swapped = act.elements() > x.act.elements();
                 let (a, b) = if swapped { (Input { act, q }, x) } else { (x, Input { act, q }) };
                 let (a_act, b_act) = self.aligned(&node.name, a.act, b.act)?;
-                (Input { act: a_act, q: a.q }, b.q, Operand::from(self.program.span(&b_act)), swapped)
+                (Input { act: a_act, q: a.q }, b.q, self.program.span(&b_act), swapped)
             }
             Value::DequantizedStored(stored) => {
                 let Some((values, q)) = self.integers_of(&stored)? else { return Ok(None) };

@@ -224,7 +224,7 @@ impl<'m> Lowering<'m> {
                 swapped = !swapped;
             }
             (a, b) = self.aligned(&node.name, a, b)?;
-            Operand::from(self.program.span(&b))
+            self.program.span(&b)
         };
         let function = match (node.op.as_str(), swapped) {
             ("Add", _) => Binary::Add,

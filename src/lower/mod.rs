@@ -30,8 +30,10 @@ use tractlet_core::plan::PlanBuilder;
 use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
 
+#[cfg(test)]
+pub(crate) use program::Step;
 pub(crate) use program::{Port, Program, TensorId};
-use value::{Layout, Value};
+use value::{Act, Layout, Value};
 
 /// A node that no op of a plan can stand for.
 #[derive(Clone, Debug)]
@@ -248,9 +250,20 @@ impl<'m> Lowering<'m> {
                 }
                 _ => return Err(format!("output `{}` is a constant", output.name)),
             };
+            let act = self.separate(&output.name, act);
             self.program.outputs.push(Port { name: output.name.clone(), dtype, dims: act.dims, tensor: act.tensor });
         }
         Ok(())
+    }
+
+    /// The tensor of an output, which is written where the caller wants it: one that is an input, or
+    /// another output already, is copied.
+    fn separate(&mut self, name: &str, act: Act) -> Act {
+        let mut ports = self.program.inputs.iter().chain(&self.program.outputs);
+        if ports.all(|port| port.tensor != act.tensor) {
+            return act;
+        }
+        self.copied(name, &act, &[act.elements()], &[1], act.dims.clone(), act.layout)
     }
 
     fn finish(self) -> Lowered {

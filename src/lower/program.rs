@@ -1,23 +1,25 @@
 //! The ops of a plan before anything has a place in the arena: a tensor is a number and a length.
 
-use tractlet_core::plan::{ArenaSpan, Op};
+use tractlet_core::plan::{Op, Operand};
 
 use super::value::{Act, Layout};
 use crate::model::DType;
 
 pub(crate) type TensorId = usize;
 
-/// Ops in execution order over tensors without a place. An op's [`ArenaSpan`]s hold a tensor's
-/// number where its offset will be.
-#[derive(Default)]
+/// Ops in execution order over tensors without a place. An op's [`Operand`]s, all in the arena for
+/// now but for constants, hold a tensor's number where its offset will be.
+#[derive(Clone, Default)]
 pub(crate) struct Program {
     pub steps: Vec<Step>,
     pub inputs: Vec<Port>,
+    /// Each a tensor of its own that steps write: no input, and no other output.
     pub outputs: Vec<Port>,
     /// Length of each tensor in bytes.
     pub tensors: Vec<usize>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Step {
     /// The model's node that it stands for.
     pub name: String,
@@ -48,8 +50,13 @@ impl Program {
     }
 
     /// The tensor as ops name it.
-    pub(super) fn span(&self, act: &Act) -> ArenaSpan {
-        ArenaSpan { offset: act.tensor, len: self.tensors[act.tensor] }
+    pub(super) fn span(&self, act: &Act) -> Operand {
+        Operand::arena(act.tensor, self.tensors[act.tensor])
+    }
+
+    /// The same steps in another order.
+    pub fn in_order(&self, order: &[usize]) -> Program {
+        Program { steps: order.iter().map(|&step| self.steps[step].clone()).collect(), ..self.clone() }
     }
 
     pub(super) fn push(&mut self, name: &str, op: impl Into<Op>) {

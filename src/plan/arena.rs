@@ -13,6 +13,7 @@ use super::lifetime::{Block, Lifetimes};
 pub(super) struct Placement {
     /// Of each tensor's block, in bytes.
     pub offsets: Vec<usize>,
+    pub arena_bytes: usize,
     pub lower_bound_bytes: usize,
 }
 
@@ -22,9 +23,9 @@ pub(super) fn place(lifetimes: &Lifetimes) -> Placement {
     by_size.sort_by_key(|&i| (usize::MAX - blocks[i].len, blocks[i].first));
     let mut by_use: Vec<usize> = (0..blocks.len()).collect();
     by_use.sort_by_key(|&i| (blocks[i].first, usize::MAX - blocks[i].len));
-    let (offsets, _) =
+    let (offsets, arena_bytes) =
         [by_size, by_use].iter().map(|order| greedy(blocks, order)).min_by_key(|(_, end)| *end).unwrap_or_default();
-    Placement { offsets, lower_bound_bytes: lower_bound(blocks) }
+    Placement { offsets, arena_bytes, lower_bound_bytes: lower_bound(blocks) }
 }
 
 fn greedy(blocks: &[Block], order: &[usize]) -> (Vec<usize>, usize) {

@@ -1,12 +1,12 @@
 //! When each tensor is alive, and which tensors are one: an op that may work in place does so
-//! when its first input is read for the last time.
+//! when its first input is read for the last time. Inputs and outputs of the network are the
+//! caller's: the arena holds neither, and nothing works in place on an input.
 
 use tractlet_core::plan::{Op, Section};
 
 use crate::lower::{Program, TensorId};
 
 /// A block of the arena: its length and the steps from which and to which it holds something.
-/// The caller's inputs are written at step 0, ops run at 1, 2, ...
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     pub len: usize,
@@ -15,37 +15,44 @@ pub(super) struct Block {
 }
 
 pub(super) struct Lifetimes {
-    /// One for each tensor; those that live in another's block have length 0.
+    /// One for each tensor; those that live in another's block, or with the caller, have length 0.
     pub blocks: Vec<Block>,
     /// The tensor in whose block each one lies.
     owners: Vec<TensorId>,
+    /// Where the block of each tensor is.
+    sections: Vec<Section>,
 }
 
 impl Lifetimes {
     pub fn owner(&self, tensor: TensorId) -> TensorId {
         self.owners[tensor]
     }
+
+    pub fn section(&self, tensor: TensorId) -> Section {
+        self.sections[self.owners[tensor]]
+    }
 }
 
 pub(super) fn of(program: &mut Program) -> Lifetimes {
     swap_operands(program);
     let count = program.tensors.len();
-    let end = program.steps.len() + 1;
     let mut first = vec![usize::MAX; count];
     let mut last = vec![0; count];
     let mut touch = |tensor: TensorId, step: usize| {
         first[tensor] = first[tensor].min(step);
         last[tensor] = last[tensor].max(step);
     };
-    for input in &program.inputs {
-        touch(input.tensor, 0);
-    }
     for (index, step) in program.steps.iter().enumerate() {
-        reads(&step.op).for_each(|tensor| touch(tensor, index + 1));
-        touch(step.op.output().offset, index + 1);
+        reads(&step.op).for_each(|tensor| touch(tensor, index));
+        touch(step.op.output().offset, index);
     }
+    let mut sections = vec![Section::Arena; count];
+    for (index, input) in program.inputs.iter().enumerate() {
+        sections[input.tensor] = Section::Input(index);
+    }
+    // The caller reads an output after the last step.
     for output in &program.outputs {
-        touch(output.tensor, end);
+        last[output.tensor] = program.steps.len();
     }
     let mut owners: Vec<TensorId> = (0..count).collect();
     let mut ends = last.clone();
@@ -57,23 +64,29 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
         // The block must not be read again, be it through this tensor or another in it, nor as the
         // other operand, and the output must have no writer before.
         let free = operands.all(|other| owners[other] != owner)
-            && ends[owner] == index + 1
-            && first[output] == index + 1
+            && sections[owner] == Section::Arena
+            && ends[owner] == index
+            && first[output] == index
             && program.tensors[input] == program.tensors[output];
         if free && owner != output {
             owners[output] = owner;
             ends[owner] = last[output];
         }
     }
-    let block = |tensor: TensorId| match owners[tensor] == tensor && first[tensor] != usize::MAX {
+    // What becomes an output in place is the caller's from its first write on.
+    for (index, output) in program.outputs.iter().enumerate() {
+        sections[owners[output.tensor]] = Section::Output(index);
+    }
+    let in_arena = |tensor: TensorId| owners[tensor] == tensor && sections[tensor] == Section::Arena;
+    let block = |tensor: TensorId| match in_arena(tensor) && first[tensor] != usize::MAX {
         true => Block { len: program.tensors[tensor], first: first[tensor], last: ends[tensor] },
         false => Block { len: 0, first: 0, last: 0 },
     };
-    Lifetimes { blocks: (0..count).map(block).collect(), owners }
+    Lifetimes { blocks: (0..count).map(block).collect(), owners, sections }
 }
 
-/// Tensors that an op reads from the arena.
-fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
+/// Tensors that an op reads.
+pub(super) fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
     op.inputs()
         .into_iter()
         .filter(|operand| operand.section == Section::Arena && operand.len > 0)
@@ -96,9 +109,7 @@ fn swap_operands(program: &mut Program) {
             && last[add.a.offset] != index
             && last[add.b.offset] == index
         {
-            let a = add.a;
-            add.a = tractlet_core::plan::ArenaSpan { offset: add.b.offset, len: add.b.len };
-            add.b = a.into();
+            std::mem::swap(&mut add.a, &mut add.b);
             std::mem::swap(&mut add.a_multiplier, &mut add.b_multiplier);
             std::mem::swap(&mut add.a_zero_point, &mut add.b_zero_point);
         }

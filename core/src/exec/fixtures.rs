@@ -4,9 +4,9 @@ use std::vec::Vec;
 
 use crate::isa::Isa;
 use crate::plan::{
-    AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
-    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32, SoftmaxS8,
-    StridedCopy, Unary, UnaryF32,
+    AddS8, AlignedBytes, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType, Dequantize, Fill,
+    LutS8, MaxPoolF32, MaxPoolS8, MulS8, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32, SoftmaxS8, StridedCopy,
+    Unary, UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
@@ -88,8 +88,8 @@ pub(super) fn square_root(q: i8) -> i8 {
 pub(super) fn conv(
     builder: &mut PlanBuilder,
     shape: ConvShape,
-    (input, input_zero_point): (ArenaSpan, i8),
-    (output, requantize): (ArenaSpan, Requantize),
+    (input, input_zero_point): (Operand, i8),
+    (output, requantize): (Operand, Requantize),
     (weights, bias): (&[i8], &[i32]),
     multipliers: &[f32],
 ) -> ConvS8 {
@@ -113,18 +113,24 @@ pub(super) fn conv(
     }
 }
 
+/// Memory for a run of `plan`, and outputs to write to.
+pub(crate) fn room(plan: &Plan<impl AsRef<[u8]>>) -> (AlignedBytes, Vec<AlignedBytes>) {
+    let outputs = plan.outputs().map(|port| AlignedBytes::zeroed(port.byte_len())).collect();
+    (AlignedBytes::zeroed(plan.memory_bytes()), outputs)
+}
+
 /// f32 NCHW in, conv, depthwise, residual add, max pool, look-up, mean, fully connected, softmax,
 /// f32 probabilities out; and beside them the probabilities doubled and padded with sevens.
 pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     let mut end = 0;
     let mut tensor = |len: usize| {
-        let span = ArenaSpan { offset: end, len };
+        let at = Operand::arena(end, len);
         end += len.next_multiple_of(64);
-        span
+        at
     };
     let builder = &mut PlanBuilder::new(isa);
     let pixels = IN_H * IN_W;
-    let image = tensor(4 * IN_C * pixels);
+    let image = Operand::input(0, 4 * IN_C * pixels);
     let quantized = tensor(IN_C * pixels);
     let features = tensor(CHANNELS * pixels);
     let filtered = tensor(CHANNELS * pixels);
@@ -133,11 +139,11 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     let mean = tensor(CHANNELS);
     let logits = tensor(CLASSES);
     let probabilities = tensor(CLASSES);
-    let answer = tensor(4 * CLASSES);
+    let answer = Operand::output(0, 4 * CLASSES);
     let doubled = tensor(4 * CLASSES);
-    let frame = tensor(4 * (CLASSES + 2));
+    let frame = Operand::output(1, 4 * (CLASSES + 2));
 
-    builder.input("image", DType::F32, &[1, IN_C, IN_H, IN_W], image).unwrap();
+    builder.input("image", DType::F32, &[1, IN_C, IN_H, IN_W]).unwrap();
     builder.op(
         "quantize",
         Quantize {
@@ -166,7 +172,7 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
         "add",
         AddS8 {
             a: filtered,
-            b: features.into(),
+            b: features,
             output: filtered,
             a_multiplier: ADD_MULTIPLIERS.0,
             b_multiplier: ADD_MULTIPLIERS.1,
@@ -247,22 +253,22 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
             output_strides: [0, 0, 0, 0, 0, 1],
         },
     );
-    builder.output("probabilities", DType::F32, &[1, CLASSES], answer).unwrap();
-    builder.output("framed", DType::F32, &[CLASSES + 2], frame).unwrap();
+    builder.output("probabilities", DType::F32, &[1, CLASSES]).unwrap();
+    builder.output("framed", DType::F32, &[CLASSES + 2]).unwrap();
     builder.finish().unwrap()
 }
 
 /// The ops that [`network`] does not use: grouped and f32 convolution, f32 pools and softmax, the
 /// quantized product.
 pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
-    let image = ArenaSpan { offset: 0, len: 4 * 4 * 4 * 4 };
-    let convolved = ArenaSpan { offset: 256, len: 256 };
-    let small = ArenaSpan { offset: 512, len: 64 };
-    let mean = ArenaSpan { offset: 576, len: 16 };
-    let bytes = ArenaSpan { offset: 640, len: 4 };
-    let grouped = ArenaSpan { offset: 704, len: 4 };
+    let image = Operand::input(0, 4 * 4 * 4 * 4);
+    let convolved = Operand::arena(0, 256);
+    let small = Operand::arena(256, 64);
+    let mean = Operand::output(0, 16);
+    let bytes = Operand::output(1, 4);
+    let grouped = Operand::arena(320, 4);
     let builder = &mut PlanBuilder::new(isa);
-    builder.input("image", DType::F32, &[4, 4, 4], image).unwrap();
+    builder.input("image", DType::F32, &[4, 4, 4]).unwrap();
     let window_3x3 = Window { pad_top: 1, pad_left: 1, ..window((4, 4), 4, (4, 4), 3) };
     let weights: Vec<f32> = noise(7, 9 * 4 * 4).into_iter().map(|w| f32::from(w) / 512.0).collect();
     let (weights, bias) = (builder.data(&weights), builder.data(&[0.5f32, -0.25, 0.0, 1.0]));
@@ -294,7 +300,7 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
         "square",
         MulS8 {
             a: bytes,
-            b: Operand::from(bytes),
+            b: bytes,
             output: grouped,
             multiplier: 1.0 / 128.0,
             a_zero_point: 0,
@@ -307,7 +313,7 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     let parameters = (&[0i8, 1, 1, 0, 0, 1, 1, 0][..], &[0i32; 4][..]);
     let op = conv(builder, shape, (grouped, 0), (bytes, LOGITS_OUT), parameters, &[1.0; 4]);
     builder.op("swap", op);
-    builder.output("probabilities", DType::F32, &[2, 2], mean).unwrap();
-    builder.output("squares", DType::I8, &[4], bytes).unwrap();
+    builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
+    builder.output("squares", DType::I8, &[4]).unwrap();
     builder.finish().unwrap()
 }

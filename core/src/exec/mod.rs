@@ -1,8 +1,9 @@
-//! Running a plan in memory that the caller gives.
+//! Running a plan on slices that the caller gives.
 //!
-//! The memory is the arena, where activations lie, and after it the scratch of kernels. One loop
-//! decodes a record, borrows the slices it names and calls a kernel: no allocation, no state
-//! between runs, no unsafe code.
+//! Inputs are read and outputs written where the caller has them. The memory is the arena, where
+//! all other activations lie, and after it the scratch of kernels. One loop decodes a record,
+//! borrows the slices it names and calls a kernel: no allocation, no state between runs, no unsafe
+//! code.
 
 #[cfg(all(test, feature = "alloc"))]
 pub(crate) mod fixtures;
@@ -16,7 +17,7 @@ use crate::isa::Isa;
 use crate::kernels::conv::ConvArgs;
 use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::kernels::{ConvKernel, binary, copy, lut, pool, quantize, softmax, unary};
-use crate::plan::{ALIGN, Op, Plan};
+use crate::plan::{ALIGN, Op, Plan, Port};
 use memory::{Memory, cast, cast_mut};
 
 /// Called around every op of a run: profiling, and looking at activations.
@@ -24,8 +25,8 @@ pub trait Hook {
     /// Op number `index` is about to run.
     fn before(&mut self, index: usize);
 
-    /// Op number `index` has run; `arena` holds its output.
-    fn after(&mut self, index: usize, arena: &[u8]);
+    /// Op number `index` has run and left `output`.
+    fn after(&mut self, index: usize, output: &[u8]);
 }
 
 /// Observes nothing and costs nothing.
@@ -35,6 +36,15 @@ impl Hook for () {
 
     #[inline]
     fn after(&mut self, _: usize, _: &[u8]) {}
+}
+
+/// What the caller hands to a run for the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Inputs, which are read.
+    Input,
+    /// Outputs, which are written.
+    Output,
 }
 
 /// Why a run did not take place or stopped.
@@ -50,6 +60,33 @@ pub enum RunError {
     },
     /// The memory does not start at a multiple of [`ALIGN`].
     Unaligned,
+    /// The network has another number of inputs or outputs.
+    Count {
+        /// Of which there are too many or too few.
+        role: Role,
+        /// How many the network has.
+        needed: usize,
+        /// How many were given.
+        given: usize,
+    },
+    /// An input or output has another length than its shape implies.
+    Length {
+        /// Whether it is an input or an output.
+        role: Role,
+        /// Which one.
+        index: usize,
+        /// Bytes of its elements.
+        needed: usize,
+        /// Bytes that were given.
+        given: usize,
+    },
+    /// An input or output does not start at a multiple of the size of its elements.
+    Misaligned {
+        /// Whether it is an input or an output.
+        role: Role,
+        /// Which one.
+        index: usize,
+    },
     /// This op's record is not what was verified: the plan's bytes have changed since.
     Damaged {
         /// Which op, in execution order.
@@ -58,56 +95,90 @@ pub enum RunError {
 }
 
 impl<B: AsRef<[u8]>> Plan<B> {
-    /// Where input `index` is to be written before a run; `None` if there is no such input or
-    /// `memory` is too small. Its bytes may have been overwritten after a run.
-    pub fn input_mut<'m>(&self, memory: &'m mut [u8], index: usize) -> Option<&'m mut [u8]> {
-        let span = self.inputs().nth(index)?.span;
-        memory.get_mut(span.offset..span.offset + span.len)
-    }
-
-    /// Output `index` after a run; `None` if there is no such output or `memory` is too small.
-    pub fn output<'m>(&self, memory: &'m [u8], index: usize) -> Option<&'m [u8]> {
-        let span = self.outputs().nth(index)?.span;
-        memory.get(span.offset..span.offset + span.len)
-    }
-
-    /// Runs the network once. `memory` has at least [`Plan::memory_bytes`] bytes, starts at a
-    /// multiple of [`ALIGN`], and holds the inputs.
+    /// Runs the network once, on as many `inputs` and `outputs` as it has, in its order, each as long
+    /// as [`Port::byte_len`] says and at a multiple of the size of its elements. `memory` has at least
+    /// [`Plan::memory_bytes`] bytes and starts at a multiple of [`ALIGN`]; what it holds does not
+    /// matter.
     ///
     /// # Errors
-    /// Memory that does not fit. [`RunError::Damaged`] only if the plan's bytes have changed.
-    pub fn run(&self, memory: &mut [u8]) -> Result<(), RunError> {
-        self.run_with(memory, &mut ())
+    /// Slices that do not fit, of which nothing has been written then. [`RunError::Damaged`] only if
+    /// the plan's bytes have changed.
+    pub fn run<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
+        &self,
+        memory: &mut [u8],
+        inputs: &[I],
+        outputs: &mut [O],
+    ) -> Result<(), RunError> {
+        self.run_with(memory, inputs, outputs, &mut ())
     }
 
     /// Like [`Plan::run`], with `hook` called around every op.
     ///
     /// # Errors
     /// Those of [`Plan::run`].
-    pub fn run_with(&self, memory: &mut [u8], hook: &mut impl Hook) -> Result<(), RunError> {
+    pub fn run_with<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
+        &self,
+        memory: &mut [u8],
+        inputs: &[I],
+        outputs: &mut [O],
+        hook: &mut impl Hook,
+    ) -> Result<(), RunError> {
         if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(RunError::Unaligned);
         }
         let (needed, given) = (self.memory_bytes(), memory.len());
         let memory = memory.get_mut(..needed).ok_or(RunError::TooSmall { needed, given })?;
+        fit(Role::Input, self.inputs(), inputs.iter().map(AsRef::as_ref))?;
+        fit(Role::Output, self.outputs(), outputs.iter().map(AsRef::as_ref))?;
         let (arena, scratch) = memory.split_at_mut(self.arena_bytes());
+        let mut memory = Memory { arena, data: self.data(), inputs, outputs };
         for (index, op) in self.decoded().enumerate() {
             hook.before(index);
-            op.and_then(|op| step(&op, self.isa(), self.data(), arena, scratch)).ok_or(RunError::Damaged { index })?;
-            hook.after(index, arena);
+            let output = op.and_then(|op| {
+                step(&op, self.isa(), &mut memory, scratch)?;
+                memory.split(op.output())
+            });
+            let (_, output) = output.ok_or(RunError::Damaged { index })?;
+            hook.after(index, output);
         }
         Ok(())
     }
 }
 
+/// Holds what the caller gives against what the plan states.
+fn fit<'a>(
+    role: Role,
+    ports: impl ExactSizeIterator<Item = Port<'a>>,
+    slices: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<(), RunError> {
+    let (needed, given) = (ports.len(), slices.len());
+    if needed != given {
+        return Err(RunError::Count { role, needed, given });
+    }
+    for (index, (port, slice)) in ports.zip(slices).enumerate() {
+        let (needed, given) = (port.byte_len(), slice.len());
+        if needed != given {
+            return Err(RunError::Length { role, index, needed, given });
+        }
+        if !slice.as_ptr().addr().is_multiple_of(port.dtype.size_bytes()) {
+            return Err(RunError::Misaligned { role, index });
+        }
+    }
+    Ok(())
+}
+
 /// Runs one op; `None` if it names memory that is not there.
-fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let mut memory = Memory { arena, data };
+fn step<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
+    op: &Op,
+    isa: Isa,
+    memory: &mut Memory<'_, I, O>,
+    scratch: &mut [u8],
+) -> Option<()> {
     match op {
         Op::ConvS8(op) => {
             let (rest, output) = memory.split(op.output)?;
             let args = ConvArgs {
-                input: cast(rest.arena(op.input)?)?,
+                input: cast(rest.operand(op.input)?)?,
                 weights: rest.data(op.weights)?,
                 bias: cast(rest.data(op.bias)?)?,
                 multiplier: cast(rest.data(op.multipliers)?)?,
@@ -126,12 +197,12 @@ fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) ->
         }
         Op::MaxPoolS8(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.arena(op.input)?)?;
+            let input = cast(rest.operand(op.input)?)?;
             pool::max_s8(isa, input, cast_mut(output)?, &op.window);
         }
         Op::AveragePoolS8(op) => {
             let (rest, output) = memory.split(op.output)?;
-            pool::average_s8(isa, cast(rest.arena(op.input)?)?, cast_mut(output)?, op);
+            pool::average_s8(isa, cast(rest.operand(op.input)?)?, cast_mut(output)?, op);
         }
         Op::LutS8(op) => {
             let (rest, output) = memory.in_place(op.input, op.output)?;
@@ -147,19 +218,19 @@ fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) ->
         }
         Op::Quantize(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.arena(op.input)?)?;
+            let input = cast(rest.operand(op.input)?)?;
             let output = cast_mut(output)?;
             quantize::quantize(isa, input, output, op.channels, op.scale, op.zero_point);
         }
         Op::Dequantize(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.arena(op.input)?)?;
+            let input = cast(rest.operand(op.input)?)?;
             let output = cast_mut(output)?;
             quantize::dequantize(isa, input, output, op.channels, op.scale, op.zero_point);
         }
         Op::StridedCopy(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = rest.arena(op.input)?;
+            let input = rest.operand(op.input)?;
             match op.element_bytes {
                 4 => copy::strided_copy(cast::<u32>(input)?, cast_mut(output)?, op)?,
                 _ => copy::strided_copy(input, output, op)?,
@@ -175,7 +246,7 @@ fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) ->
         Op::ConvF32(op) => {
             let (rest, output) = memory.split(op.output)?;
             let args = ConvF32Args {
-                input: cast(rest.arena(op.input)?)?,
+                input: cast(rest.operand(op.input)?)?,
                 weights: cast(rest.data(op.weights)?)?,
                 bias: cast(rest.data(op.bias)?)?,
                 min: op.min,
@@ -195,12 +266,12 @@ fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) ->
         }
         Op::MaxPoolF32(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.arena(op.input)?)?;
+            let input = cast(rest.operand(op.input)?)?;
             pool::max_f32(isa, input, cast_mut(output)?, &op.window);
         }
         Op::AveragePoolF32(op) => {
             let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.arena(op.input)?)?;
+            let input = cast(rest.operand(op.input)?)?;
             let output = cast_mut(output)?;
             pool::average_f32(isa, input, output, &op.window, op.count_include_pad);
         }
@@ -212,6 +283,15 @@ fn step(op: &Op, isa: Isa, data: &[u8], arena: &mut [u8], scratch: &mut [u8]) ->
     Some(())
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        })
+    }
+}
+
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -219,6 +299,11 @@ impl fmt::Display for RunError {
                 write!(f, "the plan needs {needed} bytes of memory, {given} were given")
             }
             Self::Unaligned => write!(f, "memory is not {ALIGN}-byte aligned"),
+            Self::Count { role, needed, given } => write!(f, "the plan has {needed} {role}s, {given} were given"),
+            Self::Length { role, index, needed, given } => {
+                write!(f, "{role} {index} takes {needed} bytes, {given} were given")
+            }
+            Self::Misaligned { role, index } => write!(f, "{role} {index} is not aligned to its elements"),
             Self::Damaged { index } => {
                 write!(f, "op {index} has changed since the plan was verified")
             }

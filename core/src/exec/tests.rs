@@ -1,12 +1,11 @@
 //! Small networks from end to end, against an oracle that shares no code with the kernels.
 
-use std::vec;
 use std::vec::Vec;
 
 use super::fixtures::*;
-use super::{Hook, RunError};
+use super::{Hook, Role, RunError};
 use crate::isa::Isa;
-use crate::plan::{AlignedBytes, ArenaSpan};
+use crate::plan::AlignedBytes;
 use crate::shape::{ConvShape, Requantize};
 
 #[test]
@@ -14,11 +13,10 @@ fn f32_and_quantized_ops_meet_in_one_plan() {
     let image: Vec<f32> = noise(8, 64).into_iter().map(|byte| f32::from(byte) / 64.0).collect();
     let run = |isa| {
         let plan = mixed(isa);
-        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
-        plan.input_mut(&mut memory, 0).unwrap().copy_from_slice(bytemuck::cast_slice(&image));
-        plan.run(&mut memory).unwrap();
-        let probabilities: &[f32] = bytemuck::cast_slice(plan.output(&memory, 0).unwrap());
-        let squares: &[i8] = bytemuck::cast_slice(plan.output(&memory, 1).unwrap());
+        let (mut memory, mut outputs) = room(&plan);
+        plan.run(&mut memory, &[bytemuck::cast_slice::<f32, u8>(&image)], &mut outputs).unwrap();
+        let probabilities: &[f32] = bytemuck::cast_slice(&outputs[0]);
+        let squares: &[i8] = bytemuck::cast_slice(&outputs[1]);
         (probabilities.to_vec(), squares.to_vec())
     };
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
@@ -143,16 +141,14 @@ fn a_network_equals_its_oracle_on_every_isa() {
     let mut answers = Vec::new();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let plan = network(isa);
-        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+        let (mut memory, mut outputs) = room(&plan);
         for image in images() {
-            let input = plan.input_mut(&mut memory, 0).unwrap();
-            input.copy_from_slice(bytemuck::cast_slice(&image));
-            plan.run(&mut memory).unwrap();
+            plan.run(&mut memory, &[bytemuck::cast_slice::<f32, u8>(&image)], &mut outputs).unwrap();
 
             let expected = oracle(&image);
-            let answer: &[f32] = bytemuck::cast_slice(plan.output(&memory, 0).unwrap());
+            let answer: &[f32] = bytemuck::cast_slice(&outputs[0]);
             assert_eq!(answer, expected, "{isa}");
-            let framed: &[f32] = bytemuck::cast_slice(plan.output(&memory, 1).unwrap());
+            let framed: &[f32] = bytemuck::cast_slice(&outputs[1]);
             let doubled: Vec<f32> = expected.iter().map(|p| p * 2.0).collect();
             assert_eq!(framed, [&[7.0], &doubled[..], &[7.0]].concat());
             answers.push(expected);
@@ -162,40 +158,89 @@ fn a_network_equals_its_oracle_on_every_isa() {
     assert!(answers.iter().any(|answer| answer != first), "the network ignores its input");
 }
 
+/// An image for [`network`], as bytes.
+fn an_image() -> AlignedBytes {
+    let image: Vec<f32> = images().next().unwrap();
+    AlignedBytes::from(bytemuck::cast_slice::<f32, u8>(&image))
+}
+
 #[test]
 fn a_hook_sees_every_op_and_its_output() {
+    #[derive(Default)]
     struct Trace {
         begun: Vec<usize>,
         ended: Vec<usize>,
-        frame: Vec<u8>,
-        frame_span: ArenaSpan,
+        last: Vec<u8>,
     }
     impl Hook for Trace {
         fn before(&mut self, index: usize) {
             self.begun.push(index);
         }
-        fn after(&mut self, index: usize, arena: &[u8]) {
+        fn after(&mut self, index: usize, output: &[u8]) {
             self.ended.push(index);
-            self.frame = arena[self.frame_span.offset..][..self.frame_span.len].to_vec();
+            self.last = output.to_vec();
         }
     }
     let plan = network(Isa::Generic);
-    let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
-    let frame_span = plan.outputs().nth(1).unwrap().span;
-    let mut trace = Trace { begun: vec![], ended: vec![], frame: vec![], frame_span };
-    plan.run_with(&mut memory, &mut trace).unwrap();
+    let (mut memory, mut outputs) = room(&plan);
+    let mut trace = Trace::default();
+    plan.run_with(&mut memory, &[an_image()], &mut outputs, &mut trace).unwrap();
     let all: Vec<usize> = (0..plan.ops().len()).collect();
     assert_eq!((trace.begun, trace.ended), (all.clone(), all));
-    assert_eq!(trace.frame, plan.output(&memory, 1).unwrap());
+    assert_eq!(trace.last, *outputs[1]);
+}
+
+#[test]
+fn nothing_is_written_to_an_input_nor_beyond_an_output() {
+    for plan in [network(Isa::detect()), mixed(Isa::detect())] {
+        let (mut memory, mut outputs) = room(&plan);
+        let inputs: Vec<AlignedBytes> = plan.inputs().map(|port| AlignedBytes::zeroed(port.byte_len())).collect();
+        plan.run(&mut memory, &inputs, &mut outputs).unwrap();
+        assert!(inputs.iter().all(|input| input.iter().all(|&byte| byte == 0)));
+        // What was in memory and in the outputs before makes no difference.
+        memory.fill(0x55);
+        let mut again = outputs.clone();
+        again.iter_mut().for_each(|output| output.fill(0x55));
+        plan.run(&mut memory, &inputs, &mut again).unwrap();
+        assert!(outputs.iter().zip(&again).all(|(output, again)| **output == **again));
+    }
 }
 
 #[test]
 fn memory_that_does_not_fit_is_refused() {
     let plan = network(Isa::Generic);
     let needed = plan.memory_bytes();
+    let (_, mut outputs) = room(&plan);
     let mut memory = AlignedBytes::zeroed(needed + 1);
-    assert_eq!(plan.run(&mut memory[1..]), Err(RunError::Unaligned));
+    let inputs = [an_image()];
+    assert_eq!(plan.run(&mut memory[1..], &inputs, &mut outputs), Err(RunError::Unaligned));
     let given = needed - 1;
-    assert_eq!(plan.run(&mut memory[..given]), Err(RunError::TooSmall { needed, given }));
-    assert_eq!(plan.run(&mut memory), Ok(()));
+    let refused = plan.run(&mut memory[..given], &inputs, &mut outputs);
+    assert_eq!(refused, Err(RunError::TooSmall { needed, given }));
+    assert_eq!(plan.run(&mut memory, &inputs, &mut outputs), Ok(()));
+}
+
+#[test]
+fn inputs_and_outputs_that_do_not_fit_are_refused() {
+    let plan = network(Isa::Generic);
+    let (mut memory, mut outputs) = room(&plan);
+    let image = an_image();
+    let (input, output) = (Role::Input, Role::Output);
+    let mut run = |inputs: &[&[u8]], outputs: &mut [AlignedBytes]| plan.run(&mut memory, inputs, outputs).unwrap_err();
+
+    let refused = run(&[], &mut outputs);
+    assert_eq!(refused, RunError::Count { role: input, needed: 1, given: 0 });
+    let refused = run(&[&image], &mut outputs[..1]);
+    assert_eq!(refused, RunError::Count { role: output, needed: 2, given: 1 });
+    let (needed, given) = (image.len(), image.len() - 1);
+    let refused = run(&[&image[..given]], &mut outputs);
+    assert_eq!(refused, RunError::Length { role: input, index: 0, needed, given });
+    let mut shifted = AlignedBytes::zeroed(image.len() + 1);
+    shifted[1..].copy_from_slice(&image);
+    assert_eq!(run(&[&shifted[1..]], &mut outputs), RunError::Misaligned { role: input, index: 0 });
+    outputs.swap(0, 1);
+    let (needed, given) = (outputs[1].len(), outputs[0].len());
+    let refused = run(&[&image], &mut outputs);
+    assert_eq!(refused, RunError::Length { role: output, index: 0, needed, given });
+    assert_eq!(std::format!("{refused}"), "output 0 takes 16 bytes, 24 were given");
 }

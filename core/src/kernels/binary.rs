@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::isa::Isa;
-    use crate::plan::{ArenaSpan, Operand};
+    use crate::plan::Operand;
     use crate::shape::Requantize;
 
     /// `b`, and `a` of one to five times its length.
@@ -98,9 +98,9 @@ mod tests {
             requantize in requantize(),
         ) {
             let add = AddS8 {
-                a: ArenaSpan::default(),
+                a: Operand::default(),
                 b: Operand::default(),
-                output: ArenaSpan::default(),
+                output: Operand::default(),
                 a_multiplier: multipliers.0,
                 b_multiplier: multipliers.1,
                 a_zero_point: zero_points.0,

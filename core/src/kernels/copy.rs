@@ -59,12 +59,12 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::plan::ArenaSpan;
+    use crate::plan::Operand;
 
     fn op(dims: [usize; 6], x: (usize, [usize; 6]), y: (usize, [usize; 6])) -> StridedCopy {
         StridedCopy {
-            input: ArenaSpan::default(),
-            output: ArenaSpan::default(),
+            input: Operand::default(),
+            output: Operand::default(),
             element_bytes: 1,
             dims,
             input_start: x.0,

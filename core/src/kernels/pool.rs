@@ -147,7 +147,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::isa::Isa;
-    use crate::plan::ArenaSpan;
+    use crate::plan::Operand;
     use crate::shape::Requantize;
 
     /// A window that the verifier accepts.
@@ -251,8 +251,8 @@ pub(crate) mod tests {
             let real: Vec<f32> = x.iter().map(|&x| f32::from(x)).collect();
             let requantize = Requantize { zero_point: zero_points.1, min: -128, max: 120 };
             let op = AveragePoolS8 {
-                input: ArenaSpan::default(),
-                output: ArenaSpan::default(),
+                input: Operand::default(),
+                output: Operand::default(),
                 window,
                 count_include_pad,
                 multiplier,

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::op::{OP_BYTES, Op};
+use super::operand::Section;
 use super::record::OpRecord;
-use super::wire::{ArenaSpan, DType, DataSpan, NameSpan, Wire};
+use super::wire::{DType, DataSpan, NameSpan, Wire};
 use super::{
     ALIGN, CHECKSUM, HEADER_BYTES, Header, IsaName, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, PortRecord,
     SectionRanges, VERSION, checksum,
@@ -72,34 +73,22 @@ impl PlanBuilder {
         self
     }
 
-    /// Adds an input of the network, dense at `span`.
+    /// Adds an input of the network, which ops name by its number, from 0.
     ///
     /// # Errors
     /// More than [`MAX_RANK`] dimensions.
-    pub fn input(
-        &mut self,
-        name: &str,
-        dtype: DType,
-        shape: &[usize],
-        span: ArenaSpan,
-    ) -> Result<&mut Self, BuildError> {
-        let port = self.port(name, dtype, shape, span)?;
+    pub fn input(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<&mut Self, BuildError> {
+        let port = self.port(name, dtype, shape)?;
         self.inputs.push(port);
         Ok(self)
     }
 
-    /// Adds an output of the network, dense at `span`.
+    /// Adds an output of the network, which ops name by its number, from 0.
     ///
     /// # Errors
     /// More than [`MAX_RANK`] dimensions.
-    pub fn output(
-        &mut self,
-        name: &str,
-        dtype: DType,
-        shape: &[usize],
-        span: ArenaSpan,
-    ) -> Result<&mut Self, BuildError> {
-        let port = self.port(name, dtype, shape, span)?;
+    pub fn output(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<&mut Self, BuildError> {
+        let port = self.port(name, dtype, shape)?;
         self.outputs.push(port);
         Ok(self)
     }
@@ -148,9 +137,9 @@ impl PlanBuilder {
     }
 
     fn layout(&self) -> AlignedBytes {
-        let spans = self.ops.iter().map(|record| record.op.output());
-        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.span);
-        let arena_end = spans.chain(ports).map(|span| span.offset.saturating_add(span.len)).max();
+        let outputs = self.ops.iter().map(|record| record.op.output());
+        let in_arena = outputs.filter(|output| output.section == Section::Arena);
+        let arena_end = in_arena.map(|output| output.offset.saturating_add(output.len)).max();
         let scratch = self.ops.iter().map(|record| record.op.scratch_bytes(self.isa)).max();
 
         let mut header = Header {
@@ -187,11 +176,11 @@ impl PlanBuilder {
         plan
     }
 
-    fn port(&mut self, name: &str, dtype: DType, shape: &[usize], span: ArenaSpan) -> Result<PortRecord, BuildError> {
+    fn port(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<PortRecord, BuildError> {
         let rank = shape.len();
         let mut dims = [0; MAX_RANK];
         dims.get_mut(..rank).ok_or(BuildError::Rank { rank })?.copy_from_slice(shape);
-        Ok(PortRecord { name: self.name(name), dtype, rank, dims, span })
+        Ok(PortRecord { name: self.name(name), dtype, rank, dims })
     }
 
     fn name(&mut self, name: &str) -> NameSpan {
@@ -282,6 +271,12 @@ impl core::ops::DerefMut for AlignedBytes {
 
 impl AsRef<[u8]> for AlignedBytes {
     fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for AlignedBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
         self
     }
 }

@@ -74,8 +74,10 @@ pub enum Fault {
     NotUtf8,
     /// The output lies over an input of an op that cannot work in place.
     Overlap,
-    /// It reads bytes of the arena that nothing has written.
+    /// It reads bytes that nothing has written.
     Unwritten,
+    /// It lies where nothing may be written.
+    ReadOnly,
     /// The combination of parameters has no kernel.
     Unsupported,
 }
@@ -139,6 +141,7 @@ impl fmt::Display for Fault {
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Overlap => write!(f, "overlaps the output"),
             Self::Unwritten => write!(f, "read before it is written"),
+            Self::ReadOnly => write!(f, "lies where nothing may be written"),
             Self::Unsupported => write!(f, "no kernel for these parameters"),
         }
     }

@@ -12,17 +12,21 @@
 //! | padding | zeros up to a multiple of [`ALIGN`] |
 //! | data | packed weights, multipliers, tables; each block at a multiple of [`ALIGN`] |
 //!
+//! Ops name what they read and write by section ([`Section`]): the arena, the data, or the slice that
+//! the caller gives for an input or output. Inputs and outputs are therefore never copied.
+//!
 //! [`Plan::parse`] checks all of it once: bounds, alignment, shapes against lengths, parameter
-//! ranges, overlap, and that no op reads what nothing has written. What it returns can be run
-//! without a further check.
+//! ranges, overlap, that no op writes to an input, and that none reads what nothing has written. What it
+//! returns can be run on any slices of the right number, length and alignment without a further check.
 //!
 //! - `wire`: fields as words; encoding and decoding in one place
-//! - `op`, `operand`, `record`: what each op means, its parameters, and its record
+//! - `op`, `operand`, `record`: what each op means, its parameters, and its record; `cost`: what it takes
 //! - `verify`: what must hold before a plan may run; `rules`: the part that differs between ops
 //! - `builder` (feature `alloc`): writes a plan
 
 #[cfg(feature = "alloc")]
 mod builder;
+mod cost;
 mod error;
 mod op;
 mod operand;
@@ -38,7 +42,7 @@ pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
 pub use op::*;
 pub use operand::{Binary, Operand, Section, Unary};
-pub use wire::{ArenaSpan, DType, DataSpan};
+pub use wire::{DType, DataSpan};
 
 use crate::isa::Isa;
 use op::OP_BYTES;
@@ -48,7 +52,7 @@ use wire::{NameSpan, Wire, Words, record};
 /// The first bytes of every plan.
 pub const MAGIC: [u8; 8] = *b"TRACTLET";
 /// The format's version. A plan of another version is refused: it can be rebuilt from its model.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.
@@ -121,22 +125,25 @@ record! {
         dtype: DType,
         rank: usize,
         dims: [usize; MAX_RANK],
-        span: ArenaSpan,
     }
 }
 
 const _: () = assert!(MAGIC.len() + 4 * Header::WORDS <= HEADER_BYTES);
 const _: () = assert!(4 * PortRecord::WORDS <= PORT_BYTES);
 
-/// An input or output of the network.
+impl PortRecord {
+    fn port<'p>(&self, name: &'p str) -> Port<'p> {
+        Port { name, dtype: self.dtype, dims: self.dims, rank: self.rank }
+    }
+}
+
+/// An input or output of the network: a slice of the caller's, dense and in the model's own layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port<'p> {
     /// Its name in the model.
     pub name: &'p str,
     /// Type of its elements, as the model states it.
     pub dtype: DType,
-    /// Where its elements lie, dense and in the model's own layout.
-    pub span: ArenaSpan,
     dims: [usize; MAX_RANK],
     rank: usize,
 }
@@ -145,6 +152,11 @@ impl Port<'_> {
     /// The shape that the model states, batch included.
     pub fn shape(&self) -> &[usize] {
         self.dims.get(..self.rank).unwrap_or(&self.dims)
+    }
+
+    /// Bytes of its elements.
+    pub fn byte_len(&self) -> usize {
+        self.shape().iter().product::<usize>() * self.dtype.size_bytes()
     }
 }
 
@@ -188,7 +200,7 @@ impl SectionRanges {
 }
 
 impl<B: AsRef<[u8]>> Plan<B> {
-    /// Bytes of the arena that hold activations.
+    /// Bytes of the arena, which holds activations. Inputs and outputs are the caller's and not in it.
     pub fn arena_bytes(&self) -> usize {
         self.header.arena_bytes
     }
@@ -265,13 +277,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
     fn port(&self, index: usize) -> Port<'_> {
         let (ports, _) = self.section(&self.sections.ports).as_chunks::<PORT_BYTES>();
         let record = PortRecord::read(&mut Words::new(&ports[index])).expect(VERIFIED);
-        Port {
-            name: self.name(record.name),
-            dtype: record.dtype,
-            span: record.span,
-            dims: record.dims,
-            rank: record.rank,
-        }
+        record.port(self.name(record.name))
     }
 
     fn name(&self, span: NameSpan) -> &str {

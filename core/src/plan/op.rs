@@ -9,9 +9,9 @@ use crate::shape::{ConvShape, Requantize, Window};
 
 use super::error::{Fault, FieldFault};
 use super::operand::{Binary, Operand, Unary};
-use super::wire::{ArenaSpan, DataSpan, NameSpan, Wire, Words, record};
+use super::wire::{DataSpan, NameSpan, Wire, Words, record};
 
-/// Words of an op's record, with room for fields to come; the largest op needs 35.
+/// Words of an op's record, with room for fields to come.
 pub(super) const OP_WORDS: usize = 40;
 /// Bytes of an op's record.
 pub(super) const OP_BYTES: usize = 4 * OP_WORDS;
@@ -49,7 +49,7 @@ macro_rules! ops {
             }
 
             /// Where the result goes.
-            pub const fn output(&self) -> ArenaSpan {
+            pub const fn output(&self) -> Operand {
                 match self {
                     $(Self::$name(op) => op.output),*
                 }
@@ -84,9 +84,9 @@ ops! {
     /// Padding reads `input_zero_point`.
     1 => ConvS8 {
         /// i8 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// i8 `[out_h, out_w, out_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Window, output channels, groups.
         shape: ConvShape,
         /// Zero point of the input.
@@ -105,11 +105,11 @@ ops! {
     /// `b` is repeated along `a`. May work in place on `a`.
     2 => AddS8 {
         /// i8, as long as the output.
-        a: ArenaSpan,
+        a: Operand,
         /// i8, of a length that divides that of `a`.
         b: Operand,
         /// i8.
-        output: ArenaSpan,
+        output: Operand,
         /// `a_scale / output_scale`.
         a_multiplier: f32,
         /// `b_scale / output_scale`; negative to subtract.
@@ -126,11 +126,11 @@ ops! {
     /// first product in i32. `b` is repeated along `a`. May work in place on `a`.
     3 => MulS8 {
         /// i8, as long as the output.
-        a: ArenaSpan,
+        a: Operand,
         /// i8, of a length that divides that of `a`.
         b: Operand,
         /// i8.
-        output: ArenaSpan,
+        output: Operand,
         /// `a_scale * b_scale / output_scale`.
         multiplier: f32,
         /// Zero point of `a`.
@@ -145,9 +145,9 @@ ops! {
     /// padding gives -128. Input and output have the same quantization.
     4 => MaxPoolS8 {
         /// i8 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// i8 `[out_h, out_w, in_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// The window.
         window: Window,
     }
@@ -156,9 +156,9 @@ ops! {
     /// in wrapping i32. A window over the whole image is the global average pool.
     5 => AveragePoolS8 {
         /// i8 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// i8 `[out_h, out_w, in_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// The window; not dilated.
         window: Window,
         /// Whether `count` is the size of the window, or of its part inside the image.
@@ -175,9 +175,9 @@ ops! {
     /// u8 to i8. May work in place.
     6 => LutS8 {
         /// i8.
-        input: ArenaSpan,
+        input: Operand,
         /// i8, as long as the input.
-        output: ArenaSpan,
+        output: Operand,
         /// i8 `[256]`.
         table: DataSpan,
     }
@@ -187,9 +187,9 @@ ops! {
     /// `clamp(round((e[i] / s) / output_scale) + zero_point)`. May work in place.
     7 => SoftmaxS8 {
         /// i8 `[rows, cols]`.
-        input: ArenaSpan,
+        input: Operand,
         /// i8 `[rows, cols]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Independent rows.
         rows: usize,
         /// Values in a row.
@@ -207,9 +207,9 @@ ops! {
     /// becomes -128.
     8 => Quantize {
         /// f32 `[channels, pixels]`.
-        input: ArenaSpan,
+        input: Operand,
         /// i8 `[pixels, channels]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Channels.
         channels: usize,
         /// Height times width.
@@ -224,9 +224,9 @@ ops! {
     /// `[channels, pixels]`; with one channel nothing is transposed.
     9 => Dequantize {
         /// i8 `[pixels, channels]`.
-        input: ArenaSpan,
+        input: Operand,
         /// f32 `[channels, pixels]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Channels.
         channels: usize,
         /// Height times width.
@@ -241,9 +241,9 @@ ops! {
     /// concat, the inside of a pad, nearest resize and expand (input stride 0).
     10 => StridedCopy {
         /// The whole tensor that is read from.
-        input: ArenaSpan,
+        input: Operand,
         /// The whole tensor that is written to.
-        output: ArenaSpan,
+        output: Operand,
         /// Bytes of an element: 1 or 4.
         element_bytes: usize,
         /// Elements along each dimension, outermost first; 1 where unused.
@@ -261,7 +261,7 @@ ops! {
     /// Sets every element: the border of a pad.
     11 => Fill {
         /// i8 or f32.
-        output: ArenaSpan,
+        output: Operand,
         /// Bytes of an element: 1 or 4.
         element_bytes: usize,
         /// The element's bits, in the low bytes.
@@ -271,9 +271,9 @@ ops! {
     /// Convolution in f32, then `clamp`. Sums are in an order that differs between instruction sets.
     16 => ConvF32 {
         /// f32 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// f32 `[out_h, out_w, out_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Window, output channels, groups.
         shape: ConvShape,
         /// f32 `[kernel_h, kernel_w, in_c / groups, out_c]`.
@@ -289,11 +289,11 @@ ops! {
     /// `function(a, b)`, `b` repeated along `a`. May work in place on `a`.
     17 => BinaryF32 {
         /// f32, as long as the output.
-        a: ArenaSpan,
+        a: Operand,
         /// f32, of a length that divides that of `a`.
         b: Operand,
         /// f32.
-        output: ArenaSpan,
+        output: Operand,
         /// What is computed.
         function: Binary,
         /// Lower bound of the output; may be infinite.
@@ -305,9 +305,9 @@ ops! {
     /// `function(x)` of every element. May work in place.
     18 => UnaryF32 {
         /// f32.
-        input: ArenaSpan,
+        input: Operand,
         /// f32, as long as the input.
-        output: ArenaSpan,
+        output: Operand,
         /// What is computed.
         function: Unary,
         /// First parameter, 0 where the function has none.
@@ -319,9 +319,9 @@ ops! {
     /// Maximum over the window; a window that holds nothing but padding gives negative infinity.
     19 => MaxPoolF32 {
         /// f32 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// f32 `[out_h, out_w, in_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// The window.
         window: Window,
     }
@@ -329,9 +329,9 @@ ops! {
     /// `(sum x) / count`.
     20 => AveragePoolF32 {
         /// f32 `[in_h, in_w, in_c]`.
-        input: ArenaSpan,
+        input: Operand,
         /// f32 `[out_h, out_w, in_c]`.
-        output: ArenaSpan,
+        output: Operand,
         /// The window; not dilated.
         window: Window,
         /// Whether `count` is the size of the window, or of its part inside the image.
@@ -341,9 +341,9 @@ ops! {
     /// Softmax over rows. May work in place.
     21 => SoftmaxF32 {
         /// f32 `[rows, cols]`.
-        input: ArenaSpan,
+        input: Operand,
         /// f32 `[rows, cols]`.
-        output: ArenaSpan,
+        output: Operand,
         /// Independent rows.
         rows: usize,
         /// Values in a row.

@@ -1,21 +1,61 @@
 //! What ops work on and which function they compute.
 
-use super::wire::{ArenaSpan, DataSpan, codes, record};
+use super::error::{Fault, FieldFault};
+use super::wire::{DataSpan, Wire, Words, codes, record};
 
-codes! {
-    /// Where an operand lies.
-    #[derive(Default)]
-    Section {
-        /// In the arena: computed by an earlier op.
-        #[default]
-        Arena = 0,
-        /// In the plan's data section: a constant.
-        Data = 1,
+/// Where an operand lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Section {
+    /// In the arena: an activation.
+    #[default]
+    Arena,
+    /// In the plan's data section: a constant.
+    Data,
+    /// In the slice that the caller gives for this input of the network, which is read and never written.
+    Input(usize),
+    /// In the slice that the caller gives for this output of the network.
+    Output(usize),
+}
+
+impl Section {
+    /// Whether an op may write there.
+    pub const fn is_writable(self) -> bool {
+        matches!(self, Self::Arena | Self::Output(_))
+    }
+}
+
+/// One word: which section in the low byte, and above it which input or output.
+impl Wire for Section {
+    const WORDS: usize = 1;
+
+    #[inline]
+    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+        let word = u32::read(words)?;
+        let index = (word >> 8) as usize;
+        match (word & 0xff, index) {
+            (0, 0) => Ok(Self::Arena),
+            (1, 0) => Ok(Self::Data),
+            (2, _) => Ok(Self::Input(index)),
+            (3, _) => Ok(Self::Output(index)),
+            _ => Err(Fault::UnknownCode.into()),
+        }
+    }
+
+    /// An index that does not fit is written as a code that no verified plan contains.
+    fn write(&self, out: &mut impl FnMut(u32)) {
+        let (code, index) = match *self {
+            Self::Arena => (0, 0),
+            Self::Data => (1, 0),
+            Self::Input(index) => (2, index),
+            Self::Output(index) => (3, index),
+        };
+        let word = u32::try_from(index).ok().and_then(|index| index.checked_mul(1 << 8));
+        out(word.map_or(u32::MAX, |index| index | code));
     }
 }
 
 record! {
-    /// A tensor that is either computed or constant.
+    /// Bytes that an op reads or writes: a tensor, dense unless the op says otherwise.
     #[derive(Default, Eq)]
     pub struct Operand {
         /// Which section it lies in.
@@ -27,9 +67,20 @@ record! {
     }
 }
 
-impl From<ArenaSpan> for Operand {
-    fn from(span: ArenaSpan) -> Self {
-        Self { section: Section::Arena, offset: span.offset, len: span.len }
+impl Operand {
+    /// Bytes of the arena.
+    pub const fn arena(offset: usize, len: usize) -> Self {
+        Self { section: Section::Arena, offset, len }
+    }
+
+    /// The first `len` bytes of an input of the network.
+    pub const fn input(index: usize, len: usize) -> Self {
+        Self { section: Section::Input(index), offset: 0, len }
+    }
+
+    /// The first `len` bytes of an output of the network.
+    pub const fn output(index: usize, len: usize) -> Self {
+        Self { section: Section::Output(index), offset: 0, len }
     }
 }
 

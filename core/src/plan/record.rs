@@ -5,8 +5,6 @@ use super::op::*;
 use super::operand::Operand;
 #[cfg(feature = "alloc")]
 use super::operand::Section;
-#[cfg(feature = "alloc")]
-use super::wire::ArenaSpan;
 use super::wire::{NameSpan, Wire, Words};
 use crate::isa::Isa;
 use crate::kernels::{ConvKernel, conv_f32};
@@ -28,17 +26,17 @@ impl Op {
             | Self::UnaryF32(UnaryF32 { input, .. })
             | Self::MaxPoolF32(MaxPoolF32 { input, .. })
             | Self::AveragePoolF32(AveragePoolF32 { input, .. })
-            | Self::SoftmaxF32(SoftmaxF32 { input, .. }) => [input.into(), none],
+            | Self::SoftmaxF32(SoftmaxF32 { input, .. }) => [input, none],
             Self::AddS8(AddS8 { a, b, .. })
             | Self::MulS8(MulS8 { a, b, .. })
-            | Self::BinaryF32(BinaryF32 { a, b, .. }) => [a.into(), b],
+            | Self::BinaryF32(BinaryF32 { a, b, .. }) => [a, b],
             Self::Fill(_) => [none, none],
         }
     }
 
-    /// Moves every tensor that the op names to where `place` says it lies.
+    /// Moves every tensor that the op names, constants aside, to where `place` says it lies.
     #[cfg(feature = "alloc")]
-    pub fn relocate(&mut self, place: impl Fn(ArenaSpan) -> ArenaSpan) {
+    pub fn relocate(&mut self, place: impl Fn(Operand) -> Operand) {
         let (first, second, output) = match self {
             Self::ConvS8(ConvS8 { input, output, .. })
             | Self::MaxPoolS8(MaxPoolS8 { input, output, .. })
@@ -58,13 +56,8 @@ impl Op {
             | Self::BinaryF32(BinaryF32 { a, b, output, .. }) => (Some(a), Some(b), output),
             Self::Fill(Fill { output, .. }) => (None, None, output),
         };
-        *output = place(*output);
-        if let Some(first) = first {
-            *first = place(*first);
-        }
-        if let Some(second) = second.filter(|operand| operand.section == Section::Arena) {
-            *second = place(ArenaSpan { offset: second.offset, len: second.len }).into();
-        }
+        let named = [first, second, Some(output)].into_iter().flatten();
+        named.filter(|operand| operand.section != Section::Data).for_each(|operand| *operand = place(*operand));
     }
 
     /// Whether the output may lie exactly where the first input does.

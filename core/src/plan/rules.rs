@@ -3,7 +3,6 @@
 use super::op::*;
 use super::operand::{Operand, Unary};
 use super::verify::{MAX_BYTES, Verifier};
-use super::wire::ArenaSpan;
 use super::{Fault, FieldFault};
 use crate::kernels::ConvKernel;
 use crate::shape::{ConvShape, Requantize, Window};
@@ -22,7 +21,7 @@ pub(super) trait Check {
 
 impl Check for ConvS8 {
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(&self.shape, self.input, self.output, 1)?;
+        check_conv(plan, &self.shape, self.input, self.output, 1)?;
         check_requantize(&self.requantize)?;
         let packed_bytes = ConvKernel::of(&self.shape).packed_len(plan.isa, &self.shape);
         plan.block::<u8>("weights", self.weights, packed_bytes)?;
@@ -33,8 +32,8 @@ impl Check for ConvS8 {
 }
 
 impl Check for AddS8 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(self.a, self.b, self.output, 1)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(plan, self.a, self.b, self.output, 1)?;
         check_multiplier("a_multiplier", self.a_multiplier)?;
         check_multiplier("b_multiplier", self.b_multiplier)?;
         check_requantize(&self.requantize)
@@ -42,22 +41,22 @@ impl Check for AddS8 {
 }
 
 impl Check for MulS8 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(self.a, self.b, self.output, 1)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(plan, self.a, self.b, self.output, 1)?;
         check_multiplier("multiplier", self.multiplier)?;
         check_requantize(&self.requantize)
     }
 }
 
 impl Check for MaxPoolS8 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(&self.window, self.input, self.output, 1)
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(plan, &self.window, self.input, self.output, 1)
     }
 }
 
 impl Check for AveragePoolS8 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(&self.window, self.input, self.output, 1)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(plan, &self.window, self.input, self.output, 1)?;
         check_undilated(&self.window)?;
         check_multiplier("multiplier", self.multiplier)?;
         check_requantize(&self.requantize)
@@ -73,8 +72,8 @@ impl Check for LutS8 {
 
 impl Check for SoftmaxS8 {
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor("input", self.input, &[self.rows, self.cols], 1)?;
-        check_tensor("output", self.output, &[self.rows, self.cols], 1)?;
+        check_tensor(plan, "input", self.input, &[self.rows, self.cols], 1)?;
+        check_tensor(plan, "output", self.output, &[self.rows, self.cols], 1)?;
         check_scale("output_scale", self.output_scale)?;
         check_requantize(&self.requantize)?;
         // A first entry of 1 keeps every sum at or above 1.
@@ -85,23 +84,23 @@ impl Check for SoftmaxS8 {
 }
 
 impl Check for Quantize {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor("input", self.input, &[self.channels, self.pixels], 4)?;
-        check_tensor("output", self.output, &[self.pixels, self.channels], 1)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor(plan, "input", self.input, &[self.channels, self.pixels], 4)?;
+        check_tensor(plan, "output", self.output, &[self.pixels, self.channels], 1)?;
         check_scale("scale", self.scale)
     }
 }
 
 impl Check for Dequantize {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor("input", self.input, &[self.pixels, self.channels], 1)?;
-        check_tensor("output", self.output, &[self.channels, self.pixels], 4)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor(plan, "input", self.input, &[self.pixels, self.channels], 1)?;
+        check_tensor(plan, "output", self.output, &[self.channels, self.pixels], 4)?;
         check_scale("scale", self.scale)
     }
 }
 
 impl Check for StridedCopy {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_element("element_bytes", self.element_bytes)?;
         // No more elements than the output has, so that a run takes no longer than its tensors say.
         let elements = product("dims", &self.dims)?;
@@ -112,7 +111,7 @@ impl Check for StridedCopy {
             ("output_strides", self.output, self.output_start, &self.output_strides),
         ];
         for (field, span, start, strides) in views {
-            check_tensor(field, span, &[span.len / self.element_bytes], self.element_bytes)?;
+            check_tensor(plan, field, span, &[span.len / self.element_bytes], self.element_bytes)?;
             let mut last = Some(start);
             for (&dim, &stride) in self.dims.iter().zip(strides) {
                 let reach = (dim - 1).checked_mul(stride);
@@ -126,16 +125,16 @@ impl Check for StridedCopy {
 }
 
 impl Check for Fill {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_element("element_bytes", self.element_bytes)?;
         let count = self.output.len / self.element_bytes;
-        check_tensor("output", self.output, &[count], self.element_bytes)
+        check_tensor(plan, "output", self.output, &[count], self.element_bytes)
     }
 }
 
 impl Check for ConvF32 {
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(&self.shape, self.input, self.output, 4)?;
+        check_conv(plan, &self.shape, self.input, self.output, 4)?;
         let ConvShape { window, out_c, groups } = self.shape;
         let per_channel = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
         plan.block::<f32>("weights", self.weights, product("weights", &per_channel)?)?;
@@ -145,38 +144,38 @@ impl Check for ConvF32 {
 }
 
 impl Check for BinaryF32 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(self.a, self.b, self.output, 4)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_broadcast(plan, self.a, self.b, self.output, 4)?;
         require(self.min <= self.max, "min", Fault::OutOfRange)
     }
 }
 
 impl Check for UnaryF32 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor("input", self.input, &[self.input.len / 4], 4)?;
-        check_tensor("output", self.output, &[self.input.len / 4], 4)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor(plan, "input", self.input, &[self.input.len / 4], 4)?;
+        check_tensor(plan, "output", self.output, &[self.input.len / 4], 4)?;
         let ordered = self.function != Unary::Clamp || self.alpha <= self.beta;
         require(ordered, "alpha", Fault::OutOfRange)
     }
 }
 
 impl Check for MaxPoolF32 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(&self.window, self.input, self.output, 4)
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(plan, &self.window, self.input, self.output, 4)
     }
 }
 
 impl Check for AveragePoolF32 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(&self.window, self.input, self.output, 4)?;
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_pool(plan, &self.window, self.input, self.output, 4)?;
         check_undilated(&self.window)
     }
 }
 
 impl Check for SoftmaxF32 {
-    fn check(&self, _: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor("input", self.input, &[self.rows, self.cols], 4)?;
-        check_tensor("output", self.output, &[self.rows, self.cols], 4)
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor(plan, "input", self.input, &[self.rows, self.cols], 4)?;
+        check_tensor(plan, "output", self.output, &[self.rows, self.cols], 4)
     }
 }
 
@@ -214,7 +213,13 @@ fn check_window(window: &Window) -> Result<(), FieldFault> {
     Ok(())
 }
 
-fn check_conv(shape: &ConvShape, input: ArenaSpan, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
+fn check_conv(
+    plan: &Verifier<'_>,
+    shape: &ConvShape,
+    input: Operand,
+    output: Operand,
+    element_bytes: usize,
+) -> Result<(), FieldFault> {
     let ConvShape { ref window, out_c, groups } = *shape;
     check_window(window)?;
     require((1..=MAX_EXTENT).contains(&out_c), "out_c", Fault::OutOfRange)?;
@@ -222,15 +227,21 @@ fn check_conv(shape: &ConvShape, input: ArenaSpan, output: ArenaSpan, element_by
     require(divides, "groups", Fault::OutOfRange)?;
     let weights = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
     require(product("weights", &weights)? <= MAX_WEIGHTS, "weights", Fault::OutOfRange)?;
-    check_tensor("input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
-    check_tensor("output", output, &[window.out_h, window.out_w, out_c], element_bytes)
+    check_tensor(plan, "input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
+    check_tensor(plan, "output", output, &[window.out_h, window.out_w, out_c], element_bytes)
 }
 
-fn check_pool(window: &Window, input: ArenaSpan, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
+fn check_pool(
+    plan: &Verifier<'_>,
+    window: &Window,
+    input: Operand,
+    output: Operand,
+    element_bytes: usize,
+) -> Result<(), FieldFault> {
     check_window(window)?;
     product("kernel_h", &[window.kernel_h, window.kernel_w])?;
-    check_tensor("input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
-    check_tensor("output", output, &[window.out_h, window.out_w, window.in_c], element_bytes)
+    check_tensor(plan, "input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
+    check_tensor(plan, "output", output, &[window.out_h, window.out_w, window.in_c], element_bytes)
 }
 
 fn check_undilated(window: &Window) -> Result<(), FieldFault> {
@@ -238,18 +249,30 @@ fn check_undilated(window: &Window) -> Result<(), FieldFault> {
     require(undilated, "dilation_h", Fault::Unsupported)
 }
 
-fn check_broadcast(a: ArenaSpan, b: Operand, output: ArenaSpan, element_bytes: usize) -> Result<(), FieldFault> {
-    check_tensor("a", a, &[a.len / element_bytes], element_bytes)?;
-    check_tensor("output", output, &[a.len / element_bytes], element_bytes)?;
+fn check_broadcast(
+    plan: &Verifier<'_>,
+    a: Operand,
+    b: Operand,
+    output: Operand,
+    element_bytes: usize,
+) -> Result<(), FieldFault> {
+    check_tensor(plan, "a", a, &[a.len / element_bytes], element_bytes)?;
+    check_tensor(plan, "output", output, &[a.len / element_bytes], element_bytes)?;
     let fits = b.len > 0 && a.len.is_multiple_of(b.len) && b.len.is_multiple_of(element_bytes);
     require(fits, "b", Fault::OutOfRange)?;
-    require(b.offset.is_multiple_of(element_bytes), "b", Fault::Unaligned)
+    plan.check_alignment("b", b, element_bytes)
 }
 
 /// A tensor that is aligned to its elements and as long as `dims` imply.
-fn check_tensor(field: &'static str, span: ArenaSpan, dims: &[usize], element_bytes: usize) -> Result<(), FieldFault> {
+fn check_tensor(
+    plan: &Verifier<'_>,
+    field: &'static str,
+    span: Operand,
+    dims: &[usize],
+    element_bytes: usize,
+) -> Result<(), FieldFault> {
     exact(field, span.len, product(field, &[product(field, dims)?, element_bytes])?)?;
-    require(span.offset.is_multiple_of(element_bytes), field, Fault::Unaligned)
+    plan.check_alignment(field, span, element_bytes)
 }
 
 fn check_element(field: &'static str, element_bytes: usize) -> Result<(), FieldFault> {

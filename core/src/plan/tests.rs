@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::builder::seal;
 use super::*;
-use crate::exec::fixtures::{mixed, network};
+use crate::exec::fixtures::{mixed, network, room};
 
 /// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
 /// makes up for the damage: nothing, or a new checksum.
@@ -27,9 +27,12 @@ fn flip_every_byte(pristine: &Plan<AlignedBytes>, repair: impl Fn(&mut [u8])) ->
                     assert!(plan.memory_bytes() <= i32::MAX as usize);
                     assert_eq!(plan.inputs().count() + plan.outputs().count(), 3);
                     assert_eq!(plan.ops().count(), pristine.ops().count());
-                    if plan.memory_bytes() <= 1 << 20 {
-                        let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
-                        plan.run(&mut memory).expect("a verified plan runs");
+                    let ports = plan.inputs().chain(plan.outputs());
+                    if ports.map(|port| port.byte_len()).sum::<usize>() + plan.memory_bytes() <= 1 << 20 {
+                        let (mut memory, mut outputs) = room(&plan);
+                        let inputs: Vec<AlignedBytes> =
+                            plan.inputs().map(|port| AlignedBytes::zeroed(port.byte_len())).collect();
+                        plan.run(&mut memory, &inputs, &mut outputs).expect("a verified plan runs");
                     }
                 }
             }
@@ -82,27 +85,29 @@ fn a_plan_reads_back_as_it_was_built() {
     assert_eq!(ops[..3], [("quantize", "Quantize"), ("conv", "ConvS8"), ("depthwise", "ConvS8")]);
 }
 
-/// One f32 op between an input and an output of 16 bytes.
+/// One f32 op from the arena, where another one fills 16 bytes, to an output of as many.
 fn clamp(change: impl Fn(&mut UnaryF32)) -> Result<Plan<AlignedBytes>, BuildError> {
-    let input = ArenaSpan { offset: 0, len: 16 };
-    let mut op =
-        UnaryF32 { input, output: ArenaSpan { offset: 64, len: 16 }, function: Unary::Clamp, alpha: 0.0, beta: 6.0 };
+    let input = Operand::arena(0, 16);
+    let mut op = UnaryF32 { input, output: Operand::arena(64, 16), function: Unary::Clamp, alpha: 0.0, beta: 6.0 };
     change(&mut op);
     let mut builder = PlanBuilder::new(Isa::Generic);
-    builder.input("x", DType::F32, &[4], input)?;
+    builder.input("x", DType::F32, &[4])?.input("b", DType::I8, &[16])?.output("y", DType::F32, &[4])?;
+    builder.op("fill", Fill { output: input, element_bytes: 4, bits: 0 });
     builder.op("clamp", op);
-    builder.output("y", DType::F32, &[4], op.output)?;
+    builder.op("fill", Fill { output: Operand::output(0, 16), element_bytes: 4, bits: 0 });
     builder.finish()
 }
 
 #[test]
 fn errors_name_the_op_and_the_field() {
     let refused = |change: fn(&mut UnaryF32)| match clamp(change) {
-        Err(BuildError::Invalid(PlanError::Op { index: 0, kind: "UnaryF32", fault })) => fault,
+        Err(BuildError::Invalid(PlanError::Op { index: 1, kind: "UnaryF32", fault })) => fault,
         other => panic!("{other:?}"),
     };
     assert!(clamp(|_| ()).is_ok());
     assert!(clamp(|op| op.output = op.input).is_ok());
+    assert!(clamp(|op| op.input = Operand::input(0, 16)).is_ok());
+    assert!(clamp(|op| op.output = Operand::output(0, 16)).is_ok());
     assert_eq!(refused(|op| op.output.offset = 4), FieldFault::new("input", Fault::Overlap));
     assert_eq!(refused(|op| op.output.offset = 66), FieldFault::new("output", Fault::Unaligned));
     assert_eq!(refused(|op| op.input.offset = 16), FieldFault::new("input", Fault::Unwritten));
@@ -110,17 +115,39 @@ fn errors_name_the_op_and_the_field() {
     assert_eq!(refused(|op| op.beta = f32::NAN), FieldFault::new("beta", Fault::NotFinite));
     assert_eq!(refused(|op| op.output.len = 12), FieldFault::new("output", Fault::Length { expected: 16, found: 12 }));
     let error = clamp(|op| op.alpha = 7.0).unwrap_err();
-    assert_eq!(std::format!("{error}"), "plan op 0 UnaryF32: alpha: out of range");
+    assert_eq!(std::format!("{error}"), "plan op 1 UnaryF32: alpha: out of range");
+}
+
+#[test]
+fn an_op_stays_within_the_slices_of_the_caller() {
+    let refused = |change: fn(&mut UnaryF32)| match clamp(change) {
+        Err(BuildError::Invalid(PlanError::Op { index: 1, fault, .. })) => fault,
+        other => panic!("{other:?}"),
+    };
+    // In place on an input, which would write to it.
+    assert_eq!(refused(|op| op.output = Operand::input(0, 16)), FieldFault::new("output", Fault::ReadOnly));
+    assert_eq!(refused(|op| op.output.section = Section::Data), FieldFault::new("output", Fault::ReadOnly));
+    assert_eq!(refused(|op| op.input = Operand::input(2, 16)), FieldFault::new("input", Fault::OutOfBounds));
+    assert_eq!(refused(|op| op.output = Operand::output(1, 16)), FieldFault::new("output", Fault::OutOfBounds));
+    assert_eq!(refused(|op| op.input = Operand::input(0, 20)), FieldFault::new("input", Fault::OutOfBounds));
+    // Bytes of the caller's may start anywhere.
+    assert_eq!(refused(|op| op.input = Operand::input(1, 16)), FieldFault::new("input", Fault::Unaligned));
+    assert_eq!(refused(|op| op.input = Operand::output(0, 16)), FieldFault::new("input", Fault::Unwritten));
+    // Both borrowed from one slice of the caller's.
+    let halves = |op: &mut UnaryF32| {
+        op.input = Operand::output(0, 8);
+        op.output = Operand { offset: 8, ..op.input };
+    };
+    assert_eq!(refused(halves), FieldFault::new("input", Fault::Overlap));
 }
 
 #[test]
 fn an_output_that_nothing_writes_is_refused() {
-    let span = ArenaSpan { offset: 0, len: 64 };
     let mut builder = PlanBuilder::new(Isa::Generic);
-    builder.op("fill", Fill { output: span, element_bytes: 1, bits: 0 });
-    builder.output("y", DType::I8, &[65], ArenaSpan { offset: 0, len: 65 }).unwrap();
+    builder.op("fill", Fill { output: Operand::output(0, 64), element_bytes: 1, bits: 0 });
+    builder.output("y", DType::I8, &[65]).unwrap();
     let error = builder.finish().unwrap_err();
-    let fault = FieldFault::new("span", Fault::Unwritten);
+    let fault = FieldFault::new("dims", Fault::Unwritten);
     assert_eq!(error, BuildError::Invalid(PlanError::Output(0, fault)));
 }
 

@@ -9,10 +9,10 @@ use super::op::{OP_BYTES, Op};
 use super::operand::{Operand, Section};
 use super::record::OpRecord;
 use super::rules::{Check, exact, product, require, within};
-use super::wire::{ArenaSpan, DataSpan, NameSpan, Wire, Words};
+use super::wire::{DataSpan, NameSpan, Wire, Words};
 use super::{
-    ALIGN, Fault, FieldFault, Header, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, PortRecord, SectionRanges, VERSION,
-    checksum,
+    ALIGN, Fault, FieldFault, Header, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, Port, PortRecord, SectionRanges,
+    VERSION, checksum,
 };
 use crate::isa::Isa;
 
@@ -97,30 +97,61 @@ impl Verifier<'_> {
         for (index, bytes) in inputs.iter().enumerate() {
             self.check_port(bytes).map_err(|fault| PlanError::Input(index, fault))?;
         }
+        for (index, bytes) in outputs.iter().enumerate() {
+            self.check_port(bytes).map_err(|fault| PlanError::Output(index, fault))?;
+        }
         for (index, bytes) in self.ops.iter().enumerate() {
             let record = OpRecord::decode(bytes).map_err(|(kind, fault)| PlanError::Op { index, kind, fault })?;
             self.check_op(index, &record).map_err(|fault| PlanError::Op { index, kind: record.op.kind(), fault })?;
         }
-        for (index, bytes) in outputs.iter().enumerate() {
-            self.check_port(bytes)
-                .and_then(|span| self.check_written("span", span.into(), self.ops.len()))
-                .map_err(|fault| PlanError::Output(index, fault))?;
+        for index in 0..outputs.len() {
+            let all = Operand::output(index, self.section_bytes(Section::Output(index)));
+            self.check_written("dims", all, self.ops.len()).map_err(|fault| PlanError::Output(index, fault))?;
         }
         Ok(())
     }
 
-    fn check_port(&self, bytes: &[u8; PORT_BYTES]) -> Result<ArenaSpan, FieldFault> {
+    fn check_port(&self, bytes: &[u8; PORT_BYTES]) -> Result<(), FieldFault> {
         let port = PortRecord::read(&mut Words::new(bytes))?;
         self.check_name(port.name)?;
         require(port.rank <= MAX_RANK, "rank", Fault::OutOfRange)?;
         let dims = port.dims.get(..port.rank).unwrap_or_default();
-        let size = port.dtype.size_bytes();
         let count = product("dims", dims)?;
         require(count > 0, "dims", Fault::OutOfRange)?;
-        exact("span", port.span.len, product("dims", &[count, size])?)?;
-        require(port.span.offset.is_multiple_of(size), "span", Fault::Unaligned)?;
-        within("span", port.span.offset, port.span.len, self.arena_bytes)?;
-        Ok(port.span)
+        product("dims", &[count, port.dtype.size_bytes()]).map(|_| ())
+    }
+
+    /// The descriptor of the input or output that a section is.
+    fn port(&self, section: Section) -> Option<Port<'_>> {
+        let (inputs, outputs) = self.ports.split_at_checked(self.input_count)?;
+        let bytes = match section {
+            Section::Input(index) => inputs.get(index)?,
+            Section::Output(index) => outputs.get(index)?,
+            Section::Arena | Section::Data => return None,
+        };
+        PortRecord::read(&mut Words::new(bytes)).ok().map(|record| record.port(""))
+    }
+
+    /// Length of a section; none where the network has no such input or output.
+    fn section_bytes(&self, section: Section) -> usize {
+        match section {
+            Section::Arena => self.arena_bytes,
+            Section::Data => self.data.len(),
+            Section::Input(_) | Section::Output(_) => self.port(section).map_or(0, |port| port.byte_len()),
+        }
+    }
+
+    /// Elements of this size can be read and written at `operand`, wherever its section starts: the
+    /// arena and the data do at [`ALIGN`], a slice of the caller's at what its own elements need.
+    pub(super) fn check_alignment(
+        &self,
+        field: &'static str,
+        operand: Operand,
+        element_bytes: usize,
+    ) -> Result<(), FieldFault> {
+        let base = self.port(operand.section).map_or(ALIGN, |port| port.dtype.size_bytes());
+        let aligned = base.is_multiple_of(element_bytes) && operand.offset.is_multiple_of(element_bytes);
+        require(aligned, field, Fault::Unaligned)
     }
 
     fn check_op(&self, index: usize, record: &OpRecord) -> Result<(), FieldFault> {
@@ -128,17 +159,13 @@ impl Verifier<'_> {
         let op = &record.op;
         let output = op.output();
         require(output.len > 0, "output", Fault::OutOfRange)?;
-        within("output", output.offset, output.len, self.arena_bytes)?;
+        require(output.section.is_writable(), "output", Fault::ReadOnly)?;
+        within("output", output.offset, output.len, self.section_bytes(output.section))?;
         for (position, input) in op.inputs().into_iter().enumerate() {
             let field = if position == 0 { "input" } else { "b" };
-            if input.section == Section::Data {
-                within(field, input.offset, input.len, self.data.len())?;
-                continue;
-            }
-            within(field, input.offset, input.len, self.arena_bytes)?;
-            let in_place = position == 0 && op.in_place() && input == output.into();
-            let overlaps = input.offset < output.offset + output.len && output.offset < input.offset + input.len;
-            require(in_place || !overlaps, field, Fault::Overlap)?;
+            within(field, input.offset, input.len, self.section_bytes(input.section))?;
+            let in_place = position == 0 && op.in_place() && input == output;
+            require(in_place || !overlap(input, output), field, Fault::Overlap)?;
             self.check_written(field, input, index)?;
         }
         match op {
@@ -171,29 +198,26 @@ impl Verifier<'_> {
         require(utf8, "name", Fault::NotUtf8)
     }
 
-    /// Every byte that is read lies in an input of the network or in the output of an op before
-    /// `reader`. An op that writes part of its output, a strided copy, counts as writing all of it.
+    /// Every byte that is read in the arena or in an output of the network lies in the output of an op
+    /// before `reader`. An op that writes part of its output, a strided copy, counts as writing all of it.
     ///
     /// Looks the writers up anew for each read, quadratic in the number of ops, since there is no
     /// memory to keep a map in: 500 ops take milliseconds.
     fn check_written(&self, field: &'static str, read: Operand, reader: usize) -> Result<(), FieldFault> {
+        if !read.section.is_writable() {
+            return Ok(());
+        }
         let end = read.offset + read.len;
         let mut covered = read.offset;
         while covered < end {
-            let inputs = self
-                .ports
-                .iter()
-                .take(self.input_count)
-                .map(|port| PortRecord::read(&mut Words::new(port)).map(|port| port.span).unwrap_or_default());
             let outputs = self
                 .ops
                 .iter()
                 .take(reader)
                 .map(|op| OpRecord::decode(op).map(|record| record.op.output()).unwrap_or_default());
-            let next = inputs
-                .chain(outputs)
-                .filter(|span| span.offset <= covered)
-                .map(|span| span.offset + span.len)
+            let next = outputs
+                .filter(|output| output.section == read.section && output.offset <= covered)
+                .map(|output| output.offset + output.len)
                 .max()
                 .unwrap_or(0);
             require(next > covered, field, Fault::Unwritten)?;
@@ -215,4 +239,10 @@ impl Verifier<'_> {
         let bytes = self.data.get(span.offset..span.offset + span.len).unwrap_or_default();
         bytemuck::try_cast_slice(bytes).map_err(|_| FieldFault::new(field, Fault::Unaligned))
     }
+}
+
+/// Whether an op cannot borrow both at once: an output of the network is borrowed whole.
+fn overlap(a: Operand, b: Operand) -> bool {
+    let whole = matches!(a.section, Section::Output(_)) && a.len > 0;
+    a.section == b.section && (whole || a.offset < b.offset + b.len && b.offset < a.offset + a.len)
 }

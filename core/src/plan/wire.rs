@@ -232,17 +232,6 @@ wire!(ConvShape { window: Window, out_c: usize, groups: usize });
 wire!(Requantize { zero_point: i8, min: i8, max: i8 });
 
 record! {
-    /// Bytes of the arena: where a tensor lies.
-    #[derive(Default, Eq)]
-    pub struct ArenaSpan {
-        /// Bytes from the start of the arena.
-        offset: usize,
-        /// Length in bytes.
-        len: usize,
-    }
-}
-
-record! {
     /// Bytes of the plan's data section: weights, biases, multipliers, tables.
     #[derive(Default, Eq)]
     pub struct DataSpan {
@@ -271,7 +260,7 @@ codes! {
         F32 = 1,
         /// Signed byte.
         I8 = 2,
-        /// Unsigned byte; the plan's first op turns it into a signed one.
+        /// Unsigned byte; the op that reads or writes it turns it from or into a signed one.
         U8 = 3,
     }
 }

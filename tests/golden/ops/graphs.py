@@ -257,6 +257,13 @@ def edges() -> None:
         g.output(g.op("Relu", x), g.op("Identity", x))
     add("input_is_an_output", passed_through)
 
+    def several(g):
+        """One tensor as two outputs, which other nodes read too."""
+        x = g.input(1, 3, 4, 5)
+        y = g.op("Relu", x)
+        g.output(y, g.op("Identity", y), g.op("Sigmoid", y), g.op("Add", y, x))
+    add("outputs_of_one_tensor", several)
+
     def shared(g):
         x = image(g, 4, 5, 5)
         w = g.stored(g.normal(4, 4, 3, 3, scale=0.2), axis=0)

@@ -1,0 +1,270 @@
+//! A plan's arena over its schedule as an SVG image: a rectangle for each block, from its first to
+//! its last step and over the bytes that it takes; above them the scratch that each step works in.
+
+use tractlet::{ArenaBlock, MemoryPlan, StepReport};
+
+use super::size;
+
+/// In pixels, the plot without its margins.
+const PLOT_WIDTH: f64 = 1200.0;
+const PLOT_HEIGHT: f64 = 480.0;
+const STEP_WIDTH: std::ops::RangeInclusive<f64> = 9.0..=90.0;
+const LEFT: f64 = 84.0;
+const RIGHT: f64 = 28.0;
+const TOP: f64 = 68.0;
+const BOTTOM: f64 = 150.0;
+/// Of the font, 11 pixels high.
+const CHARACTER_WIDTH: f64 = 6.1;
+const LINE_HEIGHT: f64 = 13.0;
+
+/// Fill and border of blocks, in turn.
+const COLOURS: [(&str, &str); 8] = [
+    ("#cfe3f5", "#3b7bb3"),
+    ("#fbdcc0", "#c56a1d"),
+    ("#d3ebcf", "#479a3c"),
+    ("#e4d7f0", "#7f55a8"),
+    ("#f8d2d2", "#b84545"),
+    ("#cdecea", "#2d8f89"),
+    ("#f3ecc2", "#9c8618"),
+    ("#e3dcd5", "#7d6650"),
+];
+
+pub struct Drawing<'a> {
+    pub title: String,
+    pub memory: MemoryPlan,
+    pub steps: &'a [StepReport],
+    pub blocks: &'a [ArenaBlock],
+}
+
+impl Drawing<'_> {
+    pub fn svg(&self) -> String {
+        let (width, height) = (LEFT + self.plot_width() + RIGHT, TOP + PLOT_HEIGHT + BOTTOM);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+             height=\"{height:.0}\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"11\" fill=\"#222\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+        );
+        let MemoryPlan { arena_bytes, scratch_bytes, io_bytes, .. } = self.memory;
+        let [arena, scratch, io] = [arena_bytes, scratch_bytes, io_bytes].map(|bytes| size::human(bytes as u64));
+        let facts = format!(
+            "arena {arena}, scratch {scratch}, {} steps; inputs and outputs, {io}, are the caller's",
+            self.steps.len()
+        );
+        svg += &text(LEFT, 28.0, "font-size=\"16\" font-weight=\"bold\"", &self.title);
+        svg += &text(LEFT, 48.0, "font-size=\"12\" fill=\"#555\"", &facts);
+        svg += &self.axes();
+        self.blocks.iter().zip(COLOURS.iter().cycle()).for_each(|(block, colours)| svg += &self.block(block, *colours));
+        svg += &self.scratch();
+        svg += &self.lower_bound();
+        svg + "</svg>\n"
+    }
+
+    fn step_width(&self) -> f64 {
+        (PLOT_WIDTH / self.steps.len().max(1) as f64).clamp(*STEP_WIDTH.start(), *STEP_WIDTH.end())
+    }
+
+    fn plot_width(&self) -> f64 {
+        self.step_width() * self.steps.len().max(1) as f64
+    }
+
+    fn x(&self, step: usize) -> f64 {
+        LEFT + step as f64 * self.step_width()
+    }
+
+    /// Byte 0 is at the bottom.
+    fn y(&self, bytes: usize) -> f64 {
+        let all = (self.memory.arena_bytes + self.memory.scratch_bytes).max(1);
+        TOP + PLOT_HEIGHT * (1.0 - bytes as f64 / all as f64)
+    }
+
+    /// Bytes at the left, the steps' names below.
+    fn axes(&self) -> String {
+        let (right, bottom) = (LEFT + self.plot_width(), TOP + PLOT_HEIGHT);
+        let mut svg = String::new();
+        let all = self.memory.arena_bytes + self.memory.scratch_bytes;
+        for bytes in (0..=all).step_by(tick(all)) {
+            let y = self.y(bytes);
+            svg += &line((LEFT, y), (right, y), "stroke=\"#e4e4e4\"");
+            svg += &text(LEFT - 8.0, y + 4.0, "text-anchor=\"end\" fill=\"#555\"", &size::human(bytes as u64));
+        }
+        // Where steps are narrow, every second or third name.
+        let every = (LINE_HEIGHT / self.step_width()).ceil().max(1.0) as usize;
+        for (index, step) in self.steps.iter().enumerate() {
+            let x = self.x(index);
+            svg += &line((x, bottom), (x, bottom + 4.0), "stroke=\"#999\"");
+            if index % every == 0 {
+                let (x, y) = (x + self.step_width() / 2.0 + 3.0, bottom + 12.0);
+                let place = format!("text-anchor=\"end\" fill=\"#555\" transform=\"rotate(-55 {x:.1} {y:.1})\"");
+                svg += &text(x, y, &place, &shortened(&step.name, 25));
+            }
+        }
+        svg + &line((LEFT, bottom), (right, bottom), "stroke=\"#999\"")
+    }
+
+    fn block(&self, block: &ArenaBlock, (fill, stroke): (&str, &str)) -> String {
+        let (x, right) = (self.x(block.first_step), self.x(block.last_step + 1));
+        let (y, bottom) = (self.y(block.offset + block.bytes), self.y(block.offset));
+        let names = block.names.join(" \u{2192} ");
+        let human = size::human(block.bytes as u64);
+        let (first, last) = (block.first_step + 1, block.last_step + 1);
+        let tip = format!("{names}\n{} bytes at {}, steps {first} to {last}", block.bytes, block.offset);
+        let paint = format!("fill=\"{fill}\" stroke=\"{stroke}\"");
+        format!(
+            "<g>{}{}</g>\n",
+            rect((x, y), (right - x, bottom - y), &paint, &tip),
+            label((x, y), (right - x, bottom - y), &names, &human)
+        )
+    }
+
+    /// The band above the arena, and of it what each step uses.
+    fn scratch(&self) -> String {
+        let MemoryPlan { arena_bytes, scratch_bytes, .. } = self.memory;
+        if scratch_bytes == 0 {
+            return String::new();
+        }
+        let (top, base) = (self.y(arena_bytes + scratch_bytes), self.y(arena_bytes));
+        let paint = "fill=\"#f1f1f1\" stroke=\"#bbb\" stroke-dasharray=\"4 3\"";
+        let tip = format!("scratch\n{scratch_bytes} bytes, which all steps share");
+        let mut svg = rect((LEFT, top), (self.plot_width(), base - top), paint, &tip);
+        for (index, step) in self.steps.iter().enumerate().filter(|(_, step)| step.scratch_bytes > 0) {
+            let y = self.y(arena_bytes + step.scratch_bytes);
+            let tip = format!("scratch of {}\n{} bytes", step.name, step.scratch_bytes);
+            svg += &rect((self.x(index), y), (self.step_width(), base - y), "fill=\"#b9b9b9\" stroke=\"#fff\"", &tip);
+        }
+        if base - top >= 1.5 * LINE_HEIGHT {
+            svg += &text(LEFT + 6.0, top + 14.0, "fill=\"#444\" font-style=\"italic\"", "scratch");
+        }
+        svg
+    }
+
+    fn lower_bound(&self) -> String {
+        let MemoryPlan { arena_bytes, arena_lower_bound_bytes, .. } = self.memory;
+        let (y, right) = (self.y(arena_lower_bound_bytes), LEFT + self.plot_width());
+        let what = if arena_lower_bound_bytes == arena_bytes {
+            "the least that these tensors can take"
+        } else {
+            "lower bound"
+        };
+        line((LEFT, y), (right, y), "stroke=\"#c22\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"")
+            + &text(right - 6.0, y + 14.0, "text-anchor=\"end\" fill=\"#c22\"", what)
+    }
+}
+
+/// Names and size inside a rectangle, as far as they fit; upright in one that is narrow and high.
+fn label((x, y): (f64, f64), (width, height): (f64, f64), names: &str, human: &str) -> String {
+    let upright = width < 56.0 && height > width;
+    let (along, across) = if upright { (height, width) } else { (width, height) };
+    let fits = ((along - 8.0) / CHARACTER_WIDTH).max(0.0) as usize;
+    let lines: Vec<String> = match (across / LINE_HEIGHT) as usize {
+        _ if fits < 4 => vec![],
+        0 => vec![],
+        1 => {
+            let both = format!("{names}, {human}");
+            vec![if both.chars().count() <= fits { both } else { shortened(names, fits) }]
+        }
+        _ => vec![shortened(names, fits), shortened(human, fits)],
+    };
+    let (x, y) = (x + width / 2.0, y + height / 2.0);
+    let turned = if upright { format!(" transform=\"rotate(-90 {x:.1} {y:.1})\"") } else { String::new() };
+    let first = y + 4.0 - LINE_HEIGHT / 2.0 * (lines.len() as f64 - 1.0);
+    let place = format!("text-anchor=\"middle\" pointer-events=\"none\"{turned}");
+    lines.iter().enumerate().map(|(index, line)| text(x, first + LINE_HEIGHT * index as f64, &place, line)).collect()
+}
+
+/// A round number of bytes of which four to eight make `all`.
+fn tick(all: usize) -> usize {
+    let powers = std::iter::successors(Some(64usize), |tick| tick.checked_mul(2));
+    powers.into_iter().find(|tick| all / tick <= 8).unwrap_or(usize::MAX)
+}
+
+/// The end is what tells names of one network apart.
+fn shortened(name: &str, most: usize) -> String {
+    match name.chars().count().checked_sub(most) {
+        None | Some(0) => name.to_owned(),
+        Some(surplus) => std::iter::once('\u{2026}').chain(name.chars().skip(surplus + 1)).collect(),
+    }
+}
+
+fn rect((x, y): (f64, f64), (width, height): (f64, f64), paint: &str, tip: &str) -> String {
+    format!(
+        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" {paint}><title>{}</title></rect>\n",
+        escaped(tip)
+    )
+}
+
+fn line((x1, y1): (f64, f64), (x2, y2): (f64, f64), paint: &str) -> String {
+    format!("<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" {paint}/>\n")
+}
+
+fn text(x: f64, y: f64, attributes: &str, content: &str) -> String {
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{}</text>\n", escaped(content))
+}
+
+/// Names come out of model files: none may end up as markup, nor make the file no XML at all.
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' => out.push('\n'),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawing<'a>(steps: &'a [StepReport], blocks: &'a [ArenaBlock]) -> Drawing<'a> {
+        let memory = MemoryPlan {
+            weights_bytes: 0,
+            arena_bytes: 2048,
+            scratch_bytes: 64,
+            io_bytes: 0,
+            total_bytes: 2112,
+            arena_lower_bound_bytes: 2048,
+        };
+        Drawing { title: "a<b".into(), memory, steps, blocks }
+    }
+
+    fn step(name: &str, scratch_bytes: usize) -> StepReport {
+        let (kind, dtype) = ("ConvS8", "int8");
+        StepReport { name: name.into(), kind, dtype, macs: 0, read_bytes: 0, written_bytes: 0, scratch_bytes }
+    }
+
+    #[test]
+    fn every_block_and_every_scratch_is_a_rectangle_with_its_name() {
+        let steps = [step("one", 0), step("two & \"three\"", 64), step("\u{1b}[2J", 0)];
+        let block = |names: &[&str], offset, first_step, last_step| ArenaBlock {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            offset,
+            bytes: 1024,
+            first_step,
+            last_step,
+        };
+        let blocks = [block(&["one", "<script>"], 0, 0, 1), block(&["two & \"three\""], 1024, 1, 2)];
+        let svg = drawing(&steps, &blocks).svg();
+        // The background, the band of scratch, one step's part of it, and two blocks.
+        assert_eq!(svg.matches("<rect").count(), 5);
+        assert!(svg.contains("<title>one \u{2192} &lt;script&gt;\n1024 bytes at 0, steps 1 to 2</title>"), "{svg}");
+        assert!(svg.contains("<title>scratch of two &amp; &quot;three&quot;\n64 bytes</title>"), "{svg}");
+        assert!(!svg.contains("<script") && !svg.contains('\u{1b}') && svg.contains("a&lt;b"));
+        assert_eq!(svg.matches('<').count(), svg.matches('>').count());
+    }
+
+    #[test]
+    fn names_are_cut_at_their_start() {
+        assert_eq!(shortened("block_1/conv", 12), "block_1/conv");
+        assert_eq!(shortened("block_1/conv", 6), "\u{2026}/conv");
+    }
+
+    #[test]
+    fn ticks_are_few_and_round() {
+        assert_eq!([tick(0), tick(3200), tick(55_296), tick(1 << 20)], [64, 512, 8192, 1 << 17]);
+    }
+}
