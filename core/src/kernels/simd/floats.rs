@@ -19,10 +19,8 @@ use super::panel::{Fill, Panel, Region};
 const LANES: usize = 8;
 /// Bytes of a register.
 const BYTES: usize = LANES * 4;
-/// Pixels of a tile: independent sums enough to hide the latency of the multiply-add.
-const TILE: usize = 4;
 /// Pixels a region has at most.
-const MAX_PIXELS: usize = 128 * TILE;
+const MAX_PIXELS: usize = 480;
 /// The most taps of a channel: 2^9 products of at most 2^14 each.
 pub const MAX_TAPS: usize = 1 << 9;
 
@@ -146,7 +144,7 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
 
 /// The panel of one block of channels.
 fn panel_of(window: &Window) -> Panel {
-    Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, TILE)
+    Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, 24)
 }
 
 /// A one-column image becomes a one-row one: regions cut rows, too.
@@ -239,15 +237,27 @@ unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE
             channels: w.in_c,
             len: work.block.len,
         };
-        let (fours, rest) = work.windows.as_chunks::<TILE>();
-        for windows in fours {
-            tile::<F, TILE, BLOCKS, COLS, LATE_BIAS>(common, windows, dst);
-            dst = dst.add(TILE * w.in_c);
+        let mut rest = work.windows;
+        macro_rules! tiles {
+            ($pixels:literal) => {
+                let (tiles, few) = rest.as_chunks::<$pixels>();
+                for windows in tiles {
+                    tile::<F, $pixels, BLOCKS, COLS, LATE_BIAS>(common, windows, dst);
+                    dst = dst.add($pixels * w.in_c);
+                }
+                rest = few;
+            };
         }
-        for &window in rest {
-            tile::<F, 1, BLOCKS, COLS, LATE_BIAS>(common, &[window], dst);
-            dst = dst.add(w.in_c);
+        // Sums side by side, enough to hide the latency of the multiply-add.
+        if BLOCKS == 1 {
+            tiles!(8);
+        } else {
+            tiles!(6);
         }
+        tiles!(4);
+        tiles!(2);
+        tiles!(1);
+        debug_assert!(rest.is_empty());
     }
 }
 
@@ -275,7 +285,7 @@ impl<F: Floats, const BLOCKS: usize> Clone for Common<F, BLOCKS> {
 
 impl<F: Floats, const BLOCKS: usize> Copy for Common<F, BLOCKS> {}
 
-/// `P` pixels, 1 or 4, to `dst` and after it. Kernels have `COLS` adjacent columns, or any if that
+/// `P` pixels to `dst` and after it. Kernels have `COLS` adjacent columns, or any if that
 /// is 0.
 ///
 /// # Safety
@@ -328,22 +338,21 @@ unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize
         }
         // Not a loop: indices have to be constants from the start, or accumulators live in memory.
         macro_rules! store {
-            ($first:literal) => {
-                if $first < P && $first % (TILE / BLOCKS) == 0 {
+            ($($first:literal)+) => {$(
+                if $first < P && $first % (4 / BLOCKS) == 0 {
                     let four: [F::Vec; 4] = each!(|i| {
                         let acc = acc[($first + i / BLOCKS).min(P - 1)][i % BLOCKS];
                         let late = common.late.add(i % BLOCKS * LANES).cast();
                         if LATE_BIAS { F::add_integers(acc, late) } else { acc }
                     });
                     let dst = dst.add($first * common.channels);
-                    let rows = (TILE / BLOCKS).min(P - $first);
+                    let rows = (4 / BLOCKS).min(P - $first);
                     let to = Rows { dst, step: common.channels, len: common.len, rows };
                     F::store::<BLOCKS>(four, common.multiplier, common.finish, to);
                 }
-            };
+            )+};
         }
-        store!(0);
-        store!(2);
+        store!(0 2 4);
     }
 }
 
