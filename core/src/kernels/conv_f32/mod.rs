@@ -1,11 +1,13 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
 //! Plain loops over output channels everywhere, and register tiles with fused multiply-add where
-//! the CPU has it (`avx2`). Sums are in a different order in each, so that results agree within
+//! the CPU has it (`tiles`, `vector`). Sums are in a different order in each, so that results agree within
 //! rounding and not in every bit.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tiles;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vector;
 
 use crate::isa::Isa;
 use crate::shape::{ConvShape, Window};
@@ -41,13 +43,13 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
         return;
     }
     let depthwise = shape.groups == shape.window.in_c && shape.groups == shape.out_c;
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if isa != Isa::Generic && isa.is_available() && !depthwise {
         let padding = &mut scratch[..group_in(shape)];
         padding.fill(0.0);
-        // SAFETY: every other instruction set of x86-64 includes AVX2 and FMA, this CPU has it,
-        // and the lengths fit.
-        return unsafe { avx2::run(shape, args, output, padding) };
+        // SAFETY: every other instruction set includes AVX2 and FMA on x86-64 and NEON on aarch64,
+        // this CPU has it, and the lengths fit.
+        return unsafe { tiles::run(shape, args, output, padding) };
     }
     if depthwise {
         depthwise_f32(isa, shape, args, output);
