@@ -12,7 +12,7 @@ ifneq ($(PACK),)
 export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
-.PHONY: help run build dist test check fmt-check clippy rooms deny fmt bench figures parity pack clean
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures parity pack clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 test: ## Run every test; PACK=dir adds those on the benchmark pack
 	cargo test --workspace
 
+test-slim: ## Run every test that a build without tract has
+	cargo test --workspace --no-default-features
+
 check: fmt-check clippy rooms test deny ## Run everything that has to pass before a commit
 
 fmt-check:
@@ -37,6 +40,7 @@ fmt-check:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:
