@@ -170,6 +170,17 @@ fn the_other_commands_report_what_scripts_rely_on() {
 }
 
 #[test]
+fn targets_lists_the_boards() {
+    let report = json(&["targets"]);
+    let boards = report["boards"].as_array().unwrap();
+    let board = boards.iter().find(|board| board["board"] == "pi4").unwrap();
+    has_keys(board, &["name", "triple", "soc", "core", "cores", "features", "libc", "qemu_cpu"]);
+    assert_eq!((&board["ram_bytes"], &board["budget_bytes"]), (&(1u64 << 30).into(), &(64u64 << 20).into()));
+    let text = tractlet(&["targets"]);
+    assert_eq!(String::from_utf8(text.stdout).unwrap().lines().count(), boards.len() + 1);
+}
+
+#[test]
 fn faults_end_in_an_error_that_says_what_to_do() {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, dtype, shape: &[usize], bytes: &[u8]| save(&folder, name, dtype, shape, bytes);
