@@ -18,7 +18,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
 .PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures parity pack clean \
-	$(BOARDS) cross test-arm deploy test-on footprint-on test-deploy
+	$(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +36,14 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 cross: ## Install what the targets below need, on Debian 12
 	@targets/setup-cross.sh
 
-# pi-zero-2w, pi3, pi4, pi5, jetson-nano, jetson-orin, armv7; help shows one.
+boards: ## Name the boards that make builds for
+	@echo $(BOARDS)
+
+# Help shows one of them.
 $(BOARDS):
 	@targets/build.sh $@ $(if $(SLIM),slim)
 
-pi4: ## Build a board's static binary, dist/tractlet-<arch>; SLIM=1 leaves tract out. Also: pi-zero-2w pi3 pi5 jetson-nano jetson-orin armv7
+pi4: ## Build a board's static binary, dist/tractlet-<arch>; SLIM=1 leaves tract out; `make boards` names the others
 
 test: ## Run every test; PACK=dir adds those on the benchmark pack
 	cargo test --workspace
@@ -50,6 +53,13 @@ test-slim: ## Run every test that a build without tract has
 
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh
+
+arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes targets/README.md's table
+	@targets/build.sh pi4 slim
+	@targets/build.sh armv7 slim
+	@targets/figures.sh >$(TARGET)/arm-figures.md
+	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' targets/README.md
+	@cat $(TARGET)/arm-figures.md
 
 deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; BINARY=, DIR=, SSH= as in targets/board.sh
 	@targets/board.sh deploy '$(HOST)'

@@ -98,7 +98,8 @@ toolchain() {
     upstream=${upstream%%+*}
     series=${upstream%.*}
     llvm=$(depends "libstd-rust-web-$series" | grep -m 1 '^libllvm') ||
-        die "apt has no current rustc-web, which is in Debian 12's security suite. The other way: rustup target add $triples"
+        die "apt has no current rustc-web, which is in Debian 12's security suite. The other way:
+  rustup target add $triples"
     # What the unpacked programs are linked to, and the tool that tells them where they were put.
     # shellcheck disable=SC2046 # a list of words
     packages patchelf libcurl4 $(depends "$llvm")
@@ -111,7 +112,8 @@ toolchain() {
     printf '%s\n' "$pins" >"$scratch/pins"
     while read -r architecture file digest; do
         pinned "$file" "$digest" || searched "$architecture" ||
-            failed "there is no $architecture standard library for Rust $upstream in $suites. The other way: rustup target add $triples"
+            failed "there is no $architecture standard library for Rust $upstream in $suites. The other way:
+  rustup target add $triples"
     done <"$scratch/pins"
     unpack
 }
