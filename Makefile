@@ -1,10 +1,12 @@
-# `make` lists what there is. Recipes use cargo and a POSIX shell; `parity` alone needs Python.
+# `make` lists what there is. Recipes use cargo and a POSIX shell; `parity` alone needs Python, and what is for other
+# boards than this machine cross compilers: targets/README.md.
 
 SHELL := /bin/sh
 KWS := models/kws_dscnn
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/tractlet
 VENV := $(TARGET)/venv
+BOARDS := pi-zero-2w pi3 pi4 pi5 jetson-nano jetson-orin armv7 pi-zero
 
 # The benchmark pack: models and labelled data that this repository may not carry. Optional.
 PACK ?= $(wildcard ../shared/pack)
@@ -12,10 +14,14 @@ ifneq ($(PACK),)
 export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
-.PHONY: help run build dist test check fmt-check clippy rooms deny fmt bench figures parity pack clean
+# Read by the scripts in targets/.
+export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
+
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures parity pack clean \
+	$(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Name the words in the twelve recordings of models/kws_dscnn
 	@cargo run --quiet -- run $(KWS)/int8.onnx --input $(KWS)/samples.npy --labels $(KWS)/labels.txt --top 3
@@ -27,8 +33,45 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 	cargo build --profile dist
 	@ls -l $(TARGET)/dist/tractlet | awk '{ print $$5 " bytes  " $$9 }'
 
+cross: ## Install what the targets below need, on Debian 12
+	@targets/setup-cross.sh
+
+boards: ## Name the boards that make builds for
+	@echo $(BOARDS)
+
+# Help shows one of them.
+$(BOARDS):
+	@targets/build.sh $@ $(if $(SLIM),slim)
+
+pi4: ## Build a board's static binary, dist/tractlet-<arch>; SLIM=1 leaves tract out; `make boards` names the others
+
 test: ## Run every test; PACK=dir adds those on the benchmark pack
 	cargo test --workspace
+
+test-slim: ## Run every test that a build without tract has
+	cargo test --workspace --no-default-features
+
+test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
+	@targets/test-arm.sh
+
+arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes targets/README.md's table
+	@targets/build.sh pi4 slim
+	@targets/build.sh armv7 slim
+	@targets/figures.sh >$(TARGET)/arm-figures.md
+	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' targets/README.md
+	@cat $(TARGET)/arm-figures.md
+
+deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; BINARY=, DIR=, SSH= as in targets/board.sh
+	@targets/board.sh deploy '$(HOST)'
+
+test-on: ## Compare a board's answers on the int8 models with this machine's, bit for bit; needs HOST=pi@...
+	@targets/board.sh test '$(HOST)'
+
+footprint-on: ## Measure memory and latency on a board and bring the reports back; needs HOST=pi@...
+	@targets/board.sh footprint '$(HOST)'
+
+test-deploy: ## Run the three above against an sshd on loopback; needs openssh-server
+	@targets/test-deploy.sh
 
 check: fmt-check clippy rooms test deny ## Run everything that has to pass before a commit
 
@@ -37,6 +80,7 @@ fmt-check:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:

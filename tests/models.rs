@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::{Array, pack, repository, run_samples};
+use common::{Array, engines, pack, repository, run_samples};
 use serde::Deserialize;
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
 
-const ENGINES: [EngineChoice; 2] = [EngineChoice::Tract, EngineChoice::Plan];
 const SHIPPED: [&str; 5] = ["ad_autoencoder", "har_cnn1d", "ic_resnet8", "kws_dscnn", "sww_conv1d"];
 
 fn session(path: impl AsRef<std::path::Path>, engine: EngineChoice) -> Session {
@@ -17,7 +16,7 @@ fn session(path: impl AsRef<std::path::Path>, engine: EngineChoice) -> Session {
 
 #[test]
 fn shipped_float_models_agree_with_onnx_runtime() {
-    for (name, engine) in SHIPPED.iter().flat_map(|name| ENGINES.map(|engine| (name, engine))) {
+    for (name, engine) in SHIPPED.iter().flat_map(|name| engines().map(move |engine| (name, engine))) {
         let folder = repository().join("models").join(name);
         let mut session = session(folder.join("f32.onnx"), engine);
         let got = run_samples(&mut session, &Array::read(folder.join("samples.npy")).floats());
@@ -31,7 +30,7 @@ fn shipped_float_models_agree_with_onnx_runtime() {
 
 #[test]
 fn shipped_int8_models_agree_with_onnx_runtime_to_one_step() {
-    for (name, engine) in SHIPPED.iter().flat_map(|name| ENGINES.map(|engine| (name, engine))) {
+    for (name, engine) in SHIPPED.iter().flat_map(|name| engines().map(move |engine| (name, engine))) {
         let folder = repository().join("models").join(name);
         let mut session = session(folder.join("int8.onnx"), engine);
         let got = run_samples(&mut session, &Array::read(folder.join("samples.npy")).floats());
@@ -63,7 +62,7 @@ fn quantized_models_of_the_pack_agree_with_onnx_runtime_to_one_step() {
     let goldens = repository().join("tests/golden/pack");
     let index: Vec<Golden> = serde_json::from_slice(&std::fs::read(goldens.join("index.json")).unwrap()).unwrap();
     assert!(index.len() >= 40);
-    for (golden, engine) in index.iter().flat_map(|golden| ENGINES.map(|engine| (golden, engine))) {
+    for (golden, engine) in index.iter().flat_map(|golden| engines().map(move |engine| (golden, engine))) {
         let origin = if golden.input.origin == "pack" { pack.clone() } else { repository() };
         let mut session = session(pack.join("models").join(&golden.onnx), engine);
         let got = run_samples(&mut session, &Array::read(origin.join(&golden.input.file)).floats());

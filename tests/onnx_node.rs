@@ -1,4 +1,6 @@
-//! The onnx package's own node tests of the quantization operators (tests/golden/onnx_node).
+//! The onnx package's own node tests of the quantization operators (tests/golden/onnx_node), most of
+//! which are a model's whole content and so for the engine `tract` alone.
+#![cfg(feature = "tract")]
 
 mod common;
 

@@ -4,6 +4,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bench;
+mod board;
 mod elements;
 mod eval;
 mod failure;
@@ -18,6 +19,7 @@ mod samples;
 mod size;
 mod svg;
 mod synthetic;
+mod targets;
 
 use std::panic;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use failure::Failure;
 
 /// Runs quantized ONNX models on small boards, within a memory bound.
 ///
-/// Every command takes an .onnx file. `tractlet COMMAND --help` is its manual.
+/// Every command but `targets` takes an .onnx file. `tractlet COMMAND --help` is its manual.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Cli {
@@ -49,6 +51,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
+    Targets(targets::TargetsArgs),
 }
 
 /// What every command takes.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Footprint(args) => footprint::footprint(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Targets(args) => targets::targets(&args),
     };
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err("tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows".into())

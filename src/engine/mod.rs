@@ -2,6 +2,7 @@
 //! engine may take what it is given as sound.
 
 mod plan;
+#[cfg(feature = "tract")]
 mod tract;
 
 use std::fmt;
@@ -12,11 +13,12 @@ use serde::Serialize;
 use tractlet_core::isa::Isa;
 
 use crate::lower;
-use crate::model::{Binding, DType, Fault, Model, ModelError, Node};
+use crate::model::{Binding, DType, Fault, Model, ModelError, Node, Shapes};
 use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 
 use plan::PlanEngine;
+#[cfg(feature = "tract")]
 use tract::TractEngine;
 
 /// Which engine to use.
@@ -28,8 +30,25 @@ pub enum EngineChoice {
     /// A plan: integer kernels in one arena, no allocation in a run. Refuses a model with a node that it
     /// cannot lower.
     Plan,
-    /// tract: takes almost any operator, computes quantized models in float.
+    /// tract: takes almost any operator, computes quantized models in float. Refuses every model in a
+    /// build without the feature `tract`.
     Tract,
+}
+
+impl EngineChoice {
+    /// Whether this build has it.
+    ///
+    /// ```
+    /// use tractlet::EngineChoice;
+    /// assert!(EngineChoice::Plan.is_built());
+    /// assert_eq!(EngineChoice::Tract.is_built(), cfg!(feature = "tract"));
+    /// ```
+    pub const fn is_built(self) -> bool {
+        match self {
+            EngineChoice::Auto | EngineChoice::Plan => true,
+            EngineChoice::Tract => cfg!(feature = "tract"),
+        }
+    }
 }
 
 /// An engine that runs a session.
@@ -181,19 +200,33 @@ pub(crate) fn open(
     bindings: &[Binding],
 ) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
     let shapes = model.shapes(bindings)?;
-    let mut fallback = None;
-    if choice != EngineChoice::Tract {
-        let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
-        match PlanEngine::new(model, &shapes, isa) {
-            Ok(engine) => return Ok((Box::new(engine), None)),
-            Err(refusals) if choice == EngineChoice::Plan => {
-                let what = format!("the plan engine cannot take it: {}; --engine tract can", lower::list(&refusals));
-                return Err(model.error(Fault::unsupported(what)));
-            }
-            Err(refusals) => fallback = Some(format!("no plan can be made: {}", lower::list(&refusals))),
-        }
+    if choice == EngineChoice::Tract {
+        return Ok((reference(model, bindings, &shapes)?, None));
     }
-    Ok((Box::new(TractEngine::new(model, bindings, &shapes)?), fallback))
+    let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
+    let refusals = match PlanEngine::new(model, &shapes, isa) {
+        Ok(engine) => return Ok((Box::new(engine), None)),
+        Err(refusals) => lower::list(&refusals),
+    };
+    if choice == EngineChoice::Auto && EngineChoice::Tract.is_built() {
+        let fallback = format!("no plan can be made: {refusals}");
+        return Ok((reference(model, bindings, &shapes)?, Some(fallback)));
+    }
+    let instead =
+        if EngineChoice::Tract.is_built() { "--engine tract can".to_owned() } else { format!("and {NO_TRACT}") };
+    Err(model.error(Fault::unsupported(format!("the plan engine cannot take it: {refusals}; {instead}"))))
+}
+
+const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";
+
+#[cfg(feature = "tract")]
+fn reference(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<Box<dyn Engine>, ModelError> {
+    Ok(Box::new(TractEngine::new(model, bindings, shapes)?))
+}
+
+#[cfg(not(feature = "tract"))]
+fn reference(model: &Model, _: &[Binding], _: &Shapes) -> Result<Box<dyn Engine>, ModelError> {
+    Err(model.error(Fault::unsupported(NO_TRACT)))
 }
 
 /// Names an instruction set to use in place of the best one that the CPU has.
@@ -247,11 +280,18 @@ impl FromStr for EngineChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<EngineChoice, String> {
-        match text {
-            "auto" => Ok(EngineChoice::Auto),
-            "plan" => Ok(EngineChoice::Plan),
-            "tract" => Ok(EngineChoice::Tract),
-            other => Err(format!("there is no engine `{other}` in this build; it has: auto, plan, tract")),
-        }
+        let choice = match text {
+            "auto" => EngineChoice::Auto,
+            "plan" => EngineChoice::Plan,
+            "tract" => EngineChoice::Tract,
+            other => return Err(format!("there is no engine `{other}` in this build; it has: {}", built().join(", "))),
+        };
+        if choice.is_built() { Ok(choice) } else { Err(NO_TRACT.to_owned()) }
     }
+}
+
+/// Names of the engines that this build has.
+fn built() -> Vec<&'static str> {
+    let all = [("auto", EngineChoice::Auto), ("plan", EngineChoice::Plan), ("tract", EngineChoice::Tract)];
+    all.into_iter().filter(|(_, choice)| choice.is_built()).map(|(name, _)| name).collect()
 }

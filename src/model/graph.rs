@@ -101,6 +101,7 @@ pub(crate) enum AttributeValue {
     Text(String),
     Ints(Vec<i64>),
     Floats(Vec<f32>),
+    #[cfg_attr(not(feature = "tract"), expect(dead_code, reason = "only tract is handed its content"))]
     Texts(Vec<String>),
     Tensor(Tensor),
     Graph(Graph),
@@ -184,6 +185,7 @@ impl DType {
     }
 
     /// As `TensorProto.DataType`.
+    #[cfg(feature = "tract")]
     pub(crate) fn to_onnx(self) -> i32 {
         match self {
             DType::F32 => 1,

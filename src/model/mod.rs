@@ -145,6 +145,7 @@ impl Model {
         &self.graph
     }
 
+    #[cfg(feature = "tract")]
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

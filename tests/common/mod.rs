@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tractlet::{DType, Session, TensorMut, TensorRef};
+use tractlet::{DType, EngineChoice, Session, TensorMut, TensorRef};
 
 /// An .npy file: element type, shape and little-endian elements.
 #[derive(Debug, Clone)]
@@ -75,6 +75,11 @@ pub fn run_samples(session: &mut Session, samples: &[f32]) -> Vec<f32> {
         all.extend(result);
     }
     all
+}
+
+/// The engines that this build has.
+pub fn engines() -> impl Iterator<Item = EngineChoice> {
+    [EngineChoice::Tract, EngineChoice::Plan].into_iter().filter(|engine| engine.is_built())
 }
 
 pub fn repository() -> PathBuf {

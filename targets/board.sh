@@ -1,0 +1,118 @@
+#!/bin/sh
+# board.sh deploy|test|footprint HOST: what `make deploy`, `make test-on` and `make footprint-on` do.
+#
+# HOST is what ssh takes. The board needs an sshd, a shell and tar; the binary brings all else along.
+#   SSH     the ssh to use, with options; default ssh
+#   DIR     where to put things on the board; default tractlet, in the home folder
+#   BINARY  what to deploy; default dist/tractlet-<arch>, by what the board says that it is, with SLIM=1 the slim one
+#   HOST_TRACTLET  the binary of this machine that answers are compared with; default: built
+set -eu
+cd "$(dirname "$0")/.."
+. targets/common.sh
+
+usage() {
+    echo 'usage: board.sh deploy|test|footprint HOST, such as pi@raspberrypi.local (make deploy HOST=...)' >&2
+    exit 2
+}
+
+[ $# -eq 2 ] || usage
+[ -n "$2" ] || usage
+action=$1
+host=$2
+dir=${DIR:-tractlet}
+case $dir in
+    *[!A-Za-z0-9/._-]* | -*) die "DIR=$dir: only letters, digits and / . _ -, since a shell on the board reads it" ;;
+esac
+results=${CARGO_TARGET_DIR:-target}/boards/$(printf '%s' "$host" | tr -c 'A-Za-z0-9.@-' '_')
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# Runs a command line on the board.
+remote() {
+    # shellcheck disable=SC2086 # ssh with its options
+    ${SSH:-ssh} "$host" "$@"
+}
+
+binary() {
+    machine=$(remote uname -m) || die "cannot reach $host by ssh"
+    case $machine in
+        aarch64 | arm64) arch=aarch64 boards='pi4, or another 64-bit board' ;;
+        armv7l | armv8l) arch=armv7 boards=armv7 ;;
+        *) die "$host is $machine, for which there is no build here; BINARY=file says what to deploy" ;;
+    esac
+    binary=dist/tractlet-$arch${SLIM:+-slim}
+    [ -e "$binary" ] || die "$host is $machine and there is no $binary: first make $boards${SLIM:+ SLIM=1}"
+    echo "$binary"
+}
+
+# Into a folder of its own first, so that a connection that breaks leaves what was there, and a running
+# binary is replaced and not written into.
+deploy() {
+    binary=${BINARY:-$(binary)}
+    [ -x "$binary" ] || die "BINARY=$binary: there is no such program"
+    cp "$binary" "$scratch/tractlet"
+    cp -R models "$scratch/models"
+    tar -C "$scratch" -cf - tractlet models | remote "
+        set -e
+        rm -rf $dir.new && mkdir -p $dir.new $dir
+        tar -xf - -C $dir.new
+        $dir.new/tractlet --version
+        mv $dir.new/tractlet $dir/tractlet
+        rm -rf $dir/models && mv $dir.new/models $dir/models
+        rmdir $dir.new"
+    echo "$binary and the models are in $dir on $host"
+}
+
+# Runs one of the scripts here on the board and brings the folder back that it fills.
+bring() { # SCRIPT INTO
+    mkdir -p "$2"
+    {
+        echo "set -eu; cd $dir; test -x ./tractlet; results=\$(mktemp -d); trap 'rm -rf \"\$results\"' EXIT"
+        # shellcheck disable=SC2016 # for the shell on the board
+        echo 'set -- "$results" ./tractlet'
+        cat "$1"
+        # shellcheck disable=SC2016 # as above
+        echo 'tar -C "$results" -cf - .'
+    } | remote sh -s >"$scratch/results.tar" || die "it failed on $host; if there is no tractlet yet: make deploy HOST=$host"
+    tar -C "$2" -xf "$scratch/results.tar"
+}
+
+# The answers of the board on the int8 models are this machine's, bit for bit.
+compare() {
+    if [ -z "${HOST_TRACTLET:-}" ]; then
+        cargo build --locked --quiet --bin tractlet
+        HOST_TRACTLET=${CARGO_TARGET_DIR:-target}/debug/tractlet
+    fi
+    targets/outputs.sh "$scratch/here" "$HOST_TRACTLET"
+    bring targets/outputs.sh "$scratch/there"
+    for output in "$scratch"/here/*; do
+        name=$(basename "$output")
+        cmp "$output" "$scratch/there/$name" || die "$host and this machine differ on the int8 model ${name%.npy}"
+        echo "${name%.npy}: equal"
+    done
+}
+
+# The number behind a key that the report has once.
+number() { # FILE KEY
+    sed -n "s/^ *\"$2\": *\([0-9.]*\),*$/\1/p" "$1"
+}
+
+footprint() {
+    rm -rf "$results"
+    bring targets/footprints.sh "$results"
+    printf '%-24s %12s %14s %14s %14s\n' model 'median us' 'heap, KiB' 'loading, KiB' 'running, KiB'
+    for report in "$results"/*-footprint.json; do
+        name=$(basename "$report" -footprint.json)
+        printf '%-24s %12.0f %14d %14d %14d\n' "$name" "$(number "$results/$name-bench.json" median_us)" \
+            $(($(number "$report" heap_peak_bytes) / 1024)) $(($(number "$report" load_peak_bytes) / 1024)) \
+            $(($(number "$report" run_peak_bytes) / 1024))
+    done
+    echo "reports: $results"
+}
+
+case $action in
+    deploy) deploy ;;
+    test) compare ;;
+    footprint) footprint ;;
+    *) usage ;;
+esac

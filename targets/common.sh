@@ -1,0 +1,85 @@
+# shellcheck shell=sh
+# What the scripts here share; to be sourced, from the repository root.
+
+die() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+# Board files are TOML of one level: `key = "text"` or `key = number`.
+field() { # BOARD KEY
+    [ -e "targets/$1.toml" ] || die "there is no board $1: targets/ has $(cd targets && echo *.toml | sed 's/\.toml//g')"
+    sed -n "s/^$2 = \"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "targets/$1.toml" | grep . || die "targets/$1.toml has no $2"
+}
+
+# The tool prefix of Debian's cross compilers, which names the C library's folder below /usr too.
+gnu() { # TRIPLE
+    case $1 in
+        aarch64-unknown-linux-gnu) echo aarch64-linux-gnu ;;
+        armv7-unknown-linux-gnueabihf) echo arm-linux-gnueabihf ;;
+        *) die "there is no build for $1 yet; the board's file in targets/ says why" ;;
+    esac
+}
+
+# What the file names in dist/ end in.
+arch() { # TRIPLE
+    case $1 in
+        aarch64-*) echo aarch64 ;;
+        armv7-*) echo armv7 ;;
+        *) die "there is no build for $1 yet; the board's file in targets/ says why" ;;
+    esac
+}
+
+# The private toolchain that setup-cross.sh makes.
+cross=${TRACTLET_CROSS:-${XDG_DATA_HOME:-$HOME/.local/share}/tractlet-cross}
+
+has_std() { # RUSTC TRIPLE
+    sysroot=$("$1" --print sysroot) && ls "$sysroot/lib/rustlib/$2/lib/"libstd-*.rlib >/dev/null 2>&1
+}
+
+# Exports what cargo needs to build for a triple: the default toolchain where it has the standard
+# library, else the private one.
+use_toolchain() { # TRIPLE
+    prefix=$(gnu "$1")
+    if ! command -v "$prefix-gcc" >/dev/null; then
+        die "there is no $prefix-gcc, which links and assembles; either install it (Debian:
+  apt-get install --no-install-recommends gcc-$prefix libc6-dev-$(debian "$1")-cross), or let all be set up:
+  targets/setup-cross.sh"
+    fi
+    if has_std "${RUSTC:-rustc}" "$1"; then
+        :
+    elif [ -x "$cross/usr/bin/rustc" ] && has_std "$cross/usr/bin/rustc" "$1"; then
+        export RUSTC="$cross/usr/bin/rustc" RUSTDOC="$cross/usr/bin/rustdoc"
+    else
+        die "there is no Rust standard library for $1; either of these brings it:
+  rustup target add $1
+  targets/setup-cross.sh        (Debian packages, unpacked below $cross)"
+    fi
+    variable=$(echo "$1" | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${variable}_LINKER=$prefix-gcc"
+}
+
+debian() { # TRIPLE
+    case $1 in
+        aarch64-*) echo arm64 ;;
+        *) echo armhf ;;
+    esac
+}
+
+# The flags of every build here: all linked in, and no path of this machine in the result. Separated
+# as CARGO_ENCODED_RUSTFLAGS wants it, since paths may have spaces.
+rustflags() {
+    printf '%s' '-Ctarget-feature=+crt-static'
+    printf '\037--remap-path-prefix=%s=/tractlet' "$PWD"
+    [ -z "${CARGO_TARGET_DIR:-}" ] || printf '\037--remap-path-prefix=%s=/target' "$CARGO_TARGET_DIR"
+    for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+        printf '\037--remap-path-prefix=%s=/registry' "${sources%/}"
+    done
+}
+
+emulator() { # TRIPLE
+    case $1 in
+        aarch64-*) echo qemu-aarch64 ;;
+        *) echo qemu-arm ;;
+    esac
+}
