@@ -66,15 +66,15 @@ enum Way {
     /// A matrix product.
     Gemm(Layout),
     /// Minimal filtering.
-    Winograd,
+    Winograd(Layout),
 }
 
 impl Way {
     fn of(isa: Isa, shape: &ConvShape) -> Way {
-        match Layout::gemm(isa, shape.out_c) {
-            Some(_) if isa == Isa::Avx2 && winograd::takes(shape) => Way::Winograd,
-            Some(layout) => Way::Gemm(layout),
-            None => Way::Plain,
+        match (winograd::layout(isa, shape), Layout::gemm(isa, shape.out_c)) {
+            (Some(layout), _) => Way::Winograd(layout),
+            (None, Some(layout)) => Way::Gemm(layout),
+            (None, None) => Way::Plain,
         }
     }
 }
@@ -84,7 +84,7 @@ pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
     match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).packed_len(layout),
-        Way::Winograd => Winograd::new(shape).packed_len(),
+        Way::Winograd(layout) => Winograd::new(layout, shape).packed_len(),
         Way::Plain => reference::packed_len(shape),
     }
 }
@@ -97,7 +97,7 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     assert_eq!(dst.len(), packed_len(isa, shape));
     match Way::of(isa, shape) {
         Way::Gemm(layout) => simd::gemm::pack(layout, shape, weights, dst),
-        Way::Winograd => winograd::pack(shape, weights, dst),
+        Way::Winograd(layout) => winograd::pack(layout, shape, weights, dst),
         Way::Plain => reference::pack(weights, dst),
     }
 }
@@ -108,7 +108,7 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
     match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).scratch_len(layout),
-        Way::Winograd => Winograd::new(shape).scratch_len(),
+        Way::Winograd(layout) => Winograd::new(layout, shape).scratch_len(),
         Way::Plain => 0,
     }
 }

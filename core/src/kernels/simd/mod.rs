@@ -10,9 +10,9 @@
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
-//! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2)
+//! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2, NEON)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
-//! - `floats`: the same in f32 that stays exact (AVX2)
+//! - `floats`: the same in f32 that stays exact (AVX2, NEON)
 //! - `interleave`: the channels of an image
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
@@ -68,7 +68,9 @@ pub(super) unsafe fn conv(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if winograd::takes(shape) => winograd::run(shape, args, output, scratch),
+            Isa::Avx2 if winograd::layout(isa, shape).is_some() => {
+                winograd::run::<winograd::Avx2Wide>(shape, args, output, scratch)
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -79,6 +81,10 @@ pub(super) unsafe fn conv(
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if winograd::layout(isa, shape).is_some() => {
+                winograd::run::<winograd::NeonWide>(shape, args, output, scratch)
+            }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
