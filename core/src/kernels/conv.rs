@@ -98,7 +98,7 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     match Way::of(isa, shape) {
         Way::Gemm(layout) => simd::gemm::pack(layout, shape, weights, dst),
         Way::Winograd(layout) => winograd::pack(layout, shape, weights, dst),
-        Way::Plain => reference::pack(weights, dst),
+        Way::Plain => reference::pack(shape, weights, dst),
     }
 }
 

@@ -49,7 +49,7 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     match Way::of(isa, shape) {
         Way::Quads(layout) => simd::depthwise::pack(layout, shape, weights, dst),
         Way::Floats => floats::pack(shape, weights, dst),
-        Way::Plain => reference::pack(weights, dst),
+        Way::Plain => reference::pack(shape, weights, dst),
     }
 }
 

@@ -19,7 +19,7 @@ pub fn packed_len(_isa: Isa, shape: &ConvShape) -> usize {
 /// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
 pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     assert_eq!(dst.len(), packed_len(isa, shape));
-    reference::pack(weights, dst);
+    reference::pack(shape, weights, dst);
 }
 
 /// Bytes of scratch that [`run`] works in: none.

@@ -1,19 +1,32 @@
-//! The scalar convolution that every other one equals bit for bit: any groups, any window.
+//! Plain Rust for any CPU and any convolution, that every vector kernel equals bit for bit.
+//!
+//! Along a row of the image a window is contiguous in the input, so that a kernel row is one product
+//! of two slices; four filters share the reading of it. Depthwise convolution goes tap by tap over
+//! all channels instead. There is no scratch: what padding adds is the zero point times weights.
 
-use crate::shape::{ConvShape, Requantize};
+use core::ops::Range;
+
+use crate::shape::{ConvShape, Requantize, Window};
 
 use super::conv::ConvArgs;
 
-/// Bytes of the packed weights: they stay OHWI.
+/// Filters that are taken together.
+const FILTERS: usize = 4;
+/// Channels of a depthwise convolution that are.
+const CHANNELS: usize = 16;
+
+/// Bytes of the packed weights: as many as there are.
 pub fn packed_len(shape: &ConvShape) -> usize {
     shape.out_c.saturating_mul(filter_len(shape))
 }
 
-/// Copies OHWI `weights`.
-pub fn pack(weights: &[i8], dst: &mut [u8]) {
+/// Copies OHWI `weights`; those of a depthwise convolution become HWO.
+pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     assert_eq!(weights.len(), dst.len());
-    for (d, &w) in dst.iter_mut().zip(weights) {
-        *d = w as u8;
+    let filter_len = filter_len(shape);
+    for (at, d) in dst.iter_mut().enumerate() {
+        let from = if is_depthwise(shape) { at % shape.out_c * filter_len + at / shape.out_c } else { at };
+        *d = weights[from] as u8;
     }
 }
 
@@ -23,38 +36,139 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8]) -> bool {
         return false;
     }
     let w = &shape.window;
-    let group_in = w.in_c / shape.groups;
-    let group_out = shape.out_c / shape.groups;
-    let filter_len = filter_len(shape);
-    let pixels = output.chunks_exact_mut(shape.out_c).enumerate();
-    for (pixel, out) in pixels {
-        let (oy, ox) = (pixel / w.out_w, pixel % w.out_w);
-        for (oc, out) in out.iter_mut().enumerate() {
-            let filter = &args.weights[oc * filter_len..][..filter_len];
-            let channel = oc / group_out * group_in;
-            let mut acc = args.bias[oc];
-            let mut taps = filter.chunks_exact(group_in);
-            for ky in 0..w.kernel_h {
-                let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
-                for (kx, tap) in (0..w.kernel_w).zip(&mut taps) {
-                    let ix = (ox * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
-                    let inside = iy < w.in_h && ix < w.in_w;
-                    let at = if inside { (iy * w.in_w + ix) * w.in_c + channel } else { 0 };
-                    for (c, &weight) in tap.iter().enumerate() {
-                        let value = if inside { args.input[at + c] } else { args.input_zp };
-                        acc = acc.wrapping_add(i32::from(value) * i32::from(weight as i8));
-                    }
-                }
-            }
-            *out = requantize(acc, args.multiplier[oc], &args.out);
+    for (pixel, out) in output.chunks_exact_mut(shape.out_c).enumerate() {
+        let position = (pixel / w.out_w, pixel % w.out_w);
+        if is_depthwise(shape) {
+            depthwise(w, args, position, out);
+        } else {
+            dense(shape, args, position, out);
         }
     }
     true
 }
 
+fn is_depthwise(shape: &ConvShape) -> bool {
+    shape.groups == shape.window.in_c && shape.groups == shape.out_c && shape.groups > 1
+}
+
+/// All output channels of a pixel.
+fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), out: &mut [i8]) {
+    let (group_in, group_out) = (shape.window.in_c / shape.groups, shape.out_c / shape.groups);
+    let filter_len = filter_len(shape);
+    for (group, out) in out.chunks_exact_mut(group_out).enumerate() {
+        let channels = group * group_in..(group + 1) * group_in;
+        for (block, out) in out.chunks_mut(FILTERS).enumerate() {
+            let first = group * group_out + block * FILTERS;
+            // Fewer filters repeat the last.
+            let filters: [&[u8]; FILTERS] =
+                core::array::from_fn(|i| &args.weights[(first + i.min(out.len() - 1)) * filter_len..][..filter_len]);
+            let mut sums = [0; FILTERS];
+            window(&shape.window, args, position, &channels, filters, &mut sums);
+            for (i, out) in out.iter_mut().enumerate() {
+                let sum = args.bias[first + i].wrapping_add(sums[i]);
+                *out = requantize(sum, args.multiplier[first + i], &args.out);
+            }
+        }
+    }
+}
+
+/// Adds the products of some channels under a window and of four filters.
+fn window(
+    w: &Window,
+    args: &ConvArgs<'_>,
+    (oy, ox): (usize, usize),
+    channels: &Range<usize>,
+    filters: [&[u8]; FILTERS],
+    sums: &mut [i32; FILTERS],
+) {
+    let len = channels.len();
+    let row_len = w.kernel_w * len;
+    let whole_rows = w.dilation_w == 1 && len == w.in_c;
+    for ky in 0..w.kernel_h {
+        let row = filters.map(|filter| &filter[ky * row_len..][..row_len]);
+        let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
+        if iy >= w.in_h {
+            padding(args.input_zp, row, sums);
+            continue;
+        }
+        let left = ox * w.stride_w;
+        let start = left.wrapping_sub(w.pad_left);
+        if whole_rows && start < w.in_w && w.kernel_w <= w.in_w - start {
+            let input = &args.input[(iy * w.in_w + start) * w.in_c..][..row_len];
+            products(input, row, sums);
+            continue;
+        }
+        for kx in 0..w.kernel_w {
+            let tap = row.map(|row| &row[kx * len..][..len]);
+            let ix = (left + kx * w.dilation_w).wrapping_sub(w.pad_left);
+            if ix < w.in_w {
+                let pixel = &args.input[(iy * w.in_w + ix) * w.in_c..][..w.in_c];
+                products(&pixel[channels.clone()], tap, sums);
+            } else {
+                padding(args.input_zp, tap, sums);
+            }
+        }
+    }
+}
+
+/// Adds the products of values and of the weights of four filters.
+#[inline]
+fn products(values: &[i8], weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS]) {
+    let len = values.len();
+    let [a, b, c, d] = weights.map(|weights| &weights[..len]);
+    let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
+    for i in 0..len {
+        let value = i32::from(values[i]);
+        sum_a = sum_a.wrapping_add(value * i32::from(a[i] as i8));
+        sum_b = sum_b.wrapping_add(value * i32::from(b[i] as i8));
+        sum_c = sum_c.wrapping_add(value * i32::from(c[i] as i8));
+        sum_d = sum_d.wrapping_add(value * i32::from(d[i] as i8));
+    }
+    *sums = [sum_a, sum_b, sum_c, sum_d];
+}
+
+/// Adds the products of the zero point and of the weights of four filters.
+fn padding(zero_point: i8, weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS]) {
+    for (sum, weights) in sums.iter_mut().zip(weights) {
+        let all = weights.iter().fold(0_i32, |all, &weight| all.wrapping_add(i32::from(weight as i8)));
+        *sum = sum.wrapping_add(all.wrapping_mul(zero_point.into()));
+    }
+}
+
+/// All channels of a pixel, a few at a time.
+fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), out: &mut [i8]) {
+    let channels = out.len();
+    for (block, out) in out.chunks_mut(CHANNELS).enumerate() {
+        let first = block * CHANNELS;
+        let len = out.len();
+        let mut sums = [0_i32; CHANNELS];
+        for ky in 0..w.kernel_h {
+            let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
+            for kx in 0..w.kernel_w {
+                let ix = (ox * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
+                let weights = &args.weights[(ky * w.kernel_w + kx) * channels + first..][..len];
+                let mut add = |values: &[i8]| {
+                    for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
+                        *sum = sum.wrapping_add(i32::from(value) * i32::from(weight as i8));
+                    }
+                };
+                if iy < w.in_h && ix < w.in_w {
+                    add(&args.input[(iy * w.in_w + ix) * channels + first..][..len]);
+                } else {
+                    add(&[args.input_zp; CHANNELS]);
+                }
+            }
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let sum = args.bias[first + i].wrapping_add(sums[i]);
+            *out = requantize(sum, args.multiplier[first + i], &args.out);
+        }
+    }
+}
+
 /// See [`Requantize`]. Clamping before rounding agrees with clamping after it, the bounds being
 /// integers, and keeps the conversion to an integer in range.
-pub fn requantize(acc: i32, multiplier: f32, out: &Requantize) -> i8 {
+fn requantize(acc: i32, multiplier: f32, out: &Requantize) -> i8 {
     let zero_point = i32::from(out.zero_point);
     let low = (i32::from(out.min) - zero_point) as f32;
     let high = (i32::from(out.max) - zero_point) as f32;

@@ -185,7 +185,8 @@ mod tests {
         let input = noise(w.in_h * w.in_w * w.in_c);
         let (bias, multiplier) = (vec![-77; shape.out_c], vec![3e-3; shape.out_c]);
         let out = Requantize { zero_point: 5, min: -120, max: 100 };
-        let plain: Vec<u8> = weights.iter().map(|&w| w as u8).collect();
+        let mut plain = vec![0; reference::packed_len(shape)];
+        reference::pack(shape, weights, &mut plain);
         let args = ConvArgs { input: &input, weights: &plain, bias: &bias, multiplier: &multiplier, input_zp: -9, out };
         let mut expected = vec![0; w.out_h * w.out_w * shape.out_c];
         let mut output = expected.clone();
