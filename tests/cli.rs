@@ -152,7 +152,7 @@ fn the_other_commands_report_what_scripts_rely_on() {
     // 125 x 64 outputs: a first layer of 40 taps, four of 9 and four of 64, and 64 x 12 to end with.
     let macs: u64 = inspect["steps"].as_array().unwrap().iter().map(|step| step["macs"].as_u64().unwrap()).sum();
     assert_eq!(macs, 2_656_768);
-    has_keys(&inspect["arena"][0], &["names", "offset", "bytes", "first_step", "last_step"]);
+    has_keys(&inspect["arena"][0], &["scratch", "names", "offset", "bytes", "first_step", "last_step"]);
     assert_eq!(json(&["inspect", KWS, "--engine", "tract"])["steps"], serde_json::json!([]));
     let sums = fs::read_to_string(repository().join("models/SHA256SUMS")).unwrap();
     assert!(sums.contains(inspect["model"]["sha256"].as_str().unwrap()));

@@ -21,7 +21,7 @@
 //! builder.input("x", DType::F32, &[1, 4])?.op("relu", relu).output("y", DType::F32, &[1, 4])?;
 //! let plan = builder.finish()?; // or `Plan::parse` of the bytes of a .plan file
 //!
-//! let mut memory = AlignedBytes::zeroed(plan.memory_bytes());
+//! let mut memory = AlignedBytes::zeroed(plan.arena_bytes());
 //! let mut y = [0f32; 4];
 //! let x = bytemuck::cast_slice::<f32, u8>(&[-1.0, 0.5, -2.0, 3.0]);
 //! plan.run(&mut memory, &[x], &mut [bytemuck::cast_slice_mut::<f32, u8>(&mut y)])?;

@@ -12,8 +12,8 @@ use super::{ModelArgs, output, size, synthetic};
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
 /// The plan engine states what it will use before the first run: packed weights, the arena of
-/// activations, the scratch of kernels, and the inputs and outputs, which the caller holds and
-/// nothing copies. Then the model runs a few times in this process. Peaks and resident sizes are the
+/// activations, by how much the scratch of kernels makes it larger, and the inputs and outputs, which
+/// the caller holds and nothing copies. Then the model runs a few times in this process. Peaks and resident sizes are the
 /// whole process's as the kernel counts them, the program itself included; heap figures are the
 /// program's own requests.
 #[derive(Args)]
@@ -32,7 +32,9 @@ Examples:
   tractlet footprint model.onnx --budget 32MiB
 
 JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, io_bytes, total_bytes,
-arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of the first four), measured.{
+arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of the first four; scratch
+lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and the
+lower bound one of both together), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
 rss_shmem_bytes, heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations}; with --budget
 also budget.{bytes, peak_bytes, fits}. The allocations are counts; run_allocations is of one run.";

@@ -34,9 +34,9 @@ Examples:
 
 JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of
 {name, dtype, shape}, nodes[].{name, op, dtype, engine}, int8_ratio (null where nothing computes),
-steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{names, offset,
-bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of the
-steps that write there), model.{path, bytes, sha256, opset, producer, held}.";
+steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, names,
+offset, bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of
+the steps that write there, scratch is true where a kernel works and no tensor lies), model.{path, bytes, sha256, opset, producer, held}.";
 
 #[derive(Serialize)]
 struct Report<'a> {

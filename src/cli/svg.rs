@@ -1,5 +1,5 @@
 //! A plan's arena over its schedule as an SVG image: a rectangle for each block, from its first to
-//! its last step and over the bytes that it takes; above them the scratch that each step works in.
+//! its last step and over the bytes that it takes, among them the scratch that steps work in.
 
 use tractlet::{ArenaBlock, MemoryPlan, StepReport};
 
@@ -17,8 +17,8 @@ const BOTTOM: f64 = 150.0;
 const CHARACTER_WIDTH: f64 = 6.1;
 const LINE_HEIGHT: f64 = 13.0;
 
-/// Fill and border of blocks, in turn.
-const COLOURS: [(&str, &str); 8] = [
+/// Fill and border of tensors, in turn.
+const TENSORS: [(&str, &str); 8] = [
     ("#cfe3f5", "#3b7bb3"),
     ("#fbdcc0", "#c56a1d"),
     ("#d3ebcf", "#479a3c"),
@@ -28,6 +28,9 @@ const COLOURS: [(&str, &str); 8] = [
     ("#f3ecc2", "#9c8618"),
     ("#e3dcd5", "#7d6650"),
 ];
+
+/// Fill and border of scratch.
+const SCRATCH: (&str, &str) = ("#b9b9b9", "#6f6f6f");
 
 pub struct Drawing<'a> {
     pub title: String,
@@ -47,14 +50,17 @@ impl Drawing<'_> {
         let MemoryPlan { arena_bytes, scratch_bytes, io_bytes, .. } = self.memory;
         let [arena, scratch, io] = [arena_bytes, scratch_bytes, io_bytes].map(|bytes| size::human(bytes as u64));
         let facts = format!(
-            "arena {arena}, scratch {scratch}, {} steps; inputs and outputs, {io}, are the caller's",
+            "arena {arena} and, for scratch, {scratch} more; {} steps; inputs and outputs, {io}, are the caller's",
             self.steps.len()
         );
         svg += &text(LEFT, 28.0, "font-size=\"16\" font-weight=\"bold\"", &self.title);
         svg += &text(LEFT, 48.0, "font-size=\"12\" fill=\"#555\"", &facts);
         svg += &self.axes();
-        self.blocks.iter().zip(COLOURS.iter().cycle()).for_each(|(block, colours)| svg += &self.block(block, *colours));
-        svg += &self.scratch();
+        let mut colours = TENSORS.into_iter().cycle();
+        for block in self.blocks {
+            let paint = if block.scratch { Some(SCRATCH) } else { colours.next() };
+            svg += &self.block(block, paint.unwrap_or(SCRATCH));
+        }
         svg += &self.lower_bound();
         svg + "</svg>\n"
     }
@@ -105,6 +111,7 @@ impl Drawing<'_> {
         let (x, right) = (self.x(block.first_step), self.x(block.last_step + 1));
         let (y, bottom) = (self.y(block.offset + block.bytes), self.y(block.offset));
         let names = block.names.join(" \u{2192} ");
+        let names = if block.scratch { format!("scratch of {names}") } else { names };
         let human = size::human(block.bytes as u64);
         let (first, last) = (block.first_step + 1, block.last_step + 1);
         let tip = format!("{names}\n{} bytes at {}, steps {first} to {last}", block.bytes, block.offset);
@@ -116,32 +123,11 @@ impl Drawing<'_> {
         )
     }
 
-    /// The band above the arena, and of it what each step uses.
-    fn scratch(&self) -> String {
-        let MemoryPlan { arena_bytes, scratch_bytes, .. } = self.memory;
-        if scratch_bytes == 0 {
-            return String::new();
-        }
-        let (top, base) = (self.y(arena_bytes + scratch_bytes), self.y(arena_bytes));
-        let paint = "fill=\"#f1f1f1\" stroke=\"#bbb\" stroke-dasharray=\"4 3\"";
-        let tip = format!("scratch\n{scratch_bytes} bytes, which all steps share");
-        let mut svg = rect((LEFT, top), (self.plot_width(), base - top), paint, &tip);
-        for (index, step) in self.steps.iter().enumerate().filter(|(_, step)| step.scratch_bytes > 0) {
-            let y = self.y(arena_bytes + step.scratch_bytes);
-            let tip = format!("scratch of {}\n{} bytes", step.name, step.scratch_bytes);
-            svg += &rect((self.x(index), y), (self.step_width(), base - y), "fill=\"#b9b9b9\" stroke=\"#fff\"", &tip);
-        }
-        if base - top >= 1.5 * LINE_HEIGHT {
-            svg += &text(LEFT + 6.0, top + 14.0, "fill=\"#444\" font-style=\"italic\"", "scratch");
-        }
-        svg
-    }
-
     fn lower_bound(&self) -> String {
-        let MemoryPlan { arena_bytes, arena_lower_bound_bytes, .. } = self.memory;
+        let MemoryPlan { arena_bytes, scratch_bytes, arena_lower_bound_bytes, .. } = self.memory;
         let (y, right) = (self.y(arena_lower_bound_bytes), LEFT + self.plot_width());
-        let what = if arena_lower_bound_bytes == arena_bytes {
-            "the least that these tensors can take"
+        let what = if arena_lower_bound_bytes == arena_bytes + scratch_bytes {
+            "the least that tensors and scratch can take"
         } else {
             "lower bound"
         };
@@ -241,18 +227,24 @@ mod tests {
     fn every_block_and_every_scratch_is_a_rectangle_with_its_name() {
         let steps = [step("one", 0), step("two & \"three\"", 64), step("\u{1b}[2J", 0)];
         let block = |names: &[&str], offset, first_step, last_step| ArenaBlock {
+            scratch: false,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             offset,
             bytes: 1024,
             first_step,
             last_step,
         };
-        let blocks = [block(&["one", "<script>"], 0, 0, 1), block(&["two & \"three\""], 1024, 1, 2)];
+        let tensors = [block(&["one", "<script>"], 0, 0, 1), block(&["two & \"three\""], 1024, 1, 2)];
+        let scratch = ArenaBlock { scratch: true, bytes: 64, ..block(&["two & \"three\""], 2048, 1, 1) };
+        let blocks = [&tensors[..], &[scratch]].concat();
         let svg = drawing(&steps, &blocks).svg();
-        // The background, the band of scratch, one step's part of it, and two blocks.
-        assert_eq!(svg.matches("<rect").count(), 5);
+        // The background and three blocks, of which one has the colour of scratch.
+        assert_eq!((svg.matches("<rect").count(), svg.matches(SCRATCH.0).count()), (4, 1));
         assert!(svg.contains("<title>one \u{2192} &lt;script&gt;\n1024 bytes at 0, steps 1 to 2</title>"), "{svg}");
-        assert!(svg.contains("<title>scratch of two &amp; &quot;three&quot;\n64 bytes</title>"), "{svg}");
+        assert!(
+            svg.contains("<title>scratch of two &amp; &quot;three&quot;\n64 bytes at 2048, steps 2 to 2</title>"),
+            "{svg}"
+        );
         assert!(!svg.contains("<script") && !svg.contains('\u{1b}') && svg.contains("a&lt;b"));
         assert_eq!(svg.matches('<').count(), svg.matches('>').count());
     }

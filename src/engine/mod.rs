@@ -135,15 +135,17 @@ pub struct StepTime {
 pub struct MemoryPlan {
     /// Packed weights, biases, multipliers and tables, with the ops and their names.
     pub weights_bytes: usize,
-    /// Activations, without inputs and outputs.
+    /// Activations, without inputs and outputs: the arena, less what is there for scratch alone.
     pub arena_bytes: usize,
-    /// What kernels work in while an op runs.
+    /// By how much the scratch of kernels makes the arena larger. It lies among the activations, where
+    /// none is alive, so this is less than the largest [`StepReport::scratch_bytes`], or even nothing.
     pub scratch_bytes: usize,
     /// Inputs and outputs, which the caller holds: they are read and written where they are.
     pub io_bytes: usize,
     /// Weights, arena, scratch, inputs and outputs.
     pub total_bytes: usize,
-    /// The largest sum of tensors that are alive at once: what no arena can do without.
+    /// The largest sum of tensors and scratch that are alive at once: `arena_bytes` and
+    /// `scratch_bytes` together cannot be less.
     pub arena_lower_bound_bytes: usize,
 }
 

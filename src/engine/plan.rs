@@ -36,20 +36,20 @@ impl PlanEngine {
             computes: computes(node),
         };
         let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, lower_bound_bytes, blocks } =
+        let Planned { plan, scratch_bytes, lower_bound_bytes, blocks } =
             plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
-        let memory = AlignedBytes::zeroed(plan.memory_bytes());
+        let memory = AlignedBytes::zeroed(plan.arena_bytes());
         let weights_bytes = plan.as_bytes().len();
         let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
         let footprint = MemoryPlan {
             weights_bytes,
-            arena_bytes: plan.arena_bytes(),
-            scratch_bytes: plan.scratch_bytes(),
+            arena_bytes: plan.arena_bytes() - scratch_bytes,
+            scratch_bytes,
             io_bytes,
-            total_bytes: weights_bytes + plan.memory_bytes() + io_bytes,
+            total_bytes: weights_bytes + plan.arena_bytes() + io_bytes,
             arena_lower_bound_bytes: lower_bound_bytes,
         };
-        let steps = plan.ops().map(|(name, op)| step(name, &op, isa)).collect();
+        let steps = plan.ops().map(|(name, op)| step(name, &op)).collect();
         let description = Description { inputs, outputs, nodes, steps, blocks };
         Ok(PlanEngine { plan, memory, footprint, description })
     }
@@ -101,7 +101,7 @@ impl Engine for PlanEngine {
     }
 }
 
-fn step(name: &str, op: &Op, isa: Isa) -> StepReport {
+fn step(name: &str, op: &Op) -> StepReport {
     StepReport {
         name: name.to_owned(),
         kind: op.kind(),
@@ -109,7 +109,7 @@ fn step(name: &str, op: &Op, isa: Isa) -> StepReport {
         macs: op.macs(),
         read_bytes: op.read_bytes(),
         written_bytes: op.written_bytes(),
-        scratch_bytes: op.scratch_bytes(isa),
+        scratch_bytes: op.scratch().len,
     }
 }
 

@@ -4,7 +4,7 @@ use bytemuck::NoUninit;
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::unary::unary_f32;
 use tractlet_core::plan::{
-    AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32,
+    ArenaSpan, AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32,
 };
 use tractlet_core::shape::ConvShape;
 
@@ -149,6 +149,7 @@ impl<'m> Lowering<'m> {
             bias: self.builder.data(&bias),
             min,
             max,
+            scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);
         self.values.insert(name, Value::Real(output));

@@ -1,6 +1,6 @@
 //! Convolutions and fully connected layers on integers, with their weights and biases.
 
-use tractlet_core::plan::ConvS8;
+use tractlet_core::plan::{ArenaSpan, ConvS8};
 use tractlet_core::shape::{ConvShape, Requantize};
 
 use super::quantized::Input;
@@ -115,6 +115,7 @@ impl<'m> Lowering<'m> {
             weights: self.builder.conv_weights(&shape, &weights.values),
             bias: self.builder.data(&bias),
             multipliers: self.builder.data(&multipliers),
+            scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);
         Ok(())

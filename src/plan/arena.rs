@@ -1,30 +1,37 @@
 //! Where blocks lie in the arena.
 //!
 //! Placing blocks with lifetimes in the least memory is dynamic storage allocation, which is
-//! NP-hard. Two greedy orders are tried and the better result is kept: largest block first
+//! NP-hard. Greedy orders are tried and the best result is kept: largest block first
 //! (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020,
-//! "greedy by size for offset calculation"), and in order of first use. In both, a block takes the
-//! lowest gap among the blocks that are alive with it.
+//! "greedy by size for offset calculation"), and in order of first use; each once over all blocks and
+//! once with scratch, what is alive at one step only, after the tensors. The latter keeps scratch from
+//! costing more than an area of its own would. In all of them, a block takes the lowest gap among the
+//! blocks that are alive with it.
 
 use tractlet_core::plan::ALIGN;
 
-use super::lifetime::{Block, Lifetimes};
+use super::lifetime::Block;
 
 pub(super) struct Placement {
-    /// Of each tensor's block, in bytes.
+    /// Of each block, in bytes.
     pub offsets: Vec<usize>,
     pub arena_bytes: usize,
     pub lower_bound_bytes: usize,
 }
 
-pub(super) fn place(lifetimes: &Lifetimes) -> Placement {
-    let blocks = &lifetimes.blocks;
+pub(super) fn place(blocks: &[Block]) -> Placement {
     let mut by_size: Vec<usize> = (0..blocks.len()).collect();
     by_size.sort_by_key(|&i| (usize::MAX - blocks[i].len, blocks[i].first));
     let mut by_use: Vec<usize> = (0..blocks.len()).collect();
     by_use.sort_by_key(|&i| (blocks[i].first, usize::MAX - blocks[i].len));
-    let (offsets, arena_bytes) =
-        [by_size, by_use].iter().map(|order| greedy(blocks, order)).min_by_key(|(_, end)| *end).unwrap_or_default();
+    let [size_then_scratch, use_then_scratch] = [&by_size, &by_use].map(|order| {
+        let mut order = order.clone();
+        order.sort_by_key(|&i| blocks[i].first == blocks[i].last);
+        order
+    });
+    let orders = [by_size, by_use, size_then_scratch, use_then_scratch];
+    let placements = orders.iter().map(|order| greedy(blocks, order));
+    let (offsets, arena_bytes) = placements.min_by_key(|(_, end)| *end).unwrap_or_default();
     Placement { offsets, arena_bytes, lower_bound_bytes: lower_bound(blocks) }
 }
 
@@ -86,6 +93,22 @@ mod tests {
             }
             assert!(end >= lower_bound(&blocks));
         }
+    }
+
+    #[test]
+    fn scratch_costs_no_more_than_an_area_of_its_own() {
+        // A chain, each step with other scratch: placed before tensors it would push them apart, to 4608.
+        let tensors = (0..4).map(|i: usize| block(1024, i, i + 1));
+        let scratch = [(1536, 1), (1536, 2), (2048, 3)].map(|(len, step)| block(len, step, step));
+        let blocks: Vec<Block> = tensors.chain(scratch).collect();
+        assert_eq!(place(&blocks).arena_bytes, 2 * 1024 + 2048);
+    }
+
+    #[test]
+    fn scratch_lies_where_tensors_have_died() {
+        // 1024 and 512 bytes at once, then 64 and scratch of 1408: no more than the former.
+        let blocks = [block(1024, 0, 1), block(512, 1, 2), block(64, 2, 3), block(64, 3, 4), block(1408, 3, 3)];
+        assert_eq!(place(&blocks).arena_bytes, 1536);
     }
 
     #[test]

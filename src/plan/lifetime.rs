@@ -1,7 +1,9 @@
 //! When each tensor is alive, and which tensors are one: an op that may work in place does so
 //! when its first input is read for the last time. Inputs and outputs of the network are the
-//! caller's: the arena holds neither, and nothing works in place on an input.
+//! caller's: the arena holds neither, and nothing works in place on an input. What a kernel works in
+//! is a block too, alive at its step and at no other.
 
+use tractlet_core::isa::Isa;
 use tractlet_core::plan::{Op, Section};
 
 use crate::lower::{Program, TensorId};
@@ -15,7 +17,8 @@ pub(super) struct Block {
 }
 
 pub(super) struct Lifetimes {
-    /// One for each tensor; those that live in another's block, or with the caller, have length 0.
+    /// One for each tensor, of length 0 for those that live in another's block or with the caller, and
+    /// then one for the scratch of each step, of length 0 where it takes none.
     pub blocks: Vec<Block>,
     /// The tensor in whose block each one lies.
     owners: Vec<TensorId>,
@@ -31,9 +34,19 @@ impl Lifetimes {
     pub fn section(&self, tensor: TensorId) -> Section {
         self.sections[self.owners[tensor]]
     }
+
+    /// Which block is the scratch of a step.
+    pub fn scratch(&self, step: usize) -> usize {
+        self.owners.len() + step
+    }
+
+    /// The blocks of tensors alone.
+    pub fn tensors(&self) -> &[Block] {
+        &self.blocks[..self.owners.len()]
+    }
 }
 
-pub(super) fn of(program: &mut Program) -> Lifetimes {
+pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
     swap_operands(program);
     let count = program.tensors.len();
     let mut first = vec![usize::MAX; count];
@@ -82,7 +95,9 @@ pub(super) fn of(program: &mut Program) -> Lifetimes {
         true => Block { len: program.tensors[tensor], first: first[tensor], last: ends[tensor] },
         false => Block { len: 0, first: 0, last: 0 },
     };
-    Lifetimes { blocks: (0..count).map(block).collect(), owners, sections }
+    let scratch = program.steps.iter().enumerate();
+    let scratch = scratch.map(|(index, step)| Block { len: step.op.scratch_bytes(isa), first: index, last: index });
+    Lifetimes { blocks: (0..count).map(block).chain(scratch).collect(), owners, sections }
 }
 
 /// Tensors that an op reads.

@@ -4,9 +4,9 @@ use std::vec::Vec;
 
 use crate::isa::Isa;
 use crate::plan::{
-    AddS8, AlignedBytes, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType, Dequantize, Fill,
-    LutS8, MaxPoolF32, MaxPoolS8, MulS8, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32, SoftmaxS8, StridedCopy,
-    Unary, UnaryF32,
+    AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
+    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32,
+    SoftmaxS8, StridedCopy, Unary, UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
@@ -110,13 +110,14 @@ pub(super) fn conv(
         weights: builder.conv_weights(&shape, weights),
         bias: builder.data(&folded),
         multipliers: builder.data(multipliers),
+        scratch: ArenaSpan::default(),
     }
 }
 
 /// Memory for a run of `plan`, and outputs to write to.
 pub(crate) fn room(plan: &Plan<impl AsRef<[u8]>>) -> (AlignedBytes, Vec<AlignedBytes>) {
     let outputs = plan.outputs().map(|port| AlignedBytes::zeroed(port.byte_len())).collect();
-    (AlignedBytes::zeroed(plan.memory_bytes()), outputs)
+    (AlignedBytes::zeroed(plan.arena_bytes()), outputs)
 }
 
 /// f32 NCHW in, conv, depthwise, residual add, max pool, look-up, mean, fully connected, softmax,
@@ -141,6 +142,8 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     let probabilities = tensor(CLASSES);
     let answer = Operand::output(0, 4 * CLASSES);
     let doubled = tensor(4 * CLASSES);
+    // Behind every tensor.
+    let scratch = tensor(0).offset;
     let frame = Operand::output(1, 4 * (CLASSES + 2));
 
     builder.input("image", DType::F32, &[1, IN_C, IN_H, IN_W]).unwrap();
@@ -160,14 +163,14 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     let parameters = (weights.as_slice(), bias.as_slice());
     let from = (quantized, INPUT_ZERO);
     let op = conv(builder, shape, from, (features, CONV_OUT), parameters, &CONV_MULTIPLIERS);
-    builder.op("conv", op);
+    builder.op("conv", Op::from(op).with_scratch_at(isa, scratch));
     let shape = padded(CHANNELS, CHANNELS);
     let (weights, bias) = (noise(3, CHANNELS * 9), biases(4, CHANNELS));
     let parameters = (weights.as_slice(), bias.as_slice());
     let from = (features, CONV_OUT.zero_point);
     let to = (filtered, DEPTHWISE_OUT);
     let op = conv(builder, shape, from, to, parameters, &DEPTHWISE_MULTIPLIERS);
-    builder.op("depthwise", op);
+    builder.op("depthwise", Op::from(op).with_scratch_at(isa, scratch));
     builder.op(
         "add",
         AddS8 {
@@ -202,7 +205,7 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     let parameters = (weights.as_slice(), bias.as_slice());
     let from = (mean, MEAN_OUT.zero_point);
     let op = conv(builder, shape, from, (logits, LOGITS_OUT), parameters, &DENSE_MULTIPLIERS);
-    builder.op("dense", op);
+    builder.op("dense", Op::from(op).with_scratch_at(isa, scratch));
     let exp_table = builder.exp_table(LOGIT_SCALE);
     builder.op(
         "softmax",
@@ -272,18 +275,18 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     let window_3x3 = Window { pad_top: 1, pad_left: 1, ..window((4, 4), 4, (4, 4), 3) };
     let weights: Vec<f32> = noise(7, 9 * 4 * 4).into_iter().map(|w| f32::from(w) / 512.0).collect();
     let (weights, bias) = (builder.data(&weights), builder.data(&[0.5f32, -0.25, 0.0, 1.0]));
-    builder.op(
-        "conv",
-        ConvF32 {
-            input: image,
-            output: convolved,
-            shape: ConvShape { window: window_3x3, out_c: 4, groups: 1 },
-            weights,
-            bias,
-            min: 0.0,
-            max: f32::INFINITY,
-        },
-    );
+    let op = ConvF32 {
+        input: image,
+        output: convolved,
+        shape: ConvShape { window: window_3x3, out_c: 4, groups: 1 },
+        weights,
+        bias,
+        min: 0.0,
+        max: f32::INFINITY,
+        scratch: ArenaSpan::default(),
+    };
+    // Where later tensors lie.
+    builder.op("conv", Op::from(op).with_scratch_at(isa, 256));
     let halved = Window { stride_h: 2, stride_w: 2, ..window((4, 4), 4, (2, 2), 2) };
     builder.op("max", MaxPoolF32 { input: convolved, output: small, window: halved });
     let whole = window((2, 2), 4, (1, 1), 2);
@@ -312,7 +315,7 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     // Swaps the channels of each group.
     let parameters = (&[0i8, 1, 1, 0, 0, 1, 1, 0][..], &[0i32; 4][..]);
     let op = conv(builder, shape, (grouped, 0), (bytes, LOGITS_OUT), parameters, &[1.0; 4]);
-    builder.op("swap", op);
+    builder.op("swap", Op::from(op).with_scratch_at(isa, 384));
     builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
     builder.output("squares", DType::I8, &[4]).unwrap();
     builder.finish().unwrap()

@@ -2,7 +2,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
-use crate::plan::{DataSpan, Operand, Section};
+use crate::plan::{ArenaSpan, DataSpan, Operand, Section};
 
 /// What an op can name. Inputs and outputs are the caller's.
 pub(super) struct Memory<'m, I, O> {
@@ -12,12 +12,12 @@ pub(super) struct Memory<'m, I, O> {
     pub(super) outputs: &'m mut [O],
 }
 
-/// All of the memory but the output of an op.
+/// What two spans leave of the arena: where each piece starts, in order, and its bytes.
+type Pieces<'m> = [(usize, &'m [u8]); 3];
+
+/// All of the memory but the output of an op and its scratch.
 pub(super) struct Rest<'m, I, O> {
-    /// The arena up to the output, and from its end on.
-    before: &'m [u8],
-    after: &'m [u8],
-    after_offset: usize,
+    arena: Pieces<'m>,
     data: &'m [u8],
     inputs: &'m [I],
     /// The caller's outputs up to the one that is written, and those that follow it.
@@ -29,20 +29,31 @@ impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
     /// The output to write, and everything else to read.
     #[inline]
     pub(super) fn split(&mut self, output: Operand) -> Option<(Rest<'_, I, O>, &mut [u8])> {
+        let (rest, bytes, _) = self.split_scratch(output, ArenaSpan::default())?;
+        Some((rest, bytes))
+    }
+
+    /// The output to write, the scratch to work in, and everything else to read.
+    #[inline]
+    pub(super) fn split_scratch(
+        &mut self,
+        output: Operand,
+        scratch: ArenaSpan,
+    ) -> Option<(Rest<'_, I, O>, &mut [u8], &mut [u8])> {
         let Operand { section, offset, len } = output;
+        let (data, inputs) = (self.data, self.inputs);
         match section {
             Section::Arena => {
-                let (before, from) = self.arena.split_at_mut_checked(offset)?;
-                let (bytes, after) = from.split_at_mut_checked(len)?;
-                let outputs = (&*self.outputs, &[][..]);
-                Some((Rest::new((before, after, offset + len), self.data, self.inputs, outputs), bytes))
+                let (arena, bytes, scratch) = cut(self.arena, ArenaSpan { offset, len }, scratch)?;
+                let rest = Rest { arena, data, inputs, outputs_before: &*self.outputs, outputs_after: &[] };
+                Some((rest, bytes, scratch))
             }
             Section::Output(index) => {
-                let (before, from) = self.outputs.split_at_mut_checked(index)?;
-                let (output, after) = from.split_first_mut()?;
+                let (outputs_before, from) = self.outputs.split_at_mut_checked(index)?;
+                let (output, outputs_after) = from.split_first_mut()?;
                 let bytes = output.as_mut().get_mut(offset..)?.get_mut(..len)?;
-                let arena = (&*self.arena, &[][..], self.arena.len());
-                Some((Rest::new(arena, self.data, self.inputs, (before, after)), bytes))
+                let (arena, _, scratch) = cut(self.arena, ArenaSpan::default(), scratch)?;
+                Some((Rest { arena, data, inputs, outputs_before, outputs_after }, bytes, scratch))
             }
             Section::Data | Section::Input(_) => None,
         }
@@ -60,25 +71,31 @@ impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
     }
 }
 
-impl<'m, I: AsRef<[u8]>, O: AsRef<[u8]>> Rest<'m, I, O> {
-    #[inline]
-    fn new(
-        (before, after, after_offset): (&'m [u8], &'m [u8], usize),
-        data: &'m [u8],
-        inputs: &'m [I],
-        (outputs_before, outputs_after): (&'m [O], &'m [O]),
-    ) -> Self {
-        Self { before, after, after_offset, data, inputs, outputs_before, outputs_after }
-    }
+/// Two spans of the arena in whichever order they lie, and what they leave of it. `None` if they
+/// overlap or one is not there.
+#[inline]
+fn cut(arena: &mut [u8], one: ArenaSpan, other: ArenaSpan) -> Option<(Pieces<'_>, &mut [u8], &mut [u8])> {
+    let in_order = one.offset < other.offset;
+    let (low, high) = if in_order { (one, other) } else { (other, one) };
+    let (before, from) = arena.split_at_mut_checked(low.offset)?;
+    let (low_bytes, from) = from.split_at_mut_checked(low.len)?;
+    let low_end = low.offset + low.len;
+    let (between, from) = from.split_at_mut_checked(high.offset.checked_sub(low_end)?)?;
+    let (high_bytes, after) = from.split_at_mut_checked(high.len)?;
+    let pieces: Pieces<'_> = [(0, before), (low_end, between), (high.offset + high.len, after)];
+    Some(if in_order { (pieces, low_bytes, high_bytes) } else { (pieces, high_bytes, low_bytes) })
+}
 
+impl<'m, I: AsRef<[u8]>, O: AsRef<[u8]>> Rest<'m, I, O> {
     /// A tensor, wherever it lies.
     #[inline]
     pub(super) fn operand(&self, Operand { section, offset, len }: Operand) -> Option<&'m [u8]> {
         let (bytes, offset) = match section {
-            Section::Arena => match offset.checked_sub(self.after_offset) {
-                Some(offset) => (self.after, offset),
-                None => (self.before, offset),
-            },
+            Section::Arena => {
+                // The last piece that starts no later: an empty one may start where the next does.
+                let (start, piece) = self.arena.into_iter().rev().find(|(start, _)| *start <= offset)?;
+                (piece, offset - start)
+            }
             Section::Data => (self.data, offset),
             Section::Input(index) => (self.inputs.get(index)?.as_ref(), offset),
             Section::Output(index) => (self.output(index)?.as_ref(), offset),

@@ -1,7 +1,7 @@
 //! Running a plan on slices that the caller gives.
 //!
 //! Inputs are read and outputs written where the caller has them. The memory is the arena, where
-//! all other activations lie, and after it the scratch of kernels. One loop decodes a record,
+//! all other activations lie, and among them the scratch of kernels. One loop decodes a record,
 //! borrows the slices it names and calls a kernel: no allocation, no state between runs, no unsafe
 //! code.
 
@@ -51,7 +51,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The memory is smaller than [`Plan::memory_bytes`].
+    /// The memory is smaller than [`Plan::arena_bytes`].
     TooSmall {
         /// Bytes that the plan needs.
         needed: usize,
@@ -97,7 +97,7 @@ pub enum RunError {
 impl<B: AsRef<[u8]>> Plan<B> {
     /// Runs the network once, on as many `inputs` and `outputs` as it has, in its order, each as long
     /// as [`Port::byte_len`] says and at a multiple of the size of its elements. `memory` has at least
-    /// [`Plan::memory_bytes`] bytes and starts at a multiple of [`ALIGN`]; what it holds does not
+    /// [`Plan::arena_bytes`] bytes and starts at a multiple of [`ALIGN`]; what it holds does not
     /// matter.
     ///
     /// # Errors
@@ -126,16 +126,15 @@ impl<B: AsRef<[u8]>> Plan<B> {
         if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(RunError::Unaligned);
         }
-        let (needed, given) = (self.memory_bytes(), memory.len());
-        let memory = memory.get_mut(..needed).ok_or(RunError::TooSmall { needed, given })?;
+        let (needed, given) = (self.arena_bytes(), memory.len());
+        let arena = memory.get_mut(..needed).ok_or(RunError::TooSmall { needed, given })?;
         fit(Role::Input, self.inputs(), inputs.iter().map(AsRef::as_ref))?;
         fit(Role::Output, self.outputs(), outputs.iter().map(AsRef::as_ref))?;
-        let (arena, scratch) = memory.split_at_mut(self.arena_bytes());
         let mut memory = Memory { arena, data: self.data(), inputs, outputs };
         for (index, op) in self.decoded().enumerate() {
             hook.before(index);
             let output = op.and_then(|op| {
-                step(&op, self.isa(), &mut memory, scratch)?;
+                step(&op, self.isa(), &mut memory)?;
                 memory.split(op.output())
             });
             let (_, output) = output.ok_or(RunError::Damaged { index })?;
@@ -168,15 +167,10 @@ fn fit<'a>(
 }
 
 /// Runs one op; `None` if it names memory that is not there.
-fn step<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
-    op: &Op,
-    isa: Isa,
-    memory: &mut Memory<'_, I, O>,
-    scratch: &mut [u8],
-) -> Option<()> {
+fn step<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(op: &Op, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
     match op {
         Op::ConvS8(op) => {
-            let (rest, output) = memory.split(op.output)?;
+            let (rest, output, scratch) = memory.split_scratch(op.output, op.scratch)?;
             let args = ConvArgs {
                 input: cast(rest.operand(op.input)?)?,
                 weights: rest.data(op.weights)?,
@@ -244,7 +238,7 @@ fn step<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
             }
         }
         Op::ConvF32(op) => {
-            let (rest, output) = memory.split(op.output)?;
+            let (rest, output, scratch) = memory.split_scratch(op.output, op.scratch)?;
             let args = ConvF32Args {
                 input: cast(rest.operand(op.input)?)?,
                 weights: cast(rest.data(op.weights)?)?,

@@ -209,7 +209,7 @@ fn nothing_is_written_to_an_input_nor_beyond_an_output() {
 #[test]
 fn memory_that_does_not_fit_is_refused() {
     let plan = network(Isa::Generic);
-    let needed = plan.memory_bytes();
+    let needed = plan.arena_bytes();
     let (_, mut outputs) = room(&plan);
     let mut memory = AlignedBytes::zeroed(needed + 1);
     let inputs = [an_image()];

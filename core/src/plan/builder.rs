@@ -19,8 +19,8 @@ use crate::shape::ConvShape;
 
 /// Collects the parts of a plan and lays them out.
 ///
-/// Where tensors lie in the arena is the caller's decision; how large the arena and the scratch
-/// are follows from it. Blocks of data that are equal are stored once.
+/// Where tensors and scratch lie in the arena is the caller's decision; how large the arena is
+/// follows from it. Blocks of data that are equal are stored once.
 #[derive(Clone, Debug)]
 pub struct PlanBuilder {
     isa: Isa,
@@ -59,6 +59,11 @@ impl PlanBuilder {
             blocks: Vec::new(),
             model_digest: [0; 8],
         }
+    }
+
+    /// The instruction set that the plan is for.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Makes room for this many bytes of constants, so that they are not moved as they grow.
@@ -137,10 +142,9 @@ impl PlanBuilder {
     }
 
     fn layout(&self) -> AlignedBytes {
-        let outputs = self.ops.iter().map(|record| record.op.output());
-        let in_arena = outputs.filter(|output| output.section == Section::Arena);
-        let arena_end = in_arena.map(|output| output.offset.saturating_add(output.len)).max();
-        let scratch = self.ops.iter().map(|record| record.op.scratch_bytes(self.isa)).max();
+        let written = self.ops.iter().flat_map(|record| [record.op.output(), record.op.scratch().into()]);
+        let in_arena = written.filter(|operand| operand.section == Section::Arena);
+        let arena_end = in_arena.map(|operand| operand.offset.saturating_add(operand.len)).max();
 
         let mut header = Header {
             version: VERSION,
@@ -153,7 +157,6 @@ impl PlanBuilder {
             names_bytes: self.names.len(),
             data_bytes: self.data.len(),
             arena_bytes: round_up(arena_end.unwrap_or(0)),
-            scratch_bytes: round_up(scratch.unwrap_or(0)),
             model_digest: self.model_digest,
         };
         let sections = SectionRanges::of(&header).expect("what lies in memory has a size");

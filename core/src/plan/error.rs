@@ -72,7 +72,7 @@ pub enum Fault {
     UnknownCode,
     /// It is not UTF-8.
     NotUtf8,
-    /// The output lies over an input of an op that cannot work in place.
+    /// It lies over another operand, and the op cannot work in place there.
     Overlap,
     /// It reads bytes that nothing has written.
     Unwritten,
@@ -139,7 +139,7 @@ impl fmt::Display for Fault {
             Self::NotFinite => write!(f, "not finite"),
             Self::UnknownCode => write!(f, "unknown code"),
             Self::NotUtf8 => write!(f, "not UTF-8"),
-            Self::Overlap => write!(f, "overlaps the output"),
+            Self::Overlap => write!(f, "overlaps another operand"),
             Self::Unwritten => write!(f, "read before it is written"),
             Self::ReadOnly => write!(f, "lies where nothing may be written"),
             Self::Unsupported => write!(f, "no kernel for these parameters"),

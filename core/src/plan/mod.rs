@@ -13,11 +13,12 @@
 //! | data | packed weights, multipliers, tables; each block at a multiple of [`ALIGN`] |
 //!
 //! Ops name what they read and write by section ([`Section`]): the arena, the data, or the slice that
-//! the caller gives for an input or output. Inputs and outputs are therefore never copied.
+//! the caller gives for an input or output. Inputs and outputs are therefore never copied. What a kernel
+//! works in, its scratch, lies in the arena too, where no tensor is alive while it runs.
 //!
 //! [`Plan::parse`] checks all of it once: bounds, alignment, shapes against lengths, parameter
-//! ranges, overlap, that no op writes to an input, and that none reads what nothing has written. What it
-//! returns can be run on any slices of the right number, length and alignment without a further check.
+//! ranges, overlap, that no op writes to an input, that none reads what nothing has written, and that
+//! each has the scratch that its kernel takes, apart from its tensors. What it returns can be run on any slices of the right number, length and alignment without a further check.
 //!
 //! - `wire`: fields as words; encoding and decoding in one place
 //! - `op`, `operand`, `record`: what each op means, its parameters, and its record; `cost`: what it takes
@@ -41,7 +42,7 @@ mod wire;
 pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
 pub use op::*;
-pub use operand::{Binary, Operand, Section, Unary};
+pub use operand::{ArenaSpan, Binary, Operand, Section, Unary};
 pub use wire::{DType, DataSpan};
 
 use crate::isa::Isa;
@@ -52,7 +53,7 @@ use wire::{NameSpan, Wire, Words, record};
 /// The first bytes of every plan.
 pub const MAGIC: [u8; 8] = *b"TRACTLET";
 /// The format's version. A plan of another version is refused: it can be rebuilt from its model.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.
@@ -113,7 +114,6 @@ record! {
         names_bytes: usize,
         data_bytes: usize,
         arena_bytes: usize,
-        scratch_bytes: usize,
         model_digest: [u32; 8],
     }
 }
@@ -200,19 +200,10 @@ impl SectionRanges {
 }
 
 impl<B: AsRef<[u8]>> Plan<B> {
-    /// Bytes of the arena, which holds activations. Inputs and outputs are the caller's and not in it.
+    /// Bytes of the arena, the memory that [`Plan::run`] asks for: activations, and the scratch that
+    /// kernels work in while an op runs. Inputs and outputs are the caller's and not in it.
     pub fn arena_bytes(&self) -> usize {
         self.header.arena_bytes
-    }
-
-    /// Bytes, after the activations, that kernels use while an op runs.
-    pub fn scratch_bytes(&self) -> usize {
-        self.header.scratch_bytes
-    }
-
-    /// Bytes of memory that [`Plan::run`] asks for: activations and scratch.
-    pub fn memory_bytes(&self) -> usize {
-        self.header.arena_bytes + self.header.scratch_bytes
     }
 
     /// Bytes of packed weights, multipliers and tables.

@@ -8,7 +8,7 @@
 use crate::shape::{ConvShape, Requantize, Window};
 
 use super::error::{Fault, FieldFault};
-use super::operand::{Binary, Operand, Unary};
+use super::operand::{ArenaSpan, Binary, Operand, Unary};
 use super::wire::{DataSpan, NameSpan, Wire, Words, record};
 
 /// Words of an op's record, with room for fields to come.
@@ -99,6 +99,8 @@ ops! {
         bias: DataSpan,
         /// f32 `[out_c]`: `input_scale * weight_scale[c] / output_scale`.
         multipliers: DataSpan,
+        /// What the kernel works in; [`Op::with_scratch_at`] places it.
+        scratch: ArenaSpan,
     }
 
     /// `clamp(round((a - a_zero_point) * a_multiplier + (b - b_zero_point) * b_multiplier) + zero_point)`.
@@ -284,6 +286,8 @@ ops! {
         min: f32,
         /// Upper bound of the output; may be infinite.
         max: f32,
+        /// What the kernel works in; [`Op::with_scratch_at`] places it.
+        scratch: ArenaSpan,
     }
 
     /// `function(a, b)`, `b` repeated along `a`. May work in place on `a`.

@@ -84,6 +84,25 @@ impl Operand {
     }
 }
 
+record! {
+    /// Bytes of the arena that hold no tensor: the scratch of a kernel. It holds something while its op
+    /// runs and at no other time, so that tensors may lie there before and after. Empty where a kernel
+    /// takes none.
+    #[derive(Default, Eq)]
+    pub struct ArenaSpan {
+        /// Bytes from the start of the arena.
+        offset: usize,
+        /// Length in bytes.
+        len: usize,
+    }
+}
+
+impl From<ArenaSpan> for Operand {
+    fn from(span: ArenaSpan) -> Self {
+        Self::arena(span.offset, span.len)
+    }
+}
+
 impl From<DataSpan> for Operand {
     fn from(span: DataSpan) -> Self {
         Self { section: Section::Data, offset: span.offset, len: span.len }

@@ -2,9 +2,9 @@
 
 use super::error::FieldFault;
 use super::op::*;
-use super::operand::Operand;
 #[cfg(feature = "alloc")]
 use super::operand::Section;
+use super::operand::{ArenaSpan, Operand};
 use super::wire::{NameSpan, Wire, Words};
 use crate::isa::Isa;
 use crate::kernels::{ConvKernel, conv_f32};
@@ -74,7 +74,30 @@ impl Op {
         )
     }
 
-    /// Bytes of scratch that the op works in on `isa`.
+    /// Where the scratch lies that the op works in.
+    #[inline]
+    pub const fn scratch(&self) -> ArenaSpan {
+        match self {
+            Self::ConvS8(op) => op.scratch,
+            Self::ConvF32(op) => op.scratch,
+            _ => ArenaSpan { offset: 0, len: 0 },
+        }
+    }
+
+    /// The op with as much scratch as it takes on `isa`, at `offset` in the arena.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn with_scratch_at(mut self, isa: Isa, offset: usize) -> Self {
+        let len = self.scratch_bytes(isa);
+        if let Self::ConvS8(ConvS8 { scratch, .. }) | Self::ConvF32(ConvF32 { scratch, .. }) = &mut self
+            && len > 0
+        {
+            *scratch = ArenaSpan { offset, len };
+        }
+        self
+    }
+
+    /// Bytes of scratch that the op takes on `isa`.
     pub fn scratch_bytes(&self, isa: Isa) -> usize {
         match self {
             Self::ConvS8(op) => ConvKernel::of(&op.shape).scratch_len(isa, &op.shape),

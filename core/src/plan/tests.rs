@@ -5,6 +5,7 @@ use std::vec::Vec;
 use super::builder::seal;
 use super::*;
 use crate::exec::fixtures::{mixed, network, room};
+use crate::shape::{ConvShape, Window};
 
 /// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
 /// makes up for the damage: nothing, or a new checksum.
@@ -24,11 +25,11 @@ fn flip_every_byte(pristine: &Plan<AlignedBytes>, repair: impl Fn(&mut [u8])) ->
                 Ok(plan) => {
                     accepted += 1;
                     // A size in the header may have grown; what must not happen is a panic.
-                    assert!(plan.memory_bytes() <= i32::MAX as usize);
+                    assert!(plan.arena_bytes() <= i32::MAX as usize);
                     assert_eq!(plan.inputs().count() + plan.outputs().count(), 3);
                     assert_eq!(plan.ops().count(), pristine.ops().count());
                     let ports = plan.inputs().chain(plan.outputs());
-                    if ports.map(|port| port.byte_len()).sum::<usize>() + plan.memory_bytes() <= 1 << 20 {
+                    if ports.map(|port| port.byte_len()).sum::<usize>() + plan.arena_bytes() <= 1 << 20 {
                         let (mut memory, mut outputs) = room(&plan);
                         let inputs: Vec<AlignedBytes> =
                             plan.inputs().map(|port| AlignedBytes::zeroed(port.byte_len())).collect();
@@ -139,6 +140,79 @@ fn an_op_stays_within_the_slices_of_the_caller() {
         op.output = Operand { offset: 8, ..op.input };
     };
     assert_eq!(refused(halves), FieldFault::new("input", Fault::Overlap));
+}
+
+/// One convolution in f32, of one pixel of four channels, whose kernel works in 16 bytes. Input, scratch
+/// and output lie at 0, 64 and 128 of the arena, which ends where the output does: at 192.
+fn convolution(change: impl Fn(&mut ConvF32)) -> Result<Plan<AlignedBytes>, BuildError> {
+    let input = Operand::arena(0, 16);
+    let one = Window {
+        in_h: 1,
+        in_w: 1,
+        in_c: 4,
+        out_h: 1,
+        out_w: 1,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+    };
+    let mut builder = PlanBuilder::new(Isa::Generic);
+    let mut op = ConvF32 {
+        input,
+        output: Operand::arena(128, 16),
+        shape: ConvShape { window: one, out_c: 4, groups: 1 },
+        weights: builder.data(&[0.5f32; 16]),
+        bias: builder.data(&[1f32; 4]),
+        min: f32::NEG_INFINITY,
+        max: f32::INFINITY,
+        scratch: ArenaSpan { offset: 64, len: 16 },
+    };
+    change(&mut op);
+    builder.output("y", DType::F32, &[4])?;
+    builder.op("fill", Fill { output: input, element_bytes: 4, bits: 1f32.to_bits() });
+    builder.op("conv", op);
+    builder.op("fill", Fill { output: Operand::output(0, 16), element_bytes: 4, bits: 0 });
+    builder.finish()
+}
+
+#[test]
+fn scratch_lies_in_the_arena_apart_from_tensors() {
+    let refused = |change: fn(&mut ConvF32)| match convolution(change) {
+        Err(BuildError::Invalid(PlanError::Op { index: 1, kind: "ConvF32", fault })) => {
+            assert_eq!(fault.field, "scratch");
+            fault.fault
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(convolution(|_| ()).unwrap().arena_bytes(), 192);
+    // Before, between and behind the tensors, and where the output is the caller's.
+    let orders: [fn(&mut ConvF32); 3] = [
+        |op| op.scratch.offset = 192,
+        |op| (op.output.offset, op.scratch.offset) = (64, 128),
+        |op| op.output = Operand::output(0, 16),
+    ];
+    for order in orders {
+        let plan = convolution(order).unwrap();
+        let (mut memory, mut outputs) = room(&plan);
+        assert_eq!(plan.run(&mut memory, &[] as &[&[u8]], &mut outputs), Ok(()));
+    }
+    assert_eq!(refused(|op| op.scratch.offset = 68), Fault::Unaligned);
+    assert_eq!(refused(|op| op.scratch.offset = 0), Fault::Overlap);
+    assert_eq!(refused(|op| op.scratch.offset = 128), Fault::Overlap);
+    assert_eq!(refused(|op| op.scratch.len = 12), Fault::Length { expected: 16, found: 12 });
+    assert_eq!(refused(|op| op.scratch = ArenaSpan::default()), Fault::Length { expected: 16, found: 0 });
+    // Behind the end of the arena, whose length in the header the builder would have raised.
+    let mut bytes = AlignedBytes::from(convolution(|op| op.scratch.offset = 192).unwrap().as_bytes());
+    let arena_bytes = bytes.chunks_exact(4).position(|word| word == 256u32.to_le_bytes()).unwrap();
+    bytes[4 * arena_bytes..][..4].copy_from_slice(&192u32.to_le_bytes());
+    seal(&mut bytes);
+    let fault = FieldFault::new("scratch", Fault::OutOfBounds);
+    assert_eq!(Plan::parse(bytes).unwrap_err(), PlanError::Op { index: 1, kind: "ConvF32", fault });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What must hold before a plan may run.
 //!
-//! Here is what all ops share: bounds, overlap, reading only what was written. What differs
+//! Here is what all ops share: bounds, overlap, scratch, reading only what was written. What differs
 //! between them is in [`rules`](super::rules).
 
 use bytemuck::AnyBitPattern;
@@ -47,7 +47,6 @@ impl<B: AsRef<[u8]>> Plan<B> {
         let verifier = Verifier {
             isa,
             arena_bytes: header.arena_bytes,
-            scratch_bytes: header.scratch_bytes,
             ports: plan.section(&plan.sections.ports).as_chunks().0,
             ops: plan.op_records(),
             names: plan.section(&plan.sections.names),
@@ -60,16 +59,10 @@ impl<B: AsRef<[u8]>> Plan<B> {
 }
 
 fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault> {
-    let multiple_of_align = [
-        ("data_bytes", header.data_bytes),
-        ("arena_bytes", header.arena_bytes),
-        ("scratch_bytes", header.scratch_bytes),
-    ];
-    for (field, bytes) in multiple_of_align {
+    for (field, bytes) in [("data_bytes", header.data_bytes), ("arena_bytes", header.arena_bytes)] {
         require(bytes.is_multiple_of(ALIGN), field, Fault::Unaligned)?;
     }
-    let memory = header.arena_bytes.checked_add(header.scratch_bytes);
-    require(memory.is_some_and(|bytes| bytes <= MAX_BYTES), "arena_bytes", Fault::OutOfRange)?;
+    require(header.arena_bytes <= MAX_BYTES, "arena_bytes", Fault::OutOfRange)?;
     require(header.output_count > 0, "output_count", Fault::OutOfRange)?;
 
     exact("total_bytes", header.total_bytes, len)?;
@@ -83,7 +76,6 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
 pub(super) struct Verifier<'p> {
     pub(super) isa: Isa,
     arena_bytes: usize,
-    scratch_bytes: usize,
     ports: &'p [[u8; PORT_BYTES]],
     ops: &'p [[u8; OP_BYTES]],
     names: &'p [u8],
@@ -187,8 +179,19 @@ impl Verifier<'_> {
             Op::AveragePoolF32(op) => op.check(self),
             Op::SoftmaxF32(op) => op.check(self),
         }?;
-        let scratch = op.scratch_bytes(self.isa);
-        require(scratch <= self.scratch_bytes, "scratch_bytes", Fault::OutOfBounds)
+        self.check_scratch(op)
+    }
+
+    /// As much as the kernel takes, and apart from what the op reads and writes: the executor borrows
+    /// all of them at once. The op's shape has been checked, which is what the length follows from.
+    fn check_scratch(&self, op: &Op) -> Result<(), FieldFault> {
+        let span = op.scratch();
+        exact("scratch", span.len, op.scratch_bytes(self.isa))?;
+        require(span.offset.is_multiple_of(ALIGN), "scratch", Fault::Unaligned)?;
+        within("scratch", span.offset, span.len, self.arena_bytes)?;
+        let [first, second] = op.inputs();
+        let apart = [op.output(), first, second].iter().all(|&operand| !overlap(span.into(), operand));
+        require(apart, "scratch", Fault::Overlap)
     }
 
     fn check_name(&self, name: NameSpan) -> Result<(), FieldFault> {
