@@ -152,7 +152,7 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
 }
 
 /// Pixels as the quads of an instruction set want them.
-pub struct Widened<'a, S> {
+struct Widened<'a, S> {
     input: &'a [i8],
     in_c: usize,
     /// Two values of padding.
@@ -161,7 +161,7 @@ pub struct Widened<'a, S> {
 }
 
 impl<'a, S: Simd> Widened<'a, S> {
-    pub fn new(args: &ConvArgs<'a>, shape: &ConvShape) -> Self {
+    fn new(args: &ConvArgs<'a>, shape: &ConvShape) -> Self {
         Widened { input: args.input, in_c: shape.window.in_c, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData }
     }
 }
