@@ -105,7 +105,8 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
     }
     let w = &panel.window;
     let taps = w.kernel_h * w.kernel_w;
-    let windows = panel.windows::<MAX_PIXELS>();
+    let mut windows = [0; MAX_PIXELS];
+    panel.put_windows(&mut windows);
     // A sum that starts from a bias stays exact if that is small; a larger one is added at the end.
     let room = (1 << 24) - (taps << 14) as u32;
     let small = args.bias.iter().all(|bias| bias.unsigned_abs() <= room);

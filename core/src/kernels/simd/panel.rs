@@ -105,15 +105,13 @@ impl Panel {
         })
     }
 
-    /// Where the windows of the pixels of a region begin.
-    pub fn windows<const N: usize>(&self) -> [u32; N] {
-        let mut windows = [0; N];
+    /// Writes where the windows of the pixels of a region begin.
+    pub fn put_windows(&self, windows: &mut [u32]) {
         for (y, row) in windows.chunks_exact_mut(self.cols).take(self.rows).enumerate() {
             for (x, window) in row.iter_mut().enumerate() {
                 *window = (y * self.row_step + x * self.col_step) as u32;
             }
         }
-        windows
     }
 
     /// Writes the input under `region`.

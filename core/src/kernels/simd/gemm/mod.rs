@@ -127,7 +127,8 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
     }
     let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
     let panel = panel.as_mut_ptr();
-    let windows = gemm.panel.windows::<MAX_PIXELS>();
+    let mut windows = [0; MAX_PIXELS];
+    gemm.panel.put_windows(&mut windows);
     let source = Widened::<S>::new(args, shape);
     for region in gemm.panel.regions() {
         let pixels = region.rows * region.cols;
