@@ -25,6 +25,9 @@ pub(super) struct Rest<'m, I, O> {
     outputs_after: &'m [O],
 }
 
+/// What an op reads, where it writes, and what it works in.
+type Split<'m, I, O> = (Rest<'m, I, O>, &'m mut [u8], &'m mut [u8]);
+
 impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
     /// The output to write, and everything else to read.
     #[inline]
@@ -35,11 +38,7 @@ impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
 
     /// The output to write, the scratch to work in, and everything else to read.
     #[inline]
-    pub(super) fn split_scratch(
-        &mut self,
-        output: Operand,
-        scratch: ArenaSpan,
-    ) -> Option<(Rest<'_, I, O>, &mut [u8], &mut [u8])> {
+    pub(super) fn split_scratch(&mut self, output: Operand, scratch: ArenaSpan) -> Option<Split<'_, I, O>> {
         let Operand { section, offset, len } = output;
         let (data, inputs) = (self.data, self.inputs);
         match section {
@@ -75,7 +74,8 @@ impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
 /// overlap or one is not there.
 #[inline]
 fn cut(arena: &mut [u8], one: ArenaSpan, other: ArenaSpan) -> Option<(Pieces<'_>, &mut [u8], &mut [u8])> {
-    let in_order = one.offset < other.offset;
+    // Of two that start together one is empty, and that one comes first.
+    let in_order = (one.offset, one.len) < (other.offset, other.len);
     let (low, high) = if in_order { (one, other) } else { (other, one) };
     let (before, from) = arena.split_at_mut_checked(low.offset)?;
     let (low_bytes, from) = from.split_at_mut_checked(low.len)?;
