@@ -138,7 +138,7 @@ pub struct MemoryPlan {
     /// Activations, without inputs and outputs: the arena, less what is there for scratch alone.
     pub arena_bytes: usize,
     /// By how much the scratch of kernels makes the arena larger. It lies among the activations, where
-    /// none is alive, so this is less than the largest [`StepReport::scratch_bytes`], or even nothing.
+    /// none is alive, so this is at most about the largest [`StepReport::scratch_bytes`], often less.
     pub scratch_bytes: usize,
     /// Inputs and outputs, which the caller holds: they are read and written where they are.
     pub io_bytes: usize,
