@@ -5,6 +5,8 @@
 
 mod bench;
 mod board;
+mod compare;
+mod cpu;
 mod elements;
 mod eval;
 mod failure;
