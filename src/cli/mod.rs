@@ -5,6 +5,7 @@
 
 mod bench;
 mod board;
+mod budget;
 mod compare;
 mod cpu;
 mod elements;
