@@ -17,7 +17,7 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures parity pack clean \
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity pack clean \
 	$(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
@@ -101,6 +101,10 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
+
+budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
+	@cargo build --quiet --bin tractlet
+	@scripts/budgets.sh $(TARGET)/debug/tractlet
 
 parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)

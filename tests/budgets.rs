@@ -1,4 +1,4 @@
-//! `tractlet footprint`: what it measures, and the budgets that it holds.
+//! `tractlet footprint`: what it measures, and the budgets that it holds, those of the shipped models among them.
 
 use std::fs;
 use std::path::Path;
@@ -33,6 +33,32 @@ fn budget(folder: &TempDir, text: &str) -> String {
     let path = folder.path().join("budget.toml");
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// A plan that grows past its budget has to be looked at, and one that shrinks gets a smaller budget.
+#[test]
+fn the_plans_of_the_shipped_models_are_near_their_budgets() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut seen = 0;
+    for folder in fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let (model, file) = (folder.join("int8.onnx"), folder.join("budget.toml"));
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}; make budgets", file.display()));
+        let limits: toml::Table = text.parse().unwrap();
+        let output = footprint(&[model.to_str().unwrap(), "--engine", "plan", "--json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report = report(&output);
+        for part in ["total_bytes", "weights_bytes", "arena_bytes", "scratch_bytes"] {
+            let limit = limits.get(part).and_then(toml::Value::as_integer);
+            let limit = u64::try_from(limit.unwrap_or_else(|| panic!("{}: no {part}", file.display()))).unwrap();
+            let planned = bytes(&report["predicted"][part]);
+            let what = format!("{}: {part} is {limit}, and the plan has {planned}", file.display());
+            assert!(planned * 100 <= limit * 103, "{what}: more than 3 % over; if that has to be: make budgets");
+            assert!(planned * 100 >= limit * 80, "{what}: more than 20 % under; well done: make budgets");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} models");
 }
 
 #[test]
