@@ -38,7 +38,7 @@ use failure::Failure;
 /// Every command but `targets` takes an .onnx file. `tractlet COMMAND --help` is its manual.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
