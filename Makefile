@@ -6,6 +6,8 @@ KWS := models/kws_dscnn
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/tractlet
 VENV := $(TARGET)/venv
+MANUAL := $(TARGET)/manual
+PREFIX ?= /usr/local
 BOARDS := pi-zero-2w pi3 pi4 pi5 jetson-nano jetson-orin armv7 pi-zero
 
 # The benchmark pack: models and labelled data that this repository may not carry. Optional.
@@ -17,8 +19,8 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures parity pack clean \
-	$(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity pack clean \
+	manual install uninstall $(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +34,33 @@ build: ## Build target/release/tractlet, the one to use
 dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and show its size
 	cargo build --profile dist
 	@ls -l $(TARGET)/dist/tractlet | awk '{ print $$5 " bytes  " $$9 }'
+
+# Made where there is none yet, so that `make build manual` and then `sudo make install` needs no cargo as root.
+INSTALLED := $(or $(BINARY),$(RELEASE))
+SHARE := $(DESTDIR)$(PREFIX)/share
+
+$(RELEASE):
+	cargo build --release
+
+$(MANUAL)/tractlet.1:
+	@$(MAKE) --no-print-directory manual
+
+manual: ## Write manual pages and shell completions to target/manual
+	@rm -rf $(MANUAL)
+	cargo run --quiet --no-default-features --features manual --example manual -- $(MANUAL)
+
+install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual and completions; PREFIX=/usr/local, DESTDIR=, BINARY=
+	install -D -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
+	install -d $(SHARE)/man/man1
+	install -m 644 $(MANUAL)/*.1 $(SHARE)/man/man1/
+	install -D -m 644 $(MANUAL)/tractlet.bash $(SHARE)/bash-completion/completions/tractlet
+	install -D -m 644 $(MANUAL)/_tractlet $(SHARE)/zsh/site-functions/_tractlet
+	install -D -m 644 $(MANUAL)/tractlet.fish $(SHARE)/fish/vendor_completions.d/tractlet.fish
+
+uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
+	rm -f $(DESTDIR)$(PREFIX)/bin/tractlet $(SHARE)/man/man1/tractlet.1 $(SHARE)/man/man1/tractlet-*.1 \
+		$(SHARE)/bash-completion/completions/tractlet $(SHARE)/zsh/site-functions/_tractlet \
+		$(SHARE)/fish/vendor_completions.d/tractlet.fish
 
 cross: ## Install what the targets below need, on Debian 12
 	@targets/setup-cross.sh
@@ -81,6 +110,7 @@ fmt-check:
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
+	cargo clippy --no-default-features --features manual --example manual -- -D warnings
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:
@@ -101,6 +131,10 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
+
+budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
+	@cargo build --quiet --bin tractlet
+	@scripts/budgets.sh $(TARGET)/debug/tractlet
 
 parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)

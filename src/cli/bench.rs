@@ -1,5 +1,6 @@
 //! `tractlet bench`.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -7,6 +8,8 @@ use serde::Serialize;
 use tractlet::footprint::heap;
 use tractlet::{EngineName, StepTime};
 
+use super::compare::{Comparison, Earlier};
+use super::cpu::Cpu;
 use super::failure::Failure;
 use super::runner::Runner;
 use super::{ModelArgs, output, synthetic};
@@ -14,7 +17,9 @@ use super::{ModelArgs, output, synthetic};
 /// Measure latency and heap allocations of one inference
 ///
 /// Runs one inference after the other on one thread, on pseudo-random input that is the same
-/// everywhere. Times are in microseconds; p90 and p99 are nearest-rank percentiles.
+/// everywhere. Times are in microseconds; p90 and p99 are nearest-rank percentiles, and jitter is the
+/// median distance of a run from the median. Frequency and temperature are the CPU's right after the
+/// timed runs, as the kernel has them.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
@@ -32,17 +37,25 @@ pub struct BenchArgs {
     /// Also time each step, in as many further runs
     #[arg(long)]
     profile: bool,
+    /// Also print the ratio to an earlier report, which `bench --json` wrote; below 1 is faster now
+    #[arg(long, value_name = "OTHER.json")]
+    compare: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tractlet bench model.onnx
-  tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json
+  tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json >before.json
+  tractlet bench model.onnx --profile --compare before.json
 
-JSON: engine, runs, warmup, threads, min_us, median_us, mean_us, p90_us, p99_us, max_us,
-allocations_per_run, bytes_allocated_per_run, input; with --profile ops[].{name, kind, dtype,
+JSON: engine, runs, warmup, threads, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
+median absolute deviation), throughput_per_s (inferences one after the other), allocations_per_run,
+bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, temperature_celsius, note} (each
+null where the kernel does not say; note says so if the governor is not `performance`); with --profile ops[].{name, kind, dtype,
 median_us, share, macs, gmac_per_s}, where share is of the sum of the medians, from 0 to 1, and the
-last two are null where multiply-accumulates are not counted or there are none.";
+last two are null where multiply-accumulates are not counted or there are none; with
+--compare comparison.{file, earlier_engine, earlier_median_us, median_ratio, ops[].{name, kind, now_us,
+earlier_us, ratio}}, where ops is null unless both reports have a profile, and what only one has is null.";
 
 /// Times are kept, and not only counted: this many are where a second is up on any model.
 const MOST_RUNS: usize = 1_000_000;
@@ -58,8 +71,11 @@ struct Report {
     allocations_per_run: f64,
     bytes_allocated_per_run: f64,
     input: &'static str,
+    cpu: Cpu,
     #[serde(skip_serializing_if = "Option::is_none")]
     ops: Option<Vec<Op>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +86,9 @@ struct Latency {
     p90_us: f64,
     p99_us: f64,
     max_us: f64,
+    /// Median absolute deviation from the median: a few interrupted runs leave it as it is.
+    jitter_us: f64,
+    throughput_per_s: f64,
 }
 
 #[derive(Serialize)]
@@ -85,6 +104,8 @@ struct Op {
 }
 
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    // First: a report that cannot be read should not cost a measurement.
+    let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let session = args.model.session(&args.model.open()?)?;
     let engine = session.engine();
     if args.threads > 1 {
@@ -104,16 +125,23 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         Ok(())
     })?;
     let used = heap().since(&before);
+    let cpu = Cpu::here();
+    let latency = Latency::of(&mut nanos);
+    let ops = if args.profile { Some(profile(runs, || Ok(session.profile(&inputs, &mut outputs)?))?) } else { None };
+    let steps = ops.as_ref().map(|ops| ops.iter().map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
+    let comparison = earlier.map(|earlier| earlier.compare(latency.median_us, steps));
     let report = Report {
         engine,
         runs,
         warmup,
         threads: args.threads,
-        latency: Latency::of(&mut nanos),
+        latency,
         allocations_per_run: used.allocations as f64 / runs as f64,
         bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
         input: synthetic::WHAT,
-        ops: if args.profile { Some(profile(runs, || Ok(session.profile(&inputs, &mut outputs)?))?) } else { None },
+        cpu,
+        ops,
+        comparison,
     };
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }
 }
@@ -161,23 +189,42 @@ fn profile(runs: usize, mut run: impl FnMut() -> Result<Vec<StepTime>, Failure>)
 }
 
 impl Latency {
+    /// Sorts them, and leaves their distances from the median in their place.
     fn of(nanos: &mut [u64]) -> Latency {
         nanos.sort_unstable();
-        let rank = |percent: usize| (nanos.len() * percent).div_ceil(100).saturating_sub(1);
-        let at = |percent: usize| nanos.get(rank(percent)).map_or(f64::NAN, |&nanos| nanos as f64 / 1e3);
         let mean_us = nanos.iter().sum::<u64>() as f64 / nanos.len() as f64 / 1e3;
-        Latency { min_us: at(0), median_us: at(50), mean_us, p90_us: at(90), p99_us: at(99), max_us: at(100) }
+        let at = |nanos: &[u64], percent| microseconds(nearest_rank(nanos, percent));
+        let [min_us, median_us, p90_us, p99_us, max_us] = [0, 50, 90, 99, 100].map(|percent| at(nanos, percent));
+        let median = nearest_rank(nanos, 50).unwrap_or(0);
+        nanos.iter_mut().for_each(|time| *time = time.abs_diff(median));
+        nanos.sort_unstable();
+        let jitter_us = at(nanos, 50);
+        Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s: 1e6 / mean_us }
     }
+}
+
+fn nearest_rank(sorted: &[u64], percent: usize) -> Option<u64> {
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+}
+
+fn microseconds(nanos: Option<u64>) -> f64 {
+    nanos.map_or(f64::NAN, |nanos| nanos as f64 / 1e3)
 }
 
 impl Report {
     fn text(&self) -> String {
-        let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us } = self.latency;
+        let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s } = self.latency;
         let mut text = format!("engine {}, {} runs after {} to warm up\n", self.engine, self.runs, self.warmup);
-        text += &format!("input {}\n\n", self.input);
+        text += &format!("input {}\ncpu {}\n", self.input, self.cpu.text());
+        if let Some(note) = &self.cpu.note {
+            text += &format!("note: {note}\n");
+        }
+        text.push('\n');
         text += &format!(
             "median {median_us:.1} us  (min {min_us:.1}, mean {mean_us:.1}, p90 {p90_us:.1}, p99 {p99_us:.1}, max {max_us:.1})\n"
         );
+        text += &format!("jitter {jitter_us:.1} us, the median distance from the median\n");
+        text += &format!("rate   {throughput_per_s:.1} inferences a second, one after the other\n");
         let (allocations, bytes) = (self.allocations_per_run, self.bytes_allocated_per_run);
         text += &format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n");
         if let Some(ops) = &self.ops {
@@ -189,6 +236,9 @@ impl Report {
             };
             let header = ["step", "kind", "dtype", "median us", "%", "MAC", "GMAC/s"];
             text += &format!("\n{}", output::table(&header, 3, ops.iter().map(row)));
+        }
+        if let Some(comparison) = &self.comparison {
+            text += &format!("\n{}", comparison.text());
         }
         text
     }
@@ -204,6 +254,13 @@ mod tests {
         let latency = Latency::of(&mut nanos);
         assert_eq!((latency.min_us, latency.median_us, latency.p90_us), (1.0, 50.0, 90.0));
         assert_eq!((latency.p99_us, latency.max_us, latency.mean_us), (99.0, 100.0, 50.5));
-        assert_eq!(Latency::of(&mut [7000]).p99_us, 7.0);
+        let alone = Latency::of(&mut [8000]);
+        assert_eq!((alone.p99_us, alone.jitter_us, alone.throughput_per_s), (8.0, 0.0, 125_000.0));
+    }
+
+    #[test]
+    fn one_run_that_was_interrupted_is_no_jitter() {
+        let latency = Latency::of(&mut [10_000, 11_000, 9_000, 10_000, 500_000, 12_000, 10_000]);
+        assert_eq!((latency.median_us, latency.jitter_us, latency.max_us), (10.0, 1.0, 500.0));
     }
 }

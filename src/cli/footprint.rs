@@ -5,6 +5,7 @@ use serde::Serialize;
 use tractlet::footprint::{Loading, Measured, heap};
 use tractlet::{EngineName, MemoryPlan};
 
+use super::budget::{self, Budget, BudgetArg, Held};
 use super::failure::Failure;
 use super::runner::Runner;
 use super::{ModelArgs, output, size, synthetic};
@@ -15,29 +16,42 @@ use super::{ModelArgs, output, size, synthetic};
 /// activations, by how much the scratch of kernels makes it larger, and the inputs and outputs, which
 /// the caller holds and nothing copies. Then the model runs a few times in this process. Peaks and resident sizes are the
 /// whole process's as the kernel counts them, the program itself included; heap figures are the
-/// program's own requests.
+/// program's own requests. Page faults are the process's too, of loading and of all runs together.
+///
+/// A budget is checked twice: what the plan states before the first run, which there is none of if
+/// that is too much, and what was measured after the last.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct FootprintArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Most that may be resident at any time, in bytes or with a unit (8MiB, 8MB): exit 1 above it
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    budget: Option<u64>,
+    /// Most that may be taken: exit 1 above it. A size that may be resident at any time, in bytes or with
+    /// a unit (8MiB, 8MB); a board of `tractlet targets`, for its budget; or a .toml file of limits
+    #[arg(long, value_name = "SIZE|BOARD|FILE.toml", value_parser = budget::parse)]
+    budget: Option<BudgetArg>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tractlet footprint model.onnx
   tractlet footprint model.onnx --budget 32MiB
+  tractlet footprint model.onnx --budget pi4
+  tractlet footprint model.onnx --budget budget.toml
+
+A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes,
+scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
 
 JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, io_bytes, total_bytes,
 arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of the first four; scratch
 lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and the
 lower bound one of both together), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
-rss_shmem_bytes, heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations}; with --budget
-also budget.{bytes, peak_bytes, fits}. The allocations are counts; run_allocations is of one run.";
+rss_shmem_bytes, heap_peak_bytes, load_heap_peak_bytes, run_heap_peak_bytes, heap_live_bytes,
+load_allocations, run_allocations, load_minor_faults, load_major_faults, run_minor_faults,
+run_major_faults, stack_bytes, stack_touched_bytes} (null where it was not run), binary_bytes, model_bytes;
+with --budget also budget.{source, bytes, peak_bytes, fits, limits[].{part, limit_bytes, bytes, fits}}, bytes
+being null for a file. Allocations and faults are counts; run_allocations is of one run. stack_bytes is what
+the main thread's stack spans, which the kernel starts with some of; stack_touched_bytes what it ever used.";
 
 /// The first run of an engine may prepare what the later ones use.
 const RUNS: usize = 5;
@@ -47,94 +61,126 @@ struct Report {
     engine: EngineName,
     /// For an engine that plans its memory; the others allocate as they go.
     predicted: Option<MemoryPlan>,
-    measured: Measured,
+    /// Nothing where the plan alone is over budget.
+    measured: Option<Measured>,
+    /// The program's own file.
+    binary_bytes: Option<u64>,
+    model_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    budget: Option<Budget>,
+    budget: Option<Verdict>,
 }
 
 #[derive(Serialize)]
-struct Budget {
-    bytes: u64,
-    peak_bytes: u64,
+struct Verdict {
+    source: String,
+    bytes: Option<u64>,
+    peak_bytes: Option<u64>,
     fits: bool,
+    limits: Vec<Held>,
 }
 
 pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
+    let budget = args.budget.as_ref().map(Budget::read).transpose()?;
     let loading = Loading::start();
-    let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
+    // The model goes before anything is measured: a session needs nothing of it.
+    let open = || {
+        let model = args.model.open()?;
+        Ok::<_, Failure>((args.model.session(&model)?, model.file_bytes()))
+    };
+    let (session, model_bytes) = open()?;
+    let mut runner = Runner::new(session);
     synthetic::fill(&mut runner);
     let (session, inputs, mut outputs) = runner.parts();
     let running = loading.loaded()?;
-    let predicted = session.memory();
-    if let (Some(memory), Some(budget)) = (&predicted, args.budget)
-        && memory.total_bytes as u64 > budget
-    {
-        return Err(foreseen(memory, budget).into());
+    let (engine, predicted) = (session.engine(), session.memory());
+    let mut limits = match &budget {
+        Some(budget) => budget.on_plan(predicted.as_ref(), engine)?,
+        None => vec![],
+    };
+    let mut measured = None;
+    if limits.iter().all(|held| held.fits) {
+        let mut before = heap();
+        for _ in 0..RUNS {
+            before = heap();
+            session.run(&inputs, &mut outputs)?;
+        }
+        let figures = running.finished(&before)?;
+        limits.extend(budget.iter().flat_map(|budget| budget.on_runs(&figures)));
+        measured = Some(figures);
     }
-    let mut before = heap();
-    for _ in 0..RUNS {
-        before = heap();
-        session.run(&inputs, &mut outputs)?;
-    }
-    let measured = running.finished(&before)?;
-    let peak_bytes = measured.peak_bytes();
-    let budget = args.budget.map(|bytes| Budget { bytes, peak_bytes, fits: peak_bytes <= bytes });
-    let report = Report { engine: session.engine(), predicted, measured, budget };
+    let excess = budget::excess(&limits, session, measured.as_ref());
+    let binary_bytes = std::env::current_exe().and_then(|path| path.metadata()).map(|file| file.len()).ok();
+    let budget = budget.map(|Budget { source, bytes, .. }| Verdict {
+        source,
+        bytes,
+        peak_bytes: measured.as_ref().map(Measured::peak_bytes),
+        fits: excess.is_none(),
+        limits,
+    });
+    let report = Report { engine, predicted, measured, binary_bytes, model_bytes, budget };
     if args.model.json {
         output::json(&report)?
     } else {
         output::text(&report.text())?
     }
-    match &report.budget {
-        Some(budget) if !budget.fits => Err(report.excess(budget).into()),
-        _ => Ok(()),
-    }
+    excess.map_or(Ok(()), |why| Err(why.into()))
 }
 
 impl Report {
     fn text(&self) -> String {
-        let m = &self.measured;
-        let human = |bytes: u64| size::human(bytes);
-        let together =
-            if m.peaks_apart { "" } else { " (loading included: the kernel does not let them be told apart)" };
-        let pss = m.pss_bytes.map_or("unknown".to_owned(), human);
-        let rows = [
-            ("peak, loading", human(m.load_peak_bytes)),
-            ("peak, running", human(m.run_peak_bytes) + together),
-            ("resident", human(m.rss_bytes)),
-            ("  heap and stacks", human(m.rss_anon_bytes)),
-            ("  program and mapped files", human(m.rss_file_bytes)),
-            ("  shared memory", human(m.rss_shmem_bytes)),
-            ("  proportional share", pss),
-            ("heap, peak", human(m.heap_peak_bytes as u64)),
-            ("heap, held", human(m.heap_live_bytes as u64)),
-            ("allocations, loading", m.load_allocations.to_string()),
-            ("allocations, one run", m.run_allocations.to_string()),
-        ];
-        let rows: String = rows.iter().map(|(what, value)| format!("{what:<28}{value}\n")).collect();
         let engine = self.engine;
-        let predicted = match &self.predicted {
+        let mut text = format!("engine {engine}\n\npredicted\n");
+        text += &match &self.predicted {
             None => format!("No prediction: the {engine} engine states none.\n"),
-            Some(memory) => {
-                parts(memory).iter().map(|(what, bytes)| format!("{what:<28}{}\n", human(*bytes))).collect()
-            }
+            Some(memory) => rows(&parts(memory).map(|(what, bytes)| (what, size::human(bytes)))),
         };
-        format!("engine {engine}\n\npredicted\n{predicted}\nmeasured, the whole process\n{rows}")
+        text += &self.measured.as_ref().map_or_else(|| "\nNot measured: it was not run.\n".to_owned(), phases);
+        let binary = self.binary_bytes.map_or("unknown".to_owned(), size::human);
+        text += &format!("\nfiles\n{}", rows(&[("program", binary), ("model", size::human(self.model_bytes as u64))]));
+        if let Some(budget) = &self.budget {
+            let row = |held: &Held| {
+                let (bytes, limit) = (held.bytes.to_string(), held.limit_bytes.to_string());
+                vec![held.part.to_owned(), if held.fits { "fits" } else { "over" }.to_owned(), bytes, limit]
+            };
+            let table = output::table(&["limit", "", "bytes", "at most"], 2, budget.limits.iter().map(row));
+            text += &format!("\nbudget {}\n{table}", budget.source);
+        }
+        text
     }
+}
 
-    /// Why the budget does not hold, the largest part first.
-    fn excess(&self, budget: &Budget) -> String {
-        let m = &self.measured;
-        let mut parts = [
-            ("heap at its peak", m.heap_peak_bytes as u64),
-            ("program and mapped files", m.rss_file_bytes),
-            ("shared memory", m.rss_shmem_bytes),
-        ];
-        parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        let parts: Vec<String> = parts.iter().map(|(what, bytes)| format!("{what} {}", size::human(*bytes))).collect();
-        let (peak, limit) = (size::human(budget.peak_bytes), size::human(budget.bytes));
-        format!("over budget: the peak of {peak} is above {limit}; largest parts: {}", parts.join(", "))
-    }
+fn rows(rows: &[(&str, String)]) -> String {
+    rows.iter().map(|(what, value)| format!("{what:<28}{value}\n")).collect()
+}
+
+/// What was measured while loading, while running, and afterwards.
+fn phases(m: &Measured) -> String {
+    let human = size::human;
+    let together = if m.peaks_apart { "" } else { " (loading included: the kernel does not let them be told apart)" };
+    let unknown = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), human);
+    let faults = |minor: u64, major: u64| format!("{minor} minor, {major} major");
+    let loading = rows(&[
+        ("resident, peak", human(m.load_peak_bytes)),
+        ("heap, peak", human(m.load_heap_peak_bytes as u64)),
+        ("allocations", m.load_allocations.to_string()),
+        ("page faults", faults(m.load_minor_faults, m.load_major_faults)),
+    ]);
+    let running = rows(&[
+        ("resident, peak", human(m.run_peak_bytes) + together),
+        ("heap, peak", human(m.run_heap_peak_bytes as u64)),
+        ("allocations, one run", m.run_allocations.to_string()),
+        ("page faults, all runs", faults(m.run_minor_faults, m.run_major_faults)),
+    ]);
+    let after = rows(&[
+        ("resident", human(m.rss_bytes)),
+        ("  heap and stacks", human(m.rss_anon_bytes)),
+        ("  program and mapped files", human(m.rss_file_bytes)),
+        ("  shared memory", human(m.rss_shmem_bytes)),
+        ("  proportional share", unknown(m.pss_bytes)),
+        ("heap, held", human(m.heap_live_bytes as u64)),
+        ("stack, main thread", format!("{} used of {}", unknown(m.stack_touched_bytes), unknown(m.stack_bytes))),
+    ]);
+    format!("\nmeasured, the whole process, loading\n{loading}\nrunning, {RUNS} times\n{running}\nafterwards\n{after}")
 }
 
 /// What a plan will use, part by part and together.
@@ -146,11 +192,4 @@ fn parts(memory: &MemoryPlan) -> [(&'static str, u64); 5] {
         ("inputs and outputs", memory.io_bytes as u64),
         ("total", memory.total_bytes as u64),
     ]
-}
-
-/// Why a model is not run at all: what it will use is above the budget already.
-fn foreseen(memory: &MemoryPlan, budget: u64) -> String {
-    let parts: Vec<String> =
-        parts(memory).iter().map(|(what, bytes)| format!("{what} {}", size::human(*bytes))).collect();
-    format!("over budget: the plan alone is above {}: {}", size::human(budget), parts.join(", "))
 }

@@ -5,6 +5,9 @@
 
 mod bench;
 mod board;
+mod budget;
+mod compare;
+mod cpu;
 mod elements;
 mod eval;
 mod failure;
@@ -35,7 +38,7 @@ use failure::Failure;
 /// Every command but `targets` takes an .onnx file. `tractlet COMMAND --help` is its manual.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }

@@ -32,6 +32,11 @@ pub fn human(bytes: u64) -> String {
     }
 }
 
+/// As [`human`], with every byte: what a limit is held against.
+pub fn exact(bytes: u64) -> String {
+    if bytes < 1024 { human(bytes) } else { format!("{} ({bytes} B)", human(bytes)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +56,6 @@ mod tests {
     #[test]
     fn sizes_are_shown_in_the_unit_that_fits() {
         assert_eq!([human(1000), human(2048), human(3 << 20)], ["1000 B", "2.0 KiB", "3.00 MiB"]);
+        assert_eq!([exact(1000), exact(2048)], ["1000 B", "2.0 KiB (2048 B)"]);
     }
 }

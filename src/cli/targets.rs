@@ -10,7 +10,7 @@ use super::output;
 /// Show the boards that there are builds for
 ///
 /// The budget is what a process should have resident at most, of the smallest such board's memory: one
-/// sixteenth of it. `tractlet footprint --budget` holds a model against it. CPU features are what a core
+/// sixteenth of it. `tractlet footprint --budget BOARD` holds a model against it. CPU features are what a core
 /// has beyond the base of its platform; a binary finds them when it starts.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

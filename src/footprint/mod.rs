@@ -28,6 +28,7 @@ use std::io;
 use serde::Serialize;
 
 pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
+use proc::Faults;
 
 /// Memory of a process that loaded and ran a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,12 +51,28 @@ pub struct Measured {
     pub rss_shmem_bytes: u64,
     /// The most heap at once, loading and running.
     pub heap_peak_bytes: usize,
+    /// The most heap at once while the model was loaded.
+    pub load_heap_peak_bytes: usize,
+    /// The most heap at once while it ran.
+    pub run_heap_peak_bytes: usize,
     /// Heap after the runs.
     pub heap_live_bytes: usize,
     /// Heap allocations of loading.
     pub load_allocations: u64,
     /// Heap allocations of one run, the last.
     pub run_allocations: u64,
+    /// Page faults of loading that needed no disk.
+    pub load_minor_faults: u64,
+    /// Page faults of loading that read from a disk.
+    pub load_major_faults: u64,
+    /// Page faults of all runs together that needed no disk.
+    pub run_minor_faults: u64,
+    /// Page faults of all runs together that read from a disk.
+    pub run_major_faults: u64,
+    /// What the main thread's stack spans: [`proc::stack_bytes`].
+    pub stack_bytes: Option<u64>,
+    /// What it ever touched of that: [`proc::stack_touched_bytes`].
+    pub stack_touched_bytes: Option<u64>,
 }
 
 impl Measured {
@@ -70,6 +87,8 @@ impl Measured {
 pub struct Loading {
     peaks_apart: bool,
     before: Heap,
+    /// A fault in reading them is returned where the phase ends.
+    faults: io::Result<Faults>,
 }
 
 /// The second phase: the model is loaded, and may run any number of times.
@@ -78,12 +97,14 @@ pub struct Running {
     peaks_apart: bool,
     load_heap: Heap,
     load_peak_bytes: u64,
+    load_faults: Faults,
+    faults: Faults,
 }
 
 impl Loading {
     /// Begins to measure.
     pub fn start() -> Loading {
-        Loading { peaks_apart: reset(), before: heap() }
+        Loading { peaks_apart: reset(), faults: proc::faults(), before: heap() }
     }
 
     /// The model is loaded.
@@ -93,7 +114,10 @@ impl Loading {
     pub fn loaded(self) -> io::Result<Running> {
         let load_heap = heap().since(&self.before);
         let load_peak_bytes = proc::resident()?.peak_bytes;
-        Ok(Running { peaks_apart: reset() && self.peaks_apart, load_heap, load_peak_bytes })
+        let faults = proc::faults()?;
+        let load_faults = faults.since(self.faults?);
+        let peaks_apart = reset() && self.peaks_apart;
+        Ok(Running { peaks_apart, load_heap, load_peak_bytes, load_faults, faults: proc::faults()? })
     }
 }
 
@@ -104,6 +128,7 @@ impl Running {
     /// Those of reading /proc.
     pub fn finished(self, before: &Heap) -> io::Result<Measured> {
         let run_heap = heap().since(before);
+        let run_faults = proc::faults()?.since(self.faults);
         let resident = proc::resident()?;
         Ok(Measured {
             load_peak_bytes: self.load_peak_bytes,
@@ -115,9 +140,17 @@ impl Running {
             rss_file_bytes: resident.file_bytes,
             rss_shmem_bytes: resident.shmem_bytes,
             heap_peak_bytes: self.load_heap.peak_bytes.max(run_heap.peak_bytes),
+            load_heap_peak_bytes: self.load_heap.peak_bytes,
+            run_heap_peak_bytes: run_heap.peak_bytes,
             heap_live_bytes: run_heap.live_bytes,
             load_allocations: self.load_heap.allocations,
             run_allocations: run_heap.allocations,
+            load_minor_faults: self.load_faults.minor,
+            load_major_faults: self.load_faults.major,
+            run_minor_faults: run_faults.minor,
+            run_major_faults: run_faults.major,
+            stack_bytes: proc::stack_bytes(),
+            stack_touched_bytes: proc::stack_touched_bytes(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel says about this process: /proc/self/status and /proc/self/smaps_rollup.
+//! What the kernel says about this process, in /proc/self: status, smaps, smaps_rollup and stat.
 
 use std::fs;
 use std::io;
@@ -33,6 +33,44 @@ pub fn pss_bytes() -> Option<u64> {
     field(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "Pss")
 }
 
+/// Page faults of the whole process since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Pages that were in memory already, or had only to be made.
+    pub minor: u64,
+    /// Pages that had to be read from a disk.
+    pub major: u64,
+}
+
+impl Faults {
+    /// Those since then.
+    pub fn since(self, before: Faults) -> Faults {
+        Faults { minor: self.minor.saturating_sub(before.minor), major: self.major.saturating_sub(before.major) }
+    }
+}
+
+/// Reads /proc/self/stat.
+///
+/// # Errors
+/// Where it cannot be read, or has no such numbers.
+pub fn faults() -> io::Result<Faults> {
+    parse_stat(&fs::read_to_string("/proc/self/stat")?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/stat has no page faults"))
+}
+
+/// Addresses that the main thread's stack takes (VmStk), in bytes. They only grow, but begin at what
+/// the kernel sets aside, 132 KiB on most: so it is the most that was used only where it is more.
+pub fn stack_bytes() -> Option<u64> {
+    field(&fs::read_to_string("/proc/self/status").ok()?, "VmStk")
+}
+
+/// Pages of the main thread's stack that were ever touched and are still held, in bytes: its
+/// high-water mark in pages, since the kernel takes none of them back unless they are swapped out, and
+/// those count too. `None` where smaps is hidden.
+pub fn stack_touched_bytes() -> Option<u64> {
+    parse_stack(&fs::read_to_string("/proc/self/smaps").ok()?)
+}
+
 /// Makes the resident peak start anew.
 ///
 /// # Errors
@@ -49,6 +87,23 @@ fn parse_status(text: &str) -> Option<Resident> {
         file_bytes: field(text, "RssFile")?,
         shmem_bytes: field(text, "RssShmem")?,
     })
+}
+
+/// The fields 10 and 12; the second is the program's name in brackets, in which anything may stand.
+fn parse_stat(text: &str) -> Option<Faults> {
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let minor = fields.nth(10 - 3)?.parse().ok()?;
+    let major = fields.nth(1)?.parse().ok()?;
+    Some(Faults { minor, major })
+}
+
+fn parse_stack(smaps: &str) -> Option<u64> {
+    let (_, stack) = smaps.split_once("[stack]\n")?;
+    // Keys begin with a capital, the next mapping with its address in small hexadecimal digits.
+    let lines: Vec<&str> =
+        stack.lines().take_while(|line| line.starts_with(|c: char| c.is_ascii_uppercase())).collect();
+    let block = lines.join("\n");
+    Some(field(&block, "Rss")?.saturating_add(field(&block, "Swap").unwrap_or(0)))
 }
 
 /// Bytes of a line such as `VmRSS:      1234 kB`.
@@ -79,6 +134,31 @@ mod tests {
         for odd in ["Pss: kB", "Pss: 12", "Pss: -1 kB", "Pss: 18446744073709551615 kB", "Pss 12 kB", ""] {
             assert_eq!(field(odd, "Pss"), None, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn faults_are_read_behind_any_name() {
+        let stat = "7 (a) b (c) R 1 2 3 4 5 6 1234 8 56 10 11";
+        assert_eq!(parse_stat(stat), Some(Faults { minor: 1234, major: 56 }));
+        for odd in ["", "7 (a", "7 (a) R 1 2 3 4 5 6 1234 8", "7 (a) R 1 2 3 4 5 6 x 8 56"] {
+            assert_eq!(parse_stat(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn the_stack_is_one_mapping_of_many() {
+        let smaps = "7f00-7f01 rw-p 0 00:00 0 [heap]\nRss: 900 kB\nSwap: 9 kB\n7f02-7f03 rw-p 0 00:00 0  [stack]\n\
+            Size: 132 kB\nRss: 40 kB\nSwap: 8 kB\nVmFlags: rd wr\n7f04-7f05 r--p 0 00:00 0 [vvar]\nRss: 7 kB\n";
+        assert_eq!(parse_stack(smaps), Some(48 << 10));
+        assert_eq!(parse_stack(&smaps.replace("Swap: 8 kB\n", "")), Some(40 << 10));
+        assert_eq!(parse_stack(&smaps.replace("[stack]", "[other]")), None);
+    }
+
+    #[test]
+    fn touched_pages_fault() {
+        let before = faults().unwrap();
+        let pages = std::hint::black_box(vec![1u8; 8 << 20]);
+        assert!(faults().unwrap().minor > before.minor, "{}", pages.len());
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! `tractlet footprint`: what it measures, and the budgets that it holds, those of the shipped models among them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const KWS: &str = "models/kws_dscnn/int8.onnx";
+
+fn footprint(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+    // The same plan on every machine.
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG").env("TRACTLET_ISA", "generic");
+    command.arg("footprint").args(arguments).output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn bytes(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number of bytes"))
+}
+
+/// A budget.toml in a folder of the test.
+fn budget(folder: &TempDir, text: &str) -> String {
+    let path = folder.path().join("budget.toml");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A plan that grows past its budget has to be looked at, and one that shrinks gets a smaller budget.
+#[test]
+fn the_plans_of_the_shipped_models_are_near_their_budgets() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut seen = 0;
+    for folder in fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let (model, file) = (folder.join("int8.onnx"), folder.join("budget.toml"));
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}; make budgets", file.display()));
+        let limits: toml::Table = text.parse().unwrap();
+        let output = footprint(&[model.to_str().unwrap(), "--engine", "plan", "--json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report = report(&output);
+        for part in ["total_bytes", "weights_bytes", "arena_bytes", "scratch_bytes"] {
+            let limit = limits.get(part).and_then(toml::Value::as_integer);
+            let limit = u64::try_from(limit.unwrap_or_else(|| panic!("{}: no {part}", file.display()))).unwrap();
+            let planned = bytes(&report["predicted"][part]);
+            let what = format!("{}: {part} is {limit}, and the plan has {planned}", file.display());
+            assert!(planned * 100 <= limit * 103, "{what}: more than 3 % over; if that has to be: make budgets");
+            assert!(planned * 100 >= limit * 80, "{what}: more than 20 % under; well done: make budgets");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} models");
+}
+
+#[test]
+fn loading_and_running_are_measured_apart() {
+    let output = footprint(&[KWS, "--engine", "plan", "--json"]);
+    assert_eq!(stderr(&output), "");
+    let report = report(&output);
+    let measured = &report["measured"];
+    // Loading touches fresh pages; and what is loaded is still held while it runs.
+    for key in ["load_heap_peak_bytes", "run_heap_peak_bytes", "load_minor_faults", "load_allocations", "stack_bytes"] {
+        assert!(bytes(&measured[key]) > 0, "{key}: {measured}");
+    }
+    for key in ["load_major_faults", "run_minor_faults", "run_major_faults"] {
+        assert!(measured[key].is_u64(), "{key}: {measured}");
+    }
+    let peaks = ["load_heap_peak_bytes", "run_heap_peak_bytes"].map(|key| bytes(&measured[key]));
+    assert_eq!(bytes(&measured["heap_peak_bytes"]), peaks[0].max(peaks[1]));
+    assert!(bytes(&measured["stack_touched_bytes"]) <= bytes(&measured["stack_bytes"]), "{measured}");
+    let on_disk = |path: &str| fs::metadata(path).unwrap().len();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(KWS);
+    assert_eq!(bytes(&report["binary_bytes"]), on_disk(env!("CARGO_BIN_EXE_tractlet")));
+    assert_eq!(bytes(&report["model_bytes"]), on_disk(model.to_str().unwrap()));
+    let text = String::from_utf8(footprint(&[KWS]).stdout).unwrap();
+    for part in ["\npredicted\n", "loading\n", "\nrunning, 5 times\n", "page faults", "stack, main thread", "program  "]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_plan_over_budget_is_not_run() {
+    let folder = TempDir::new().unwrap();
+    let limits = budget(&folder, "arena_bytes = 1000\nweights_bytes = 1000000000\npeak_bytes = 1\n");
+    let output = footprint(&[KWS, "--engine", "plan", "--budget", &limits, "--json"]);
+    let (why, report) = (stderr(&output), report(&output));
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(report["measured"].is_null() && report["budget"]["peak_bytes"].is_null(), "{report}");
+    assert_eq!(report["budget"]["fits"], false);
+    // Those on the plan alone: nothing was measured.
+    let held: Vec<_> = report["budget"]["limits"].as_array().unwrap().iter().map(|held| &held["fits"]).collect();
+    assert_eq!(held, [true, false]);
+    let arena = bytes(&report["predicted"]["arena_bytes"]);
+    assert!(why.contains(&format!("({arena} B) is above 1000 B (largest parts: output of `")), "{why}");
+    assert!(why.ends_with("it was not run\n"), "{why}");
+    let total = stderr(&footprint(&[KWS, "--engine", "plan", "--budget", "4KiB"]));
+    assert!(total.contains("the plan's total of") && total.contains("largest parts: weights and ops"), "{total}");
+}
+
+#[test]
+fn what_was_measured_is_held_against_a_file_and_a_board() {
+    let folder = TempDir::new().unwrap();
+    let limits = budget(&folder, "total_bytes = 1000000000\nheap_peak_bytes = 2000\n");
+    let output = footprint(&[KWS, "--budget", &limits]);
+    let why = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(why.contains("the heap's peak of") && why.contains("is above 2.0 KiB (2000 B) (largest parts: "), "{why}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("heap_peak_bytes  over") && text.contains("total_bytes      fits"), "{text}");
+    let report = report(&footprint(&[KWS, "--budget", "pi4", "--json"]));
+    assert_eq!((&report["budget"]["source"], &report["budget"]["bytes"]), (&"pi4".into(), &(64u64 << 20).into()));
+    assert_eq!(report["budget"]["limits"][1]["part"], "peak_bytes");
+    assert_eq!(report["budget"]["limits"][1]["bytes"], report["budget"]["peak_bytes"]);
+}
+
+#[test]
+fn a_budget_that_is_none_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let odd = budget(&folder, "arena_byts = 5\n");
+    for (argument, code, part) in [
+        (odd.as_str(), 1, "budget.toml: not a budget: "),
+        ("none.toml", 1, "none.toml: cannot read the budget: No such file"),
+        ("pi44", 2, "or a board: pi-zero-2w"),
+        ("8mib", 2, "expected a whole number of bytes"),
+    ] {
+        let output = footprint(&[KWS, "--budget", argument]);
+        assert_eq!(output.status.code(), Some(code), "{argument}");
+        assert!(stderr(&output).contains(part) && output.stdout.is_empty(), "{}", stderr(&output));
+    }
+    if cfg!(feature = "tract") {
+        let output = footprint(&[KWS, "--engine", "tract", "--budget", &budget(&folder, "arena_bytes = 5\n")]);
+        assert!(stderr(&output).contains("`arena_bytes` limits what a plan states, and the tract engine states"));
+    }
+}
