@@ -1,0 +1,72 @@
+//! An instruction set of quads of bytes, of any lanes and blocks, that every CPU has: it shows that
+//! packing, tiles and epilogue agree where the vectors themselves cannot be tried.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use super::Layout;
+use super::ops::{Epilogue, Interleave, Rows, Simd};
+
+pub struct Scalar<const LANES: usize, const BLOCKS: usize, const OFFSET: u8>;
+
+impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8> Simd for Scalar<LANES, BLOCKS, OFFSET> {
+    type Acc = [i32; LANES];
+    type Quads = [[u8; 4]; LANES];
+    const LAYOUT: Layout = Layout { lanes: LANES, taps: 4, blocks: BLOCKS, offset: OFFSET as i32 };
+
+    unsafe fn broadcast(quad: *const u8) -> [[u8; 4]; LANES] {
+        [quad.cast::<[u8; 4]>().read(); LANES]
+    }
+
+    unsafe fn load(lanes: *const u8) -> [i32; LANES] {
+        lanes.cast::<[i32; LANES]>().read_unaligned()
+    }
+
+    unsafe fn load_weights(weights: *const u8) -> [[u8; 4]; LANES] {
+        weights.cast::<[[u8; 4]; LANES]>().read()
+    }
+
+    unsafe fn add(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        core::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    unsafe fn zero() -> [i32; LANES] {
+        [0; LANES]
+    }
+
+    unsafe fn dot(acc: [i32; LANES], values: [[u8; 4]; LANES], weights: [[u8; 4]; LANES]) -> [i32; LANES] {
+        let value = |byte: u8| if OFFSET == 0 { i32::from(byte as i8) } else { i32::from(byte) };
+        core::array::from_fn(|lane| {
+            let pairs = values[lane].into_iter().zip(weights[lane]);
+            acc[lane] + pairs.map(|(v, w)| value(v) * i32::from(w as i8)).sum::<i32>()
+        })
+    }
+
+    unsafe fn store<const COLUMNS: usize>(acc: [[i32; LANES]; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+        let rows = if COLUMNS <= 2 { 4 / COLUMNS } else { 1 };
+        for row in 0..rows.min(to.rows) {
+            for at in 0..to.len {
+                let sum = acc[row * COLUMNS + at / LANES][at % LANES];
+                let scaled = sum as f32 * multiplier.cast::<f32>().add(at).read_unaligned();
+                let value = scaled.min(out.high).round_ties_even() + f32::from(out.zero_point);
+                to.dst.add(row * to.step + at).write(value.max(out.min.into()) as i8);
+            }
+        }
+    }
+
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
+        for i in 0..len {
+            dst.add(i).write(src.add(i).read() as u8 ^ OFFSET);
+        }
+    }
+
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8> Interleave for Scalar<LANES, BLOCKS, OFFSET> {
+    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
+        for i in 0..len {
+            dst.add(i * 4).cast::<[u8; 4]>().write(rows.map(|row| row.add(i).read() as u8 ^ OFFSET));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is common to the instruction sets, for layouts that the CPU at hand need not have.
+
+use std::vec;
+use std::vec::Vec;
+
+use super::ops::{Interleave, Simd};
+use super::scalar::Scalar;
+use super::*;
+use crate::shape::{Requantize, Window};
+
+#[test]
+fn the_layouts_of_vnni_in_scalars() {
+    dense::<Scalar<16, 4, 128>>();
+    each_channel::<Scalar<16, 4, 128>>();
+    dense::<Scalar<8, 2, 128>>();
+    each_channel::<Scalar<8, 2, 128>>();
+}
+
+#[test]
+fn the_layouts_of_neon_in_scalars() {
+    dense::<Scalar<4, 2, 0>>();
+    dense::<Scalar<4, 4, 0>>();
+}
+
+/// AVX-VNNI itself is not on every machine that tests run on; what AVX512-VNNI takes for narrow
+/// layers is the same code in another encoding, and is tried here on all layers.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn vnni_in_256_bits() {
+    if Isa::Avx512Vnni.is_available() {
+        dense::<vnni256::Avx512Vnni256>();
+        each_channel::<vnni256::Avx512Vnni256>();
+    }
+}
+
+/// Kernel, stride, input and output channels: groups of every number of blocks, and rests of tiles.
+const SHAPES: [(usize, usize, usize, usize); 9] = [
+    (1, 1, 19, 40),
+    (3, 1, 16, 17),
+    (3, 2, 5, 9),
+    (5, 3, 8, 33),
+    (1, 1, 64, 1),
+    (9, 1, 3, 24),
+    (1, 1, 7, 64),
+    (3, 1, 4, 80),
+    (2, 2, 6, 150),
+];
+
+fn window((kernel, stride, in_c, _): (usize, usize, usize, usize)) -> Window {
+    Window {
+        in_h: 11,
+        in_w: 13,
+        in_c,
+        out_h: 11_usize.div_ceil(stride),
+        out_w: 13_usize.div_ceil(stride),
+        kernel_h: kernel,
+        kernel_w: kernel,
+        stride_h: stride,
+        stride_w: stride,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: kernel / 2,
+        pad_left: kernel / 2,
+    }
+}
+
+fn dense<S: Simd>() {
+    for case in SHAPES {
+        let one = Window { out_h: 1, out_w: 1, ..window(case) };
+        for window in [window(case), one] {
+            let shape = ConvShape { window, out_c: case.3, groups: 1 };
+            let weights = noise(case.3 * window.kernel_h * window.kernel_w * window.in_c);
+            let gemm = Gemm::new(S::LAYOUT, &shape);
+            let mut packed = vec![0; gemm.packed_len(S::LAYOUT)];
+            gemm::pack(S::LAYOUT, &shape, &weights, &mut packed);
+            let mut scratch = vec![0xA5; gemm.scratch_len(S::LAYOUT)];
+            // SAFETY: the CPU has the instruction set, arguments fit.
+            check(&shape, &weights, &packed, |args, output| unsafe {
+                gemm::run::<S>(&shape, args, output, &mut scratch)
+            });
+        }
+    }
+}
+
+fn each_channel<S: Interleave>() {
+    for case in SHAPES {
+        for channels in [case.2, case.3] {
+            let window = Window { in_c: channels, ..window(case) };
+            let shape = ConvShape { window, out_c: channels, groups: channels };
+            let weights = noise(window.kernel_h * window.kernel_w * channels);
+            let plan = Depthwise::new(S::LAYOUT, &shape);
+            let mut packed = vec![0; plan.packed_len(S::LAYOUT)];
+            depthwise::pack(S::LAYOUT, &shape, &weights, &mut packed);
+            let mut scratch = vec![0xA5; plan.scratch_len(S::LAYOUT)];
+            // SAFETY: the CPU has the instruction set, arguments fit.
+            check(&shape, &weights, &packed, |args, output| unsafe {
+                depthwise::run::<S>(&shape, args, output, &mut scratch)
+            });
+        }
+    }
+}
+
+/// Compares `run` on `packed` with the reference on `weights`.
+fn check(shape: &ConvShape, weights: &[i8], packed: &[u8], run: impl FnOnce(&ConvArgs<'_>, &mut [i8]) -> bool) {
+    let w = &shape.window;
+    let input = noise(w.in_h * w.in_w * w.in_c);
+    let bias: Vec<i32> = (0..shape.out_c as i32).map(|channel| channel * 31 - 700).collect();
+    let multiplier: Vec<f32> = (0..shape.out_c).map(|channel| 1e-3 + channel as f32 * 1e-5).collect();
+    let out = Requantize { zero_point: 5, min: -120, max: 100 };
+    let mut plain = vec![0; reference::packed_len(shape)];
+    reference::pack(shape, weights, &mut plain);
+    let args = ConvArgs { input: &input, weights: &plain, bias: &bias, multiplier: &multiplier, input_zp: -9, out };
+    let mut expected = vec![0; w.out_h * w.out_w * shape.out_c];
+    let mut output = expected.clone();
+    assert!(reference::run(shape, &args, &mut expected));
+    assert!(run(&ConvArgs { weights: packed, ..args }, &mut output));
+    assert_eq!(output, expected, "{shape:?}");
+}
+
+fn noise(len: usize) -> Vec<i8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as i8
+    };
+    (0..len).map(|_| next()).collect()
+}
