@@ -16,7 +16,7 @@ pub struct Fma;
 impl Simd for Avx2 {
     type Acc = __m256i;
     type Quads = __m256i;
-    const LAYOUT: Layout = Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 };
+    const LAYOUT: Layout = Layout::AVX2;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> __m256i {

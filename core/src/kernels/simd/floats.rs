@@ -19,8 +19,10 @@ use super::panel::{Fill, Panel, Region};
 const LANES: usize = 8;
 /// Bytes of a register.
 const BYTES: usize = LANES * 4;
+/// What every tile, of 8, 6 or 4 pixels, divides.
+const TILES: usize = 24;
 /// Pixels a region has at most.
-const MAX_PIXELS: usize = 480;
+const MAX_PIXELS: usize = 20 * TILES;
 /// The most taps of a channel: 2^9 products of at most 2^14 each.
 pub const MAX_TAPS: usize = 1 << 9;
 
@@ -145,7 +147,7 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
 
 /// The panel of one block of channels.
 fn panel_of(window: &Window) -> Panel {
-    Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, 24)
+    Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, TILES)
 }
 
 /// A one-column image becomes a one-row one: regions cut rows, too.

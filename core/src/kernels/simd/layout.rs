@@ -20,6 +20,7 @@ impl Layout {
     pub const NARROW: usize = 8;
     pub const NARROW_VNNI: Layout = Layout { lanes: 8, taps: 4, blocks: 2, offset: 128 };
 
+    pub const AVX2: Layout = Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 };
     pub const NEON: Layout = Layout { lanes: 4, taps: 4, blocks: 2, offset: 0 };
     pub const DOTPROD: Layout = Layout { lanes: 4, taps: 4, blocks: 4, offset: 0 };
 
@@ -27,7 +28,7 @@ impl Layout {
     pub fn gemm(isa: Isa, out_c: usize) -> Option<Layout> {
         match isa {
             Isa::Avx512Vnni if out_c <= Layout::NARROW => Some(Layout::NARROW_VNNI),
-            Isa::Avx2 => Some(Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 }),
+            Isa::Avx2 => Some(Layout::AVX2),
             Isa::Neon => Some(Layout::NEON),
             Isa::NeonDotprod => Some(Layout::DOTPROD),
             _ => Layout::depthwise(isa),

@@ -46,11 +46,14 @@ const POSITIONS: usize = 16;
 /// Values that transformed pixels are filled up to a multiple of: the longest vector of i16.
 const VALUES: usize = 16;
 
+/// On NEON a lane has the weight of one channel.
+const NEON: Layout = Layout { lanes: 4, taps: 1, blocks: 2, offset: 0 };
+
 /// What an instruction set takes for a convolution that goes this way: `taps` i16 weights a lane.
 pub fn layout(isa: Isa, shape: &ConvShape) -> Option<Layout> {
     let layout = match isa {
-        Isa::Avx2 => Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 },
-        Isa::Neon => Layout { lanes: 4, taps: 1, blocks: 2, offset: 0 },
+        Isa::Avx2 => Layout::AVX2,
+        Isa::Neon => NEON,
         _ => return None,
     };
     let w = &shape.window;

@@ -27,8 +27,8 @@ pub trait Wide {
     /// Sums divided by 4, of which they are multiples.
     unsafe fn quarter(sums: Sums<Self>) -> Sums<Self>;
     /// One position of `ROWS` tiles, `row_bytes` from each other: sums of the products with `BLOCKS`
-    /// blocks of weights, in `steps` of [`Layout::taps`], written row by row. May read 16 bytes too
-    /// many of inputs and weights.
+    /// blocks of weights, in `steps` of [`Layout::taps`], written row by row. Rows are filled up to
+    /// whole vectors, and may be read to their end.
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         inputs: *const u8,
         row_bytes: usize,
@@ -62,7 +62,7 @@ mod x86 {
         type Simd = Avx2;
         type Values = __m256i;
         const VALUES: usize = 16;
-        const LAYOUT: Layout = Avx2::LAYOUT;
+        const LAYOUT: Layout = Layout::AVX2;
 
         #[inline(always)]
         unsafe fn load_values(from: *const u8) -> __m256i {
@@ -150,7 +150,7 @@ mod neon {
         type Simd = Dotprod;
         type Values = int16x8_t;
         const VALUES: usize = 8;
-        const LAYOUT: Layout = Layout { lanes: 4, taps: 1, blocks: 2, offset: 0 };
+        const LAYOUT: Layout = super::super::NEON;
 
         #[inline(always)]
         unsafe fn load_values(from: *const u8) -> int16x8_t {
