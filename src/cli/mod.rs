@@ -16,6 +16,8 @@ mod footprint;
 mod inspect;
 mod metric;
 mod output;
+#[cfg(feature = "quantize")]
+mod quantize;
 mod run;
 mod runner;
 mod samples;
@@ -54,6 +56,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
+    #[cfg(feature = "quantize")]
+    Quantize(quantize::QuantizeArgs),
     Targets(targets::TargetsArgs),
 }
 
@@ -105,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Footprint(args) => footprint::footprint(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        #[cfg(feature = "quantize")]
+        Command::Quantize(args) => quantize::quantize(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {

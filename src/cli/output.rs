@@ -40,8 +40,8 @@ pub fn json(object: &impl Serialize) -> Result<(), Failure> {
     out.flush()
 }
 
-/// Writes a text file whole or not at all, in place of what stood there; never over a device or a pipe.
-pub fn file(target: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file whole or not at all, in place of what stood there; never over a device or a pipe.
+pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
     let fault = |error: io::Error| format!("{}: cannot write it: {error}", target.display());
     // Through a symbolic link, to the file itself.
     let (real, found) = match target.canonicalize() {
@@ -58,7 +58,7 @@ pub fn file(target: &Path, text: &str) -> Result<(), Failure> {
         // As any new file: the umask decides.
         let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
         let mut temp = builder.tempfile_in(folder)?;
-        temp.write_all(text.as_bytes())?;
+        temp.write_all(contents.as_ref())?;
         temp.as_file().sync_all()?;
         temp.persist(&real).map_err(|error| error.error)?;
         // The name is on disk once its folder is.

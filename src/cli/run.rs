@@ -84,7 +84,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
     let specs = runner.session().outputs().to_vec();
     let ranking = Ranking::new(args, &specs)?;
-    let inputs = open_inputs(&args.input, runner.session().inputs())?;
+    let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;
     let samples = inputs.first().map_or(1, Samples::count);
     let mut writers = open_outputs(&args.output, &specs, samples)?;
 
@@ -120,26 +120,6 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let outputs = specs.iter().zip(results).map(output).collect::<Result<_, Failure>>()?;
     let top = ranking.is_some().then_some(tops);
     output::json(&Report { engine: runner.session().engine(), samples, outputs, top })
-}
-
-fn open_inputs(arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
-    let mut assigned = files::assign("input", arguments, specs)?;
-    assigned.sort_by_key(|(tensor, _)| *tensor);
-    if let Some(missing) =
-        specs.iter().enumerate().find(|(index, _)| assigned.iter().all(|(tensor, _)| tensor != index))
-    {
-        let name = &missing.1.name;
-        return Err(format!("input `{name}` has no file; give it one: --input {name}=X.npy").into());
-    }
-    let open = |((_, path), spec): (&(usize, PathBuf), &TensorSpec)| Samples::open(path, "input", spec);
-    let inputs = assigned.iter().zip(specs).map(open).collect::<Result<Vec<_>, _>>()?;
-    if let [first, rest @ ..] = inputs.as_slice()
-        && let Some(other) = rest.iter().find(|other| other.count() != first.count())
-    {
-        let (a, b) = (first.path().display(), other.path().display());
-        return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
-    }
-    Ok(inputs)
 }
 
 /// Opened before anything runs: a folder that cannot be written costs no computation.

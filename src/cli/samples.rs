@@ -1,13 +1,15 @@
 //! A .npy file as a list of samples of one of the model's tensors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tractlet::{TensorSpec, npy};
 
 use super::failure::Failure;
+use super::files;
 
 pub struct Samples {
-    file: npy::Reader,
+    file: Arc<npy::Reader>,
     count: usize,
     /// Elements of one sample.
     elements: usize,
@@ -38,7 +40,35 @@ impl Samples {
         if count == 0 {
             return Err(format!("{}: shape {:?} holds no sample", path.display(), file.shape()).into());
         }
-        Ok(Samples { count, elements: spec.shape.iter().product(), file })
+        Ok(Samples { count, elements: spec.shape.iter().product(), file: Arc::new(file) })
+    }
+
+    /// One file for each of the model's inputs, in the model's order, as the `[NAME=]X.npy` arguments of a
+    /// flag name them. All have as many samples.
+    pub fn open_all(flag: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
+        let mut assigned = files::assign("input", arguments, specs)?;
+        assigned.sort_by_key(|(tensor, _)| *tensor);
+        if let Some(missing) =
+            specs.iter().enumerate().find(|(index, _)| assigned.iter().all(|(tensor, _)| tensor != index))
+        {
+            let name = &missing.1.name;
+            return Err(format!("input `{name}` has no file; give it one: --{flag} {name}=X.npy").into());
+        }
+        let open = |((_, path), spec): (&(usize, PathBuf), &TensorSpec)| Samples::open(path, "input", spec);
+        let inputs = assigned.iter().zip(specs).map(open).collect::<Result<Vec<_>, _>>()?;
+        if let [first, rest @ ..] = inputs.as_slice()
+            && let Some(other) = rest.iter().find(|other| other.count() != first.count())
+        {
+            let (a, b) = (first.path().display(), other.path().display());
+            return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
+        }
+        Ok(inputs)
+    }
+
+    /// The same file for another thread: each read says where.
+    #[cfg(feature = "quantize")]
+    pub fn shared(&self) -> Samples {
+        Samples { file: Arc::clone(&self.file), count: self.count, elements: self.elements }
     }
 
     pub fn count(&self) -> usize {

@@ -24,10 +24,16 @@ pub(super) struct ExternalFiles {
 
 impl ExternalFiles {
     /// Opens every file that a tensor of `graph` names and checks each range against it.
-    pub fn open(graph: &Graph, model_path: &Path, mode: MapMode, limits: &Limits) -> Result<ExternalFiles, Fault> {
+    pub fn open(
+        graph: &Graph,
+        model_path: Option<&Path>,
+        mode: MapMode, limits: &Limits) -> Result<ExternalFiles, Fault> {
         let mut external = ExternalFiles::default();
         walk_tensors(graph, &mut |tensor| {
             let TensorData::External(range) = &tensor.data else { return Ok(()) };
+            let model_path = model_path.ok_or_else(|| {
+                fault(tensor, "a model in memory has no directory that its data could lie in".into())
+            })?;
             if external.file(&range.location).is_none() {
                 let source =
                     open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;

@@ -57,7 +57,7 @@ pub enum Dim {
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     pub inputs: Vec<ValueInfo>,
-    /// For a subgraph these may lack a type: its enclosing node gives it.
+    /// These may lack a type: inference finds it, or of a subgraph the node around it gives it.
     pub outputs: Vec<Output>,
     pub initializers: Vec<Tensor>,
     pub nodes: Vec<Node>,

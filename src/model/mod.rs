@@ -27,6 +27,7 @@ pub use limits::Limits;
 pub use source::MapMode;
 
 pub(crate) use error::Fault;
+use graph::Output;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
 pub(crate) use shape::{Binding, Shapes};
 
@@ -87,6 +88,25 @@ impl Model {
         load(path, options).map_err(|fault| ModelError::new(path, fault))
     }
 
+    /// Takes a model that is in memory already; its tensors all lie in these bytes. `name` stands for the
+    /// file in errors.
+    ///
+    /// ```
+    /// let bytes = std::fs::read("models/kws_dscnn/int8.onnx")?;
+    /// let model = tractlet::Model::from_bytes("kws", &bytes)?;
+    /// assert_eq!(model.digest(), tractlet::Model::open("models/kws_dscnn/int8.onnx")?.digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Model, ModelError> {
+        let name = name.as_ref();
+        let source = Source::of_bytes(bytes).map_err(|source| Fault::Io { action: "copy it", source });
+        let model = source.and_then(|source| read(name, source, &OpenOptions::default(), None));
+        model.map_err(|fault| ModelError::new(name, fault))
+    }
+
     /// The file that was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -110,6 +130,19 @@ impl Model {
     /// The tool that wrote the file, as it names itself.
     pub fn producer(&self) -> &str {
         &self.producer
+    }
+
+    /// The bytes of the model file.
+    pub fn file(&self) -> &[u8] {
+        &self.source
+    }
+
+    /// Little-endian, row-major elements of a stored tensor, wherever they lie.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; `None` where the graph stores no tensor of this name.
+    pub fn stored(&self, tensor: &str) -> Result<Option<&[u8]>, ModelError> {
+        self.graph.initializers.iter().find(|stored| stored.name == tensor).map(|stored| self.bytes(stored)).transpose()
     }
 
     /// Size of the model file, external data not counted, in bytes.
@@ -161,21 +194,26 @@ impl Model {
 }
 
 fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
-    let limits = &options.limits;
-    let (file, len) = open_regular(path, limits)?;
+    let (file, len) = open_regular(path, &options.limits)?;
     let source =
         Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
+    read(path, source, options, Some(path))
+}
+
+/// `beside` is the file that external data lies beside.
+fn read(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path>) -> Result<Model, Fault> {
+    let limits = &options.limits;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;
     check::names(&graph)?;
-    let external = ExternalFiles::open(&graph, path, options.map, limits)?;
+    let external = ExternalFiles::open(&graph, beside, options.map, limits)?;
     // Before IR version 4 initializers had to be listed as inputs too; they are not for the caller to fill.
     let stored: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
     graph.inputs.retain(|input| !stored.contains(input.name.as_str()));
     let bytes = |tensor: &Tensor| tensor_bytes(tensor, &source, &external).map(<[u8]>::to_vec);
     check::nodes(&graph, parsed.opset, &bytes)?;
-    Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
-    let outputs = graph.outputs.iter().filter_map(|output| output.info.clone()).collect();
+    let shapes = Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
+    let outputs = graph.outputs.iter().map(|output| declared(output, &shapes)).collect::<Result<_, _>>()?;
     let limits = limits.clone();
     Ok(Model {
         path: path.to_owned(),
@@ -186,6 +224,16 @@ fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
         producer: parsed.producer,
         limits,
         source,
+    })
+}
+
+/// An output as the model declares it, or as its graph makes it.
+fn declared(output: &Output, shapes: &Shapes) -> Result<ValueInfo, Fault> {
+    let name = &output.name;
+    output.info.clone().or_else(|| shapes.info(name)).ok_or_else(|| {
+        Fault::unsupported(format!(
+            "output `{name}` has no tensor type or no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
+        ))
     })
 }
 

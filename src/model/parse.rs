@@ -118,14 +118,15 @@ impl Parser<'_> {
                 5 => graph.initializers.push(self.tensor(field.fields(&TENSOR)?, None)?),
                 11 => {
                     let (name, info) = self.value_info(field.fields(&VALUE_INFO)?)?;
-                    let info = info.ok_or_else(|| Fault::graph(format!("input `{name}` has no tensor type")))?;
+                    let info = info.ok_or_else(|| {
+                        Fault::unsupported(format!(
+                            "input `{name}` has no tensor type or no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
+                        ))
+                    })?;
                     graph.inputs.push(info);
                 }
                 12 => {
                     let (name, info) = self.value_info(field.fields(&VALUE_INFO)?)?;
-                    if depth == 0 && info.is_none() {
-                        return Err(Fault::graph(format!("output `{name}` has no tensor type")));
-                    }
                     graph.outputs.push(Output { name, info });
                 }
                 15 => {
@@ -322,10 +323,11 @@ impl Parser<'_> {
         }
         let Some(tensor) = tensor else { return Ok((name, None)) };
         let info = self.tensor_type(name.clone(), tensor)?;
-        Ok((name, Some(info)))
+        Ok((name, info))
     }
 
-    fn tensor_type(&mut self, name: String, mut fields: Fields<'_>) -> Result<ValueInfo, Fault> {
+    /// None where a shape is missing.
+    fn tensor_type(&mut self, name: String, mut fields: Fields<'_>) -> Result<Option<ValueInfo>, Fault> {
         let (mut element, mut shape) = (None, None);
         while let Some(field) = fields.next_field()? {
             match field.number {
@@ -338,11 +340,7 @@ impl Parser<'_> {
         let dtype = DType::from_onnx(element).ok_or_else(|| {
             Fault::unsupported(format!("`{name}` is of data type {element}, which tractlet does not run"))
         })?;
-        let mut shape = shape.ok_or_else(|| {
-            Fault::unsupported(format!(
-                "`{name}` has no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
-            ))
-        })?;
+        let Some(mut shape) = shape else { return Ok(None) };
         let mut dims = vec![];
         while let Some(field) = shape.next_field()? {
             if field.number != 1 {
@@ -360,7 +358,7 @@ impl Parser<'_> {
         let fixed: Vec<usize> = dims.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
         byte_len(&fixed, dtype, self.limits)
             .map_err(|value| Fault::limit(format!("`{name}`: size in bytes"), value, self.limits.tensor_bytes))?;
-        Ok(ValueInfo { name, dtype, dims })
+        Ok(Some(ValueInfo { name, dtype, dims }))
     }
 
     fn dimension(&mut self, name: &str, mut fields: Fields<'_>) -> Result<Dim, Fault> {

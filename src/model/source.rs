@@ -52,6 +52,14 @@ impl Source {
         Ok(Source { map: Some(map), direct })
     }
 
+    /// A sealed copy of bytes in memory.
+    pub fn of_bytes(bytes: &[u8]) -> io::Result<Source> {
+        if bytes.is_empty() {
+            return Ok(Source { map: None, direct: false });
+        }
+        Ok(Source { map: Some(map(&sealed(&mut io::Cursor::new(bytes), bytes.len() as u64)?)?), direct: false })
+    }
+
     /// Whether the file itself is mapped, and not a copy.
     pub fn is_direct(&self) -> bool {
         self.direct
@@ -66,11 +74,15 @@ impl Deref for Source {
     }
 }
 
-/// Copies exactly `len` bytes into a sealed memfd.
+/// Copies exactly `len` bytes of a file into a sealed memfd.
 fn snapshot(file: &File, len: u64) -> io::Result<File> {
+    sealed(&mut { file }, len)
+}
+
+fn sealed(from: &mut impl Read, len: u64) -> io::Result<File> {
     let mut copy =
         File::from(rustix::fs::memfd_create("tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    let mut reader = file.take(len);
+    let mut reader = from.take(len);
     if io::copy(&mut reader, &mut copy)? != len {
         return Err(changed());
     }

@@ -51,6 +51,13 @@ impl Shapes {
         Ok(Shapes { facts })
     }
 
+    /// A tensor as it would be declared: dimensions that depend on open ones are open and have no name.
+    pub fn info(&self, name: &str) -> Option<ValueInfo> {
+        let fact = self.facts.get(name)?;
+        let dim = |dim: &Option<usize>| dim.map_or_else(|| Dim::Symbol(String::new()), Dim::Fixed);
+        Some(ValueInfo { name: name.to_owned(), dtype: fact.dtype?, dims: fact.dims.as_ref()?.iter().map(dim).collect() })
+    }
+
     /// Dimensions and type of a tensor, where they are known.
     pub fn get(&self, name: &str) -> Option<(DType, Vec<usize>)> {
         let fact = self.facts.get(name)?;

@@ -1,0 +1,157 @@
+//! The ranges of activations, from samples run through the float model. Memory does not depend on how
+//! many there are: one pass finds the ends, a second one counts.
+
+mod histogram;
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::onnx::proto::ModelProto;
+use crate::pool::Pool;
+use crate::scheme::Range;
+use crate::sites::Sites;
+use crate::{Engine, Progress, QuantizeError};
+
+pub use histogram::Histogram;
+
+/// How a tensor's range is drawn from the values that it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The least and the greatest value of all samples.
+    MinMax,
+    /// Least and greatest value of each sample, averaged with a weight of 0.01 for each new one
+    /// (Jacob et al. 2018, section 3.1).
+    MovingAverage,
+    /// Without the outermost 0.005 % on either side.
+    Percentile,
+    /// The range whose 256 levels keep most of the distribution (Migacz 2017).
+    Entropy,
+    /// The range with the least expected squared error.
+    Mse,
+    /// For each tensor the one of the others with the least error at the model's output.
+    #[default]
+    Auto,
+}
+
+impl Method {
+    /// Those that are a rule for one tensor.
+    pub const RULES: [Method; 5] =
+        [Method::MinMax, Method::MovingAverage, Method::Percentile, Method::Entropy, Method::Mse];
+
+    /// Its name on a command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::MinMax => "minmax",
+            Method::MovingAverage => "moving-average",
+            Method::Percentile => "percentile",
+            Method::Entropy => "entropy",
+            Method::Mse => "mse",
+            Method::Auto => "auto",
+        }
+    }
+}
+
+/// Samples that are looked at between two signs of progress, and by one accumulator.
+const BLOCK: usize = 64;
+/// Weight of a new sample in the moving average.
+const MOMENTUM: f32 = 0.01;
+const LEVELS: u32 = 256;
+
+/// What the samples showed of one tensor.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    average: Range,
+    histogram: Histogram,
+}
+
+impl Observed {
+    /// The tensor's range by a rule; by [`Method::MinMax`] where the method is no rule.
+    pub fn range(&self, method: Method) -> Range {
+        match method {
+            Method::MinMax | Method::Auto => self.histogram.range(),
+            Method::MovingAverage => self.average.with_zero(),
+            Method::Percentile => self.histogram.percentile(5e-5),
+            Method::Entropy => self.histogram.entropy(LEVELS),
+            Method::Mse => self.histogram.least_squares(LEVELS),
+        }
+    }
+}
+
+/// Runs all samples and tells what the tensors of each group, by its leader, take as values.
+///
+/// # Errors
+/// There are no samples, the engine fails, or a value is no number.
+pub fn observe(
+    model: &ModelProto,
+    sites: &Sites,
+    engine: &dyn Engine,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, Observed>, QuantizeError> {
+    let samples: Vec<usize> = (0..engine.samples()).collect();
+    if samples.is_empty() {
+        return Err(QuantizeError::NoSamples);
+    }
+    let moved: Vec<&str> = sites.moves.iter().map(|m| m.output.as_str()).collect();
+    // What is moved takes no value that was not there before.
+    let tensors: Vec<_> = sites.tensors().into_iter().filter(|(name, _)| !moved.contains(&name.as_str())).collect();
+    let (taps, leaders): (Vec<String>, Vec<String>) = tensors.into_iter().unzip();
+    let pool = Pool::open(engine, model, &taps)?;
+
+    let mut ends: HashMap<&str, (Range, Range)> = HashMap::new();
+    for block in samples.chunks(BLOCK) {
+        let seen = pool.each(block, |runner, sample| {
+            taps.iter().enumerate().map(|(index, tap)| range_of(runner.output(index), tap, sample)).collect()
+        })?;
+        let seen: Vec<Vec<Range>> = seen;
+        for ranges in seen {
+            for (range, leader) in ranges.into_iter().zip(&leaders) {
+                let (all, average) = ends.entry(leader).or_insert((range, range));
+                *all = all.union(range);
+                average.min += MOMENTUM * (range.min - average.min);
+                average.max += MOMENTUM * (range.max - average.max);
+            }
+        }
+        progress.advance(block.len());
+    }
+
+    let empty: Vec<Histogram> = leaders.iter().map(|leader| Histogram::new(ends[leader.as_str()].0)).collect();
+    let mut counted = empty.clone();
+    for block in samples.chunks(BLOCK) {
+        let parts = pool.fold(block, || empty.clone(), |histograms: &mut Vec<Histogram>, runner| {
+            histograms.iter_mut().enumerate().for_each(|(index, histogram)| histogram.add(runner.output(index)));
+        })?;
+        for part in parts {
+            counted.iter_mut().zip(&part).for_each(|(all, part)| all.merge(part));
+        }
+        progress.advance(block.len());
+    }
+    let mut observed: BTreeMap<String, Observed> = BTreeMap::new();
+    for (leader, histogram) in leaders.iter().zip(counted) {
+        let average = ends[leader.as_str()].1;
+        observed
+            .entry(leader.clone())
+            .and_modify(|held| held.histogram.merge(&histogram))
+            .or_insert(Observed { average, histogram });
+    }
+    Ok(observed)
+}
+
+/// Least and greatest of a sample's values.
+pub fn range_of(values: &[f32], tensor: &str, sample: usize) -> Result<Range, QuantizeError> {
+    let mut range = Range::EMPTY;
+    let mut sound = true;
+    for &value in values {
+        range.min = range.min.min(value);
+        range.max = range.max.max(value);
+        sound &= value.is_finite();
+    }
+    if sound {
+        return Ok(range);
+    }
+    let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    Err(QuantizeError::NotFinite {
+        tensor: format!("sample {sample} (from 0), tensor `{tensor}`"),
+        index,
+        value: values.get(index).copied().unwrap_or(f32::NAN),
+        advice: "leave this sample out, or mend what makes it",
+    })
+}

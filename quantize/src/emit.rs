@@ -1,0 +1,205 @@
+//! The quantized model: QuantizeLinear and DequantizeLinear around what computes in integers, weights and
+//! biases as integers behind a DequantizeLinear. That is ONNX's QDQ form.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::layer::{Layer, Matrix};
+use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
+use crate::onnx::{Edges, Names, f32s, i32s, raw};
+use crate::scheme::{Activations, QParams};
+use crate::sites::Sites;
+
+/// What of a prepared model is quantized, and how.
+pub struct Emission<'a> {
+    /// The prepared float model.
+    pub model: &'a ModelProto,
+    /// Its sites; those without an entry below stay in float.
+    pub sites: &'a Sites,
+    /// Type of quantized activations.
+    pub activations: Activations,
+    /// Parameters of quantized tensors.
+    pub params: &'a BTreeMap<String, QParams>,
+    /// Quantized weights, by the site's node.
+    pub layers: &'a BTreeMap<usize, Layer>,
+}
+
+/// A quantized model, and where its tensors went.
+pub struct Emitted {
+    /// The model.
+    pub model: ModelProto,
+    dequantized: HashMap<String, String>,
+}
+
+impl Emitted {
+    /// The tensor that holds what `tensor` held in the float model.
+    pub fn seen<'a>(&'a self, tensor: &'a str) -> &'a str {
+        self.dequantized.get(tensor).map_or(tensor, String::as_str)
+    }
+}
+
+impl Emission<'_> {
+    /// Writes the model.
+    pub fn emit(&self) -> Emitted {
+        let mut writer = Writer {
+            names: Names::of(self.model),
+            edges: Edges::of(self.model),
+            activations: self.activations,
+            stored: Vec::new(),
+            before: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            first: Vec::new(),
+            dequantized: HashMap::new(),
+            shared: HashMap::new(),
+        };
+        let mut model = self.model.clone();
+        let integers: HashSet<usize> =
+            self.sites.sites.iter().map(|site| site.node).chain(self.sites.moves.iter().map(|m| m.node)).collect();
+        for (tensor, leader) in self.sites.tensors() {
+            if let Some(&q) = self.params.get(&tensor) {
+                writer.activation(&mut model, &tensor, &leader, q, &integers);
+            }
+        }
+        for site in &self.sites.sites {
+            if let Some(layer) = self.layers.get(&site.node)
+                && let Some(matrix) = self.model.graph.as_ref().and_then(|graph| {
+                    Matrix::of(site, &graph.node[site.node], &graph.stored())
+                })
+            {
+                let input = site.inputs.first().and_then(|(_, name)| self.params.get(name));
+                let weights = site.weights.as_ref().map_or("", |weights| &weights.name);
+                writer.layer(&mut model.graph_mut().node[site.node], site.node, weights, &matrix, layer, input);
+            }
+        }
+        writer.finish(model)
+    }
+}
+
+struct Writer {
+    names: Names,
+    edges: Edges,
+    activations: Activations,
+    stored: Vec<TensorProto>,
+    /// New nodes by the one that they stand before, or behind.
+    before: BTreeMap<usize, Vec<NodeProto>>,
+    behind: BTreeMap<usize, Vec<NodeProto>>,
+    /// New nodes that read the graph's inputs.
+    first: Vec<NodeProto>,
+    dequantized: HashMap<String, String>,
+    /// Names of scale and zero point, by the tensor whose range is shared.
+    shared: HashMap<String, [String; 2]>,
+}
+
+impl Writer {
+    fn activation(&mut self, model: &mut ModelProto, tensor: &str, leader: &str, q: QParams, integers: &HashSet<usize>) {
+        let [scale, zero_point] = self.parameters(leader, q);
+        let quantized = self.names.fresh(&format!("{tensor}_quantized"));
+        let producer = self.edges.producer.get(tensor).copied();
+        let (source, result) = if let Some(producer) = producer.filter(|_| self.edges.is_output(tensor)) {
+            // An output keeps its name, which its dequantized values have from now on.
+            let source = self.names.fresh(&format!("{tensor}_float"));
+            let outputs = &mut model.graph_mut().node[producer].output;
+            outputs.iter_mut().filter(|name| *name == tensor).for_each(|name| name.clone_from(&source));
+            (source, tensor.to_owned())
+        } else {
+            let result = self.names.fresh(&format!("{tensor}_dequantized"));
+            // What a caller hands in stays as it is for those that compute in float.
+            let reads = |index: &&usize| producer.is_some() || integers.contains(index);
+            for &reader in self.edges.readers(tensor).iter().filter(reads) {
+                let inputs = &mut model.graph_mut().node[reader].input;
+                inputs.iter_mut().filter(|name| *name == tensor).for_each(|name| name.clone_from(&result));
+            }
+            (tensor.to_owned(), result)
+        };
+        let node = |op: &str, input: &str, output: &str| {
+            let inputs = vec![input.to_owned(), scale.clone(), zero_point.clone()];
+            NodeProto::new(op, format!("{output}_{op}"), inputs, vec![output.to_owned()])
+        };
+        let pair = [node("QuantizeLinear", &source, &quantized), node("DequantizeLinear", &quantized, &result)];
+        match producer {
+            Some(producer) => self.behind.entry(producer).or_default().extend(pair),
+            None => self.first.extend(pair),
+        }
+        self.dequantized.insert(tensor.to_owned(), result);
+    }
+
+    /// Stored scale and zero point of tensors that share them.
+    fn parameters(&mut self, leader: &str, q: QParams) -> [String; 2] {
+        if let Some(names) = self.shared.get(leader) {
+            return names.clone();
+        }
+        let names = [self.names.fresh(&format!("{leader}_scale")), self.names.fresh(&format!("{leader}_zero_point"))];
+        self.stored.push(f32s(&names[0], &[], &[q.scale]));
+        let kind = match self.activations {
+            Activations::Int8 => data_type::INT8,
+            Activations::Uint8 => data_type::UINT8,
+        };
+        self.stored.push(raw(&names[1], kind, &[], vec![q.zero_point as u8]));
+        self.shared.insert(leader.to_owned(), names.clone());
+        names
+    }
+
+    fn layer(
+        &mut self,
+        node: &mut NodeProto,
+        index: usize,
+        weights: &str,
+        matrix: &Matrix,
+        layer: &Layer,
+        input: Option<&QParams>,
+    ) {
+        let values = matrix.stored_order(&layer.values);
+        let bytes = values.iter().map(|&value| value as u8).collect();
+        let name = self.names.fresh(&format!("{weights}_quantized"));
+        self.stored.push(raw(&name, data_type::INT8, &matrix.dims, bytes));
+        node.input[1] = self.dequantize(index, &name, matrix.axis, &layer.scales, data_type::INT8);
+        let Some(bias) = &layer.bias else { return };
+        node.input.resize(3, String::new());
+        let wanted = if node.input[2].is_empty() { format!("{}_bias", node.title()) } else { node.input[2].clone() };
+        let Some(input) = input else {
+            // Weights alone are quantized.
+            node.input[2] = self.names.fresh(&wanted);
+            self.stored.push(f32s(&node.input[2], &[bias.len()], bias));
+            return;
+        };
+        let scales: Vec<f32> = layer.scales.iter().map(|scale| input.scale * scale).collect();
+        let steps = |(&bias, &scale): (&f32, &f32)| (f64::from(bias) / f64::from(scale)).round_ties_even() as i32;
+        let integers: Vec<i32> = bias.iter().zip(&scales).map(steps).collect();
+        let name = self.names.fresh(&format!("{wanted}_quantized"));
+        self.stored.push(i32s(&name, &[bias.len()], &integers));
+        node.input[2] = self.dequantize(index, &name, 0, &scales, data_type::INT32);
+    }
+
+    /// A DequantizeLinear of stored integers with a scale for each channel; gives its output.
+    fn dequantize(&mut self, before: usize, integers: &str, axis: usize, scales: &[f32], kind: i32) -> String {
+        let scale = self.names.fresh(&format!("{integers}_scale"));
+        let zero_point = self.names.fresh(&format!("{integers}_zero_point"));
+        let output = self.names.fresh(&format!("{integers}_dequantized"));
+        let width = if kind == data_type::INT32 { 4 } else { 1 };
+        self.stored.push(f32s(&scale, &[scales.len()], scales));
+        self.stored.push(raw(&zero_point, kind, &[scales.len()], vec![0; width * scales.len()]));
+        let inputs = vec![integers.to_owned(), scale, zero_point];
+        let mut node = NodeProto::new("DequantizeLinear", format!("{output}_DequantizeLinear"), inputs, vec![output.clone()]);
+        node.set_int("axis", axis as i64);
+        self.before.entry(before).or_default().push(node);
+        output
+    }
+
+    fn finish(mut self, mut model: ModelProto) -> Emitted {
+        let graph = model.graph_mut();
+        let mut nodes = self.first;
+        for (index, node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+            nodes.extend(self.before.remove(&index).unwrap_or_default());
+            nodes.push(node);
+            nodes.extend(self.behind.remove(&index).unwrap_or_default());
+        }
+        graph.node = nodes;
+        graph.initializer.extend(self.stored);
+        graph.sweep();
+        Emitted { model, dequantized: self.dequantized }
+    }
+}
+
+/// Bytes of all stored tensors of a model.
+pub fn stored_bytes(model: &ModelProto) -> usize {
+    model.graph.iter().flat_map(|graph| &graph.initializer).map(crate::onnx::bytes).sum()
+}

@@ -1,0 +1,59 @@
+//! Why a model could not be quantized.
+
+use crate::EngineError;
+
+/// A model or its calibration that cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// The bytes are not an ONNX model.
+    #[error("not a readable ONNX model: {0}")]
+    Malformed(String),
+    /// The model has quantized nodes already.
+    #[error("node `{node}` ({op}) is quantized already; give the float model")]
+    AlreadyQuantized {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// Its operator set is too old to be raised to the one that quantization needs.
+    #[error(
+        "opset {opset}: node `{node}` ({op}) means something else in opset 13, which per-channel quantization needs; export the model anew with opset 13 or later"
+    )]
+    Opset {
+        /// What the model states.
+        opset: i64,
+        /// The first node in the way.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// A weight or a calibration sample gives a value that is no number.
+    #[error("{tensor}: element {index} is {value}; {advice}")]
+    NotFinite {
+        /// Where it is, in words.
+        tensor: String,
+        /// Row-major index of the first.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// There is no calibration sample.
+    #[error("there is no calibration sample; some tens to hundreds of typical inputs set the ranges")]
+    NoSamples,
+    /// A node that the caller named is not there.
+    #[error("there is no node `{0}`; `tractlet inspect` lists them")]
+    NoSuchNode(String),
+    /// Nothing in the model can be quantized.
+    #[error("nothing in this model can be quantized: {0}")]
+    NothingToDo(String),
+    /// The quality that was asked for is not reached with every layer in float.
+    #[error("{0}")]
+    OutOfReach(String),
+    /// The engine that runs the model failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}

@@ -1,0 +1,154 @@
+//! How far a quantized model is from the float one, on some of the samples.
+
+use crate::emit::Emitted;
+use crate::onnx::proto::ModelProto;
+use crate::onnx::Edges;
+use crate::pool::Pool;
+use crate::{Engine, QuantizeError};
+
+/// Samples that a model is judged on, at most.
+const SAMPLES: usize = 128;
+/// Reference outputs kept, at most, in elements.
+const KEPT: usize = 16 << 20;
+/// What stands for no error at all, in dB.
+const PERFECT: f64 = 150.0;
+
+/// The float model's answers.
+pub struct Judge<'e> {
+    engine: &'e dyn Engine,
+    taps: Vec<String>,
+    samples: Vec<usize>,
+    /// By sample, then by tap.
+    reference: Vec<Vec<Vec<f32>>>,
+}
+
+/// How near a model is to the float one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Ratio of the outputs' power to that of their error, in dB. A final Softmax is looked through.
+    pub sqnr_db: f64,
+    /// Share of samples on which the largest value of the first output is the same.
+    pub agreement: f64,
+}
+
+impl<'e> Judge<'e> {
+    /// Runs the float model.
+    pub fn new(engine: &'e dyn Engine, model: &ModelProto) -> Result<Judge<'e>, QuantizeError> {
+        let taps = decisive(model);
+        let pool = Pool::open(engine, model, &taps)?;
+        let elements: usize = pool.shapes()?.iter().map(|shape| shape.iter().product::<usize>()).sum();
+        let count = SAMPLES.min(KEPT / elements.max(1)).max(4);
+        let samples = spread(engine.samples(), count);
+        let reference = pool.each(&samples, |runner, _| {
+            Ok((0..taps.len()).map(|tap| runner.output(tap).to_vec()).collect())
+        })?;
+        Ok(Judge { engine, taps, samples, reference })
+    }
+
+    /// Holds a quantized model against the float one.
+    pub fn score(&self, emitted: &Emitted) -> Result<Score, QuantizeError> {
+        let taps: Vec<&str> = self.taps.iter().map(|tap| emitted.seen(tap)).collect();
+        let pool = Pool::open(self.engine, &emitted.model, &taps)?;
+        let place = |sample: usize| self.samples.binary_search(&sample).unwrap_or(0);
+        let seen = pool.each(&self.samples, |runner, sample| {
+            let reference = &self.reference[place(sample)];
+            let mut power = Power::default();
+            for (tap, reference) in reference.iter().enumerate() {
+                power.add(reference, runner.output(tap));
+            }
+            let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
+            Ok((power, agrees))
+        })?;
+        let mut total = Power::default();
+        seen.iter().for_each(|(power, _)| total.merge(*power));
+        let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
+        Ok(Score { sqnr_db: total.sqnr_db(), agreement: agreeing as f64 / seen.len().max(1) as f64 })
+    }
+
+    /// The samples that are judged.
+    pub fn samples(&self) -> &[usize] {
+        &self.samples
+    }
+}
+
+/// Power of a signal and of its error, summed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Power {
+    signal: f64,
+    noise: f64,
+}
+
+impl Power {
+    /// Adds values with what became of them.
+    pub fn add(&mut self, reference: &[f32], found: &[f32]) {
+        for (&reference, &found) in reference.iter().zip(found) {
+            let (reference, found) = (f64::from(reference), f64::from(found));
+            self.signal += reference * reference;
+            self.noise += (reference - found) * (reference - found);
+        }
+    }
+
+    /// Adds another sum.
+    pub fn merge(&mut self, other: Power) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+    }
+
+    /// The ratio in dB, 150 at most.
+    pub fn sqnr_db(self) -> f64 {
+        if self.noise == 0.0 {
+            return PERFECT;
+        }
+        (10.0 * (self.signal / self.noise).log10()).clamp(-PERFECT, PERFECT)
+    }
+}
+
+/// At most `count` of `all` samples, evenly spread and in order.
+pub fn spread(all: usize, count: usize) -> Vec<usize> {
+    let count = count.min(all);
+    (0..count).map(|index| index * all / count).collect()
+}
+
+fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not
+/// squashed.
+fn decisive(model: &ModelProto) -> Vec<String> {
+    let edges = Edges::of(model);
+    let graph = model.graph.iter().flat_map(|graph| graph.output_names());
+    graph
+        .map(|name| {
+            let maker = edges.producer.get(name).and_then(|&index| model.nodes().get(index));
+            let squashed = maker.filter(|node| matches!(node.op(), "Softmax" | "LogSoftmax" | "Sigmoid"));
+            squashed.and_then(|node| node.arg(0)).unwrap_or(name).to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decibels() {
+        let mut power = Power::default();
+        power.add(&[3.0, 4.0], &[3.0, 4.0]);
+        assert_eq!(power.sqnr_db(), PERFECT);
+        power.add(&[0.0], &[0.5]);
+        assert!((power.sqnr_db() - 20.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn samples_are_spread() {
+        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
+        assert_eq!(spread(3, 100), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,251 @@
+//! ONNX files as this crate holds them: the messages ([`proto`]), and the few things that are asked of
+//! them again and again.
+
+#[allow(missing_docs)] // The field's own names; onnx.proto3 documents them.
+pub mod proto;
+mod tensor;
+
+use std::collections::{HashMap, HashSet};
+
+use prost::Message;
+
+use crate::QuantizeError;
+use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, attribute_type};
+
+pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers};
+pub(crate) use tensor::raw;
+
+/// Reads a model.
+///
+/// # Errors
+/// The bytes are not an ONNX model, or one without a graph.
+pub fn decode(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
+    let model = ModelProto::decode(bytes).map_err(|error| QuantizeError::Malformed(error.to_string()))?;
+    match model.graph {
+        Some(_) => Ok(model),
+        None => Err(QuantizeError::Malformed("it has no graph".into())),
+    }
+}
+
+impl ModelProto {
+    /// The graph; empty where there is none, which [`decode`] does not let pass.
+    pub fn nodes(&self) -> &[NodeProto] {
+        self.graph.as_ref().map_or(&[], |graph| &graph.node)
+    }
+
+    /// The graph, to be changed.
+    pub fn graph_mut(&mut self) -> &mut GraphProto {
+        self.graph.get_or_insert_default()
+    }
+
+    /// Version of the ai.onnx operators.
+    pub fn opset(&self) -> i64 {
+        self.default_opset().and_then(|set| set.version).unwrap_or(1)
+    }
+
+    fn default_opset(&self) -> Option<&OperatorSetIdProto> {
+        self.opset_import.iter().find(|set| matches!(set.domain.as_deref(), None | Some("" | "ai.onnx")))
+    }
+
+    /// States another version of the ai.onnx operators.
+    pub fn set_opset(&mut self, version: i64) {
+        let own = |set: &&mut OperatorSetIdProto| matches!(set.domain.as_deref(), None | Some("" | "ai.onnx"));
+        if let Some(set) = self.opset_import.iter_mut().find(own) {
+            set.version = Some(version);
+        }
+    }
+}
+
+impl GraphProto {
+    /// Stored tensors by name.
+    pub fn stored(&self) -> HashMap<&str, &proto::TensorProto> {
+        self.initializer.iter().map(|tensor| (tensor.name.as_deref().unwrap_or_default(), tensor)).collect()
+    }
+
+    /// Names of the outputs, in order.
+    pub fn output_names(&self) -> Vec<&str> {
+        self.output.iter().map(|output| output.name.as_deref().unwrap_or_default()).collect()
+    }
+
+    /// Takes away stored tensors that nothing reads, and descriptions of tensors that are gone.
+    pub fn sweep(&mut self) {
+        let mut read: HashSet<String> = self.output.iter().filter_map(|output| output.name.clone()).collect();
+        let mut made: HashSet<String> = HashSet::new();
+        for node in &self.node {
+            node.reads(&mut |name| {
+                read.insert(name.to_owned());
+            });
+            made.extend(node.output.iter().cloned());
+        }
+        let inputs: HashSet<&str> = self.input.iter().filter_map(|input| input.name.as_deref()).collect();
+        // An initializer that is an input's default is the caller's to see.
+        self.initializer.retain(|tensor| {
+            tensor.name.as_deref().is_some_and(|name| read.contains(name) || inputs.contains(name))
+        });
+        self.value_info.retain(|info| info.name.as_deref().is_some_and(|name| made.contains(name)));
+    }
+}
+
+impl NodeProto {
+    /// A node of the ai.onnx operators.
+    pub fn new(op: &str, name: String, input: Vec<String>, output: Vec<String>) -> NodeProto {
+        NodeProto { op_type: Some(op.into()), name: Some(name), input, output, ..NodeProto::default() }
+    }
+
+    /// Its operator; empty where it is of another domain than ai.onnx.
+    pub fn op(&self) -> &str {
+        match self.domain.as_deref() {
+            None | Some("" | "ai.onnx") => self.op_type.as_deref().unwrap_or_default(),
+            _ => "",
+        }
+    }
+
+    /// Its name, or that of its first output where it has none.
+    pub fn title(&self) -> &str {
+        match self.name.as_deref() {
+            None | Some("") => self.out(),
+            Some(name) => name,
+        }
+    }
+
+    /// Its first output.
+    pub fn out(&self) -> &str {
+        self.output.first().map_or("", String::as_str)
+    }
+
+    /// An input that is there.
+    pub fn arg(&self, index: usize) -> Option<&str> {
+        self.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// An integer attribute.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        self.find(name).and_then(|attribute| attribute.i).unwrap_or(default)
+    }
+
+    /// A float attribute.
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        self.find(name).and_then(|attribute| attribute.f).unwrap_or(default)
+    }
+
+    /// An attribute of integers.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        self.find(name).map(|attribute| attribute.ints.as_slice())
+    }
+
+    /// A text attribute.
+    pub fn text(&self, name: &str) -> Option<&[u8]> {
+        self.find(name).and_then(|attribute| attribute.s.as_deref())
+    }
+
+    /// An attribute by name.
+    pub fn find(&self, name: &str) -> Option<&AttributeProto> {
+        self.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
+    }
+
+    /// Sets an integer attribute.
+    pub fn set_int(&mut self, name: &str, value: i64) {
+        self.attribute.retain(|attribute| attribute.name.as_deref() != Some(name));
+        let (name, kind) = (Some(name.to_owned()), Some(attribute_type::INT));
+        self.attribute.push(AttributeProto { name, r#type: kind, i: Some(value), ..AttributeProto::default() });
+    }
+
+    /// Sets an attribute of integers.
+    pub fn set_ints(&mut self, name: &str, values: Vec<i64>) {
+        self.attribute.retain(|attribute| attribute.name.as_deref() != Some(name));
+        let (name, kind) = (Some(name.to_owned()), Some(attribute_type::INTS));
+        self.attribute.push(AttributeProto { name, r#type: kind, ints: values, ..AttributeProto::default() });
+    }
+
+    /// Visits every tensor that it reads, those that its subgraphs take from outside included.
+    pub fn reads(&self, visit: &mut dyn FnMut(&str)) {
+        self.input.iter().filter(|name| !name.is_empty()).for_each(|name| visit(name));
+        self.captures(visit);
+    }
+
+    /// Visits the tensors that its subgraphs read; those of the subgraphs' own making among them, which
+    /// have names of their own.
+    pub fn captures(&self, visit: &mut dyn FnMut(&str)) {
+        let graphs = self.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+        for graph in graphs {
+            graph.node.iter().for_each(|node| node.reads(visit));
+            graph.output.iter().filter_map(|output| output.name.as_deref()).for_each(&mut *visit);
+        }
+    }
+}
+
+impl ValueInfoProto {
+    /// A tensor whose type is left to inference.
+    pub fn untyped(name: &str) -> ValueInfoProto {
+        ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() }
+    }
+}
+
+/// Who makes and who reads each tensor of a graph, by index of the node.
+pub struct Edges {
+    /// The node that makes a tensor.
+    pub producer: HashMap<String, usize>,
+    readers: HashMap<String, Vec<usize>>,
+    outputs: HashSet<String>,
+}
+
+impl Edges {
+    /// Of a graph as it is now.
+    pub fn of(model: &ModelProto) -> Edges {
+        let (mut producer, mut readers) = (HashMap::new(), HashMap::<String, Vec<usize>>::new());
+        for (index, node) in model.nodes().iter().enumerate() {
+            producer.extend(node.output.iter().map(|output| (output.clone(), index)));
+            node.reads(&mut |name| readers.entry(name.to_owned()).or_default().push(index));
+        }
+        let outputs = model.graph.iter().flat_map(|graph| graph.output.iter().filter_map(|o| o.name.clone())).collect();
+        Edges { producer, readers, outputs }
+    }
+
+    /// Nodes that read a tensor, once for each time that they do.
+    pub fn readers(&self, tensor: &str) -> &[usize] {
+        self.readers.get(tensor).map_or(&[], Vec::as_slice)
+    }
+
+    /// The only node that reads a tensor, where the caller does not see the tensor.
+    pub fn sole_reader(&self, tensor: &str) -> Option<usize> {
+        match *self.readers(tensor) {
+            [index] if !self.is_output(tensor) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// Whether a tensor is an output of the graph.
+    pub fn is_output(&self, tensor: &str) -> bool {
+        self.outputs.contains(tensor)
+    }
+}
+
+/// Names that no tensor or node of a model has yet.
+pub struct Names(HashSet<String>);
+
+impl Names {
+    /// All names of a model, those in subgraphs included.
+    pub fn of(model: &ModelProto) -> Names {
+        let mut names = HashSet::new();
+        model.graph.iter().for_each(|graph| collect(graph, &mut names));
+        Names(names)
+    }
+
+    /// `wanted`, or the first of `wanted_1`, `wanted_2`, … that is free; taken from now on.
+    pub fn fresh(&mut self, wanted: &str) -> String {
+        let numbered = (1u32..).map(|n| format!("{wanted}_{n}"));
+        let free = std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !self.0.contains(name));
+        let name = free.unwrap_or_default();
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
+    names.extend(graph.initializer.iter().filter_map(|tensor| tensor.name.clone()));
+    names.extend(graph.input.iter().filter_map(|input| input.name.clone()));
+    for node in &graph.node {
+        names.extend(node.input.iter().chain(&node.output).chain(&node.name).cloned());
+        node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|graph| collect(graph, names));
+    }
+}

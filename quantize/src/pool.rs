@@ -1,0 +1,89 @@
+//! A model over many samples at once.
+
+use std::sync::{Mutex, PoisonError};
+
+use prost::Message;
+use rayon::prelude::*;
+
+use crate::onnx::proto::{ModelProto, ValueInfoProto};
+use crate::{Engine, QuantizeError, Runner};
+
+/// A model with runners for as many threads as want one.
+pub struct Pool<'e> {
+    engine: &'e dyn Engine,
+    model: Vec<u8>,
+    idle: Mutex<Vec<Box<dyn Runner>>>,
+}
+
+impl<'e> Pool<'e> {
+    /// Opens a model that gives the tensors named here instead of its outputs.
+    pub fn open<S: AsRef<str>>(engine: &'e dyn Engine, model: &ModelProto, taps: &[S]) -> Result<Pool<'e>, QuantizeError> {
+        let mut model = model.clone();
+        let graph = model.graph_mut();
+        graph.output = taps.iter().map(|tap| ValueInfoProto::untyped(tap.as_ref())).collect();
+        let model = model.encode_to_vec();
+        let idle = Mutex::new(vec![engine.open(&model)?]);
+        Ok(Pool { engine, model, idle })
+    }
+
+    /// Shapes of the tapped tensors.
+    pub fn shapes(&self) -> Result<Vec<Vec<usize>>, QuantizeError> {
+        let runner = self.take()?;
+        let shapes = runner.shapes().to_vec();
+        self.give(runner);
+        Ok(shapes)
+    }
+
+    /// What `look` makes of each sample's run, in the order of `samples`, however many threads there are.
+    pub fn each<T: Send>(
+        &self,
+        samples: &[usize],
+        look: impl Fn(&dyn Runner, usize) -> Result<T, QuantizeError> + Sync,
+    ) -> Result<Vec<T>, QuantizeError> {
+        samples
+            .par_iter()
+            .map(|&sample| {
+                let mut runner = self.take()?;
+                runner.run(sample)?;
+                let seen = look(runner.as_ref(), sample);
+                self.give(runner);
+                seen
+            })
+            .collect()
+    }
+
+    /// Accumulates over samples, one accumulator for each thread; what is summed has to come out alike in
+    /// any order.
+    pub fn fold<A: Send>(
+        &self,
+        samples: &[usize],
+        start: impl Fn() -> A + Sync,
+        add: impl Fn(&mut A, &dyn Runner) + Sync,
+    ) -> Result<Vec<A>, QuantizeError> {
+        let share = samples.len().div_ceil(rayon::current_num_threads()).max(1);
+        samples
+            .par_chunks(share)
+            .map(|samples| {
+                let (mut accumulated, mut runner) = (start(), self.take()?);
+                for &sample in samples {
+                    runner.run(sample)?;
+                    add(&mut accumulated, runner.as_ref());
+                }
+                self.give(runner);
+                Ok(accumulated)
+            })
+            .collect()
+    }
+
+    fn take(&self) -> Result<Box<dyn Runner>, QuantizeError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(runner) => Ok(runner),
+            None => Ok(self.engine.open(&self.model)?),
+        }
+    }
+
+    fn give(&self, runner: Box<dyn Runner>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+    }
+}

@@ -1,0 +1,139 @@
+//! A float model made ready: what only stands in the way of integers is folded into what computes, and
+//! the operators are raised to the version that quantization needs. The model answers as before.
+
+mod affine;
+mod constants;
+mod opset;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::pool::Pool;
+use crate::{Engine, QuantizeError};
+use crate::onnx::proto::{ModelProto, NodeProto, data_type};
+use crate::onnx::{Edges, floats};
+
+/// What was done to a model, in words.
+pub type Notes = Vec<String>;
+
+/// Prepares a float model.
+///
+/// # Errors
+/// It is quantized already, holds NaN or infinite weights, or needs operators of a later opset that
+/// cannot be had.
+pub fn prepare(mut model: ModelProto, engine: &dyn Engine) -> Result<(ModelProto, Notes), QuantizeError> {
+    refuse_quantized(&model)?;
+    refuse_not_finite(&model)?;
+    let mut notes = Notes::new();
+    let ranks = ranks(&model, engine, &["Softmax", "LogSoftmax", "MatMul"])?;
+    opset::raise(&mut model, &ranks, &mut notes)?;
+    constants::store(&mut model);
+    drop_identities(&mut model, &mut notes);
+    constants::fold(&mut model, &mut notes);
+    matmul_to_gemm(&mut model, &ranks);
+    affine::fold(&mut model, &mut notes);
+    model.graph_mut().sweep();
+    Ok((model, notes))
+}
+
+/// Dimensions of what operators of these kinds read first.
+fn ranks(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMap<String, usize>, QuantizeError> {
+    let nodes = model.nodes().iter().filter(|node| ops.contains(&node.op()));
+    let mut taps: Vec<String> = nodes.filter_map(|node| node.arg(0)).map(str::to_owned).collect();
+    taps.sort_unstable();
+    taps.dedup();
+    if taps.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let shapes = Pool::open(engine, model, &taps)?.shapes()?;
+    Ok(taps.into_iter().zip(shapes.iter().map(Vec::len)).collect())
+}
+
+/// A product of rows by a stored matrix, which may have a bias as a Gemm.
+fn matmul_to_gemm(model: &mut ModelProto, ranks: &HashMap<String, usize>) {
+    let Some(graph) = &model.graph else { return };
+    let stored = graph.stored();
+    let is_matrix = |name: Option<&str>| name.and_then(|name| stored.get(name)).is_some_and(|tensor| tensor.dims.len() == 2);
+    let rows = |node: &NodeProto| node.arg(0).and_then(|name| ranks.get(name)) == Some(&2) && is_matrix(node.arg(1));
+    let found: Vec<usize> = graph.node.iter().enumerate().filter(|(_, n)| n.op() == "MatMul" && rows(n)).map(|(i, _)| i).collect();
+    for index in found {
+        model.graph_mut().node[index].op_type = Some("Gemm".into());
+    }
+}
+
+fn refuse_quantized(model: &ModelProto) -> Result<(), QuantizeError> {
+    let quantizing = |op: &str| op.starts_with("QLinear") || op.ends_with("Integer") || op.ends_with("QuantizeLinear") || op == "QGemm" || op == "DequantizeLinear";
+    match model.nodes().iter().find(|node| node.op_type.as_deref().is_some_and(quantizing)) {
+        Some(node) => Err(QuantizeError::AlreadyQuantized {
+            node: node.title().into(),
+            op: node.op_type.clone().unwrap_or_default(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_not_finite(model: &ModelProto) -> Result<(), QuantizeError> {
+    // Bounds of a Clip may be infinite, and do nothing then.
+    let mut bounds = HashSet::new();
+    for node in model.nodes().iter().filter(|node| node.op() == "Clip") {
+        bounds.extend(node.input.iter().skip(1).map(String::as_str));
+    }
+    let graph = model.graph.iter().flat_map(|graph| &graph.initializer);
+    for tensor in graph.filter(|tensor| tensor.data_type == Some(data_type::FLOAT)) {
+        let name = tensor.name.as_deref().unwrap_or_default();
+        let Some(values) = floats(tensor).filter(|_| !bounds.contains(name)) else {
+            continue;
+        };
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let (tensor, value) = (format!("stored tensor `{name}`"), values[index]);
+            return Err(QuantizeError::NotFinite { tensor, index, value, advice: "train or export the model anew" });
+        }
+    }
+    Ok(())
+}
+
+/// Takes out Identity, and Dropout that is not told to train.
+fn drop_identities(model: &mut ModelProto, notes: &mut Notes) {
+    let edges = Edges::of(model);
+    let captured: HashSet<String> = {
+        let mut names = HashSet::new();
+        model.nodes().iter().for_each(|node| node.captures(&mut |name| {
+            names.insert(name.to_owned());
+        }));
+        names
+    };
+    // A chain of identities leads to its beginning.
+    let mut stands_for: HashMap<String, String> = HashMap::new();
+    let mut gone = HashSet::new();
+    for (index, node) in model.nodes().iter().enumerate() {
+        let idle = match node.op() {
+            "Identity" => true,
+            "Dropout" => node.arg(2).is_none() && node.output.len() == 1,
+            _ => false,
+        };
+        // An output keeps its name, and what a subgraph reads cannot be renamed there.
+        if idle && !edges.is_output(node.out()) && !captured.contains(node.out()) && let Some(source) = node.arg(0) {
+            let source = stands_for.get(source).cloned().unwrap_or_else(|| source.to_owned());
+            stands_for.insert(node.out().to_owned(), source);
+            gone.insert(index);
+        }
+    }
+    if gone.is_empty() {
+        return;
+    }
+    notes.push(format!("{} Identity and Dropout nodes taken out", gone.len()));
+    remove(model, &gone);
+    for name in model.graph_mut().node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(source) = stands_for.get(name) {
+            name.clone_from(source);
+        }
+    }
+}
+
+/// Takes nodes out by index.
+fn remove(model: &mut ModelProto, gone: &HashSet<usize>) {
+    let mut index = 0;
+    model.graph_mut().node.retain(|_| {
+        index += 1;
+        !gone.contains(&(index - 1))
+    });
+}
