@@ -6,10 +6,10 @@ use crate::onnx::Edges;
 use crate::pool::Pool;
 use crate::{Engine, QuantizeError};
 
-/// Samples that a model is judged on, at most.
-const SAMPLES: usize = 128;
 /// Reference outputs kept, at most, in elements.
 const KEPT: usize = 16 << 20;
+/// Gain in dB that a change has to bring at least.
+const GAIN_DB: f64 = 0.02;
 /// What stands for no error at all, in dB.
 const PERFECT: f64 = 150.0;
 
@@ -27,17 +27,19 @@ pub struct Judge<'e> {
 pub struct Score {
     /// Ratio of the outputs' power to that of their error, in dB. A final Softmax is looked through.
     pub sqnr_db: f64,
+    /// The same on every other sample, and on those between.
+    pub halves_db: [f64; 2],
     /// Share of samples on which the largest value of the first output is the same.
     pub agreement: f64,
 }
 
 impl<'e> Judge<'e> {
-    /// Runs the float model.
-    pub fn new(engine: &'e dyn Engine, model: &ModelProto) -> Result<Judge<'e>, QuantizeError> {
+    /// Runs the float model on `count` of the samples, or fewer where its outputs are large.
+    pub fn new(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
         let taps = decisive(model);
         let pool = Pool::open(engine, model, &taps)?;
         let elements: usize = pool.shapes()?.iter().map(|shape| shape.iter().product::<usize>()).sum();
-        let count = SAMPLES.min(KEPT / elements.max(1)).max(4);
+        let count = count.min(KEPT / elements.max(1)).max(4);
         let samples = spread(engine.samples(), count);
         let reference = pool.each(&samples, |runner, _| {
             Ok((0..taps.len()).map(|tap| runner.output(tap).to_vec()).collect())
@@ -59,15 +61,30 @@ impl<'e> Judge<'e> {
             let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
             Ok((power, agrees))
         })?;
-        let mut total = Power::default();
-        seen.iter().for_each(|(power, _)| total.merge(*power));
+        let mut halves = [Power::default(); 2];
+        seen.iter().enumerate().for_each(|(index, (power, _))| halves[index % 2].merge(*power));
+        let mut total = halves[0];
+        total.merge(halves[1]);
         let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
-        Ok(Score { sqnr_db: total.sqnr_db(), agreement: agreeing as f64 / seen.len().max(1) as f64 })
+        let halves_db = halves.map(Power::sqnr_db);
+        Ok(Score { sqnr_db: total.sqnr_db(), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 })
     }
 
     /// The samples that are judged.
     pub fn samples(&self) -> &[usize] {
         &self.samples
+    }
+}
+
+impl Score {
+    /// Worse than any model's.
+    pub(crate) const WORST: Score =
+        Score { sqnr_db: f64::NEG_INFINITY, halves_db: [f64::NEG_INFINITY; 2], agreement: 0.0 };
+
+    /// Whether it is so much better that chance is unlikely: on all samples together, and on either half.
+    pub(crate) fn clearly_above(self, other: Score) -> bool {
+        let on_both = self.halves_db.iter().zip(other.halves_db).all(|(mine, theirs)| *mine > theirs);
+        on_both && self.sqnr_db > other.sqnr_db + GAIN_DB
     }
 }
 

@@ -58,10 +58,29 @@ impl Matrix {
         self.groups > 1 && self.groups == self.rows && self.dims.get(1) == Some(&1)
     }
 
-    /// How large integers may be, in every row.
+    /// What integers its rows may hold.
     pub fn bound(&self, portable: bool) -> Bound {
         // Depthwise kernels everywhere multiply one channel at a time, without pairs.
-        if portable && !self.is_depthwise() { Bound::Pairs } else { Bound::Full }
+        if portable && !self.is_depthwise() { Bound::Neighbours(self.neighbours()) } else { Bound::Full }
+    }
+
+    /// The weights that may be added up with each, in 16 bits: its neighbours, as the tensor stores a row and
+    /// as one with channels last would.
+    fn neighbours(&self) -> Vec<Vec<usize>> {
+        let taps: usize = self.dims.get(2..).map_or(1, |kernel| kernel.iter().product());
+        let channels = self.cols / taps.max(1);
+        let last = |place: usize| place % channels * taps + place / channels;
+        let mut neighbours = vec![Vec::new(); self.cols];
+        for place in 1..self.cols {
+            for (a, b) in [(place - 1, place), (last(place - 1), last(place))] {
+                for (a, b) in [(a, b), (b, a)] {
+                    if !neighbours[a].contains(&b) {
+                        neighbours[a].push(b);
+                    }
+                }
+            }
+        }
+        neighbours
     }
 }
 
@@ -70,61 +89,54 @@ fn transpose<T: Copy>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
 }
 
 /// What integers a row of weights may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// -127 to 127.
     Full,
-    /// No two weights of one sign with magnitudes that add up to more than 128: then
-    /// `255 * (w0 + w1)` fits 16 bits for any pair, and x86 CPUs that add pairs of u8 x s8 products in
-    /// 16 bits (VPMADDUBSW) do not saturate.
-    Pairs,
+    /// Also, no two neighbours that add up to more than 128 or less than -128: then `255 * (w0 + w1)` fits 16 bits.
+    /// x86 CPUs without VNNI add u8 x s8 products of neighbours in 16 bits (VPMADDUBSW), and saturate. By index,
+    /// the neighbours of each weight.
+    Neighbours(Vec<Vec<usize>>),
 }
 
+/// The largest sum of neighbours of one sign.
+const PAIR: i32 = 128;
+
 impl Bound {
-    /// The least scale at which a row of weights fits.
-    pub fn scale(self, row: &[f32]) -> f32 {
-        let [largest, pair] = ends(row);
-        let scale = match self {
-            Bound::Full => largest / 127.0,
-            // 127 and not 128: rounding may add half a step to each.
-            Bound::Pairs => (largest / 127.0).max(pair / 127.0),
+    /// The least scale at which a row of weights fits, rounding aside.
+    pub fn scale(&self, row: &[f32]) -> f32 {
+        let largest = row.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+        let pair = match self {
+            Bound::Full => 0.0,
+            Bound::Neighbours(neighbours) => pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] + row[b]).abs())),
         };
+        let scale = (largest / 127.0).max(pair / PAIR as f32);
         if scale > f32::MIN_POSITIVE { scale } else { 0.0 }
     }
 
     /// Whether integers keep to it.
-    pub fn holds(self, row: &[i8]) -> bool {
-        let row: Vec<f32> = row.iter().map(|&q| f32::from(q)).collect();
-        let [largest, pair] = ends(&row);
-        largest <= 127.0 && (self == Bound::Full || pair <= 128.0)
+    pub fn holds(&self, row: &[i8]) -> bool {
+        let sum = |(a, b): (usize, usize)| i32::from(row[a]) + i32::from(row[b]);
+        match self {
+            Bound::Full => true,
+            Bound::Neighbours(neighbours) => pairs(neighbours).all(|pair| sum(pair).abs() <= PAIR),
+        }
     }
 
-    /// How large the magnitude of each weight of a row may become, the others being what they are.
-    pub fn caps(self, row: &[i8]) -> Vec<i32> {
-        let magnitude = |q: &i8| i32::from(*q).abs();
-        let largest = row.iter().map(magnitude).max().unwrap_or(0);
-        let at = row.iter().position(|q| magnitude(q) == largest);
-        let cap = |(index, _): (usize, &i8)| match self {
-            Bound::Full => 127,
-            Bound::Pairs if Some(index) == at => largest.max(64),
-            Bound::Pairs => 128 - largest.max(64),
-        };
-        row.iter().enumerate().map(cap).collect()
+    /// Whether one weight of a row that keeps to it may become `next`.
+    pub fn allows(&self, row: &[i8], index: usize, next: i32) -> bool {
+        let fits = |&other: &usize| (i32::from(row[other]) + next).abs() <= PAIR;
+        next.abs() <= 127
+            && match self {
+                Bound::Full => true,
+                Bound::Neighbours(neighbours) => neighbours[index].iter().all(fits),
+            }
     }
 }
 
-/// The largest magnitude, and the largest sum of magnitudes of two values of one sign.
-fn ends(row: &[f32]) -> [f32; 2] {
-    let (mut above, mut below) = ([0f32; 2], [0f32; 2]);
-    for &value in row {
-        let (two, value) = if value >= 0.0 { (&mut above, value) } else { (&mut below, -value) };
-        if value > two[0] {
-            *two = [value, two[0]];
-        } else if value > two[1] {
-            two[1] = value;
-        }
-    }
-    [above[0].max(below[0]), (above[0] + above[1]).max(below[0] + below[1])]
+fn pairs(neighbours: &[Vec<usize>]) -> impl Iterator<Item = (usize, usize)> {
+    let of = |(a, others): (usize, &'_ Vec<usize>)| others.iter().filter(move |b| **b > a).map(move |&b| (a, b)).collect::<Vec<_>>();
+    neighbours.iter().enumerate().flat_map(of)
 }
 
 /// Weights of a site as integers.
@@ -140,7 +152,7 @@ pub struct Layer {
 
 impl Layer {
     /// Every weight to the nearest integer.
-    pub fn nearest(matrix: &Matrix, bound: Bound) -> Layer {
+    pub fn nearest(matrix: &Matrix, bound: &Bound) -> Layer {
         let mut layer = Layer { values: Vec::with_capacity(matrix.values.len()), scales: vec![], bias: matrix.bias.clone() };
         for row in 0..matrix.rows {
             let weights = matrix.row(row);
@@ -200,26 +212,38 @@ mod tests {
         #[test]
         fn rounding_keeps_to_the_bound_and_to_half_a_step(
             row in prop::collection::vec(prop_oneof![-1f32..1.0, Just(0.0), -1e-20f32..1e-20, -1e20f32..1e20], 1..40),
-            pairs: bool,
+            portable: bool,
         ) {
-            let bound = if pairs { Bound::Pairs } else { Bound::Full };
-            let layer = Layer::nearest(&matrix(row.clone(), row.len()), bound);
+            let matrix = matrix(row.clone(), row.len());
+            let bound = matrix.bound(portable);
+            let layer = Layer::nearest(&matrix, &bound);
             prop_assert!(bound.holds(&layer.values));
             let scale = layer.scales[0];
             for (&weight, &q) in row.iter().zip(&layer.values) {
                 prop_assert!((weight - scale * f32::from(q)).abs() <= scale * 0.502 + f32::MIN_POSITIVE, "{weight} {q} {scale}");
             }
-            if pairs {
-                for (i, &a) in layer.values.iter().enumerate() {
-                    for &b in &layer.values[i + 1..] {
-                        let sum = 255 * (i32::from(a) + i32::from(b));
-                        prop_assert!((-32768..=32767).contains(&sum));
-                    }
-                }
+            for pair in layer.values.windows(2).filter(|_| portable) {
+                let sum = 255 * (i32::from(pair[0]) + i32::from(pair[1]));
+                prop_assert!((-32768..=32767).contains(&sum));
             }
-            let caps = bound.caps(&layer.values);
-            prop_assert!(layer.values.iter().zip(&caps).all(|(&q, &cap)| pairs || i32::from(q).abs() <= cap));
         }
+    }
+
+    #[test]
+    fn neighbours_are_those_of_either_layout() {
+        let mut matrix = matrix(vec![0.0; 12], 6);
+        matrix.dims = vec![2, 2, 3];
+        // Stored as c0k0 c0k1 c0k2 c1k0 c1k1 c1k2; channels last as 0 3 1 4 2 5.
+        let neighbours = matrix.neighbours();
+        assert_eq!((neighbours[0].as_slice(), neighbours[3].as_slice()), (&[1, 3][..], &[2, 0, 4, 1][..]));
+        assert_eq!(pairs(&neighbours).count(), 5 + 5);
+    }
+
+    #[test]
+    fn depthwise_weights_are_not_bound() {
+        let mut matrix = matrix(vec![1.0; 18], 9);
+        (matrix.dims, matrix.groups) = (vec![2, 1, 3, 3], 2);
+        assert_eq!(matrix.bound(true), Bound::Full);
     }
 
     #[test]

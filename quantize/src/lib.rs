@@ -12,21 +12,27 @@
 mod calibrate;
 mod emit;
 mod engine;
+mod equalize;
 mod error;
 mod judge;
 mod layer;
+mod mixed;
 mod onnx;
 mod pool;
 mod prepare;
 mod quantizer;
+mod ranges;
+mod reconstruct;
 mod report;
 mod scheme;
 mod sites;
+mod work;
 
 pub use calibrate::Method;
 pub use engine::{Engine, EngineError, Runner};
 pub use error::QuantizeError;
 pub use judge::Score;
+pub use mixed::Target;
 pub use quantizer::{Effort, Options, Quantized, quantize};
 pub use report::{NodeReport, Report};
 pub use scheme::{Activations, QParams, Range};

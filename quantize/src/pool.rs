@@ -1,12 +1,30 @@
 //! A model over many samples at once.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use prost::Message;
 use rayon::prelude::*;
 
-use crate::onnx::proto::{ModelProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, ModelProto, ValueInfoProto};
 use crate::{Engine, QuantizeError, Runner};
+
+/// Takes away nodes that nothing wanted depends on: an engine would run them all the same.
+fn needed<S: AsRef<str>>(graph: &mut GraphProto, taps: &[S]) {
+    let mut wanted: HashSet<String> = taps.iter().map(|tap| tap.as_ref().to_owned()).collect();
+    let mut keep = vec![false; graph.node.len()];
+    for (node, keep) in graph.node.iter().zip(&mut keep).rev() {
+        if node.output.iter().any(|output| wanted.contains(output)) {
+            *keep = true;
+            node.reads(&mut |name| {
+                wanted.insert(name.to_owned());
+            });
+        }
+    }
+    let mut keep = keep.into_iter();
+    graph.node.retain(|_| keep.next().unwrap_or(true));
+    graph.initializer.retain(|tensor| tensor.name.as_ref().is_some_and(|name| wanted.contains(name)));
+}
 
 /// A model with runners for as many threads as want one.
 pub struct Pool<'e> {
@@ -20,6 +38,7 @@ impl<'e> Pool<'e> {
     pub fn open<S: AsRef<str>>(engine: &'e dyn Engine, model: &ModelProto, taps: &[S]) -> Result<Pool<'e>, QuantizeError> {
         let mut model = model.clone();
         let graph = model.graph_mut();
+        needed(graph, taps);
         graph.output = taps.iter().map(|tap| ValueInfoProto::untyped(tap.as_ref())).collect();
         let model = model.encode_to_vec();
         let idle = Mutex::new(vec![engine.open(&model)?]);

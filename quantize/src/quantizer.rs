@@ -1,32 +1,49 @@
 //! The whole way from a float model to a quantized one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use prost::Message;
 
 use crate::calibrate::{self, Method, Observed};
-use crate::emit::{self, Emission, Emitted};
-use crate::judge::{Judge, Power, Score};
-use crate::layer::{Layer, Matrix};
-use crate::onnx::proto::ModelProto;
-use crate::onnx::{self};
+use crate::emit::{self, Emitted};
+use crate::equalize;
+use crate::judge::{self, Judge, Power};
+use crate::mixed::{self, Mixed, Target};
+use crate::onnx;
 use crate::pool::Pool;
 use crate::prepare;
+use crate::ranges::Ranges;
 use crate::report::{NodeReport, Report};
-use crate::scheme::{Activations, QParams};
-use crate::sites::{self, Sites};
+use crate::scheme::Activations;
+use crate::sites::Site;
+use crate::work::Work;
 use crate::{Engine, Progress, QuantizeError};
+
+/// Samples on which the result is judged, at most.
+const THOROUGH: usize = 128;
 
 /// How much work goes into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
-    /// Ranges and rounding to the nearest.
+    /// One rule for all ranges, weights to the nearest integer, biases corrected.
     Fast,
-    /// Channels evened out and biases corrected too.
+    /// Channels evened out, a rule for each range, weights rounded so that layers answer as the float ones.
     #[default]
     Standard,
-    /// Weights reconstructed layer by layer too.
+    /// The same, learned from and judged on more samples.
     Best,
+}
+
+impl Effort {
+    /// Samples on which choices are judged, at most.
+    fn judged(self) -> usize {
+        if self == Effort::Best { 256 } else { 48 }
+    }
+
+    /// Samples that channels are observed and layers reconstructed on, at most.
+    pub(crate) fn learned(self) -> usize {
+        if self == Effort::Best { 2048 } else { 256 }
+    }
 }
 
 /// What is wanted.
@@ -40,10 +57,12 @@ pub struct Options {
     pub activations: Activations,
     /// Zero points in the middle of the type, which some accelerators need.
     pub symmetric: bool,
-    /// Weights that saturate on no CPU: see `layer::Bound::Pairs`.
+    /// Weights that saturate on no CPU: neighbours add up to 128 at most.
     pub portable: bool,
     /// Nodes that stay in float, by name.
     pub keep: Vec<String>,
+    /// A quality for which further nodes may stay in float.
+    pub target: Option<Target>,
 }
 
 impl Default for Options {
@@ -55,6 +74,7 @@ impl Default for Options {
             symmetric: false,
             portable: true,
             keep: Vec::new(),
+            target: None,
         }
     }
 }
@@ -85,23 +105,34 @@ pub fn quantize(
         return Err(QuantizeError::NoSamples);
     }
     let (model, notes) = prepare::prepare(source, engine)?;
-    let sites = find(&model, options)?;
-    let judge = Judge::new(engine, &model)?;
-    progress.begin("calibrate", 2 * engine.samples());
-    let observed = calibrate::observe(&model, &sites, engine, progress)?;
-    let work = Work { model: &model, sites: &sites, judge: &judge, engine, options };
-    let ranges = work.ranges(&observed, progress)?;
-    let layers = work.nearest(&ranges.params);
-    let emitted = work.emit(&ranges.params, &layers);
-    let score = judge.score(&emitted)?;
-    let nodes = work.nodes(&emitted, &ranges)?;
+    let mut work = Work::new(model, engine, options)?;
+    let quick = Judge::new(engine, &work.model, options.effort.judged())?;
+    let samples = engine.samples();
+    progress.begin("calibrate", 2 * samples);
+    let mut observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
+    if options.effort != Effort::Fast && equalize(&mut work, &observed, &quick, progress)? {
+        progress.begin("calibrate", 2 * samples);
+        observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
+    }
+    let ranges = match options.method {
+        Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(&work, &observed, &quick)?.1,
+        Method::Auto => Ranges::auto(&work, &observed, &quick, progress)?,
+        rule => Ranges::uniform(&work, &observed, rule),
+    };
+    let layers = work.layers(&ranges.params, progress)?;
+    let judge = Judge::new(engine, &work.model, THOROUGH)?;
+    let mixed = match options.target {
+        Some(target) => mixed::keep_fewest(&work, &ranges, &layers, &judge, target, progress)?,
+        None => Mixed { sites: work.sites.clone(), kept: BTreeMap::new() },
+    };
+    let emitted = mixed.emit(&work, &ranges, &layers);
     let report = Report {
-        nodes,
+        nodes: nodes(&work, &mixed, &emitted, &ranges, judge.samples())?,
         notes,
-        score,
+        score: judge.score(&emitted)?,
         bytes_before,
         bytes_after: emit::stored_bytes(&emitted.model),
-        samples: engine.samples(),
+        samples,
     };
     let mut written = emitted.model;
     written.producer_name = Some("tractlet".into());
@@ -109,143 +140,82 @@ pub fn quantize(
     Ok(Quantized { model: written.encode_to_vec(), report })
 }
 
-fn find(model: &ModelProto, options: &Options) -> Result<Sites, QuantizeError> {
-    let keep: HashSet<&str> = options.keep.iter().map(String::as_str).collect();
-    if let Some(unknown) = keep.iter().find(|name| model.nodes().iter().all(|node| node.title() != **name)) {
-        return Err(QuantizeError::NoSuchNode((*unknown).to_owned()));
-    }
-    let sites = sites::find(model, &keep);
-    if sites.sites.is_empty() {
-        let why: Vec<String> = sites.kept.iter().take(3).map(|(name, op, why)| format!("`{name}` ({op}): {why}")).collect();
-        let why = if why.is_empty() { "no node computes".into() } else { why.join("; ") };
-        return Err(QuantizeError::NothingToDo(why));
-    }
-    Ok(sites)
-}
-
-/// Parameters of every quantized tensor, with the rule that drew each range.
-struct Ranges {
-    params: BTreeMap<String, QParams>,
-    methods: BTreeMap<String, Method>,
-}
-
-struct Work<'a> {
-    model: &'a ModelProto,
-    sites: &'a Sites,
-    judge: &'a Judge<'a>,
-    engine: &'a dyn Engine,
-    options: &'a Options,
-}
-
-impl Work<'_> {
-    fn params(&self, observed: &Observed, method: Method) -> QParams {
-        QParams::of(observed.range(method), self.options.activations, self.options.symmetric)
-    }
-
-    /// Parameters for all tensors, each with its leader's range.
-    fn spread(&self, by_leader: &BTreeMap<String, QParams>) -> BTreeMap<String, QParams> {
-        let tensors = self.sites.tensors().into_iter();
-        tensors.filter_map(|(name, leader)| by_leader.get(&leader).map(|&q| (name, q))).collect()
-    }
-
-    fn ranges(&self, observed: &BTreeMap<String, Observed>, progress: &dyn Progress) -> Result<Ranges, QuantizeError> {
-        let all = |method: Method| -> BTreeMap<String, QParams> {
-            observed.iter().map(|(leader, observed)| (leader.clone(), self.params(observed, method))).collect()
-        };
-        if self.options.method != Method::Auto {
-            let methods = observed.keys().map(|leader| (leader.clone(), self.options.method)).collect();
-            return Ok(Ranges { params: self.spread(&all(self.options.method)), methods });
-        }
-        progress.begin("choose ranges", observed.len());
-        let none = BTreeMap::new();
-        let (mut chosen, mut methods) = (BTreeMap::new(), BTreeMap::new());
-        for (leader, observed) in observed {
-            let mut best: Option<(f64, QParams, Method)> = None;
-            let mut tried: Vec<QParams> = Vec::new();
-            for method in Method::RULES {
-                let q = self.params(observed, method);
-                if tried.contains(&q) {
-                    continue;
-                }
-                tried.push(q);
-                let params = self.spread(&BTreeMap::from([(leader.clone(), q)]));
-                let sqnr = self.judge.score(&self.emit(&params, &none))?.sqnr_db;
-                // Of equals the first: the wider range is the safer one.
-                if best.is_none_or(|(held, ..)| sqnr > held) {
-                    best = Some((sqnr, q, method));
+/// Evens out every seam for which that lessens the error at the output; tells whether there was one.
+fn equalize(
+    work: &mut Work<'_>,
+    observed: &BTreeMap<String, Observed>,
+    judge: &Judge<'_>,
+    progress: &dyn Progress,
+) -> Result<bool, QuantizeError> {
+    let seams = equalize::seams(&work.model, &work.sites);
+    progress.begin("even out channels", seams.len());
+    let samples = judge::spread(work.engine.samples(), work.options.effort.learned());
+    let channels = equalize::observe(&work.model, &seams, work.engine, &samples)?;
+    let (mut best, mut ranges) = Ranges::best_rule(work, observed, judge)?;
+    let mut changed = false;
+    for seam in &seams {
+        let (model, tensors) = (work.model.clone(), &seam.tensors);
+        for way in equalize::WAYS {
+            let Some(evened) = equalize::even(&model, &work.sites, seam, &channels, way) else { continue };
+            let tried = Work::new(evened, work.engine, work.options)?;
+            let own = tensors.iter().map(|name| (name.clone(), name.clone())).collect();
+            let seen = calibrate::observe_tensors(&tried.model, own, work.engine, judge.samples(), &())?;
+            for method in [Method::MinMax, Method::Mse] {
+                let params = seen.iter().map(|(name, seen)| (name.clone(), tried.params(seen, method))).collect();
+                let mut with = ranges.clone();
+                with.params.extend(tried.spread(&params));
+                let score = tried.score(&with, judge)?;
+                if score.clearly_above(best) {
+                    (best, ranges, changed) = (score, with, true);
+                    work.model = tried.model.clone();
+                    work.sites = tried.sites.clone();
                 }
             }
-            if let Some((_, q, method)) = best {
-                chosen.insert(leader.clone(), q);
-                methods.insert(leader.clone(), method);
-            }
-            progress.advance(1);
         }
-        Ok(Ranges { params: self.spread(&chosen), methods })
+        progress.advance(1);
     }
-
-    fn matrix(&self, site: &sites::Site) -> Option<Matrix> {
-        let graph = self.model.graph.as_ref()?;
-        Matrix::of(site, &graph.node[site.node], &graph.stored())
-    }
-
-    /// Weights of all sites, each rounded to the nearest.
-    fn nearest(&self, params: &BTreeMap<String, QParams>) -> BTreeMap<usize, Layer> {
-        let layer = |site: &sites::Site| {
-            let matrix = self.matrix(site)?;
-            let mut layer = Layer::nearest(&matrix, matrix.bound(self.options.portable));
-            if let Some(input) = site.inputs.first().and_then(|(_, name)| params.get(name)) {
-                layer.fit_bias(input.scale);
-            }
-            Some((site.node, layer))
-        };
-        self.sites.sites.iter().filter_map(layer).collect()
-    }
-
-    fn emit(&self, params: &BTreeMap<String, QParams>, layers: &BTreeMap<usize, Layer>) -> Emitted {
-        let activations = self.options.activations;
-        Emission { model: self.model, sites: self.sites, activations, params, layers }.emit()
-    }
-
-    /// Each node with the error at its output, in the quantized model.
-    fn nodes(&self, emitted: &Emitted, ranges: &Ranges) -> Result<Vec<NodeReport>, QuantizeError> {
-        let outputs: Vec<&str> = self.sites.sites.iter().map(|site| site.output.as_str()).collect();
-        let float = Pool::open(self.engine, self.model, &outputs)?;
-        let seen: Vec<&str> = outputs.iter().map(|name| emitted.seen(name)).collect();
-        let quantized = Pool::open(self.engine, &emitted.model, &seen)?;
-        let mut total = vec![Power::default(); outputs.len()];
-        // A sample at a time: activations of a whole network are large.
-        for sample in self.judge.samples().iter().step_by(4) {
-            let all = |pool: &Pool<'_>| {
-                pool.each(&[*sample], |runner, _| Ok((0..outputs.len()).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
-            };
-            let (reference, found) = (all(&float)?, all(&quantized)?);
-            for (reference, found) in reference.iter().zip(&found) {
-                total.iter_mut().zip(reference.iter().zip(found)).for_each(|(power, (r, f))| power.add(r, f));
-            }
-        }
-        let leaders: BTreeMap<String, String> = self.sites.tensors().into_iter().collect();
-        let site = |(site, power): (&sites::Site, &Power)| {
-            let method = leaders.get(&site.output).and_then(|leader| ranges.methods.get(leader));
-            let report = NodeReport {
-                name: site.name.clone(),
-                op: site.op.clone(),
-                scheme: if site.weights.is_some() { "int8 per-channel" } else { "int8" },
-                how: method.map_or("", |method| method.name()).into(),
-                sqnr_db: Some(power.sqnr_db()),
-            };
-            (site.node, report)
-        };
-        let mut nodes: Vec<(usize, NodeReport)> = self.sites.sites.iter().zip(&total).map(site).collect();
-        for (name, op, why) in &self.sites.kept {
-            let index = self.model.nodes().iter().position(|node| node.title() == name).unwrap_or(usize::MAX);
-            let (name, op, how) = (name.clone(), op.clone(), why.clone());
-            nodes.push((index, NodeReport { name, op, scheme: "float32", how, sqnr_db: None }));
-        }
-        nodes.sort_by_key(|(index, _)| *index);
-        Ok(nodes.into_iter().map(|(_, report)| report).collect())
-    }
+    Ok(changed)
 }
 
-#[allow(unused)]
-fn _unused(_: Score) {}
+/// Each node with the error at its output, in the quantized model.
+fn nodes(work: &Work<'_>, mixed: &Mixed, emitted: &Emitted, ranges: &Ranges, samples: &[usize]) -> Result<Vec<NodeReport>, QuantizeError> {
+    let outputs: Vec<&str> = mixed.sites.sites.iter().map(|site| site.output.as_str()).collect();
+    let float = Pool::open(work.engine, &work.model, &outputs)?;
+    let seen: Vec<&str> = outputs.iter().map(|name| emitted.seen(name)).collect();
+    let quantized = Pool::open(work.engine, &emitted.model, &seen)?;
+    let mut total = vec![Power::default(); outputs.len()];
+    // A sample at a time: activations of a whole network are large.
+    for sample in samples.iter().step_by(4) {
+        let all = |pool: &Pool<'_>| {
+            pool.each(&[*sample], |runner, _| Ok((0..outputs.len()).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
+        };
+        let (reference, found) = (all(&float)?, all(&quantized)?);
+        for (reference, found) in reference.iter().zip(&found) {
+            total.iter_mut().zip(reference.iter().zip(found)).for_each(|(power, (r, f))| power.add(r, f));
+        }
+    }
+    let leaders: BTreeMap<String, String> = work.sites.tensors().into_iter().collect();
+    let site = |(site, power): (&Site, &Power)| {
+        let method = leaders.get(&site.output).and_then(|leader| ranges.methods.get(leader));
+        let report = NodeReport {
+            name: site.name.clone(),
+            op: site.op.clone(),
+            scheme: if site.weights.is_some() { "int8 per-channel" } else { "int8" },
+            how: method.map_or("", |method| method.name()).into(),
+            sqnr_db: Some(power.sqnr_db()),
+        };
+        (site.node, report)
+    };
+    let mut nodes: Vec<(usize, NodeReport)> = mixed.sites.sites.iter().zip(&total).map(site).collect();
+    for (name, op, why) in &mixed.sites.kept {
+        let index = work.model.nodes().iter().position(|node| node.title() == name).unwrap_or(usize::MAX);
+        let how = match mixed.kept.get(name) {
+            Some(db) => format!("kept for quality: quantized alone, {db:.1} dB at the output"),
+            None => why.clone(),
+        };
+        let (name, op) = (name.clone(), op.clone());
+        nodes.push((index, NodeReport { name, op, scheme: "float32", how, sqnr_db: None }));
+    }
+    nodes.sort_by_key(|(index, _)| *index);
+    Ok(nodes.into_iter().map(|(_, report)| report).collect())
+}

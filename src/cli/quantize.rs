@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tractlet::Model;
-use tractlet_quantize::{Activations, Effort, Engine, EngineError, Method, NodeReport, Options, Progress, Report};
+use tractlet_quantize::{Activations, Effort, Engine, EngineError, Method, NodeReport, Options, Progress, Report, Target};
 
 use super::ModelArgs;
 use super::failure::Failure;
@@ -42,12 +42,22 @@ pub struct QuantizeArgs {
     /// Zero points of activations in the middle of the type, as some accelerators need them
     #[arg(long)]
     symmetric: bool,
-    /// Keep weights within what no CPU saturates at: 7 bits where a proof fails
-    #[arg(long)]
+    /// Keep neighbouring weights within what no CPU saturates at, so that other runtimes give the same answers: the
+    /// default
+    #[arg(long, conflicts_with = "full_range")]
     portable: bool,
+    /// Let weights use all 8 bits, on which ONNX Runtime saturates on x86 CPUs without VNNI
+    #[arg(long)]
+    full_range: bool,
     /// Leave a node in float; repeatable
     #[arg(long, value_name = "NODE")]
     keep: Vec<String>,
+    /// Leave as few nodes in float as give this SQNR at the output
+    #[arg(long, value_name = "DB", value_parser = decibels, conflicts_with = "target_drop")]
+    target_sqnr: Option<f64>,
+    /// Leave as few nodes in float as give other answers on no more than this share of the samples
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    target_drop: Option<f64>,
     /// Threads [default: the number of cores]. The result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -63,11 +73,11 @@ JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, agreement, bytes_before
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EffortArg {
-    /// Ranges, and weights to the nearest integer
+    /// One rule for all ranges, weights to the nearest integer, biases corrected
     Fast,
-    /// Also: channels evened out, biases corrected
+    /// Channels evened out, a rule for each range, weights rounded so that layers answer as the float ones
     Standard,
-    /// Also: weights rounded so that each layer answers as the float one does
+    /// The same, learned from and judged on more samples
     Best,
 }
 
@@ -167,10 +177,22 @@ impl QuantizeArgs {
                 ActivationsArg::Uint8 => Activations::Uint8,
             },
             symmetric: self.symmetric,
-            portable: self.portable,
+            portable: self.portable || !self.full_range,
             keep: self.keep.clone(),
+            target: self.target_sqnr.map(Target::SqnrDb).or(self.target_drop.map(Target::Drop)),
         }
     }
+}
+
+fn decibels(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("dB").unwrap_or(text).trim_end().parse::<f64>();
+    number.ok().filter(|db| db.is_finite()).ok_or_else(|| format!("`{text}` is no ratio in dB, such as 30 or 30dB"))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end().parse::<f64>();
+    let share = number.ok().filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
+    share.ok_or_else(|| format!("`{text}` is no share, such as 0.5 or 0.5%"))
 }
 
 fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 
 mod histogram;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
@@ -87,12 +87,23 @@ pub fn observe(
     progress: &dyn Progress,
 ) -> Result<BTreeMap<String, Observed>, QuantizeError> {
     let samples: Vec<usize> = (0..engine.samples()).collect();
+    let moved: HashSet<&str> = sites.moves.iter().map(|m| m.output.as_str()).collect();
+    // What is moved takes no value that was not there before.
+    let tensors = sites.tensors().into_iter().filter(|(name, _)| !moved.contains(name.as_str())).collect();
+    observe_tensors(model, tensors, engine, &samples, progress)
+}
+
+/// As [`observe`], for these tensors with their leaders, and these samples.
+pub fn observe_tensors(
+    model: &ModelProto,
+    tensors: Vec<(String, String)>,
+    engine: &dyn Engine,
+    samples: &[usize],
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, Observed>, QuantizeError> {
     if samples.is_empty() {
         return Err(QuantizeError::NoSamples);
     }
-    let moved: Vec<&str> = sites.moves.iter().map(|m| m.output.as_str()).collect();
-    // What is moved takes no value that was not there before.
-    let tensors: Vec<_> = sites.tensors().into_iter().filter(|(name, _)| !moved.contains(&name.as_str())).collect();
     let (taps, leaders): (Vec<String>, Vec<String>) = tensors.into_iter().unzip();
     let pool = Pool::open(engine, model, &taps)?;
 

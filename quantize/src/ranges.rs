@@ -1,0 +1,85 @@
+//! Which rule draws the range of which tensor.
+
+use std::collections::BTreeMap;
+
+use crate::calibrate::{Method, Observed};
+use crate::judge::{Judge, Score};
+use crate::scheme::QParams;
+use crate::work::Work;
+use crate::{Progress, QuantizeError};
+
+/// Parameters of every quantized tensor, with the rule that drew each range.
+#[derive(Clone, Debug, Default)]
+pub struct Ranges {
+    /// By tensor.
+    pub params: BTreeMap<String, QParams>,
+    /// By the tensor whose range is shared.
+    pub methods: BTreeMap<String, Method>,
+}
+
+impl Ranges {
+    /// The same rule for all tensors.
+    pub fn uniform(work: &Work<'_>, observed: &BTreeMap<String, Observed>, method: Method) -> Ranges {
+        let params = observed.iter().map(|(leader, observed)| (leader.clone(), work.params(observed, method))).collect();
+        Ranges {
+            params: work.spread(&params),
+            methods: observed.keys().map(|leader| (leader.clone(), method)).collect(),
+        }
+    }
+
+    /// For each tensor the rule with the least error at the output when it alone is quantized; or the one rule for
+    /// all that has less error when all are.
+    pub fn auto(
+        work: &Work<'_>,
+        observed: &BTreeMap<String, Observed>,
+        judge: &Judge<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Ranges, QuantizeError> {
+        progress.begin("choose ranges", observed.len() + Method::RULES.len());
+        let mut each = Ranges::default();
+        let mut chosen = BTreeMap::new();
+        for (leader, observed) in observed {
+            let mut best: Option<(Score, QParams, Method)> = None;
+            let mut tried: Vec<QParams> = Vec::new();
+            for method in Method::RULES {
+                let q = work.params(observed, method);
+                if tried.contains(&q) {
+                    continue;
+                }
+                tried.push(q);
+                let params = work.spread(&BTreeMap::from([(leader.clone(), q)]));
+                let score = judge.score(&work.emit(&params, &BTreeMap::new()))?;
+                // Of equals the first: the wider range is the safer one.
+                if best.is_none_or(|(held, ..)| score.clearly_above(held)) {
+                    best = Some((score, q, method));
+                }
+            }
+            if let Some((_, q, method)) = best {
+                chosen.insert(leader.clone(), q);
+                each.methods.insert(leader.clone(), method);
+            }
+            progress.advance(1);
+        }
+        each.params = work.spread(&chosen);
+        let (score, uniform) = Ranges::best_rule(work, observed, judge)?;
+        progress.advance(Method::RULES.len());
+        Ok(if score.clearly_above(work.score(&each, judge)?) { uniform } else { each })
+    }
+
+    /// The one rule for all tensors with the least error at the output when all are quantized, and its score.
+    pub fn best_rule(
+        work: &Work<'_>,
+        observed: &BTreeMap<String, Observed>,
+        judge: &Judge<'_>,
+    ) -> Result<(Score, Ranges), QuantizeError> {
+        let mut best = (Score::WORST, Ranges::default());
+        for method in Method::RULES {
+            let uniform = Ranges::uniform(work, observed, method);
+            let score = work.score(&uniform, judge)?;
+            if score.clearly_above(best.0) {
+                best = (score, uniform);
+            }
+        }
+        Ok(best)
+    }
+}

@@ -1,0 +1,135 @@
+//! A prepared model with its sites: what the steps between calibration and writing share.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::calibrate::{Method, Observed};
+use crate::emit::{Emission, Emitted};
+use crate::judge::{self, Judge, Score};
+use crate::layer::{Layer, Matrix};
+use crate::onnx::proto::ModelProto;
+use crate::quantizer::{Effort, Options};
+use crate::ranges::Ranges;
+use crate::reconstruct::{Depth, Task, reconstruct};
+use crate::scheme::{QParams, Range};
+use crate::sites::{self, Site, Sites};
+use crate::{Engine, Progress, QuantizeError};
+
+/// A prepared float model on its way.
+pub struct Work<'a> {
+    /// The float model.
+    pub model: ModelProto,
+    /// What of it is quantized.
+    pub sites: Sites,
+    /// What runs it.
+    pub engine: &'a dyn Engine,
+    /// What is wanted.
+    pub options: &'a Options,
+}
+
+impl<'a> Work<'a> {
+    /// Finds what can be quantized.
+    ///
+    /// # Errors
+    /// A node to keep is not there, or there is nothing to quantize.
+    pub fn new(model: ModelProto, engine: &'a dyn Engine, options: &'a Options) -> Result<Work<'a>, QuantizeError> {
+        let keep: HashSet<&str> = options.keep.iter().map(String::as_str).collect();
+        if let Some(unknown) = keep.iter().find(|name| model.nodes().iter().all(|node| node.title() != **name)) {
+            return Err(QuantizeError::NoSuchNode((*unknown).to_owned()));
+        }
+        let sites = sites::find(&model, &keep);
+        if sites.sites.is_empty() {
+            let why = |(name, op, why): &(String, String, String)| format!("`{name}` ({op}): {why}");
+            let why: Vec<String> = sites.kept.iter().take(3).map(why).collect();
+            let why = if why.is_empty() { "no node computes".into() } else { why.join("; ") };
+            return Err(QuantizeError::NothingToDo(why));
+        }
+        Ok(Work { model, sites, engine, options })
+    }
+
+    /// Parameters of a tensor by a rule.
+    pub fn params(&self, observed: &Observed, method: Method) -> QParams {
+        self.params_of(observed.range(method))
+    }
+
+    /// Parameters for a range.
+    pub fn params_of(&self, range: Range) -> QParams {
+        QParams::of(range, self.options.activations, self.options.symmetric)
+    }
+
+    /// Parameters for all tensors, each with its leader's.
+    pub fn spread(&self, by_leader: &BTreeMap<String, QParams>) -> BTreeMap<String, QParams> {
+        let tensors = self.sites.tensors().into_iter();
+        tensors.filter_map(|(name, leader)| by_leader.get(&leader).map(|&q| (name, q))).collect()
+    }
+
+    /// The float weights of a site.
+    pub fn matrix(&self, site: &Site) -> Option<Matrix> {
+        let graph = self.model.graph.as_ref()?;
+        Matrix::of(site, &graph.node[site.node], &graph.stored())
+    }
+
+    /// Weights of all sites, each rounded to the nearest.
+    pub fn nearest(&self, params: &BTreeMap<String, QParams>) -> BTreeMap<usize, Layer> {
+        let layer = |site: &Site| {
+            let matrix = self.matrix(site)?;
+            let mut layer = Layer::nearest(&matrix, &matrix.bound(self.options.portable));
+            if let Some(input) = site.inputs.first().and_then(|(_, name)| params.get(name)) {
+                layer.fit_bias(input.scale);
+            }
+            Some((site.node, layer))
+        };
+        self.sites.sites.iter().filter_map(layer).collect()
+    }
+
+    /// Writes a model with these tensors and layers quantized.
+    pub fn emit(&self, params: &BTreeMap<String, QParams>, layers: &BTreeMap<usize, Layer>) -> Emitted {
+        let activations = self.options.activations;
+        Emission { model: &self.model, sites: &self.sites, activations, params, layers }.emit()
+    }
+
+    /// The model with all activations quantized and weights rounded to the nearest.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn score(&self, ranges: &Ranges, judge: &Judge<'_>) -> Result<Score, QuantizeError> {
+        judge.score(&self.emit(&ranges.params, &self.nearest(&ranges.params)))
+    }
+
+    /// Weights for these ranges: to the nearest, or reconstructed in graph order, so that each layer sees what
+    /// those before it give.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn layers(
+        &self,
+        params: &BTreeMap<String, QParams>,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<usize, Layer>, QuantizeError> {
+        let mut layers = self.nearest(params);
+        let depth = match self.options.effort {
+            Effort::Fast => Depth::Bias,
+            Effort::Standard | Effort::Best => Depth::Rounding,
+        };
+        progress.begin("reconstruct layers", layers.len());
+        let samples = judge::spread(self.engine.samples(), self.options.effort.learned());
+        for site in &self.sites.sites {
+            let (Some(matrix), Some(mut layer)) = (self.matrix(site), layers.get(&site.node).cloned()) else { continue };
+            let quantized = self.emit(params, &layers);
+            let task = Task {
+                site,
+                matrix: &matrix,
+                bound: matrix.bound(self.options.portable),
+                float: &self.model,
+                quantized: &quantized,
+                samples: &samples,
+            };
+            reconstruct(&task, self.engine, &mut layer, depth)?;
+            if let Some(input) = site.inputs.first().and_then(|(_, name)| params.get(name)) {
+                layer.fit_bias(input.scale);
+            }
+            layers.insert(site.node, layer);
+            progress.advance(1);
+        }
+        Ok(layers)
+    }
+}
