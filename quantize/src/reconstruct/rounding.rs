@@ -7,7 +7,7 @@ use crate::layer::Bound;
 const SCALES: [f32; 6] = [1.0, 0.97, 0.94, 0.9, 0.85, 0.8];
 /// How much the moments are drawn towards their diagonal, as a share of its mean. Few samples of many inputs
 /// see directions that are there by chance.
-const RIDGES: [f64; 3] = [0.003, 0.03, 0.3];
+const RIDGES: [f64; 3] = [0.03, 0.3, 3.0];
 
 /// The integers and the scale of a row, the best found on samples that were held out; `start` is rounding to the
 /// nearest.
