@@ -21,7 +21,7 @@ use crate::{Engine, QuantizeError};
 /// channel, its largest value or its power: a range may be drawn narrower than the values go.
 pub const WAYS: [(f32, Measure); 4] = [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
 /// The most that a channel is enlarged.
-const MOST: f32 = 64.0;
+const MOST: f32 = 8.0;
 
 /// Two layers with channels between them.
 #[derive(Clone, Debug)]
