@@ -18,14 +18,14 @@
 mod header;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use tempfile::NamedTempFile;
 
 use crate::DType;
+use crate::whole::{Finished, Unfinished};
 use header::{ByteOrder, Header};
 
 /// numpy itself writes a few hundred bytes at most for plain arrays.
@@ -196,7 +196,7 @@ fn read_header(file: &mut File) -> Result<HeaderText, Fault> {
 #[derive(Debug)]
 pub struct Writer {
     target: PathBuf,
-    temp: io::BufWriter<NamedTempFile>,
+    file: Unfinished,
     /// Bytes of data that the shape still asks for.
     missing: u64,
 }
@@ -205,7 +205,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Written {
     target: PathBuf,
-    temp: NamedTempFile,
+    file: Finished,
 }
 
 impl Writer {
@@ -214,25 +214,12 @@ impl Writer {
     /// # Errors
     /// Where the folder cannot be written, or `target` is there and is not a regular file.
     pub fn create(target: impl AsRef<Path>, dtype: DType, shape: &[usize]) -> Result<Writer, NpyError> {
-        let named = target.as_ref();
-        let io = |source| NpyError::io(named, "write it", source);
-        // Through a symbolic link, and never over a device or a pipe.
-        let target = match named.canonicalize() {
-            Ok(existing) if existing.is_file() => existing,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && !named.is_symlink() => named.to_owned(),
-            Err(source) => return Err(io(source)),
-            Ok(_) => {
-                return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a regular file")));
-            }
-        };
-        let folder = folder_of(&target);
-        let mut builder = tempfile::Builder::new();
-        // As any new file: the umask decides.
-        let builder = builder.prefix(".tractlet-").suffix(".part").permissions(std::fs::Permissions::from_mode(0o666));
-        let mut temp = io::BufWriter::new(builder.tempfile_in(folder).map_err(io)?);
-        temp.write_all(&header::encode(dtype, shape)).map_err(io)?;
+        let target = target.as_ref();
+        let io = |source| NpyError::io(target, "write it", source);
+        let mut file = Unfinished::create(target).map_err(io)?;
+        file.write(&header::encode(dtype, shape)).map_err(io)?;
         let elements: usize = shape.iter().product();
-        Ok(Writer { target, temp, missing: (elements * dtype.size()) as u64 })
+        Ok(Writer { target: target.to_owned(), file, missing: (elements * dtype.size()) as u64 })
     }
 
     /// Appends little-endian elements.
@@ -241,7 +228,7 @@ impl Writer {
     /// Where the disk refuses them, or they are more than the shape takes.
     pub fn write(&mut self, elements: &[u8]) -> Result<(), NpyError> {
         let written = match self.missing.checked_sub(elements.len() as u64) {
-            Some(rest) => self.temp.write_all(elements).map(|()| self.missing = rest),
+            Some(rest) => self.file.write(elements).map(|()| self.missing = rest),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "more elements than its shape takes")),
         };
         written.map_err(|source| NpyError::io(&self.target, "write it", source))
@@ -252,14 +239,13 @@ impl Writer {
     /// # Errors
     /// Where the disk refuses, or elements are missing.
     pub fn finish(self) -> Result<Written, NpyError> {
-        let Writer { target, temp, missing } = self;
+        let Writer { target, file, missing } = self;
         let io = |source| NpyError::io(&target, "write it", source);
         if missing > 0 {
             return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "fewer elements than its shape takes")));
         }
-        let temp = temp.into_inner().map_err(|error| io(error.into_error()))?;
-        temp.as_file().sync_all().map_err(io)?;
-        Ok(Written { target, temp })
+        let file = file.finish().map_err(io)?;
+        Ok(Written { target, file })
     }
 }
 
@@ -269,16 +255,8 @@ impl Written {
     /// # Errors
     /// Where the name cannot be taken.
     pub fn publish(self) -> Result<(), NpyError> {
-        let Written { target, temp } = self;
-        let io = |source| NpyError::io(&target, "put it in place", source);
-        temp.persist(&target).map_err(|error| io(error.error))?;
-        // The name is on disk once its folder is.
-        File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(io)
+        self.file.publish().map_err(|source| NpyError::io(&self.target, "put it in place", source))
     }
-}
-
-fn folder_of(target: &Path) -> &Path {
-    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ impl ExternalFiles {
         Ok(external)
     }
 
+    /// Whether the model lies in one file.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     pub fn slice(&self, tensor: &Tensor, range: &ExternalRange) -> Result<&[u8], Fault> {
         let file = self.file(&range.location).ok_or_else(|| fault(tensor, "the file is not open".into()))?;
         let expected = tensor.byte_len();

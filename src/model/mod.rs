@@ -29,9 +29,9 @@ pub use source::MapMode;
 pub(crate) use error::Fault;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
 pub(crate) use shape::{Binding, Shapes};
+pub(crate) use source::Source;
 
 use external::ExternalFiles;
-use source::Source;
 
 /// An ONNX model file: mapped, scanned and found sound.
 ///
@@ -84,7 +84,13 @@ impl Model {
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model, ModelError> {
         let path = path.as_ref();
-        load(path, options).map_err(|fault| ModelError::new(path, fault))
+        let source = hold(path, options).map_err(|fault| ModelError::new(path, fault))?;
+        Model::from_source(path, source, options)
+    }
+
+    /// The model in bytes that are held already.
+    pub(crate) fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<Model, ModelError> {
+        load(path, source, options).map_err(|fault| ModelError::new(path, fault))
     }
 
     /// The file that was opened.
@@ -124,7 +130,26 @@ impl Model {
 
     /// SHA-256 of the model file, in hexadecimal.
     pub fn digest(&self) -> String {
-        Sha256::digest(&*self.source).iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&sha256(&self.source))
+    }
+
+    /// Whether tensors lie in files beside the model.
+    pub(crate) fn has_external_data(&self) -> bool {
+        !self.external.is_empty()
+    }
+
+    /// SHA-256 of all that the model is made of, as big-endian words: its file, and what it reads of
+    /// other files, in the order in which the graph names it.
+    pub(crate) fn content_digest(&self) -> [u32; 8] {
+        let mut hash = Sha256::new_with_prefix(&*self.source);
+        // Each was read when the model was opened: none can fail.
+        let _ = walk_tensors(&self.graph, &mut |tensor| {
+            if let TensorData::External(range) = &tensor.data {
+                hash.update(self.external.slice(tensor, range)?);
+            }
+            Ok(())
+        });
+        words(hash)
     }
 
     /// Shapes of every tensor with the model's open dimensions bound.
@@ -134,6 +159,7 @@ impl Model {
     }
 
     /// Whether all that reads this float input quantizes it.
+    #[cfg(feature = "tract")]
     pub(crate) fn quantizes(&self, input: &str) -> bool {
         let is_float = self.graph.inputs.iter().any(|i| i.name == input && i.dtype == DType::F32);
         let mut readers =
@@ -160,11 +186,14 @@ impl Model {
     }
 }
 
-fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
+/// The bytes of a model or a plan, so that they cannot change any more.
+pub(crate) fn hold(path: &Path, options: &OpenOptions) -> Result<Source, Fault> {
+    let (file, len) = open_regular(path, &options.limits)?;
+    Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })
+}
+
+fn load(path: &Path, source: Source, options: &OpenOptions) -> Result<Model, Fault> {
     let limits = &options.limits;
-    let (file, len) = open_regular(path, limits)?;
-    let source =
-        Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;
     check::names(&graph)?;
@@ -189,6 +218,24 @@ fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
     })
 }
 
+/// SHA-256 as big-endian words.
+pub(crate) fn sha256(bytes: &[u8]) -> [u32; 8] {
+    words(Sha256::new_with_prefix(bytes))
+}
+
+fn words(hash: Sha256) -> [u32; 8] {
+    let digest = hash.finalize();
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(digest.as_chunks::<4>().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    words
+}
+
+pub(crate) fn hexadecimal(words: &[u32]) -> String {
+    words.iter().map(|word| format!("{word:08x}")).collect()
+}
+
 fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
     let io = |action, source| Fault::Io { action, source };
     // NONBLOCK: a FIFO in the place of a model must not hang the reader.
@@ -196,7 +243,7 @@ fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open it", e.into()))?);
     let meta = file.metadata().map_err(|e| io("look at it", e))?;
     if !meta.is_file() {
-        let what = if meta.is_dir() { "it is a directory; name the .onnx file" } else { "it is not a regular file" };
+        let what = if meta.is_dir() { "it is a directory; name the file" } else { "it is not a regular file" };
         return Err(io("read it as a model", std::io::Error::new(std::io::ErrorKind::InvalidInput, what)));
     }
     if meta.len() > limits.file_bytes {

@@ -29,7 +29,7 @@ pub enum MapMode {
 
 /// The bytes of one file, read-only and stable.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     map: Option<Mmap>, // None for an empty file, which cannot be mapped
     direct: bool,
 }

@@ -1,3 +1,5 @@
+use tempfile::NamedTempFile;
+
 use super::header::{encode, parse};
 use super::*;
 
