@@ -13,8 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::error::Fault;
 use super::graph::{ExternalRange, Graph, Tensor, TensorData};
 use super::limits::Limits;
-use super::source::{MapMode, Source};
-use super::walk_tensors;
+use super::{MapMode, Source, walk_tensors};
 
 /// The external files of one model, each opened once.
 #[derive(Debug, Default)]

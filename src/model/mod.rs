@@ -1,4 +1,4 @@
-//! Opening model files: the bytes ([`source`]), the one bounded protobuf pass ([`parse`]), the
+//! Opening model files: the bytes, held by `tractlet_io`, the one bounded protobuf pass ([`parse`]), the
 //! tensors that lie outside ([`external`]) and everything that must hold before an engine sees
 //! the graph ([`check`], [`shape`]). Nothing here runs a model; after [`Model::open`] nothing
 //! about it is in doubt but what depends on input data.
@@ -11,7 +11,6 @@ mod limits;
 mod parse;
 mod schema;
 mod shape;
-mod source;
 mod wire;
 
 use std::collections::HashSet;
@@ -20,16 +19,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
+use tractlet_io::HoldError;
 
 pub use error::{ModelError, ModelErrorKind};
 pub use graph::{DType, Dim, ValueInfo};
 pub use limits::Limits;
-pub use source::MapMode;
+pub use tractlet_io::MapMode;
 
 pub(crate) use error::Fault;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
 pub(crate) use shape::{Binding, Shapes};
-pub(crate) use source::Source;
+pub(crate) use tractlet_io::HeldFile as Source;
 
 use external::ExternalFiles;
 
@@ -189,7 +189,14 @@ impl Model {
 /// The bytes of a model or a plan, so that they cannot change any more.
 pub(crate) fn hold(path: &Path, options: &OpenOptions) -> Result<Source, Fault> {
     let (file, len) = open_regular(path, &options.limits)?;
-    Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })
+    Source::new(&file, len, options.map).map_err(|error| Fault::Io { action: "read the file", source: held(error) })
+}
+
+fn held(error: HoldError) -> std::io::Error {
+    match error {
+        HoldError::Os(error) => error.into(),
+        HoldError::Changed => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+    }
 }
 
 fn load(path: &Path, source: Source, options: &OpenOptions) -> Result<Model, Fault> {

@@ -94,7 +94,10 @@ impl PlanFault {
         let anew = || format!("make it anew: {}", compile(model, ""));
         match self {
             PlanFault::File(_) | PlanFault::Write(_) | PlanFault::Variable(_) => self.to_string(),
-            PlanFault::Plan(PlanError::NotAPlan) => format!("not a plan; {}", anew()),
+            // What it is instead should not be written over.
+            PlanFault::Plan(PlanError::NotAPlan) => {
+                "not a plan; make one: tractlet compile MODEL.onnx -o X.plan".to_owned()
+            }
             PlanFault::Plan(error @ (PlanError::Version { .. } | PlanError::Checksum | PlanError::Isa(_))) => {
                 format!("{error}; {}", anew())
             }
