@@ -68,6 +68,19 @@ impl HeldFile {
         Ok(HeldFile { map: Some(map), direct })
     }
 
+    /// A sealed copy of bytes in memory.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn of_bytes(bytes: &[u8]) -> Result<HeldFile, HoldError> {
+        if bytes.is_empty() {
+            return Ok(HeldFile { map: None, direct: false });
+        }
+        let copy = memory_file()?;
+        write_all(&copy, bytes)?;
+        Ok(HeldFile { map: Some(Mapping::of(sealed(copy)?, bytes.len() as u64)?), direct: false })
+    }
+
     /// Whether the file itself is mapped, and not a copy.
     pub fn is_direct(&self) -> bool {
         self.direct
@@ -105,9 +118,9 @@ impl fmt::Display for HoldError {
 
 impl core::error::Error for HoldError {}
 
-/// Copies exactly `len` bytes into a sealed memfd.
+/// Copies exactly `len` bytes of a file into a sealed memfd.
 fn snapshot(file: impl AsFd, len: u64) -> Result<OwnedFd, HoldError> {
-    let copy = rustix::fs::memfd_create(c"tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let copy = memory_file()?;
     let mut buffer = [0; 16 << 10];
     let mut missing = len;
     while missing > 0 {
@@ -116,15 +129,28 @@ fn snapshot(file: impl AsFd, len: u64) -> Result<OwnedFd, HoldError> {
         if read == 0 {
             return Err(HoldError::Changed);
         }
-        let mut rest = &buffer[..read];
-        while !rest.is_empty() {
-            let written = retried(|| rustix::io::write(&copy, rest))?;
-            rest = rest.get(written..).unwrap_or_default();
-        }
+        write_all(&copy, &buffer[..read])?;
         missing -= read as u64;
     }
+    sealed(copy)
+}
+
+fn memory_file() -> Result<OwnedFd, HoldError> {
+    Ok(rustix::fs::memfd_create(c"tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+}
+
+/// Against writing and resizing, for good.
+fn sealed(copy: OwnedFd) -> Result<OwnedFd, HoldError> {
     rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(copy)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), HoldError> {
+    while !bytes.is_empty() {
+        let written = retried(|| rustix::io::write(file, bytes))?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// A call that a signal may interrupt.
@@ -228,6 +254,15 @@ mod tests {
         let file = file_with(b"0123456789");
         let error = HeldFile::new(File::open(file.path()).unwrap(), 11, MapMode::Snapshot).unwrap_err();
         assert_eq!(error, HoldError::Changed);
+    }
+
+    #[test]
+    fn bytes_in_memory_are_copied() {
+        let mut bytes = b"0123456789".to_vec();
+        let held = HeldFile::of_bytes(&bytes).unwrap();
+        bytes.fill(0);
+        assert_eq!((&held[..], held.is_direct()), (&b"0123456789"[..], false));
+        assert!(HeldFile::of_bytes(&[]).unwrap().is_empty());
     }
 
     #[test]
