@@ -20,7 +20,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
 .PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity pack clean \
-	manual install uninstall $(BOARDS) boards cross test-arm arm-figures deploy test-on footprint-on test-deploy
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,17 @@ $(BOARDS):
 
 pi4: ## Build a board's static binary, dist/tractlet-<arch>; SLIM=1 leaves tract out; `make boards` names the others
 
+plan-runner: ## Build the program that runs plans alone, dist/tractlet-plan-<arch>; BOARD=pi4, or this machine without it
+	@targets/build-runner.sh $(or $(BOARD),host)
+
+test-runner: plan-runner ## Compare that program's answers on this machine with tractlet's
+	@cargo build --quiet --bin tractlet
+	@targets/test-runner.sh dist/tractlet-plan-$$(uname -m) $(TARGET)/debug/tractlet
+
+firmware: ## Run plans on a Cortex-M4 without an operating system, under QEMU; targets/README.md says what it needs
+	@cargo build --quiet --bin tractlet
+	@HOST_TRACTLET=$(TARGET)/debug/tractlet targets/test-firmware.sh
+
 test: ## Run every test; PACK=dir adds those on the benchmark pack
 	cargo test --workspace
 
@@ -106,16 +117,18 @@ check: fmt-check clippy rooms test deny ## Run everything that has to pass befor
 
 fmt-check:
 	cargo fmt --all --check
+	cargo fmt --manifest-path targets/firmware/Cargo.toml --check
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 	cargo clippy --no-default-features --features manual --example manual -- -D warnings
+	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:
-	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)|memmap2::' --include='*.rs' src core \
-		| grep -vE '^src/(import/|engine/tract\.rs:.*tract_|model/source\.rs:.*memmap2)'
+	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)' --include='*.rs' src core io runner \
+		| grep -vE '^src/(import/|engine/tract\.rs:)'
 
 deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
@@ -123,6 +136,7 @@ deny:
 
 fmt: ## Format the sources
 	cargo fmt --all
+	cargo fmt --manifest-path targets/firmware/Cargo.toml
 
 bench: build ## Measure latency on every shipped model
 	@for model in models/*/*.onnx; do echo "$$model"; $(RELEASE) bench $$model || exit 1; echo; done

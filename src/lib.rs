@@ -16,7 +16,7 @@
 //!
 //! The folders are the pipeline: `model` opens a file and checks it; `lower` turns its graph into
 //! integer ops and `plan` gives them places in one arena, or `import` hands the graph to tract;
-//! `engine` runs either; `footprint` measures memory. See ARCHITECTURE.md.
+//! `engine` runs either; `planfile` keeps a plan in a file; `footprint` measures memory. See ARCHITECTURE.md.
 
 mod engine;
 pub mod footprint;
@@ -25,14 +25,20 @@ mod lower;
 mod model;
 pub mod npy;
 mod plan;
+mod planfile;
 mod session;
 mod tensor;
+mod whole;
 
 pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, int8_ratio};
 pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
 pub use plan::ArenaBlock;
+pub use planfile::{
+    CompileOptions, ModelFile, NewPlan, OpenError, PlanCache, PlanFile, PlanFileError, PlanFileErrorKind, compile,
+};
 pub use session::{RunError, RunErrorKind, Session, SessionOptions};
 pub use tensor::{Element, TensorMut, TensorRef};
+pub use tractlet_core::isa::Isa;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("tractlet reads /proc and seals memory files: it needs Linux");

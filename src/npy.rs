@@ -15,22 +15,17 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod header;
-
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use tempfile::NamedTempFile;
+
+use tractlet_io::npy::{self as header, ByteOrder, Header};
 
 use crate::DType;
-use header::{ByteOrder, Header};
-
-/// numpy itself writes a few hundred bytes at most for plain arrays.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
-const MAGIC: &[u8] = b"\x93NUMPY";
+use crate::whole::{Finished, Unfinished};
 
 /// A .npy file that cannot be read or written: which, and why.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +58,15 @@ enum Fault {
     Unsupported(String),
 }
 
+impl From<header::Fault> for Fault {
+    fn from(fault: header::Fault) -> Fault {
+        match fault {
+            header::Fault::Malformed(what) => Fault::Malformed(what),
+            header::Fault::Unsupported(what) => Fault::Unsupported(what),
+        }
+    }
+}
+
 impl NpyError {
     fn new(path: &Path, fault: Fault) -> NpyError {
         NpyError { path: path.to_owned(), fault }
@@ -90,6 +94,7 @@ pub struct Reader {
     path: PathBuf,
     file: File,
     header: Header,
+    dtype: DType,
     data_start: u64,
 }
 
@@ -104,23 +109,23 @@ impl Reader {
         // NONBLOCK: a FIFO in the place of a file must not hang the reader.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
-        let mut file = File::from(opened.map_err(io("open it"))?);
+        let file = File::from(opened.map_err(io("open it"))?);
         let meta = file.metadata().map_err(io("look at it"))?;
         if !meta.is_file() {
             let what = if meta.is_dir() { "it is a directory" } else { "it is not a regular file" };
             return Err(NpyError::io(path, "read it as .npy", io::Error::new(io::ErrorKind::InvalidInput, what)));
         }
-        let text = read_header(&mut file).map_err(|fault| NpyError::new(path, fault))?;
-        let header = header::parse(&text.header).map_err(|fault| NpyError::new(path, fault))?;
-        let (expected, found) = (header.data_bytes(), meta.len().saturating_sub(text.data_start));
+        let text = read_header(&file).map_err(|fault| NpyError::new(path, fault))?;
+        let header = header::parse(&text.header).map_err(|fault| NpyError::new(path, fault.into()))?;
+        let dtype = element(&header).map_err(|fault| NpyError::new(path, fault))?;
+        let (expected, found) = (header.data_bytes(dtype.size()), meta.len().saturating_sub(text.data_start));
         if expected != Some(found) {
             let expected = expected.map_or("more than a file can hold".into(), |bytes| bytes.to_string());
             let shape = &header.shape;
-            let what =
-                format!("shape {shape:?} of {} takes {expected} bytes of data, the file has {found}", header.dtype);
+            let what = format!("shape {shape:?} of {dtype} takes {expected} bytes of data, the file has {found}");
             return Err(NpyError::new(path, Fault::Malformed(what)));
         }
-        Ok(Reader { path: path.to_owned(), file, header, data_start: text.data_start })
+        Ok(Reader { path: path.to_owned(), file, header, dtype, data_start: text.data_start })
     }
 
     /// The file that was opened.
@@ -130,7 +135,7 @@ impl Reader {
 
     /// Element type.
     pub fn dtype(&self) -> DType {
-        self.header.dtype
+        self.dtype
     }
 
     /// Dimensions, row-major.
@@ -157,46 +162,61 @@ struct HeaderText {
     data_start: u64,
 }
 
-fn read_header(file: &mut File) -> Result<HeaderText, Fault> {
-    let mut take = |bytes: &mut [u8]| {
-        file.read_exact(bytes).map_err(|source| match source.kind() {
+fn read_header(file: &File) -> Result<HeaderText, Fault> {
+    let take = |bytes: &mut [u8], at: u64| {
+        file.read_exact_at(bytes, at).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => Fault::Malformed("it ends within its header".into()),
             _ => Fault::Io { action: "read its header", source },
         })
     };
-    let mut prefix = [0; 8];
-    take(&mut prefix)?;
-    let [magic @ .., major, _minor] = prefix;
-    if magic != MAGIC {
-        return Err(Fault::Malformed("it does not begin as one; write it with numpy.save".into()));
-    }
-    let (len, prefix_bytes) = match major {
-        1 => {
-            let mut len = [0; 2];
-            take(&mut len)?;
-            (usize::from(u16::from_le_bytes(len)), 10)
-        }
-        2 | 3 => {
-            let mut len = [0; 4];
-            take(&mut len)?;
-            (u32::from_le_bytes(len) as usize, 12)
-        }
-        other => return Err(Fault::Unsupported(format!(".npy format version {other}; versions 1 to 3 are read"))),
-    };
-    if len > MAX_HEADER_BYTES {
-        return Err(Fault::Malformed(format!("its header claims {len} bytes, above the limit of {MAX_HEADER_BYTES}")));
-    }
+    let mut prefix = [0; header::PREFIX_BYTES];
+    let (least, more) = prefix.split_at_mut(header::LEAST_PREFIX_BYTES);
+    take(least, 0)?;
+    // What is not there counts only where the version says that it should be, and is then missing below.
+    file.read_at(more, least.len() as u64).map_err(|source| Fault::Io { action: "read its header", source })?;
+    let (start, len) = header::locate(&prefix)?;
     let mut header = vec![0; len];
-    take(&mut header)?;
-    Ok(HeaderText { header, data_start: (prefix_bytes + len) as u64 })
+    take(&mut header, start as u64)?;
+    Ok(HeaderText { header, data_start: (start + len) as u64 })
 }
+
+/// The type of the elements, where it is one that tensors have.
+fn element(header: &Header) -> Result<DType, Fault> {
+    let known = CODES.iter().find(|(code, _)| *code == header.code()).map(|(_, dtype)| *dtype);
+    known.ok_or_else(|| {
+        let what =
+            format!("its elements are of type `{}`, which no model takes; convert it with x.astype", header.descr);
+        Fault::Unsupported(what)
+    })
+}
+
+/// The type as a header names it.
+fn descr(dtype: DType) -> String {
+    let code = CODES.iter().find(|(_, known)| *known == dtype).map_or("", |(code, _)| code);
+    format!("{}{code}", if dtype.size() == 1 { '|' } else { '<' })
+}
+
+const CODES: [(&str, DType); 12] = [
+    ("f4", DType::F32),
+    ("f8", DType::F64),
+    ("f2", DType::F16),
+    ("i1", DType::I8),
+    ("u1", DType::U8),
+    ("i2", DType::I16),
+    ("u2", DType::U16),
+    ("i4", DType::I32),
+    ("u4", DType::U32),
+    ("i8", DType::I64),
+    ("u8", DType::U64),
+    ("b1", DType::Bool),
+];
 
 /// A .npy file in the making. It takes its name in [`Written::publish`]; until then, and where
 /// anything fails, whatever stood under that name stays as it is.
 #[derive(Debug)]
 pub struct Writer {
     target: PathBuf,
-    temp: io::BufWriter<NamedTempFile>,
+    file: Unfinished,
     /// Bytes of data that the shape still asks for.
     missing: u64,
 }
@@ -205,7 +225,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Written {
     target: PathBuf,
-    temp: NamedTempFile,
+    file: Finished,
 }
 
 impl Writer {
@@ -214,25 +234,12 @@ impl Writer {
     /// # Errors
     /// Where the folder cannot be written, or `target` is there and is not a regular file.
     pub fn create(target: impl AsRef<Path>, dtype: DType, shape: &[usize]) -> Result<Writer, NpyError> {
-        let named = target.as_ref();
-        let io = |source| NpyError::io(named, "write it", source);
-        // Through a symbolic link, and never over a device or a pipe.
-        let target = match named.canonicalize() {
-            Ok(existing) if existing.is_file() => existing,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && !named.is_symlink() => named.to_owned(),
-            Err(source) => return Err(io(source)),
-            Ok(_) => {
-                return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a regular file")));
-            }
-        };
-        let folder = folder_of(&target);
-        let mut builder = tempfile::Builder::new();
-        // As any new file: the umask decides.
-        let builder = builder.prefix(".tractlet-").suffix(".part").permissions(std::fs::Permissions::from_mode(0o666));
-        let mut temp = io::BufWriter::new(builder.tempfile_in(folder).map_err(io)?);
-        temp.write_all(&header::encode(dtype, shape)).map_err(io)?;
+        let target = target.as_ref();
+        let io = |source| NpyError::io(target, "write it", source);
+        let mut file = Unfinished::create(target).map_err(io)?;
+        file.write(&header::encode(&descr(dtype), shape)).map_err(io)?;
         let elements: usize = shape.iter().product();
-        Ok(Writer { target, temp, missing: (elements * dtype.size()) as u64 })
+        Ok(Writer { target: target.to_owned(), file, missing: (elements * dtype.size()) as u64 })
     }
 
     /// Appends little-endian elements.
@@ -241,7 +248,7 @@ impl Writer {
     /// Where the disk refuses them, or they are more than the shape takes.
     pub fn write(&mut self, elements: &[u8]) -> Result<(), NpyError> {
         let written = match self.missing.checked_sub(elements.len() as u64) {
-            Some(rest) => self.temp.write_all(elements).map(|()| self.missing = rest),
+            Some(rest) => self.file.write(elements).map(|()| self.missing = rest),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "more elements than its shape takes")),
         };
         written.map_err(|source| NpyError::io(&self.target, "write it", source))
@@ -252,14 +259,13 @@ impl Writer {
     /// # Errors
     /// Where the disk refuses, or elements are missing.
     pub fn finish(self) -> Result<Written, NpyError> {
-        let Writer { target, temp, missing } = self;
+        let Writer { target, file, missing } = self;
         let io = |source| NpyError::io(&target, "write it", source);
         if missing > 0 {
             return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "fewer elements than its shape takes")));
         }
-        let temp = temp.into_inner().map_err(|error| io(error.into_error()))?;
-        temp.as_file().sync_all().map_err(io)?;
-        Ok(Written { target, temp })
+        let file = file.finish().map_err(io)?;
+        Ok(Written { target, file })
     }
 }
 
@@ -269,16 +275,8 @@ impl Written {
     /// # Errors
     /// Where the name cannot be taken.
     pub fn publish(self) -> Result<(), NpyError> {
-        let Written { target, temp } = self;
-        let io = |source| NpyError::io(&target, "put it in place", source);
-        temp.persist(&target).map_err(|error| io(error.error))?;
-        // The name is on disk once its folder is.
-        File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(io)
+        self.file.publish().map_err(|source| NpyError::io(&self.target, "put it in place", source))
     }
-}
-
-fn folder_of(target: &Path) -> &Path {
-    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A model made ready to run: shapes bound, an engine chosen, every call checked.
 
 use crate::engine::{
-    self, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
+    self, Compiled, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime,
+    TensorSpec,
 };
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::plan::ArenaBlock;
@@ -15,8 +16,8 @@ use crate::tensor::{TensorMut, TensorRef};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
-    engine: EngineChoice,
-    bindings: Vec<Binding>,
+    pub(crate) engine: EngineChoice,
+    pub(crate) bindings: Vec<Binding>,
 }
 
 impl SessionOptions {
@@ -49,8 +50,6 @@ impl SessionOptions {
 pub struct Session {
     engine: Box<dyn Engine>,
     fallback: Option<String>,
-    /// Inputs that the model quantizes before anything else: NaN has no integer.
-    quantized: Vec<bool>,
 }
 
 /// A run that was refused or failed.
@@ -158,8 +157,12 @@ impl Session {
         let (engine, fallback) = engine::open(options.engine, model, &bindings)?;
         let why = fallback.as_deref().unwrap_or("as asked, or the first choice");
         log::info!("{}: engine {} ({why})", model.path().display(), engine.name());
-        let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();
-        Ok(Session { engine, fallback, quantized })
+        Ok(Session { engine, fallback })
+    }
+
+    /// A session on a plan that this CPU can run.
+    pub(crate) fn of_plan(compiled: Compiled) -> Session {
+        Session { engine: engine::of_plan(compiled), fallback: None }
     }
 
     /// The engine that runs it.
@@ -232,9 +235,8 @@ impl Session {
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {
         fit("input", self.inputs(), inputs.iter().map(|t| (t.dtype(), t.bytes())))?;
         fit("output", self.outputs(), outputs.iter().map(|t| (t.dtype(), t.as_ref())))?;
-        for ((input, spec), _) in
-            inputs.iter().zip(self.inputs()).zip(&self.quantized).filter(|(_, quantized)| **quantized)
-        {
+        let quantized = &self.engine.description().quantized;
+        for ((input, spec), _) in inputs.iter().zip(self.inputs()).zip(quantized).filter(|(_, quantized)| **quantized) {
             if let Some(index) = first_nan(input.bytes()) {
                 return Err(RunError::NotANumber { name: spec.name.clone(), index });
             }
@@ -286,7 +288,7 @@ fn fit<'a>(
 }
 
 /// A size for every open dimension of the inputs.
-fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, ModelError> {
+pub(crate) fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<Binding>, ModelError> {
     let fault = |what: String| Err(model.error(Fault::unsupported(what)));
     let open = |symbol: &str| {
         model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(s) if s == symbol))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # test-arm.sh: tests cross-compiled and run under QEMU on the cores of the boards: the shipped models against their
 # golden outputs, the integer kernels against their plain twins, and every int8 model's outputs against this machine's, bit
-# for bit. Without the engine `tract`.
+# for bit. Without the engine `tract`. Then the program that runs plans alone, for aarch64.
 #
 # HOST_TRACTLET is the binary of this machine to compare with; without it one is built.
 set -eu
@@ -70,3 +70,7 @@ for triple in $triples; do
     tests "$emulator" "$triple" --no-default-features --test models
     tests "$emulator" "$triple" -p tractlet-core --features alloc,std --test convolutions
 done
+
+unset CARGO_ENCODED_RUSTFLAGS
+targets/build-runner.sh pi4
+ISAS='generic neon neondotprod' targets/test-runner.sh dist/tractlet-plan-aarch64 "$HOST_TRACTLET" qemu-aarch64 -cpu max

@@ -43,7 +43,8 @@ impl Isa {
         best
     }
 
-    /// Whether this CPU can run it. Without the feature `std` only what the build targets counts.
+    /// Whether this CPU can run it. Without the feature `std` only what the build targets counts, and with
+    /// `hwcap` what Linux tells of an aarch64.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Generic => true,
@@ -136,6 +137,14 @@ mod arm {
     pub fn neon() -> bool {
         arm_feature!("neon")
     }
+    /// As the kernel told the process, where std is not there to read it.
+    #[cfg(all(feature = "hwcap", not(feature = "std"), target_arch = "aarch64", target_os = "linux"))]
+    pub fn dotprod() -> bool {
+        const HWCAP_ASIMDDP: usize = 1 << 20;
+        rustix::param::linux_hwcap().0 & HWCAP_ASIMDDP != 0
+    }
+
+    #[cfg(not(all(feature = "hwcap", not(feature = "std"), target_arch = "aarch64", target_os = "linux")))]
     pub fn dotprod() -> bool {
         arm_feature!("dotprod")
     }

@@ -61,9 +61,11 @@ impl Emission<'_> {
         }
         for site in &self.sites.sites {
             if let Some(layer) = self.layers.get(&site.node)
-                && let Some(matrix) = self.model.graph.as_ref().and_then(|graph| {
-                    Matrix::of(site, &graph.node[site.node], &graph.stored())
-                })
+                && let Some(matrix) = self
+                    .model
+                    .graph
+                    .as_ref()
+                    .and_then(|graph| Matrix::of(site, &graph.node[site.node], &graph.stored()))
             {
                 let input = site.inputs.first().and_then(|(_, name)| self.params.get(name));
                 let weights = site.weights.as_ref().map_or("", |weights| &weights.name);
@@ -90,7 +92,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn activation(&mut self, model: &mut ModelProto, tensor: &str, leader: &str, q: QParams, integers: &HashSet<usize>) {
+    fn activation(
+        &mut self,
+        model: &mut ModelProto,
+        tensor: &str,
+        leader: &str,
+        q: QParams,
+        integers: &HashSet<usize>,
+    ) {
         let [scale, zero_point] = self.parameters(leader, q);
         let quantized = self.names.fresh(&format!("{tensor}_quantized"));
         let producer = self.edges.producer.get(tensor).copied();
@@ -178,7 +187,8 @@ impl Writer {
         self.stored.push(f32s(&scale, &[scales.len()], scales));
         self.stored.push(raw(&zero_point, kind, &[scales.len()], vec![0; width * scales.len()]));
         let inputs = vec![integers.to_owned(), scale, zero_point];
-        let mut node = NodeProto::new("DequantizeLinear", format!("{output}_DequantizeLinear"), inputs, vec![output.clone()]);
+        let mut node =
+            NodeProto::new("DequantizeLinear", format!("{output}_DequantizeLinear"), inputs, vec![output.clone()]);
         node.set_int("axis", axis as i64);
         self.before.entry(before).or_default().push(node);
         output

@@ -6,6 +6,12 @@ pub trait Engine: Sync {
     /// How many calibration samples there are.
     fn samples(&self) -> usize;
 
+    /// Little-endian elements of a stored tensor of the model, which lie in another file than the model's own.
+    ///
+    /// # Errors
+    /// They cannot be had.
+    fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError>;
+
     /// Makes a model ready whose inputs are those of the model that is quantized.
     ///
     /// # Errors

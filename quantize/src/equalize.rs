@@ -19,7 +19,8 @@ use crate::{Engine, QuantizeError};
 
 /// How far activations are evened out at the expense of weights, 1 wholly and 0.5 as much as weights; and by what of a
 /// channel, its largest value or its power: a range may be drawn narrower than the values go.
-pub const WAYS: [(f32, Measure); 4] = [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
+pub const WAYS: [(f32, Measure); 4] =
+    [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
 /// The most that a channel is enlarged.
 const MOST: f32 = 8.0;
 
@@ -57,8 +58,13 @@ pub type Channels = HashMap<String, Vec<Channel>>;
 pub fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
     let edges = Edges::of(model);
     let nodes = model.nodes();
-    let layers: BTreeMap<usize, usize> =
-        sites.sites.iter().enumerate().filter(|(_, site)| site.weights.is_some()).map(|(at, site)| (site.node, at)).collect();
+    let layers: BTreeMap<usize, usize> = sites
+        .sites
+        .iter()
+        .enumerate()
+        .filter(|(_, site)| site.weights.is_some())
+        .map(|(at, site)| (site.node, at))
+        .collect();
     let follow = |(at, site): (usize, &Site)| {
         site.weights.as_ref()?;
         if site.clamp.is_some_and(|clamp| nodes[clamp].op() != "Relu") {
@@ -85,7 +91,12 @@ pub fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
 }
 
 /// What the channels at the seams take as values, over these samples.
-pub fn observe(model: &ModelProto, seams: &[Seam], engine: &dyn Engine, samples: &[usize]) -> Result<Channels, QuantizeError> {
+pub fn observe(
+    model: &ModelProto,
+    seams: &[Seam],
+    engine: &dyn Engine,
+    samples: &[usize],
+) -> Result<Channels, QuantizeError> {
     let taps: Vec<&String> = seams.iter().filter_map(|seam| seam.tensors.first()).collect();
     if taps.is_empty() {
         return Ok(Channels::new());
@@ -136,7 +147,8 @@ pub fn even(
     let depthwise = reads.is_depthwise();
     // A Gemm that reads an image would need it flattened, which is no seam.
     let per_channel = if reads.dims.len() > 2 { reads.dims[2..].iter().product::<usize>() } else { 1 };
-    let fits = largest.len() == count && if depthwise { reads.rows == count } else { reads.groups == 1 && reads.cols == count * per_channel };
+    let fits = largest.len() == count
+        && if depthwise { reads.rows == count } else { reads.groups == 1 && reads.cols == count * per_channel };
     if !fits {
         return None;
     }

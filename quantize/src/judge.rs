@@ -1,8 +1,8 @@
 //! How far a quantized model is from the float one, on some of the samples.
 
 use crate::emit::Emitted;
-use crate::onnx::proto::ModelProto;
 use crate::onnx::Edges;
+use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
 use crate::{Engine, QuantizeError};
 
@@ -41,9 +41,8 @@ impl<'e> Judge<'e> {
         let elements: usize = pool.shapes()?.iter().map(|shape| shape.iter().product::<usize>()).sum();
         let count = count.min(KEPT / elements.max(1)).max(4);
         let samples = spread(engine.samples(), count);
-        let reference = pool.each(&samples, |runner, _| {
-            Ok((0..taps.len()).map(|tap| runner.output(tap).to_vec()).collect())
-        })?;
+        let reference =
+            pool.each(&samples, |runner, _| Ok((0..taps.len()).map(|tap| runner.output(tap).to_vec()).collect()))?;
         Ok(Judge { engine, taps, samples, reference })
     }
 

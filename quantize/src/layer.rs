@@ -108,7 +108,9 @@ impl Bound {
         let largest = row.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
         let pair = match self {
             Bound::Full => 0.0,
-            Bound::Neighbours(neighbours) => pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] + row[b]).abs())),
+            Bound::Neighbours(neighbours) => {
+                pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] + row[b]).abs()))
+            }
         };
         let scale = (largest / 127.0).max(pair / PAIR as f32);
         if scale > f32::MIN_POSITIVE { scale } else { 0.0 }
@@ -135,7 +137,9 @@ impl Bound {
 }
 
 fn pairs(neighbours: &[Vec<usize>]) -> impl Iterator<Item = (usize, usize)> {
-    let of = |(a, others): (usize, &'_ Vec<usize>)| others.iter().filter(move |b| **b > a).map(move |&b| (a, b)).collect::<Vec<_>>();
+    let of = |(a, others): (usize, &'_ Vec<usize>)| {
+        others.iter().filter(move |b| **b > a).map(move |&b| (a, b)).collect::<Vec<_>>()
+    };
     neighbours.iter().enumerate().flat_map(of)
 }
 
@@ -153,7 +157,8 @@ pub struct Layer {
 impl Layer {
     /// Every weight to the nearest integer.
     pub fn nearest(matrix: &Matrix, bound: &Bound) -> Layer {
-        let mut layer = Layer { values: Vec::with_capacity(matrix.values.len()), scales: vec![], bias: matrix.bias.clone() };
+        let mut layer =
+            Layer { values: Vec::with_capacity(matrix.values.len()), scales: vec![], bias: matrix.bias.clone() };
         for row in 0..matrix.rows {
             let weights = matrix.row(row);
             let mut scale = bound.scale(weights);
@@ -194,7 +199,8 @@ impl Layer {
 
 /// A row in steps of `scale`, to the nearest; zeros where there is no scale.
 pub fn round_row(row: &[f32], scale: f32) -> Vec<i8> {
-    let step = |&value: &f32| if scale > 0.0 { (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8 } else { 0 };
+    let step =
+        |&value: &f32| if scale > 0.0 { (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8 } else { 0 };
     row.iter().map(step).collect()
 }
 

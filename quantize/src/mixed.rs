@@ -120,7 +120,8 @@ pub fn sensitivities(
 fn emit(work: &Work<'_>, sites: &Sites, ranges: &Ranges, layers: &BTreeMap<usize, Layer>) -> Emitted {
     let tensors: HashSet<String> = sites.tensors().into_iter().map(|(name, _)| name).collect();
     let nodes: HashSet<usize> = sites.sites.iter().map(|site| site.node).collect();
-    let params = ranges.params.iter().filter(|(name, _)| tensors.contains(*name)).map(|(n, q)| (n.clone(), *q)).collect();
+    let params =
+        ranges.params.iter().filter(|(name, _)| tensors.contains(*name)).map(|(n, q)| (n.clone(), *q)).collect();
     let layers = layers.iter().filter(|(node, _)| nodes.contains(node)).map(|(n, l)| (*n, l.clone())).collect();
     let activations = work.options.activations;
     Emission { model: &work.model, sites, activations, params: &params, layers: &layers }.emit()

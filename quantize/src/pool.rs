@@ -35,7 +35,11 @@ pub struct Pool<'e> {
 
 impl<'e> Pool<'e> {
     /// Opens a model that gives the tensors named here instead of its outputs.
-    pub fn open<S: AsRef<str>>(engine: &'e dyn Engine, model: &ModelProto, taps: &[S]) -> Result<Pool<'e>, QuantizeError> {
+    pub fn open<S: AsRef<str>>(
+        engine: &'e dyn Engine,
+        model: &ModelProto,
+        taps: &[S],
+    ) -> Result<Pool<'e>, QuantizeError> {
         let mut model = model.clone();
         let graph = model.graph_mut();
         needed(graph, taps);

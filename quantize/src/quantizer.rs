@@ -99,7 +99,8 @@ pub fn quantize(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
-    let source = onnx::decode(model)?;
+    let mut source = onnx::decode(model)?;
+    onnx::take_in(&mut source, &|tensor| engine.stored(tensor))?;
     let bytes_before = emit::stored_bytes(&source);
     if engine.samples() == 0 {
         return Err(QuantizeError::NoSamples);
@@ -178,7 +179,13 @@ fn equalize(
 }
 
 /// Each node with the error at its output, in the quantized model.
-fn nodes(work: &Work<'_>, mixed: &Mixed, emitted: &Emitted, ranges: &Ranges, samples: &[usize]) -> Result<Vec<NodeReport>, QuantizeError> {
+fn nodes(
+    work: &Work<'_>,
+    mixed: &Mixed,
+    emitted: &Emitted,
+    ranges: &Ranges,
+    samples: &[usize],
+) -> Result<Vec<NodeReport>, QuantizeError> {
     let outputs: Vec<&str> = mixed.sites.sites.iter().map(|site| site.output.as_str()).collect();
     let float = Pool::open(work.engine, &work.model, &outputs)?;
     let seen: Vec<&str> = outputs.iter().map(|name| emitted.seen(name)).collect();
@@ -187,7 +194,9 @@ fn nodes(work: &Work<'_>, mixed: &Mixed, emitted: &Emitted, ranges: &Ranges, sam
     // A sample at a time: activations of a whole network are large.
     for sample in samples.iter().step_by(4) {
         let all = |pool: &Pool<'_>| {
-            pool.each(&[*sample], |runner, _| Ok((0..outputs.len()).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
+            pool.each(&[*sample], |runner, _| {
+                Ok((0..outputs.len()).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>())
+            })
         };
         let (reference, found) = (all(&float)?, all(&quantized)?);
         for (reference, found) in reference.iter().zip(&found) {

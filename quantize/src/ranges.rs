@@ -20,7 +20,8 @@ pub struct Ranges {
 impl Ranges {
     /// The same rule for all tensors.
     pub fn uniform(work: &Work<'_>, observed: &BTreeMap<String, Observed>, method: Method) -> Ranges {
-        let params = observed.iter().map(|(leader, observed)| (leader.clone(), work.params(observed, method))).collect();
+        let params =
+            observed.iter().map(|(leader, observed)| (leader.clone(), work.params(observed, method))).collect();
         Ranges {
             params: work.spread(&params),
             methods: observed.keys().map(|leader| (leader.clone(), method)).collect(),

@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn zero_is_exact_and_the_ends_are_within_half_a_step() {
         for (min, max) in [(0.0, 6.0), (-3.0, 5.0), (-8.0, -2.0), (1.0, 2.0), (-1e-30, 1e-30), (-1e30, 3.0)] {
-            for (activations, symmetric) in [(Activations::Int8, false), (Activations::Uint8, false), (Activations::Int8, true)] {
+            for (activations, symmetric) in
+                [(Activations::Int8, false), (Activations::Uint8, false), (Activations::Int8, true)]
+            {
                 let q = QParams::of(Range { min, max }, activations, symmetric);
                 let (low, high) = activations.bounds();
                 assert!(q.scale > 0.0 && (low..=high).contains(&q.zero_point), "{min} {max} {q:?}");

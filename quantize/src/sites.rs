@@ -109,7 +109,9 @@ impl Finder<'_> {
         let at_the_end = node.output.iter().any(|output| self.edges.is_output(output));
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
-            "Gemm" if node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0 || node.int("transA", 0) != 0 => {
+            "Gemm"
+                if node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0 || node.int("transA", 0) != 0 =>
+            {
                 return Err("it scales or transposes its operands".into());
             }
             "Gemm" => (vec![0], Some(self.weights(node, usize::from(node.int("transB", 0) == 0), &[2])?)),
@@ -123,7 +125,8 @@ impl Finder<'_> {
             op if is_table(op) => (vec![0], None),
             _ => return Err("no int8 form".into()),
         };
-        let name = |i: usize| node.arg(i).filter(|name| !self.stored.contains_key(name)).map(|name| (i, name.to_owned()));
+        let name =
+            |i: usize| node.arg(i).filter(|name| !self.stored.contains_key(name)).map(|name| (i, name.to_owned()));
         let inputs: Vec<_> = inputs.into_iter().filter_map(name).collect();
         if inputs.is_empty() {
             return Err("it works on constants".into());
@@ -179,7 +182,8 @@ impl Finder<'_> {
 
     /// Moves from int8 tensors to int8 tensors, in graph order.
     fn moves(&self, sites: &[Site]) -> Vec<Move> {
-        let read: HashSet<&str> = sites.iter().flat_map(|site| site.inputs.iter().map(|(_, name)| name.as_str())).collect();
+        let read: HashSet<&str> =
+            sites.iter().flat_map(|site| site.inputs.iter().map(|(_, name)| name.as_str())).collect();
         let written: HashSet<&str> = sites.iter().map(|site| site.output.as_str()).collect();
         let mut wanted: HashSet<&str> = read;
         let mut candidates = Vec::new();
@@ -221,7 +225,8 @@ impl Sites {
             }
         }
         for group in &self.moves {
-            let (Some(first), members) = (group.inputs.first(), group.inputs.iter().skip(1).chain([&group.output])) else {
+            let (Some(first), members) = (group.inputs.first(), group.inputs.iter().skip(1).chain([&group.output]))
+            else {
                 continue;
             };
             let first = leader[first.as_str()];

@@ -113,7 +113,9 @@ impl<'a> Work<'a> {
         progress.begin("reconstruct layers", layers.len());
         let samples = judge::spread(self.engine.samples(), self.options.effort.learned());
         for site in &self.sites.sites {
-            let (Some(matrix), Some(mut layer)) = (self.matrix(site), layers.get(&site.node).cloned()) else { continue };
+            let (Some(matrix), Some(mut layer)) = (self.matrix(site), layers.get(&site.node).cloned()) else {
+                continue;
+            };
             let quantized = self.emit(params, &layers);
             let task = Task {
                 site,

@@ -3,7 +3,7 @@
 use std::io;
 
 use tractlet::npy::NpyError;
-use tractlet::{ModelError, RunError};
+use tractlet::{ModelError, OpenError, PlanFileError, RunError};
 
 pub enum Failure {
     /// Stdout was closed by its reader: the end, but no error.
@@ -25,6 +25,18 @@ impl From<&str> for Failure {
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<PlanFileError> for Failure {
+    fn from(error: PlanFileError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
         Failure::Because(error.to_string())
     }
 }

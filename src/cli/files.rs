@@ -38,6 +38,11 @@ pub fn assign(role: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result
     Ok(assigned)
 }
 
+/// Whether both names are of one file.
+pub fn same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 const MAX_LABELS_BYTES: u64 = 1 << 20;
 
 /// One label a line.

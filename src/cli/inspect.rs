@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{ArenaBlock, EngineName, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
+use tractlet::{ArenaBlock, EngineName, ModelFile, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
 
 use super::failure::Failure;
 use super::svg::Drawing;
@@ -36,14 +36,17 @@ JSON: engine, fallback_reason (null where the engine is the first choice), input
 {name, dtype, shape}, nodes[].{name, op, dtype, engine}, int8_ratio (null where nothing computes),
 steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, names,
 offset, bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of
-the steps that write there, scratch is true where a kernel works and no tensor lies), model.{path, bytes, sha256, opset, producer, held}.";
+the steps that write there, scratch is true where a kernel works and no tensor lies), model.{path, bytes, sha256, opset, producer, held}.
+Of a .plan file instead of model plan.{path, bytes, isa, model_name, model_sha256, held}, and no nodes: a plan has
+steps, not the nodes of its model.";
 
 #[derive(Serialize)]
 struct Report<'a> {
     engine: EngineName,
     /// Why it is not the first choice of `auto`.
     fallback_reason: Option<&'a str>,
-    model: File<'a>,
+    #[serde(flatten)]
+    file: File<'a>,
     inputs: Vec<Tensor<'a>>,
     outputs: Vec<Tensor<'a>>,
     nodes: &'a [NodeReport],
@@ -52,15 +55,41 @@ struct Report<'a> {
     arena: &'a [ArenaBlock],
 }
 
+/// What the file says of itself, under its own key.
 #[derive(Serialize)]
-struct File<'a> {
-    path: &'a Path,
-    bytes: usize,
-    sha256: String,
-    opset: i64,
-    producer: &'a str,
-    /// How its bytes are held: the file mapped, or a snapshot of it.
-    held: &'static str,
+#[serde(rename_all = "lowercase")]
+enum File<'a> {
+    Model {
+        path: &'a Path,
+        bytes: usize,
+        sha256: String,
+        opset: i64,
+        producer: &'a str,
+        held: Held,
+    },
+    Plan {
+        path: &'a Path,
+        bytes: usize,
+        isa: &'static str,
+        /// The model that it was made from.
+        model_name: &'a str,
+        model_sha256: String,
+        held: Held,
+    },
+}
+
+/// How the bytes of the file are held.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Held {
+    Mapped,
+    Snapshot,
+}
+
+impl Held {
+    fn of(mapped_directly: bool) -> Held {
+        if mapped_directly { Held::Mapped } else { Held::Snapshot }
+    }
 }
 
 #[derive(Serialize)]
@@ -71,19 +100,13 @@ struct Tensor<'a> {
 }
 
 pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
-    let model = args.model.open()?;
-    let session = args.model.session(&model)?;
+    // The model itself: a plan that is kept of it has no nodes to show.
+    let opened = args.model.open_itself()?;
+    let session = args.model.session(&opened)?;
     let report = Report {
         engine: session.engine(),
         fallback_reason: session.fallback_reason(),
-        model: File {
-            path: model.path(),
-            bytes: model.file_bytes(),
-            sha256: model.digest(),
-            opset: model.opset(),
-            producer: model.producer(),
-            held: if model.is_mapped_directly() { "mapped" } else { "snapshot" },
-        },
+        file: File::of(&opened),
         inputs: session.inputs().iter().map(Tensor::of).collect(),
         outputs: session.outputs().iter().map(Tensor::of).collect(),
         nodes: session.nodes(),
@@ -92,7 +115,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         arena: session.arena(),
     };
     if let Some(target) = &args.svg {
-        draw(&session, model.path(), target)?;
+        draw(&session, opened.path(), target)?;
     }
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }
 }
@@ -108,6 +131,51 @@ fn draw(session: &Session, model: &Path, target: &Path) -> Result<(), Failure> {
     output::file(target, &drawing.svg())
 }
 
+impl<'a> File<'a> {
+    fn of(opened: &'a ModelFile) -> File<'a> {
+        let (path, bytes) = (opened.path(), opened.file_bytes());
+        match opened {
+            ModelFile::Model(model) => File::Model {
+                path,
+                bytes,
+                sha256: model.digest(),
+                opset: model.opset(),
+                producer: model.producer(),
+                held: Held::of(model.is_mapped_directly()),
+            },
+            ModelFile::Plan(plan) => File::Plan {
+                path,
+                bytes,
+                isa: plan.isa().name(),
+                model_name: plan.model_name(),
+                model_sha256: plan.model_digest(),
+                held: Held::of(plan.is_mapped_directly()),
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        let size = |bytes: usize, held| {
+            let held = if matches!(held, Held::Mapped) { "the file itself is mapped" } else { "held as a snapshot" };
+            format!("  size      {} ({bytes} bytes), {held}\n", size::human(bytes as u64))
+        };
+        match *self {
+            File::Model { path, bytes, ref sha256, opset, producer, held } => {
+                let producer = if producer.is_empty() { "unknown" } else { producer };
+                let size = size(bytes, held);
+                let path = path.display();
+                format!("{path}\n{size}  sha256    {sha256}\n  opset     {opset}\n  producer  {producer}\n")
+            }
+            File::Plan { path, bytes, isa, model_name, ref model_sha256, held } => {
+                let (path, size) = (path.display(), size(bytes, held));
+                format!(
+                    "{path}\n{size}  model     {model_name}\n  sha256    {model_sha256}, the model's\n  isa       {isa}\n"
+                )
+            }
+        }
+    }
+}
+
 impl<'a> Tensor<'a> {
     fn of(spec: &'a TensorSpec) -> Tensor<'a> {
         Tensor { name: &spec.name, dtype: spec.dtype.name(), shape: &spec.shape }
@@ -116,18 +184,15 @@ impl<'a> Tensor<'a> {
 
 impl Report<'_> {
     fn text(&self) -> String {
-        let File { path, bytes, sha256, opset, producer, held } = &self.model;
-        let held = if *held == "mapped" { "the file itself is mapped" } else { "held as a snapshot" };
-        let producer = if producer.is_empty() { "unknown" } else { producer };
-        let size = size::human(*bytes as u64);
-        let mut text =
-            format!("{}\n  size      {size} ({bytes} bytes), {held}\n  sha256    {sha256}\n", path.display());
         let because = self.fallback_reason.map_or(String::new(), |why| format!(" ({why})"));
-        text += &format!("  opset     {opset}\n  producer  {producer}\n  engine    {}{because}\n", self.engine);
+        let mut text = format!("{}  engine    {}{because}\n", self.file.text(), self.engine);
         for (role, tensors) in [("input", &self.inputs), ("output", &self.outputs)] {
             for Tensor { name, dtype, shape } in tensors {
                 text += &format!("  {role:<8}  {name}: {dtype} {shape:?}\n");
             }
+        }
+        if matches!(self.file, File::Plan { .. }) {
+            return format!("{text}{}", self.steps_text());
         }
         let row = |node: &NodeReport| {
             vec![node.name.clone(), node.op.clone(), node.dtype.to_owned(), node.engine.to_string()]

@@ -6,7 +6,10 @@
 mod bench;
 mod board;
 mod budget;
+#[cfg(feature = "quantize")]
+mod calibration;
 mod compare;
+mod compile;
 mod cpu;
 mod elements;
 mod eval;
@@ -31,13 +34,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tractlet::{EngineChoice, Model, Session, SessionOptions};
+use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions};
 
 use failure::Failure;
 
 /// Runs quantized ONNX models on small boards, within a memory bound.
 ///
-/// Every command but `targets` takes an .onnx file. `tractlet COMMAND --help` is its manual.
+/// Every command but `targets` takes an .onnx file, and all but `compile` what `compile` made of one, a .plan
+/// file, just as well. `tractlet COMMAND --help` is its manual.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -58,13 +62,14 @@ enum Command {
     Inspect(inspect::InspectArgs),
     #[cfg(feature = "quantize")]
     Quantize(quantize::QuantizeArgs),
+    Compile(compile::CompileArgs),
     Targets(targets::TargetsArgs),
 }
 
 /// What every command takes.
 #[derive(Args)]
 struct ModelArgs {
-    /// The model, an .onnx file
+    /// The model: an .onnx file, or a .plan file that `tractlet compile` made of one
     model: PathBuf,
     /// Engine that runs it; `auto` takes the best that can
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
@@ -72,20 +77,57 @@ struct ModelArgs {
     /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
+    /// With a .plan file: refuse it unless it was made from this model as it is now
+    #[arg(long, value_name = "MODEL.onnx")]
+    from: Option<PathBuf>,
+    /// With an .onnx file: keep its plan in this folder and start from it the next time; by default the
+    /// one that TRACTLET_PLAN_CACHE names, and without that none
+    #[arg(long, value_name = "FOLDER")]
+    plan_cache: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
+/// Names a folder for plans, where `--plan-cache` does not.
+const CACHE_VARIABLE: &str = "TRACTLET_PLAN_CACHE";
+
 impl ModelArgs {
-    fn open(&self) -> Result<Model, Failure> {
-        Ok(Model::open(&self.model)?)
+    /// The model, or the plan that is kept of it.
+    fn open(&self) -> Result<ModelFile, Failure> {
+        let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        match self.plan_cache.clone().or_else(variable) {
+            Some(folder) if self.engine != EngineChoice::Tract => {
+                let file = PlanCache::new(folder).open(&self.model, &self.dim, &OpenOptions::default())?;
+                self.checked(file)
+            }
+            _ => self.open_itself(),
+        }
     }
 
-    fn session(&self, model: &Model) -> Result<Session, Failure> {
+    /// What MODEL names, and no plan in its place.
+    fn open_itself(&self) -> Result<ModelFile, Failure> {
+        self.checked(ModelFile::open(&self.model, &OpenOptions::default())?)
+    }
+
+    /// Holds a plan against the model that `--from` names.
+    fn checked(&self, file: ModelFile) -> Result<ModelFile, Failure> {
+        if let Some(model) = &self.from {
+            let plan = match &file {
+                ModelFile::Plan(plan) if plan.path() == self.model => plan,
+                _ => return Err(format!("--from is for a .plan file, and {} is a model", self.model.display()).into()),
+            };
+            plan.expect_model(&Model::open(model)?)?;
+        }
+        Ok(file)
+    }
+
+    fn session(&self, file: &ModelFile) -> Result<Session, Failure> {
         let options = SessionOptions::default().engine(self.engine);
-        let options = self.dim.iter().fold(options, |options, (name, size)| options.bind(name, *size));
-        Ok(Session::new(model, options)?)
+        // A plan that is kept of the model has its sizes.
+        let dims = if file.path() == self.model { self.dim.as_slice() } else { &[] };
+        let options = dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
+        Ok(file.session(options)?)
     }
 }
 
@@ -111,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         #[cfg(feature = "quantize")]
         Command::Quantize(args) => quantize::quantize(&args),
+        Command::Compile(args) => compile::compile(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {

@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tractlet::Model;
-use tractlet_quantize::{Activations, Effort, Engine, EngineError, Method, NodeReport, Options, Progress, Report, Target};
+use tractlet::{EngineChoice, Model};
+use tractlet_quantize::{Activations, Effort, Method, NodeReport, Options, Report, Target};
 
-use super::ModelArgs;
+use super::calibration::{Bar, Sessions, in_threads};
 use super::failure::Failure;
 use super::output::{self, table};
-use super::runner::Runner;
-use super::samples::Samples;
+use super::{files, parse_dim};
 
 /// Make an int8 model of a float one, by samples of its input
 ///
@@ -22,8 +20,8 @@ use super::samples::Samples;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct QuantizeArgs {
-    #[command(flatten)]
-    model: ModelArgs,
+    /// The float model, an .onnx file
+    model: PathBuf,
     /// .npy file with samples for an input; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     calibration: Vec<PathBuf>,
@@ -58,6 +56,15 @@ pub struct QuantizeArgs {
     /// Leave as few nodes in float as give other answers on no more than this share of the samples
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     target_drop: Option<f64>,
+    /// Engine that runs the float model and what becomes of it
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
+    engine: EngineChoice,
+    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
+    #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
+    dim: Vec<(String, usize)>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
     /// Threads [default: the number of cores]. The result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -131,25 +138,18 @@ impl Node<'_> {
 }
 
 pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
-    let model = args.model.open()?;
-    let session = args.model.session(&model)?;
-    let files = Samples::open_all("calibration", &args.calibration, session.inputs())?;
-    drop(session);
+    if files::same(&args.model, &args.output) {
+        let output = args.output.display();
+        return Err(format!("{output}: the quantized model would overwrite the float one; give -o another name").into());
+    }
+    let model = Model::open(&args.model)?;
+    let engine = Sessions::new(&model, args.engine, &args.dim, "calibration", &args.calibration)?;
     let bytes = model.file().to_vec();
-    drop(model);
-    let engine = Sessions { args: &args.model, count: files.first().map_or(0, Samples::count), files: &files };
-    let bar = Bar::hidden_unless_terminal();
-    let options = args.options();
+    let (bar, options) = (Bar::new(), args.options());
     let work = || tractlet_quantize::quantize(&bytes, &engine, &options, &bar);
-    let done = match args.threads {
-        Some(threads) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build();
-            pool.map_err(|error| format!("cannot start {threads} threads: {error}"))?.install(work)
-        }
-        None => work(),
-    };
-    bar.0.finish_and_clear();
-    let quantized = done.map_err(|error| format!("{}: {error}", args.model.model.display()))?;
+    let quantized = in_threads(args.threads, work)?.map_err(|error| format!("{}: {error}", args.model.display()));
+    bar.clear();
+    let quantized = quantized?;
     // What is written is what was found to be sound.
     Model::from_bytes(&args.output, &quantized.model)?;
     output::file(&args.output, &quantized.model)?;
@@ -196,7 +196,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
-    if args.model.json {
+    if args.json {
         return output::json(&Json {
             nodes: report.nodes.iter().map(Node::of).collect(),
             sqnr_db: report.score.sqnr_db,
@@ -224,77 +224,4 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
     text += &format!("stored tensors: {before} bytes before, {after} after; {} samples\n", report.samples);
     text += &format!("{}: written\n", args.output.display());
     output::text(&text)
-}
-
-/// Sessions over the calibration files.
-struct Sessions<'a> {
-    args: &'a ModelArgs,
-    files: &'a [Samples],
-    count: usize,
-}
-
-impl Engine for Sessions<'_> {
-    fn samples(&self) -> usize {
-        self.count
-    }
-
-    fn open(&self, model: &[u8]) -> Result<Box<dyn tractlet_quantize::Runner>, EngineError> {
-        let model = Model::from_bytes(&self.args.model, model).map_err(|error| EngineError(error.to_string()))?;
-        let session = self.args.session(&model).map_err(words)?;
-        let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
-        let files = self.files.iter().map(Samples::shared).collect();
-        Ok(Box::new(Run { runner: Runner::new(session), files, shapes }))
-    }
-}
-
-/// A session with the files that it reads.
-struct Run {
-    runner: Runner,
-    files: Vec<Samples>,
-    shapes: Vec<Vec<usize>>,
-}
-
-impl tractlet_quantize::Runner for Run {
-    fn shapes(&self) -> &[Vec<usize>] {
-        &self.shapes
-    }
-
-    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
-        self.runner.run_sample(&self.files, sample).map_err(words)
-    }
-
-    fn output(&self, index: usize) -> &[f32] {
-        let is_float = self.runner.session().outputs().get(index).is_some_and(|spec| spec.dtype == tractlet::DType::F32);
-        let bytes = if is_float { self.runner.output(index) } else { &[] };
-        bytemuck::try_cast_slice(bytes).unwrap_or_default()
-    }
-}
-
-fn words(failure: Failure) -> EngineError {
-    EngineError(match failure {
-        Failure::Because(reason) => reason,
-        Failure::Closed => "standard output was closed".into(),
-    })
-}
-
-/// Drawn where stderr is a terminal, and nowhere else.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn hidden_unless_terminal() -> Bar {
-        let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len}, {eta} left");
-        Bar(ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
-    }
-}
-
-impl Progress for Bar {
-    fn begin(&self, what: &str, total: usize) {
-        self.0.reset();
-        self.0.set_length(total as u64);
-        self.0.set_message(what.to_owned());
-    }
-
-    fn advance(&self, done: usize) {
-        self.0.inc(done as u64);
-    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tractlet::{TensorSpec, npy};
+use tractlet_io::npy::{count_samples, without_batch};
 
 use super::failure::Failure;
 use super::files;
@@ -26,17 +27,11 @@ impl Samples {
             let what = format!("{} holds {holds}, {role} `{name}` takes {takes}", path.display());
             return Err(format!("{what}; convert it: x.astype('{takes}')").into());
         }
-        let inner = sample_shape(spec);
-        let list = file.shape().split_first().filter(|(_, rest)| *rest == spec.shape || *rest == inner);
-        let count = match list {
-            _ if file.shape() == spec.shape => 1,
-            Some((&count, _)) => count,
-            None => {
-                let (found, list) = (file.shape(), list_of("n", inner));
-                let what = format!("{}: shape {found:?} does not fit {role} `{name}`", path.display());
-                return Err(format!("{what}; expected {:?} for one sample, or {list} for n of them", spec.shape).into());
-            }
-        };
+        let count = count_samples(file.shape(), &spec.shape).ok_or_else(|| {
+            let (found, list) = (file.shape(), list_of("n", sample_shape(spec)));
+            let what = format!("{}: shape {found:?} does not fit {role} `{name}`", path.display());
+            format!("{what}; expected {:?} for one sample, or {list} for n of them", spec.shape)
+        })?;
         if count == 0 {
             return Err(format!("{}: shape {:?} holds no sample", path.display(), file.shape()).into());
         }
@@ -60,7 +55,9 @@ impl Samples {
             && let Some(other) = rest.iter().find(|other| other.count() != first.count())
         {
             let (a, b) = (first.path().display(), other.path().display());
-            return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
+            return Err(
+                format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into()
+            );
         }
         Ok(inputs)
     }
@@ -87,10 +84,7 @@ impl Samples {
 
 /// A tensor's shape without its batch dimension, where that is 1.
 pub fn sample_shape(spec: &TensorSpec) -> &[usize] {
-    match spec.shape.as_slice() {
-        [1, inner @ ..] => inner,
-        shape => shape,
-    }
+    without_batch(&spec.shape)
 }
 
 fn list_of(count: &str, inner: &[usize]) -> String {

@@ -17,7 +17,8 @@ use crate::model::{Binding, DType, Fault, Model, ModelError, Node, Shapes};
 use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 
-use plan::PlanEngine;
+pub(crate) use plan::{Compiled, Origin, PlanBytes, StablePlan, footprint, spec};
+use plan::{PlanEngine, compile};
 #[cfg(feature = "tract")]
 use tract::TractEngine;
 
@@ -153,6 +154,8 @@ pub struct MemoryPlan {
 pub(crate) struct Description {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    /// Inputs that are quantized before anything else: NaN has no integer.
+    pub quantized: Vec<bool>,
     /// How each node of the model is run, in graph order.
     pub nodes: Vec<NodeReport>,
     /// In execution order, where there is a plan.
@@ -206,17 +209,37 @@ pub(crate) fn open(
         return Ok((reference(model, bindings, &shapes)?, None));
     }
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
-    let refusals = match PlanEngine::new(model, &shapes, isa) {
-        Ok(engine) => return Ok((Box::new(engine), None)),
+    let refusals = match compile(model, &shapes, isa, None) {
+        Ok(compiled) => return Ok((Box::new(PlanEngine::new(compiled)), None)),
         Err(refusals) => lower::list(&refusals),
     };
     if choice == EngineChoice::Auto && EngineChoice::Tract.is_built() {
         let fallback = format!("no plan can be made: {refusals}");
         return Ok((reference(model, bindings, &shapes)?, Some(fallback)));
     }
+    Err(no_plan(model, &refusals))
+}
+
+fn no_plan(model: &Model, refusals: &str) -> ModelError {
     let instead =
         if EngineChoice::Tract.is_built() { "--engine tract can".to_owned() } else { format!("and {NO_TRACT}") };
-    Err(model.error(Fault::unsupported(format!("the plan engine cannot take it: {refusals}; {instead}"))))
+    model.error(Fault::unsupported(format!("the plan engine cannot take it: {refusals}; {instead}")))
+}
+
+/// A plan for `model` that will lie in a file.
+pub(crate) fn plan_for(
+    model: &Model,
+    bindings: &[Binding],
+    isa: Isa,
+    origin: &Origin<'_>,
+) -> Result<Compiled, ModelError> {
+    let shapes = model.shapes(bindings)?;
+    compile(model, &shapes, isa, Some(origin)).map_err(|refusals| no_plan(model, &lower::list(&refusals)))
+}
+
+/// The engine for a plan that this CPU can run.
+pub(crate) fn of_plan(compiled: Compiled) -> Box<dyn Engine> {
+    Box::new(PlanEngine::new(compiled))
 }
 
 const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";
@@ -234,10 +257,16 @@ fn reference(model: &Model, _: &[Binding], _: &Shapes) -> Result<Box<dyn Engine>
 /// Names an instruction set to use in place of the best one that the CPU has.
 const ISA_VARIABLE: &str = "TRACTLET_ISA";
 
-fn isa() -> Result<Isa, String> {
-    let Some(name) = std::env::var_os(ISA_VARIABLE) else { return Ok(Isa::detect()) };
+/// The instruction set to use here: the best that the CPU has, or the one that the environment names.
+pub(crate) fn isa() -> Result<Isa, String> {
+    Ok(held_to()?.unwrap_or_else(Isa::detect))
+}
+
+/// The instruction set that the environment names, if it does.
+pub(crate) fn held_to() -> Result<Option<Isa>, String> {
+    let Some(name) = std::env::var_os(ISA_VARIABLE) else { return Ok(None) };
     let isa: Isa = name.to_string_lossy().parse().map_err(|e| format!("{ISA_VARIABLE}: {e}"))?;
-    if isa.is_available() { Ok(isa) } else { Err(format!("{ISA_VARIABLE}: this CPU has no {isa}")) }
+    if isa.is_available() { Ok(Some(isa)) } else { Err(format!("{ISA_VARIABLE}: this CPU has no {isa}")) }
 }
 
 /// Edges of quantization and operators that only rename, move or make data do not count as compute.

@@ -1,57 +1,125 @@
 //! The engine that the project is for: a plan in integers, one arena, no allocation in a run.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, Op, Plan};
+use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Op, Plan, Port, Section};
 
 use super::{
     Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, computes,
 };
 use crate::lower::{self, Lowered, Refusal};
-use crate::model::{Model, Shapes};
-use crate::plan::{Planned, plan};
+use crate::model::{DType, Model, Shapes, Source};
+use crate::plan::{blocks, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
+/// A verified plan in bytes that nobody changes: its own, or a mapped file's.
+pub(crate) type StablePlan = Plan<PlanBytes>;
+
+/// Where the bytes of a plan are.
+#[derive(Clone, Debug)]
+pub(crate) enum PlanBytes {
+    /// On the heap, where the plan was made.
+    Made(Arc<AlignedBytes>),
+    /// In a file.
+    Stored(Arc<Source>),
+}
+
+impl AsRef<[u8]> for PlanBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            PlanBytes::Made(bytes) => bytes,
+            PlanBytes::Stored(source) => source,
+        }
+    }
+}
+
+impl From<AlignedBytes> for PlanBytes {
+    fn from(bytes: AlignedBytes) -> PlanBytes {
+        PlanBytes::Made(Arc::new(bytes))
+    }
+}
+
 pub(crate) struct PlanEngine {
-    plan: Plan<AlignedBytes>,
+    plan: StablePlan,
     memory: AlignedBytes,
-    footprint: MemoryPlan,
     description: Description,
 }
 
+/// A plan for a model, with how each of the model's nodes is run.
+pub(crate) struct Compiled {
+    pub plan: StablePlan,
+    pub nodes: Vec<NodeReport>,
+}
+
+/// What a plan that will lie in a file says of its model.
+pub(crate) struct Origin<'a> {
+    pub name: &'a str,
+    pub digest: [u32; 8],
+}
+
+/// Makes the plan for an instruction set, which need not be this CPU's, or names the nodes that no plan can have.
+pub(crate) fn compile(
+    model: &Model,
+    shapes: &Shapes,
+    isa: Isa,
+    origin: Option<&Origin<'_>>,
+) -> Result<Compiled, Vec<Refusal>> {
+    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa)?;
+    let report = |node: &crate::model::Node| NodeReport {
+        name: node.name.clone(),
+        op: node.op.clone(),
+        dtype: node.outputs.first().and_then(|output| computed_in.get(output)).copied().unwrap_or("int8"),
+        engine: EngineName::Plan,
+        computes: computes(node),
+    };
+    let nodes = model.graph().nodes.iter().map(report).collect();
+    if let Some(Origin { name, digest }) = origin {
+        constants.model(name, *digest);
+    }
+    let plan = plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
+    Ok(Compiled { plan, nodes })
+}
+
+/// The memory that a plan will use.
+pub(crate) fn footprint(plan: &StablePlan) -> MemoryPlan {
+    let weights_bytes = plan.as_bytes().len();
+    let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
+    MemoryPlan {
+        weights_bytes,
+        arena_bytes: plan.arena_bytes() - plan.scratch_bytes(),
+        scratch_bytes: plan.scratch_bytes(),
+        io_bytes,
+        total_bytes: weights_bytes + plan.arena_bytes() + io_bytes,
+        arena_lower_bound_bytes: plan.arena_lower_bound_bytes(),
+    }
+}
+
+/// A plan's input or output, as sessions state it.
+pub(crate) fn spec(port: Port<'_>) -> TensorSpec {
+    let dtype = match port.dtype {
+        PlanDType::F32 => DType::F32,
+        PlanDType::I8 => DType::I8,
+        PlanDType::U8 => DType::U8,
+    };
+    TensorSpec { name: port.name.to_owned(), dtype, shape: port.shape().to_vec() }
+}
+
 impl PlanEngine {
-    /// The engine, or the nodes that no plan can have.
-    pub fn new(model: &Model, shapes: &Shapes, isa: Isa) -> Result<PlanEngine, Vec<Refusal>> {
-        let Lowered { program, constants, computed_in } = lower::lower(model, shapes, isa)?;
-        let spec =
-            |port: &lower::Port| TensorSpec { name: port.name.clone(), dtype: port.dtype, shape: port.dims.clone() };
-        let (inputs, outputs) = (program.inputs.iter().map(spec).collect(), program.outputs.iter().map(spec).collect());
-        let report = |node: &crate::model::Node| NodeReport {
-            name: node.name.clone(),
-            op: node.op.clone(),
-            dtype: node.outputs.first().and_then(|output| computed_in.get(output)).copied().unwrap_or("int8"),
-            engine: EngineName::Plan,
-            computes: computes(node),
-        };
-        let nodes = model.graph().nodes.iter().map(report).collect();
-        let Planned { plan, scratch_bytes, lower_bound_bytes, blocks } =
-            plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
+    /// The engine for a plan that this CPU can run; `nodes` are the model's, where they are known.
+    pub fn new(Compiled { plan, nodes }: Compiled) -> PlanEngine {
         let memory = AlignedBytes::zeroed(plan.arena_bytes());
-        let weights_bytes = plan.as_bytes().len();
-        let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
-        let footprint = MemoryPlan {
-            weights_bytes,
-            arena_bytes: plan.arena_bytes() - scratch_bytes,
-            scratch_bytes,
-            io_bytes,
-            total_bytes: weights_bytes + plan.arena_bytes() + io_bytes,
-            arena_lower_bound_bytes: lower_bound_bytes,
+        let description = Description {
+            inputs: plan.inputs().map(spec).collect(),
+            outputs: plan.outputs().map(spec).collect(),
+            quantized: quantized(&plan),
+            nodes,
+            steps: plan.ops().map(|(name, op)| step(name, &op)).collect(),
+            blocks: blocks(&plan),
         };
-        let steps = plan.ops().map(|(name, op)| step(name, &op)).collect();
-        let description = Description { inputs, outputs, nodes, steps, blocks };
-        Ok(PlanEngine { plan, memory, footprint, description })
+        PlanEngine { plan, memory, description }
     }
 
     fn execute(
@@ -75,7 +143,7 @@ impl Engine for PlanEngine {
     }
 
     fn memory(&self) -> Option<MemoryPlan> {
-        Some(self.footprint)
+        Some(footprint(&self.plan))
     }
 
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
@@ -99,6 +167,16 @@ impl Engine for PlanEngine {
         }));
         Ok(())
     }
+}
+
+/// Which inputs are quantized by all that reads them: NaN has no integer.
+fn quantized(plan: &StablePlan) -> Vec<bool> {
+    let is_quantized = |index| {
+        let reads = |op: &Op| op.inputs().iter().any(|operand| operand.section == Section::Input(index));
+        let mut readers = plan.ops().map(|(_, op)| op).filter(reads).peekable();
+        readers.peek().is_some() && readers.all(|op| matches!(op, Op::Quantize(_)))
+    };
+    (0..plan.inputs().len()).map(is_quantized).collect()
 }
 
 fn step(name: &str, op: &Op) -> StepReport {

@@ -39,10 +39,11 @@ impl TractEngine {
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
         let nodes = node_reports(model, shapes);
+        let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();
         Ok(TractEngine {
             plan,
             state,
-            description: Description { inputs, outputs, nodes, steps: vec![], blocks: vec![] },
+            description: Description { inputs, outputs, quantized, nodes, steps: vec![], blocks: vec![] },
         })
     }
 

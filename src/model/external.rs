@@ -13,8 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::error::Fault;
 use super::graph::{ExternalRange, Graph, Tensor, TensorData};
 use super::limits::Limits;
-use super::source::{MapMode, Source};
-use super::walk_tensors;
+use super::{MapMode, Source, walk_tensors};
 
 /// The external files of one model, each opened once.
 #[derive(Debug, Default)]
@@ -27,13 +26,14 @@ impl ExternalFiles {
     pub fn open(
         graph: &Graph,
         model_path: Option<&Path>,
-        mode: MapMode, limits: &Limits) -> Result<ExternalFiles, Fault> {
+        mode: MapMode,
+        limits: &Limits,
+    ) -> Result<ExternalFiles, Fault> {
         let mut external = ExternalFiles::default();
         walk_tensors(graph, &mut |tensor| {
             let TensorData::External(range) = &tensor.data else { return Ok(()) };
-            let model_path = model_path.ok_or_else(|| {
-                fault(tensor, "a model in memory has no directory that its data could lie in".into())
-            })?;
+            let model_path = model_path
+                .ok_or_else(|| fault(tensor, "a model in memory has no directory that its data could lie in".into()))?;
             if external.file(&range.location).is_none() {
                 let source =
                     open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
@@ -42,6 +42,11 @@ impl ExternalFiles {
             external.slice(tensor, range).map(|_| ())
         })?;
         Ok(external)
+    }
+
+    /// Whether the model lies in one file.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     pub fn slice(&self, tensor: &Tensor, range: &ExternalRange) -> Result<&[u8], Fault> {

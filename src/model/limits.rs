@@ -27,6 +27,8 @@ pub struct Limits {
     /// Size of all tensors that are computed from constants alone, which engines do at load,
     /// beyond eight times the size of the stored ones, in bytes.
     pub folded_bytes: u64,
+    /// The arena that a plan file asks for, in bytes.
+    pub arena_bytes: u64,
 }
 
 impl Default for Limits {
@@ -39,6 +41,7 @@ impl Default for Limits {
             rank: 8,
             tensor_bytes: 256 << 20,
             folded_bytes: 16 << 20,
+            arena_bytes: 512 << 20,
         }
     }
 }

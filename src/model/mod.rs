@@ -1,4 +1,4 @@
-//! Opening model files: the bytes ([`source`]), the one bounded protobuf pass ([`parse`]), the
+//! Opening model files: the bytes, held by `tractlet_io`, the one bounded protobuf pass ([`parse`]), the
 //! tensors that lie outside ([`external`]) and everything that must hold before an engine sees
 //! the graph ([`check`], [`shape`]). Nothing here runs a model; after [`Model::open`] nothing
 //! about it is in doubt but what depends on input data.
@@ -11,7 +11,6 @@ mod limits;
 mod parse;
 mod schema;
 mod shape;
-mod source;
 mod wire;
 
 use std::collections::HashSet;
@@ -20,19 +19,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
+use tractlet_io::HoldError;
 
 pub use error::{ModelError, ModelErrorKind};
 pub use graph::{DType, Dim, ValueInfo};
 pub use limits::Limits;
-pub use source::MapMode;
+pub use tractlet_io::MapMode;
 
 pub(crate) use error::Fault;
 use graph::Output;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
 pub(crate) use shape::{Binding, Shapes};
+pub(crate) use tractlet_io::HeldFile as Source;
 
 use external::ExternalFiles;
-use source::Source;
 
 /// An ONNX model file: mapped, scanned and found sound.
 ///
@@ -85,7 +85,13 @@ impl Model {
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model, ModelError> {
         let path = path.as_ref();
-        load(path, options).map_err(|fault| ModelError::new(path, fault))
+        let source = hold(path, options).map_err(|fault| ModelError::new(path, fault))?;
+        Model::from_source(path, source, options)
+    }
+
+    /// The model in bytes that are held already.
+    pub(crate) fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<Model, ModelError> {
+        load(path, source, options, Some(path)).map_err(|fault| ModelError::new(path, fault))
     }
 
     /// Takes a model that is in memory already; its tensors all lie in these bytes. `name` stands for the
@@ -102,8 +108,8 @@ impl Model {
     /// As [`Model::open`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Model, ModelError> {
         let name = name.as_ref();
-        let source = Source::of_bytes(bytes).map_err(|source| Fault::Io { action: "copy it", source });
-        let model = source.and_then(|source| read(name, source, &OpenOptions::default(), None));
+        let source = Source::of_bytes(bytes).map_err(|error| Fault::Io { action: "copy it", source: held(error) });
+        let model = source.and_then(|source| load(name, source, &OpenOptions::default(), None));
         model.map_err(|fault| ModelError::new(name, fault))
     }
 
@@ -157,7 +163,26 @@ impl Model {
 
     /// SHA-256 of the model file, in hexadecimal.
     pub fn digest(&self) -> String {
-        Sha256::digest(&*self.source).iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&sha256(&self.source))
+    }
+
+    /// Whether tensors lie in files beside the model.
+    pub(crate) fn has_external_data(&self) -> bool {
+        !self.external.is_empty()
+    }
+
+    /// SHA-256 of all that the model is made of, as big-endian words: its file, and what it reads of
+    /// other files, in the order in which the graph names it.
+    pub(crate) fn content_digest(&self) -> [u32; 8] {
+        let mut hash = Sha256::new_with_prefix(&*self.source);
+        // Each was read when the model was opened: none can fail.
+        let _ = walk_tensors(&self.graph, &mut |tensor| {
+            if let TensorData::External(range) = &tensor.data {
+                hash.update(self.external.slice(tensor, range)?);
+            }
+            Ok(())
+        });
+        words(hash)
     }
 
     /// Shapes of every tensor with the model's open dimensions bound.
@@ -167,6 +192,7 @@ impl Model {
     }
 
     /// Whether all that reads this float input quantizes it.
+    #[cfg(feature = "tract")]
     pub(crate) fn quantizes(&self, input: &str) -> bool {
         let is_float = self.graph.inputs.iter().any(|i| i.name == input && i.dtype == DType::F32);
         let mut readers =
@@ -193,15 +219,21 @@ impl Model {
     }
 }
 
-fn load(path: &Path, options: &OpenOptions) -> Result<Model, Fault> {
+/// The bytes of a model or a plan, so that they cannot change any more.
+pub(crate) fn hold(path: &Path, options: &OpenOptions) -> Result<Source, Fault> {
     let (file, len) = open_regular(path, &options.limits)?;
-    let source =
-        Source::new(&file, len, options.map).map_err(|source| Fault::Io { action: "read the file", source })?;
-    read(path, source, options, Some(path))
+    Source::new(&file, len, options.map).map_err(|error| Fault::Io { action: "read the file", source: held(error) })
+}
+
+fn held(error: HoldError) -> std::io::Error {
+    match error {
+        HoldError::Os(error) => error.into(),
+        HoldError::Changed => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+    }
 }
 
 /// `beside` is the file that external data lies beside.
-fn read(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path>) -> Result<Model, Fault> {
+fn load(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path>) -> Result<Model, Fault> {
     let limits = &options.limits;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;
@@ -237,6 +269,24 @@ fn declared(output: &Output, shapes: &Shapes) -> Result<ValueInfo, Fault> {
     })
 }
 
+/// SHA-256 as big-endian words.
+pub(crate) fn sha256(bytes: &[u8]) -> [u32; 8] {
+    words(Sha256::new_with_prefix(bytes))
+}
+
+fn words(hash: Sha256) -> [u32; 8] {
+    let digest = hash.finalize();
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(digest.as_chunks::<4>().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    words
+}
+
+pub(crate) fn hexadecimal(words: &[u32]) -> String {
+    words.iter().map(|word| format!("{word:08x}")).collect()
+}
+
 fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
     let io = |action, source| Fault::Io { action, source };
     // NONBLOCK: a FIFO in the place of a model must not hang the reader.
@@ -244,7 +294,7 @@ fn open_regular(path: &Path, limits: &Limits) -> Result<(File, u64), Fault> {
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open it", e.into()))?);
     let meta = file.metadata().map_err(|e| io("look at it", e))?;
     if !meta.is_file() {
-        let what = if meta.is_dir() { "it is a directory; name the .onnx file" } else { "it is not a regular file" };
+        let what = if meta.is_dir() { "it is a directory; name the file" } else { "it is not a regular file" };
         return Err(io("read it as a model", std::io::Error::new(std::io::ErrorKind::InvalidInput, what)));
     }
     if meta.len() > limits.file_bytes {

@@ -105,7 +105,7 @@ fn distinct_reads(op: &Op) -> impl Iterator<Item = TensorId> {
 #[cfg(test)]
 mod tests {
     use tractlet_core::isa::Isa;
-    use tractlet_core::plan::{Binary, BinaryF32, Operand, PlanBuilder, StridedCopy};
+    use tractlet_core::plan::{AlignedBytes, Binary, BinaryF32, Operand, Plan, PlanBuilder, StridedCopy};
 
     use super::*;
     use crate::lower::{Port, Step};
@@ -156,11 +156,11 @@ mod tests {
     fn a_branch_is_finished_before_the_next_is_opened() {
         let program = branches();
         assert_eq!(orders(&program), [vec![0, 1, 2, 3, 4], vec![0, 2, 1, 3, 4]]);
-        let planned = super::super::plan(program, PlanBuilder::new(Isa::Generic)).unwrap();
+        let planned: Plan<AlignedBytes> = super::super::plan(program, PlanBuilder::new(Isa::Generic)).unwrap();
         // One wide tensor and what it shrank to, where the model's own order holds two wide ones. The other
         // narrow one lies in the output, with which it is summed in place.
-        assert_eq!(planned.plan.arena_bytes(), 4 * (LARGE + SMALL));
-        let names: Vec<&str> = planned.plan.ops().map(|(name, _)| name).collect();
+        assert_eq!(planned.arena_bytes(), 4 * (LARGE + SMALL));
+        let names: Vec<&str> = planned.ops().map(|(name, _)| name).collect();
         assert_eq!(names, ["grow a", "shrink a", "grow b", "shrink b", "join"]);
     }
 

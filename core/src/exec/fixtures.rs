@@ -34,7 +34,7 @@ pub(super) const DENSE_MULTIPLIERS: [f32; CLASSES] = [0.01; CLASSES];
 pub(super) const ADD_MULTIPLIERS: (f32, f32) = (0.7, 0.9);
 pub(super) const MEAN_MULTIPLIER: f32 = 1.5;
 
-pub(super) fn window(size: (usize, usize), in_c: usize, out: (usize, usize), kernel: usize) -> Window {
+pub(crate) fn window(size: (usize, usize), in_c: usize, out: (usize, usize), kernel: usize) -> Window {
     Window {
         in_h: size.0,
         in_w: size.1,
@@ -66,7 +66,7 @@ pub(super) fn half_size() -> Window {
 }
 
 /// Reproducible bytes, a different sequence for each seed.
-pub(super) fn noise(seed: u32, len: usize) -> Vec<i8> {
+pub(crate) fn noise(seed: u32, len: usize) -> Vec<i8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     core::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

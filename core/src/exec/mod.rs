@@ -51,6 +51,8 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunError {
+    /// The plan is packed for an instruction set that this CPU does not have.
+    Isa(Isa),
     /// The memory is smaller than [`Plan::arena_bytes`].
     TooSmall {
         /// Bytes that the plan needs.
@@ -123,6 +125,9 @@ impl<B: AsRef<[u8]>> Plan<B> {
         outputs: &mut [O],
         hook: &mut impl Hook,
     ) -> Result<(), RunError> {
+        if !self.runs_here() {
+            return Err(RunError::Isa(self.isa()));
+        }
         if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(RunError::Unaligned);
         }
@@ -289,6 +294,7 @@ impl fmt::Display for Role {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Isa(isa) => write!(f, "the plan is for instruction set {isa}, which this CPU does not have"),
             Self::TooSmall { needed, given } => {
                 write!(f, "the plan needs {needed} bytes of memory, {given} were given")
             }

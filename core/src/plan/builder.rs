@@ -31,6 +31,9 @@ pub struct PlanBuilder {
     data: Vec<u8>,
     blocks: Vec<DataSpan>,
     model_digest: [u32; 8],
+    model_name: NameSpan,
+    scratch_bytes: usize,
+    arena_lower_bound_bytes: usize,
 }
 
 /// Why no plan was built.
@@ -58,6 +61,9 @@ impl PlanBuilder {
             data: Vec::new(),
             blocks: Vec::new(),
             model_digest: [0; 8],
+            model_name: NameSpan::default(),
+            scratch_bytes: 0,
+            arena_lower_bound_bytes: 0,
         }
     }
 
@@ -72,9 +78,17 @@ impl PlanBuilder {
         self
     }
 
-    /// States the SHA-256 of the model, as big-endian words.
-    pub fn model_digest(&mut self, digest: [u32; 8]) -> &mut Self {
+    /// States the model that the plan is made from: its file name, and its SHA-256 as big-endian words.
+    pub fn model(&mut self, name: &str, digest: [u32; 8]) -> &mut Self {
+        self.model_name = self.name(name);
         self.model_digest = digest;
+        self
+    }
+
+    /// States what the arena is made of, for reports: by how much scratch makes it larger, and what it
+    /// cannot be smaller than.
+    pub fn arena_parts(&mut self, scratch_bytes: usize, lower_bound_bytes: usize) -> &mut Self {
+        (self.scratch_bytes, self.arena_lower_bound_bytes) = (scratch_bytes, lower_bound_bytes);
         self
     }
 
@@ -133,12 +147,20 @@ impl PlanBuilder {
         self.data(&table)
     }
 
-    /// Lays the plan out and verifies it.
+    /// Lays the plan out and verifies it, for this CPU or another.
     ///
     /// # Errors
     /// [`BuildError::Invalid`] names the op and the field that break a rule.
     pub fn finish(&self) -> Result<Plan<AlignedBytes>, BuildError> {
-        Plan::parse(self.layout()).map_err(BuildError::Invalid)
+        self.finish_in()
+    }
+
+    /// As [`PlanBuilder::finish`], with the bytes held in the caller's way.
+    ///
+    /// # Errors
+    /// As [`PlanBuilder::finish`].
+    pub fn finish_in<B: AsRef<[u8]> + From<AlignedBytes>>(&self) -> Result<Plan<B>, BuildError> {
+        Plan::read(B::from(self.layout())).map_err(BuildError::Invalid)
     }
 
     fn layout(&self) -> AlignedBytes {
@@ -157,7 +179,10 @@ impl PlanBuilder {
             names_bytes: self.names.len(),
             data_bytes: self.data.len(),
             arena_bytes: round_up(arena_end.unwrap_or(0)),
+            scratch_bytes: self.scratch_bytes,
+            arena_lower_bound_bytes: self.arena_lower_bound_bytes,
             model_digest: self.model_digest,
+            model_name: self.model_name,
         };
         let sections = SectionRanges::of(&header).expect("what lies in memory has a size");
         header.total_bytes = sections.data.end;

@@ -5,7 +5,7 @@
 //!
 //! | section | bytes |
 //! | --- | --- |
-//! | header | [`HEADER_BYTES`]: magic, version, ISA, checksum, counts and sizes |
+//! | header | [`HEADER_BYTES`]: magic, version, ISA, checksum, counts and sizes, the model's digest and name |
 //! | descriptors | one record for each input, then one for each output |
 //! | ops | one record of fixed size for each op, in execution order |
 //! | names | UTF-8, not terminated |
@@ -19,6 +19,9 @@
 //! [`Plan::parse`] checks all of it once: bounds, alignment, shapes against lengths, parameter
 //! ranges, overlap, that no op writes to an input, that none reads what nothing has written, and that
 //! each has the scratch that its kernel takes, apart from its tensors. What it returns can be run on any slices of the right number, length and alignment without a further check.
+//!
+//! [`Plan::read`] does the same for a plan that is packed for another CPU: what can be known of it without
+//! running it. Running it is an error.
 //!
 //! - `wire`: fields as words; encoding and decoding in one place
 //! - `op`, `operand`, `record`: what each op means, its parameters, and its record; `cost`: what it takes
@@ -53,11 +56,16 @@ use wire::{NameSpan, Wire, Words, record};
 /// The first bytes of every plan.
 pub const MAGIC: [u8; 8] = *b"TRACTLET";
 /// The format's version. A plan of another version is refused: it can be rebuilt from its model.
-pub const VERSION: u32 = 3;
+///
+/// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed:
+/// plans lie in files, and an older one must not be run with kernels that it was not packed for.
+pub const VERSION: u32 = 4;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.
 pub const MAX_RANK: usize = 8;
+/// Ops that a plan can have, since verifying them takes time in the square of it.
+pub const MAX_OPS: usize = 1 << 13;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 128;
@@ -114,7 +122,10 @@ record! {
         names_bytes: usize,
         data_bytes: usize,
         arena_bytes: usize,
+        scratch_bytes: usize,
+        arena_lower_bound_bytes: usize,
         model_digest: [u32; 8],
+        model_name: NameSpan,
     }
 }
 
@@ -170,6 +181,8 @@ pub struct Plan<B> {
     header: Header,
     sections: SectionRanges,
     isa: Isa,
+    /// Whether this CPU has `isa`.
+    runs_here: bool,
 }
 
 /// Where the sections lie, in bytes from the start of the plan.
@@ -206,6 +219,17 @@ impl<B: AsRef<[u8]>> Plan<B> {
         self.header.arena_bytes
     }
 
+    /// By how much the scratch of kernels makes the arena larger, as the planner states it.
+    pub fn scratch_bytes(&self) -> usize {
+        self.header.scratch_bytes
+    }
+
+    /// The largest sum of tensors and scratch that are alive at once, as the planner states it: no arena
+    /// can be smaller.
+    pub fn arena_lower_bound_bytes(&self) -> usize {
+        self.header.arena_lower_bound_bytes
+    }
+
     /// Bytes of packed weights, multipliers and tables.
     pub fn data_bytes(&self) -> usize {
         self.header.data_bytes
@@ -219,6 +243,16 @@ impl<B: AsRef<[u8]>> Plan<B> {
     /// SHA-256 of the model that the plan was made from, as big-endian words; zeros if not stated.
     pub fn model_digest(&self) -> [u32; 8] {
         self.header.model_digest
+    }
+
+    /// File name of the model that the plan was made from; empty if not stated.
+    pub fn model_name(&self) -> &str {
+        self.name(self.header.model_name)
+    }
+
+    /// Whether this CPU has the plan's instruction set: always, for a plan that [`Plan::parse`] gave.
+    pub fn runs_here(&self) -> bool {
+        self.runs_here
     }
 
     /// The plan's bytes: what a `.plan` file holds.
@@ -280,15 +314,17 @@ impl<B: AsRef<[u8]>> Plan<B> {
 /// Why an access cannot fail.
 const VERIFIED: &str = "the plan was verified and its bytes have not changed";
 
-/// FNV-1a over 64-bit little-endian words, the checksum itself left out. Any change within one
-/// word changes the result.
+/// FNV-1a over 64-bit little-endian words, the checksum itself left out, with the high half folded into
+/// the low one after each: a multiplication alone would carry a flipped top bit along untouched, and a
+/// second one would undo it. Any change within one word changes the result.
 fn checksum(plan: &[u8]) -> u64 {
     let (before, from) = plan.split_at(CHECKSUM.start.min(plan.len()));
     let after = from.get(CHECKSUM.len()..).unwrap_or_default();
-    [before, after]
-        .into_iter()
-        .flat_map(|part| part.as_chunks::<8>().0)
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
-            (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    [before, after].into_iter().flat_map(|part| part.as_chunks::<8>().0).fold(
+        0xcbf2_9ce4_8422_2325,
+        |hash: u64, word| {
+            let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3);
+            hash ^ (hash >> 32)
+        },
+    )
 }

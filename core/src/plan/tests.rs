@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::builder::seal;
 use super::*;
-use crate::exec::fixtures::{mixed, network, room};
+use crate::exec::fixtures::{self, mixed, network, room};
 use crate::shape::{ConvShape, Window};
 
 /// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
@@ -48,6 +48,60 @@ fn every_damaged_byte_is_noticed() {
     let (refused, accepted) = flip_every_byte(&network(Isa::Generic), |_| ());
     assert_eq!(accepted, 0);
     assert!(refused > 10_000);
+}
+
+/// A multiplication alone carries a flipped top bit along, for a second one to undo.
+#[test]
+fn two_flipped_top_bits_are_noticed() {
+    let mut bytes = AlignedBytes::from(network(Isa::Generic).as_bytes());
+    bytes[HEADER_BYTES + 7] ^= 0x80;
+    bytes[HEADER_BYTES + 15] ^= 0x80;
+    assert_eq!(Plan::parse(bytes).unwrap_err(), PlanError::Checksum);
+}
+
+#[test]
+fn a_plan_for_another_cpu_is_read_and_not_run() {
+    let foreign = Isa::ALL.into_iter().find(|isa| !isa.is_available()).unwrap();
+    let plan = network(foreign);
+    assert!(!plan.runs_here());
+    assert!(matches!(Plan::parse(plan.as_bytes()).unwrap_err(), PlanError::Isa(_)));
+    let inputs = [AlignedBytes::zeroed(plan.inputs().next().unwrap().byte_len())];
+    let (mut memory, mut outputs) = room(&plan);
+    assert_eq!(plan.run(&mut memory, &inputs, &mut outputs), Err(crate::exec::RunError::Isa(foreign)));
+}
+
+/// Plans lie in files: weights that are packed otherwise need another [`VERSION`]. If this fails and a change
+/// of packing was meant, raise it, and write down what the kernels pack now.
+#[test]
+fn weights_are_packed_as_this_version_says() {
+    let one = |size: usize, kernel: usize, in_c: usize, out_c: usize, groups: usize| {
+        let pad = kernel / 2;
+        let window =
+            Window { pad_top: pad, pad_left: pad, ..fixtures::window((size, size), in_c, (size, size), kernel) };
+        ConvShape { window, out_c, groups }
+    };
+    let shapes =
+        [one(1, 1, 75, 21, 1), one(8, 3, 16, 24, 1), one(9, 5, 3, 8, 1), one(8, 3, 40, 40, 40), one(6, 3, 12, 8, 4)];
+    let packed = Isa::ALL.map(|isa| {
+        let mut builder = PlanBuilder::new(isa);
+        for (seed, shape) in (1..).zip(&shapes) {
+            let taps = shape.window.kernel_h * shape.window.kernel_w * shape.window.in_c / shape.groups;
+            builder.conv_weights(shape, &fixtures::noise(seed, taps * shape.out_c));
+        }
+        let unused = Fill { output: Operand::output(0, 1), element_bytes: 1, bits: 0 };
+        builder.output("y", DType::I8, &[1]).unwrap().op("fill", unused);
+        checksum(builder.finish().unwrap().data())
+    });
+    // In the order of `Isa::ALL`.
+    const EXPECTED: [u64; 6] = [
+        0x3745_7563_0335_533e,
+        0x96a2_43ed_e436_f0fa,
+        0xea41_28e6_c198_b8f3,
+        0xd27d_4d08_2dc5_04da,
+        0x2c9a_ac86_998f_174f,
+        0x6f2e_ae1c_ea51_d323,
+    ];
+    assert_eq!((VERSION, packed), (4, EXPECTED), "{packed:#x?}");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::record::OpRecord;
 use super::rules::{Check, exact, product, require, within};
 use super::wire::{DataSpan, NameSpan, Wire, Words};
 use super::{
-    ALIGN, Fault, FieldFault, Header, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, Port, PortRecord, SectionRanges,
-    VERSION, checksum,
+    ALIGN, Fault, FieldFault, Header, MAGIC, MAX_OPS, MAX_RANK, PORT_BYTES, Plan, PlanError, Port, PortRecord,
+    SectionRanges, VERSION, checksum,
 };
 use crate::isa::Isa;
 
@@ -20,11 +20,21 @@ use crate::isa::Isa;
 pub(super) const MAX_BYTES: usize = i32::MAX as usize;
 
 impl<B: AsRef<[u8]>> Plan<B> {
-    /// Verifies a plan.
+    /// Verifies a plan that this CPU is to run.
     ///
     /// # Errors
     /// The first thing found wrong, with the record and the field.
     pub fn parse(bytes: B) -> Result<Self, PlanError> {
+        let plan = Self::read(bytes)?;
+        if plan.runs_here { Ok(plan) } else { Err(PlanError::Isa(plan.header.isa)) }
+    }
+
+    /// Verifies a plan for whichever CPU: all that [`Plan::parse`] does but for its instruction set
+    /// being here.
+    ///
+    /// # Errors
+    /// The first thing found wrong, with the record and the field.
+    pub fn read(bytes: B) -> Result<Self, PlanError> {
         let plan = bytes.as_ref();
         let fields = plan.strip_prefix(&MAGIC).ok_or(PlanError::NotAPlan)?;
         if !plan.as_ptr().addr().is_multiple_of(ALIGN) {
@@ -40,10 +50,9 @@ impl<B: AsRef<[u8]>> Plan<B> {
         if checksum(plan) != header.checksum {
             return Err(PlanError::Checksum);
         }
-        let isa = header.isa.isa().filter(|isa| isa.is_available());
-        let isa = isa.ok_or(PlanError::Isa(header.isa))?;
+        let isa = header.isa.isa().ok_or(PlanError::Isa(header.isa))?;
 
-        let plan = Self { bytes, header, sections, isa };
+        let plan = Self { bytes, header, sections, isa, runs_here: isa.is_available() };
         let verifier = Verifier {
             isa,
             arena_bytes: header.arena_bytes,
@@ -53,6 +62,8 @@ impl<B: AsRef<[u8]>> Plan<B> {
             data: plan.data(),
             input_count: header.input_count,
         };
+        let name = verifier.check_name(header.model_name);
+        name.map_err(|fault| PlanError::Header(FieldFault::new("model_name", fault.fault)))?;
         verifier.check()?;
         Ok(plan)
     }
@@ -63,6 +74,12 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
         require(bytes.is_multiple_of(ALIGN), field, Fault::Unaligned)?;
     }
     require(header.arena_bytes <= MAX_BYTES, "arena_bytes", Fault::OutOfRange)?;
+    for (field, bytes) in
+        [("scratch_bytes", header.scratch_bytes), ("arena_lower_bound_bytes", header.arena_lower_bound_bytes)]
+    {
+        require(bytes <= header.arena_bytes, field, Fault::OutOfRange)?;
+    }
+    require(header.op_count <= MAX_OPS, "op_count", Fault::OutOfRange)?;
     require(header.output_count > 0, "output_count", Fault::OutOfRange)?;
 
     exact("total_bytes", header.total_bytes, len)?;

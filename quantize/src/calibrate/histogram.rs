@@ -166,7 +166,9 @@ mod tests {
 
     /// Values of a bell with some far away.
     fn bell() -> Histogram {
-        let values: Vec<f32> = (0..20_000).map(|i| (0..12).map(|k| ((i * 7919 + k * 104_729) % 1000) as f32 / 1000.0).sum::<f32>() - 6.0).collect();
+        let values: Vec<f32> = (0..20_000)
+            .map(|i| (0..12).map(|k| ((i * 7919 + k * 104_729) % 1000) as f32 / 1000.0).sum::<f32>() - 6.0)
+            .collect();
         let mut histogram = Histogram::new(Range { min: -60.0, max: 60.0 });
         histogram.add(&values);
         histogram.add(&[-60.0, 60.0, 0.0, 0.0]);
@@ -180,7 +182,10 @@ mod tests {
         for range in [histogram.percentile(1e-4), histogram.least_squares(256), histogram.entropy(256)] {
             assert!(range.min > -40.0 && range.max < 40.0 && range.min < -1.0 && range.max > 1.0, "{range:?}");
         }
-        assert!(histogram.squared_error(histogram.least_squares(256), 256) < histogram.squared_error(histogram.range(), 256));
+        assert!(
+            histogram.squared_error(histogram.least_squares(256), 256)
+                < histogram.squared_error(histogram.range(), 256)
+        );
     }
 
     #[test]

@@ -127,9 +127,13 @@ pub fn observe_tensors(
     let empty: Vec<Histogram> = leaders.iter().map(|leader| Histogram::new(ends[leader.as_str()].0)).collect();
     let mut counted = empty.clone();
     for block in samples.chunks(BLOCK) {
-        let parts = pool.fold(block, || empty.clone(), |histograms: &mut Vec<Histogram>, runner| {
-            histograms.iter_mut().enumerate().for_each(|(index, histogram)| histogram.add(runner.output(index)));
-        })?;
+        let parts = pool.fold(
+            block,
+            || empty.clone(),
+            |histograms: &mut Vec<Histogram>, runner| {
+                histograms.iter_mut().enumerate().for_each(|(index, histogram)| histogram.add(runner.output(index)));
+            },
+        )?;
         for part in parts {
             counted.iter_mut().zip(&part).for_each(|(all, part)| all.merge(part));
         }

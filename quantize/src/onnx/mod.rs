@@ -9,11 +9,11 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 
-use crate::QuantizeError;
+use crate::{EngineError, QuantizeError};
 use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, attribute_type};
 
-pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers};
 pub(crate) use tensor::raw;
+pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers};
 
 /// Reads a model.
 ///
@@ -25,6 +25,25 @@ pub fn decode(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
         Some(_) => Ok(model),
         None => Err(QuantizeError::Malformed("it has no graph".into())),
     }
+}
+
+/// Takes in what lies in other files: the model is whole from then on.
+///
+/// # Errors
+/// A tensor cannot be had.
+pub fn take_in(
+    model: &mut ModelProto,
+    stored: &dyn Fn(&str) -> Result<Vec<u8>, EngineError>,
+) -> Result<(), QuantizeError> {
+    const EXTERNAL: i32 = 1;
+    for tensor in &mut model.graph_mut().initializer {
+        if tensor.data_location == Some(EXTERNAL) {
+            tensor.raw_data = Some(stored(tensor.name.as_deref().unwrap_or_default())?);
+            tensor.data_location = None;
+            tensor.external_data.clear();
+        }
+    }
+    Ok(())
 }
 
 impl ModelProto {
@@ -79,9 +98,8 @@ impl GraphProto {
         }
         let inputs: HashSet<&str> = self.input.iter().filter_map(|input| input.name.as_deref()).collect();
         // An initializer that is an input's default is the caller's to see.
-        self.initializer.retain(|tensor| {
-            tensor.name.as_deref().is_some_and(|name| read.contains(name) || inputs.contains(name))
-        });
+        self.initializer
+            .retain(|tensor| tensor.name.as_deref().is_some_and(|name| read.contains(name) || inputs.contains(name)));
         self.value_info.retain(|info| info.name.as_deref().is_some_and(|name| made.contains(name)));
     }
 }

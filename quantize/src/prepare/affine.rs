@@ -69,7 +69,9 @@ fn fold_one(model: &mut ModelProto) -> bool {
 fn product(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Product> {
     let axis = match node.op() {
         "Conv" => 0,
-        "Gemm" if node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0 => usize::from(node.int("transB", 0) == 0),
+        "Gemm" if node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0 => {
+            usize::from(node.int("transB", 0) == 0)
+        }
         _ => return None,
     };
     let weights = (*stored.get(node.arg(1)?)?).clone();
@@ -82,7 +84,12 @@ fn product(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Pro
     Some(Product { weights, axis, bias })
 }
 
-fn affine(node: &NodeProto, before: &NodeProto, channels: usize, stored: &HashMap<&str, &TensorProto>) -> Option<Affine> {
+fn affine(
+    node: &NodeProto,
+    before: &NodeProto,
+    channels: usize,
+    stored: &HashMap<&str, &TensorProto>,
+) -> Option<Affine> {
     let constant = |index: usize| node.arg(index).and_then(|name| stored.get(name).copied());
     if node.op() == "BatchNormalization" {
         if node.arg(0) != Some(before.out()) || node.int("training_mode", 0) != 0 || node.output.len() != 1 {
@@ -93,7 +100,8 @@ fn affine(node: &NodeProto, before: &NodeProto, channels: usize, stored: &HashMa
         let epsilon = f64::from(node.float("epsilon", 1e-5));
         let scale: Vec<f64> =
             gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + epsilon).sqrt()).collect();
-        let shift = scale.iter().zip(beta.iter().zip(&mean)).map(|(s, (&b, &m))| f64::from(b) - s * f64::from(m)).collect();
+        let shift =
+            scale.iter().zip(beta.iter().zip(&mean)).map(|(s, (&b, &m))| f64::from(b) - s * f64::from(m)).collect();
         return Some(Affine { scale, shift });
     }
     let first = node.arg(0) == Some(before.out());
@@ -144,13 +152,17 @@ mod tests {
 
     #[test]
     fn constants_lie_along_the_channels_or_are_left_alone() {
-        let of = |shape: &[usize], rank| per_channel(&f32s("c", shape, &vec![2.0; shape.iter().product()]), 3, rank).is_some();
+        let of = |shape: &[usize], rank| {
+            per_channel(&f32s("c", shape, &vec![2.0; shape.iter().product()]), 3, rank).is_some()
+        };
         // A row of a matrix product, an image of two dimensions, one of one.
         assert!(of(&[3], 2) && of(&[1, 3], 2) && of(&[1], 2) && of(&[], 2));
         assert!(of(&[3, 1, 1], 4) && of(&[1, 3, 1, 1], 4) && of(&[1, 1, 1], 4));
         assert!(of(&[3, 1], 3) && of(&[1, 3, 1], 3));
         // What broadcasts otherwise, or not at all.
-        for (shape, rank) in [(&[3][..], 4), (&[1, 3], 4), (&[3, 1], 2), (&[3, 1, 1], 3), (&[1, 1, 1], 2), (&[1, 3, 1, 2], 4), (&[4], 2)] {
+        for (shape, rank) in
+            [(&[3][..], 4), (&[1, 3], 4), (&[3, 1], 2), (&[3, 1, 1], 3), (&[1, 1, 1], 2), (&[1, 3, 1, 2], 4), (&[4], 2)]
+        {
             assert!(!of(shape, rank), "{shape:?} {rank}");
         }
     }

@@ -66,8 +66,12 @@ fn moved(node: &NodeProto, tensor: &TensorProto, second: Option<&TensorProto>) -
     match node.op() {
         "Transpose" => {
             let back: Vec<i64> = (0..from.len() as i64).rev().collect();
-            let order: Vec<usize> =
-                node.ints("perm").unwrap_or(&back).iter().map(|&axis| usize::try_from(axis).ok()).collect::<Option<_>>()?;
+            let order: Vec<usize> = node
+                .ints("perm")
+                .unwrap_or(&back)
+                .iter()
+                .map(|&axis| usize::try_from(axis).ok())
+                .collect::<Option<_>>()?;
             let mut sorted = order.clone();
             sorted.sort_unstable();
             if !sorted.into_iter().eq(0..from.len()) {

@@ -7,10 +7,10 @@ mod opset;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::pool::Pool;
-use crate::{Engine, QuantizeError};
 use crate::onnx::proto::{ModelProto, NodeProto, data_type};
 use crate::onnx::{Edges, floats};
+use crate::pool::Pool;
+use crate::{Engine, QuantizeError};
 
 /// What was done to a model, in words.
 pub type Notes = Vec<String>;
@@ -52,16 +52,24 @@ fn ranks(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMa
 fn matmul_to_gemm(model: &mut ModelProto, ranks: &HashMap<String, usize>) {
     let Some(graph) = &model.graph else { return };
     let stored = graph.stored();
-    let is_matrix = |name: Option<&str>| name.and_then(|name| stored.get(name)).is_some_and(|tensor| tensor.dims.len() == 2);
+    let is_matrix =
+        |name: Option<&str>| name.and_then(|name| stored.get(name)).is_some_and(|tensor| tensor.dims.len() == 2);
     let rows = |node: &NodeProto| node.arg(0).and_then(|name| ranks.get(name)) == Some(&2) && is_matrix(node.arg(1));
-    let found: Vec<usize> = graph.node.iter().enumerate().filter(|(_, n)| n.op() == "MatMul" && rows(n)).map(|(i, _)| i).collect();
+    let found: Vec<usize> =
+        graph.node.iter().enumerate().filter(|(_, n)| n.op() == "MatMul" && rows(n)).map(|(i, _)| i).collect();
     for index in found {
         model.graph_mut().node[index].op_type = Some("Gemm".into());
     }
 }
 
 fn refuse_quantized(model: &ModelProto) -> Result<(), QuantizeError> {
-    let quantizing = |op: &str| op.starts_with("QLinear") || op.ends_with("Integer") || op.ends_with("QuantizeLinear") || op == "QGemm" || op == "DequantizeLinear";
+    let quantizing = |op: &str| {
+        op.starts_with("QLinear")
+            || op.ends_with("Integer")
+            || op.ends_with("QuantizeLinear")
+            || op == "QGemm"
+            || op == "DequantizeLinear"
+    };
     match model.nodes().iter().find(|node| node.op_type.as_deref().is_some_and(quantizing)) {
         Some(node) => Err(QuantizeError::AlreadyQuantized {
             node: node.title().into(),
@@ -96,9 +104,11 @@ fn drop_identities(model: &mut ModelProto, notes: &mut Notes) {
     let edges = Edges::of(model);
     let captured: HashSet<String> = {
         let mut names = HashSet::new();
-        model.nodes().iter().for_each(|node| node.captures(&mut |name| {
-            names.insert(name.to_owned());
-        }));
+        model.nodes().iter().for_each(|node| {
+            node.captures(&mut |name| {
+                names.insert(name.to_owned());
+            })
+        });
         names
     };
     // A chain of identities leads to its beginning.
@@ -111,7 +121,11 @@ fn drop_identities(model: &mut ModelProto, notes: &mut Notes) {
             _ => false,
         };
         // An output keeps its name, and what a subgraph reads cannot be renamed there.
-        if idle && !edges.is_output(node.out()) && !captured.contains(node.out()) && let Some(source) = node.arg(0) {
+        if idle
+            && !edges.is_output(node.out())
+            && !captured.contains(node.out())
+            && let Some(source) = node.arg(0)
+        {
             let source = stands_for.get(source).cloned().unwrap_or_else(|| source.to_owned());
             stands_for.insert(node.out().to_owned(), source);
             gone.insert(index);

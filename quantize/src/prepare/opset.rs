@@ -12,10 +12,43 @@ const NEEDED: i64 = 13;
 
 /// Operators that mean the same in opset 10 and in 13.
 const UNCHANGED: [&str; 37] = [
-    "Abs", "Add", "AveragePool", "BatchNormalization", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Elu", "Erf", "Exp",
-    "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "Identity", "LeakyRelu", "Log", "MatMul",
-    "MaxPool", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Selu", "Shape", "Sigmoid", "Sqrt",
-    "Sub", "Tanh",
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Neg",
+    "Pow",
+    "PRelu",
+    "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Selu",
+    "Shape",
+    "Sigmoid",
+    "Sqrt",
+    "Sub",
+    "Tanh",
 ];
 
 /// Raises an older model; leaves one of opset 13 or later as it is.
@@ -27,7 +60,10 @@ pub fn raise(model: &mut ModelProto, ranks: &HashMap<String, usize>, notes: &mut
     let mut names = Names::of(model);
     let mut stored = Vec::new();
     for node in &mut model.graph_mut().node {
-        let (op, known) = (node.op().to_owned(), node.domain.as_deref().is_none_or(|domain| domain.is_empty() || domain == "ai.onnx"));
+        let (op, known) = (
+            node.op().to_owned(),
+            node.domain.as_deref().is_none_or(|domain| domain.is_empty() || domain == "ai.onnx"),
+        );
         let raised = match op.as_str() {
             _ if !known => true,
             op if UNCHANGED.contains(&op) && opset >= 7 => true,

@@ -66,7 +66,8 @@ impl Moments {
     /// Adds the sums of other rows.
     pub fn merge(&mut self, other: &Moments) {
         self.count += other.count;
-        let pairs = [(&mut self.x, &other.x), (&mut self.y, &other.y), (&mut self.xx, &other.xx), (&mut self.xy, &other.xy)];
+        let pairs =
+            [(&mut self.x, &other.x), (&mut self.y, &other.y), (&mut self.xx, &other.xx), (&mut self.xy, &other.xy)];
         for (all, more) in pairs {
             all.iter_mut().zip(more).for_each(|(all, more)| *all += more);
         }
@@ -114,7 +115,22 @@ fn product(a: &[f32], b: &[f32], rows: usize, a_cols: usize, b_cols: usize, out:
     // SAFETY: `a` is read as its transpose, m by k with strides 1 and a_cols; `b` as k by n with strides b_cols and
     // 1; `out` is m by n. The assertion above holds all three slices to these sizes.
     unsafe {
-        matrixmultiply::sgemm(m, k, n, 1.0, a.as_ptr(), 1, m as isize, b.as_ptr(), n as isize, 1, 0.0, out.as_mut_ptr(), n as isize, 1);
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.as_ptr(),
+            1,
+            m as isize,
+            b.as_ptr(),
+            n as isize,
+            1,
+            0.0,
+            out.as_mut_ptr(),
+            n as isize,
+            1,
+        );
     }
 }
 

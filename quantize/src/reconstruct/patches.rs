@@ -62,8 +62,15 @@ impl Patches {
             None => vec![0; rank],
         };
         let channels = *matrix.dims.get(1)?;
-        (channels * matrix.groups == in_channels)
-            .then_some(Patches { channels, kernel, strides, dilations, pads, input, output })
+        (channels * matrix.groups == in_channels).then_some(Patches {
+            channels,
+            kernel,
+            strides,
+            dilations,
+            pads,
+            input,
+            output,
+        })
     }
 
     /// Outputs of one channel.
@@ -143,7 +150,8 @@ mod tests {
                     let (iy, ix) = ((2 * y + ky) as i64 - 1, (x + 2 * kx) as i64);
                     if (0..5).contains(&iy) && (0..6).contains(&ix) {
                         let channel = out / 2 * 2 + c;
-                        sum += values[channel * 30 + iy as usize * 6 + ix as usize] * matrix.row(out)[c * 6 + ky * 2 + kx];
+                        sum +=
+                            values[channel * 30 + iy as usize * 6 + ix as usize] * matrix.row(out)[c * 6 + ky * 2 + kx];
                     }
                 }
                 patches.row(&values, out / 2, y * 5 + x, &mut row);

@@ -55,7 +55,11 @@ impl Shapes {
     pub fn info(&self, name: &str) -> Option<ValueInfo> {
         let fact = self.facts.get(name)?;
         let dim = |dim: &Option<usize>| dim.map_or_else(|| Dim::Symbol(String::new()), Dim::Fixed);
-        Some(ValueInfo { name: name.to_owned(), dtype: fact.dtype?, dims: fact.dims.as_ref()?.iter().map(dim).collect() })
+        Some(ValueInfo {
+            name: name.to_owned(),
+            dtype: fact.dtype?,
+            dims: fact.dims.as_ref()?.iter().map(dim).collect(),
+        })
     }
 
     /// Dimensions and type of a tensor, where they are known.

@@ -1,0 +1,232 @@
+//! File bytes that cannot change under the reader.
+//!
+//! A mapped file that somebody truncates raises SIGBUS in the process that reads it, and one that
+//! is rewritten changes what was checked. So the default is a snapshot: the bytes are copied once
+//! into a memfd, the memfd is sealed against writing and resizing, and that is what is mapped.
+//! Where the file cannot change, under fs-verity or on a filesystem that has no way to write, it
+//! is mapped directly and costs no memory of its own. A read-only mount is not enough: the same
+//! files may be mounted for writing elsewhere.
+
+use core::fmt;
+use core::ops::Deref;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, MemfdFlags, SealFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use crate::mapping::Mapping;
+
+/// How the bytes of a file are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MapMode {
+    /// Direct where the file cannot change, a snapshot otherwise.
+    #[default]
+    Auto,
+    /// Always a sealed copy in memory.
+    Snapshot,
+    /// Always the file itself. The caller vouches that nobody writes to the file or truncates it
+    /// while its bytes are held: if somebody does, the process dies of SIGBUS.
+    Direct,
+}
+
+/// The bytes of one file, read-only and stable. They start at a page.
+#[derive(Debug)]
+pub struct HeldFile {
+    map: Option<Mapping>, // None for an empty file, which cannot be mapped
+    direct: bool,
+}
+
+/// Why a file's bytes cannot be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldError {
+    /// The kernel refused.
+    Os(Errno),
+    /// The file did not have the length that was stated.
+    Changed,
+}
+
+impl HeldFile {
+    /// `file` must be a regular file of `len` bytes, open for reading and at its start.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or the file has become shorter.
+    pub fn new(file: impl AsFd, len: u64, mode: MapMode) -> Result<HeldFile, HoldError> {
+        if len == 0 {
+            return Ok(HeldFile { map: None, direct: true });
+        }
+        let direct = match mode {
+            MapMode::Auto => cannot_change(&file),
+            MapMode::Snapshot => false,
+            MapMode::Direct => true,
+        };
+        if direct && rustix::fs::fstat(&file)?.st_size as u64 != len {
+            return Err(HoldError::Changed);
+        }
+        let map = if direct { Mapping::of(&file, len)? } else { Mapping::of(snapshot(&file, len)?, len)? };
+        Ok(HeldFile { map: Some(map), direct })
+    }
+
+    /// A sealed copy of bytes in memory.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn of_bytes(bytes: &[u8]) -> Result<HeldFile, HoldError> {
+        if bytes.is_empty() {
+            return Ok(HeldFile { map: None, direct: false });
+        }
+        let copy = memory_file()?;
+        write_all(&copy, bytes)?;
+        Ok(HeldFile { map: Some(Mapping::of(sealed(copy)?, bytes.len() as u64)?), direct: false })
+    }
+
+    /// Whether the file itself is mapped, and not a copy.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+impl Deref for HeldFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.map.as_ref().map_or(&[], Mapping::bytes)
+    }
+}
+
+impl AsRef<[u8]> for HeldFile {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Errno> for HoldError {
+    fn from(error: Errno) -> HoldError {
+        HoldError::Os(error)
+    }
+}
+
+impl fmt::Display for HoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HoldError::Os(error) => write!(f, "{error}"),
+            HoldError::Changed => f.write_str("the file changed while it was read; try again when it is complete"),
+        }
+    }
+}
+
+impl core::error::Error for HoldError {}
+
+/// Copies exactly `len` bytes of a file into a sealed memfd.
+fn snapshot(file: impl AsFd, len: u64) -> Result<OwnedFd, HoldError> {
+    let copy = memory_file()?;
+    let mut buffer = [0; 16 << 10];
+    let mut missing = len;
+    while missing > 0 {
+        let most = buffer.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
+        let read = retried(|| rustix::io::read(&file, &mut buffer[..most]))?;
+        if read == 0 {
+            return Err(HoldError::Changed);
+        }
+        write_all(&copy, &buffer[..read])?;
+        missing -= read as u64;
+    }
+    sealed(copy)
+}
+
+fn memory_file() -> Result<OwnedFd, HoldError> {
+    Ok(rustix::fs::memfd_create(c"tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+}
+
+/// Against writing and resizing, for good.
+fn sealed(copy: OwnedFd) -> Result<OwnedFd, HoldError> {
+    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(copy)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), HoldError> {
+    while !bytes.is_empty() {
+        let written = retried(|| rustix::io::write(file, bytes))?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// A call that a signal may interrupt.
+fn retried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Filesystems that cannot be written to, by `statfs.f_type`: squashfs, EROFS, ISO 9660, cramfs.
+const WRITE_ONCE: [u64; 4] = [0x7371_7368, 0xe0f5_e1e2, 0x9660, 0x28cd_3d45];
+
+fn cannot_change(file: impl AsFd) -> bool {
+    let write_once =
+        || rustix::fs::fstatfs(&file).is_ok_and(|fs| WRITE_ONCE.contains(&(fs.f_type as u64 & 0xffff_ffff)));
+    let verity = || {
+        rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
+            .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::VERITY))
+    };
+    write_once() || verity()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn file_with(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_snapshot_outlives_truncation_and_rewriting() {
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        let file = file_with(&bytes);
+        let source = HeldFile::new(File::open(file.path()).unwrap(), bytes.len() as u64, MapMode::Snapshot).unwrap();
+        std::fs::write(file.path(), b"something else").unwrap();
+        file.as_file().set_len(0).unwrap();
+        assert_eq!(&source[..], &bytes[..]);
+        assert!(source.as_ptr().addr().is_multiple_of(4096));
+    }
+
+    #[test]
+    fn the_default_copies_a_file_that_could_change() {
+        let file = file_with(b"0123456789");
+        let source = HeldFile::new(File::open(file.path()).unwrap(), 10, MapMode::Auto).unwrap();
+        assert!(!source.is_direct());
+    }
+
+    #[test]
+    fn a_file_that_shrank_since_its_size_was_read_is_an_error() {
+        let file = file_with(b"0123456789");
+        let error = HeldFile::new(File::open(file.path()).unwrap(), 11, MapMode::Snapshot).unwrap_err();
+        assert_eq!(error, HoldError::Changed);
+    }
+
+    #[test]
+    fn bytes_in_memory_are_copied() {
+        let mut bytes = b"0123456789".to_vec();
+        let held = HeldFile::of_bytes(&bytes).unwrap();
+        bytes.fill(0);
+        assert_eq!((&held[..], held.is_direct()), (&b"0123456789"[..], false));
+        assert!(HeldFile::of_bytes(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_snapshot_is_sealed() {
+        let file = file_with(b"0123456789");
+        let mut copy = File::from(snapshot(File::open(file.path()).unwrap(), 10).unwrap());
+        assert!(copy.write_all(b"x").is_err());
+        assert!(copy.set_len(1).is_err());
+    }
+}

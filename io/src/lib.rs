@@ -1,0 +1,17 @@
+//! What every program around [the executor](https://docs.rs/tractlet-core) needs of files, without std: their
+//! bytes, held so that they cannot change ([`HeldFile`]), and the headers of .npy files ([`npy`]); and [`Noise`] to measure
+//! with. The library `tractlet` and the small program that runs plans alone share it.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+mod held;
+mod mapping;
+mod noise;
+pub mod npy;
+
+pub use held::{HeldFile, HoldError, MapMode};
+pub use noise::Noise;

@@ -1,0 +1,223 @@
+//! `tractlet-plan run`.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use tractlet_core::plan::{DType, Port};
+use tractlet_io::npy::without_batch;
+
+use crate::args::{Args, Named};
+use crate::failure::Failure;
+use crate::json::{Json, quoted};
+use crate::npy::{Samples, Writer};
+use crate::os;
+use crate::out::Out;
+use crate::session::{Session, name};
+
+const MOST_LABELS_BYTES: u64 = 1 << 20;
+/// Values that a line of text shows of an output.
+const SHOWN: usize = 8;
+
+pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
+    let mut session = Session::open(args.plan)?;
+    let inputs = open_inputs(&args.inputs, &session)?;
+    let samples = inputs.first().map_or(1, |file| file.count);
+    let ranking = Ranking::new(args, &session)?;
+    let outputs: Vec<Port<'_>> = session.plan().outputs().collect();
+    let mut writers = Vec::new();
+    for (index, named) in assigned("output", &args.outputs, &outputs)? {
+        if let Some(port) = outputs.get(index) {
+            writers.push((index, Writer::create(&named.file, port, samples)?));
+        }
+    }
+    let output_count = outputs.len();
+    let mut results: Vec<Vec<u8>> = (0..output_count).map(|_| Vec::new()).collect();
+    let mut tops = Vec::new();
+    let rows = args.outputs.is_empty() || ranking.is_some();
+    let width = (samples - 1).to_string().len();
+    for sample in 0..samples {
+        for (file, buffer) in inputs.iter().zip(&mut session.inputs) {
+            file.read(sample, buffer)?;
+        }
+        session.check_inputs().map_err(|why| {
+            let path = inputs.first().map_or_else(String::new, |file| os::shown(&file.path));
+            format!("{path}: sample {sample} (from 0): {why}")
+        })?;
+        session.run(&mut ())?;
+        for (index, writer) in &writers {
+            writer.write(session.outputs.get(*index).map_or(&[], |bytes| bytes))?;
+        }
+        let top = ranking.as_ref().map(|ranking| ranking.top(&session));
+        if args.json {
+            results.iter_mut().zip(&session.outputs).for_each(|(all, bytes)| all.extend_from_slice(bytes));
+            tops.extend(top);
+        } else if rows {
+            let cells = match top {
+                Some(scores) => {
+                    ranking.iter().flat_map(|ranking| scores.iter().map(|score| ranking.cell(score))).collect()
+                }
+                None => values_text(&session),
+            };
+            out.text(&format!("{sample:>width$}{cells}\n"))?;
+        }
+    }
+    // All on disk before the first takes its name.
+    writers.iter().try_for_each(|(_, writer)| writer.finish())?;
+    writers.into_iter().try_for_each(|(_, writer)| writer.publish())?;
+    if args.json {
+        return out.text(&json(&session, samples, &results, ranking.as_ref().map(|ranking| (ranking, &tops))));
+    }
+    args.outputs.iter().try_for_each(|named| out.text(&format!("wrote {}\n", os::shown(&named.file))))
+}
+
+/// A file for each input, in the plan's order.
+fn open_inputs(named: &[Named], session: &Session) -> Result<Vec<Samples>, Failure> {
+    let ports: Vec<Port<'_>> = session.plan().inputs().collect();
+    let files = assigned("input", named, &ports)?;
+    let mut inputs: Vec<Samples> = Vec::new();
+    for (index, port) in ports.iter().enumerate() {
+        let Some((_, named)) = files.iter().find(|(at, _)| *at == index) else {
+            let name = port.name;
+            return Err(format!("input `{name}` has no file; give it one: --input {name}=X.npy").into());
+        };
+        let file = Samples::open(&named.file, port)?;
+        if let Some(first) = inputs.first().filter(|first| first.count != file.count) {
+            let [a, b] = [first, &file].map(|file| format!("{} has {} samples", os::shown(&file.path), file.count));
+            return Err(format!("{a}, {b}; they must be equal").into());
+        }
+        inputs.push(file);
+    }
+    Ok(inputs)
+}
+
+/// Which tensor each file is for.
+fn assigned<'n>(role: &str, named: &'n [Named], ports: &[Port<'_>]) -> Result<Vec<(usize, &'n Named)>, Failure> {
+    let mut assigned: Vec<(usize, &Named)> = Vec::new();
+    for argument in named {
+        let names = || ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
+        let index = match &argument.name {
+            Some(name) => ports.iter().position(|port| port.name == name),
+            None if ports.len() == 1 => Some(0),
+            None => None,
+        };
+        let file = os::shown(&argument.file);
+        let index = index.ok_or_else(|| match &argument.name {
+            Some(name) => format!("the plan has no {role} `{name}`; it has {}", names()),
+            None => {
+                format!("the plan has several {role}s; say which: --{role} NAME={file}, with NAME one of {}", names())
+            }
+        })?;
+        if assigned.iter().any(|(other, _)| *other == index) {
+            return Err(format!("{file}: that {role} already has a file").into());
+        }
+        assigned.push((index, argument));
+    }
+    Ok(assigned)
+}
+
+/// The largest elements of the first output, with their labels.
+struct Ranking {
+    labels: Option<Vec<String>>,
+    k: usize,
+    width: usize,
+}
+
+type Score = (usize, f64);
+
+impl Ranking {
+    fn new(args: &Args<'_>, session: &Session) -> Result<Option<Ranking>, Failure> {
+        let Some(port) = session.plan().outputs().next().filter(|_| args.labels.is_some() || args.top.is_some()) else {
+            return Ok(None);
+        };
+        let labels: Option<Vec<String>> = match &args.labels {
+            Some(path) => Some(os::text(path, MOST_LABELS_BYTES)?.lines().map(|line| line.trim().to_owned()).collect()),
+            None => None,
+        };
+        let classes: usize = port.shape().iter().product();
+        if let (Some(path), Some(labels)) = (&args.labels, labels.as_ref().filter(|labels| labels.len() != classes)) {
+            let found = format!("{}: {} labels", os::shown(path), labels.len());
+            return Err(
+                format!("{found}, output `{}` has {classes} elements; expected one label a line", port.name).into()
+            );
+        }
+        let width = labels.iter().flatten().map(|label| label.chars().count()).max().unwrap_or(4);
+        Ok(Some(Ranking { labels, k: args.top.unwrap_or(3), width }))
+    }
+
+    fn top(&self, session: &Session) -> Vec<Score> {
+        let Some((port, bytes)) = session.plan().outputs().zip(&session.outputs).next() else { return Vec::new() };
+        let mut scores: Vec<Score> = numbers(port.dtype, bytes).enumerate().collect();
+        // NaN is no score; of equal ones the first counts.
+        let key = |score: f64| if score.is_nan() { f64::NEG_INFINITY } else { score };
+        scores.sort_by(|a, b| key(b.1).partial_cmp(&key(a.1)).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0)));
+        scores.truncate(self.k);
+        scores
+    }
+
+    fn label(&self, index: usize) -> Option<&str> {
+        self.labels.as_ref()?.get(index).map(String::as_str)
+    }
+
+    fn cell(&self, (index, score): &Score) -> String {
+        let label = self.label(*index).map_or_else(|| index.to_string(), ToOwned::to_owned);
+        format!("  {label:<width$} {score:>8.4}", width = self.width)
+    }
+}
+
+fn numbers(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = f64> {
+    bytes.chunks_exact(dtype.size_bytes()).map(move |element| match (dtype, element) {
+        (DType::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
+        (DType::I8, &[byte]) => f64::from(byte.cast_signed()),
+        (_, bytes) => f64::from(bytes.first().copied().unwrap_or(0)),
+    })
+}
+
+fn values_text(session: &Session) -> String {
+    let mut text = String::new();
+    for (port, bytes) in session.plan().outputs().zip(&session.outputs) {
+        let digits = if port.dtype == DType::F32 { 4 } else { 0 };
+        text += &format!("  {}", port.name);
+        numbers(port.dtype, bytes).take(SHOWN).for_each(|value| text += &format!(" {value:>8.digits$}"));
+        match numbers(port.dtype, bytes).count().saturating_sub(SHOWN) {
+            0 => {}
+            more => text += &format!("  and {more} more"),
+        }
+    }
+    text
+}
+
+fn json(session: &Session, samples: usize, results: &[Vec<u8>], tops: Option<(&Ranking, &Vec<Vec<Score>>)>) -> String {
+    let mut json = Json::default();
+    json.open('{').string("engine", "plan").field("samples", samples).open_field("outputs", '[');
+    for (port, bytes) in session.plan().outputs().zip(results) {
+        json.open('{').string("name", port.name).open_field("shape", '[').item(samples);
+        for dim in without_batch(port.shape()) {
+            json.item(dim);
+        }
+        json.close(']').string("dtype", name(port.dtype)).open_field("values", '[');
+        for value in numbers(port.dtype, bytes) {
+            // As f32, whose shortest form is the shorter one.
+            let value = value as f32;
+            let _ = if value.is_finite() { json.item(value) } else { json.item("null") };
+        }
+        json.close(']').close('}');
+    }
+    json.close(']');
+    if let Some((ranking, tops)) = tops {
+        json.open_field("top", '[');
+        for scores in tops {
+            json.open('[');
+            for (index, score) in scores {
+                let label = ranking.label(*index).map_or_else(|| "null".to_owned(), quoted);
+                json.open('{').field("index", index).field("label", label).number("score", *score).close('}');
+            }
+            json.close(']');
+        }
+        json.close(']');
+    }
+    json.close('}');
+    json.line()
+}

@@ -1,0 +1,130 @@
+//! Sessions as the quantizer asks for them: a model over the samples of .npy files.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tractlet::{DType, EngineChoice, Model, Session, SessionOptions};
+use tractlet_quantize::{Engine, EngineError, Progress};
+
+use super::failure::Failure;
+use super::runner::Runner;
+use super::samples::Samples;
+
+/// Opens variants of a model on the same samples.
+pub struct Sessions<'a> {
+    model: &'a Model,
+    choice: EngineChoice,
+    dims: &'a [(String, usize)],
+    files: Vec<Samples>,
+}
+
+impl<'a> Sessions<'a> {
+    /// `arguments` are the `[NAME=]X.npy` of `--flag`.
+    pub fn new(
+        model: &'a Model,
+        choice: EngineChoice,
+        dims: &'a [(String, usize)],
+        flag: &str,
+        arguments: &[PathBuf],
+    ) -> Result<Sessions<'a>, Failure> {
+        let mut sessions = Sessions { model, choice, dims, files: Vec::new() };
+        let session = sessions.session(model)?;
+        sessions.files = Samples::open_all(flag, arguments, session.inputs())?;
+        Ok(sessions)
+    }
+
+    fn session(&self, model: &Model) -> Result<Session, Failure> {
+        let options = SessionOptions::default().engine(self.choice);
+        let options = self.dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
+        Ok(Session::new(model, options)?)
+    }
+
+    /// The file that the model came from.
+    pub fn path(&self) -> &Path {
+        self.model.path()
+    }
+}
+
+impl Engine for Sessions<'_> {
+    fn samples(&self) -> usize {
+        self.files.first().map_or(0, Samples::count)
+    }
+
+    fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError> {
+        let bytes = self.model.stored(tensor).map_err(|error| EngineError(error.to_string()))?;
+        Ok(bytes.unwrap_or_default().to_vec())
+    }
+
+    fn open(&self, model: &[u8]) -> Result<Box<dyn tractlet_quantize::Runner>, EngineError> {
+        let model = Model::from_bytes(self.path(), model).map_err(|error| EngineError(error.to_string()))?;
+        let session = self.session(&model).map_err(words)?;
+        let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
+        let files = self.files.iter().map(Samples::shared).collect();
+        Ok(Box::new(Run { runner: Runner::new(session), files, shapes }))
+    }
+}
+
+/// A session with the files that it reads.
+struct Run {
+    runner: Runner,
+    files: Vec<Samples>,
+    shapes: Vec<Vec<usize>>,
+}
+
+impl tractlet_quantize::Runner for Run {
+    fn shapes(&self) -> &[Vec<usize>] {
+        &self.shapes
+    }
+
+    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
+        self.runner.run_sample(&self.files, sample).map_err(words)
+    }
+
+    fn output(&self, index: usize) -> &[f32] {
+        let is_float = self.runner.session().outputs().get(index).is_some_and(|spec| spec.dtype == DType::F32);
+        let bytes = if is_float { self.runner.output(index) } else { &[] };
+        bytemuck::try_cast_slice(bytes).unwrap_or_default()
+    }
+}
+
+fn words(failure: Failure) -> EngineError {
+    EngineError(match failure {
+        Failure::Because(reason) => reason,
+        Failure::Closed => "standard output was closed".into(),
+    })
+}
+
+/// Runs with this number of threads, or as many as there are cores.
+pub fn in_threads<T: Send>(threads: Option<u32>, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let Some(threads) = threads else { return Ok(work()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build();
+    Ok(pool.map_err(|error| format!("cannot start {threads} threads: {error}"))?.install(work))
+}
+
+/// Drawn where stderr is a terminal, and nowhere else.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// Not yet drawn.
+    pub fn new() -> Bar {
+        let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len}, {eta} left");
+        Bar(ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    /// Takes it away.
+    pub fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, what: &str, total: usize) {
+        self.0.reset();
+        self.0.set_length(total as u64);
+        self.0.set_message(what.to_owned());
+    }
+
+    fn advance(&self, done: usize) {
+        self.0.inc(done as u64);
+    }
+}

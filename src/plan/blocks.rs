@@ -1,0 +1,84 @@
+//! What a finished plan keeps where in its arena, from its ops alone: a plan out of a file is shown as one
+//! that was just made.
+
+use serde::Serialize;
+use tractlet_core::plan::{Op, Operand, Plan, Section};
+
+/// Bytes of the arena that hold one tensor, or several that are computed in place of each other, or
+/// what a kernel works in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ArenaBlock {
+    /// Whether it is the scratch of a kernel, which holds no tensor and is alive at one step.
+    pub scratch: bool,
+    /// The steps that write to it, in order, each once.
+    pub names: Vec<String>,
+    /// Bytes from the start of the arena.
+    pub offset: usize,
+    /// Length.
+    pub bytes: usize,
+    /// The step, from 0, that writes it first.
+    pub first_step: usize,
+    /// The step that reads it last.
+    pub last_step: usize,
+}
+
+/// A block with what decides whether the next op that writes there adds to it.
+struct Held {
+    block: ArenaBlock,
+    /// Whether what was written last has been read.
+    read: bool,
+}
+
+/// What lies in the arena, in the order in which it is written.
+pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
+    let mut blocks: Vec<Held> = vec![];
+    for (step, (name, op)) in plan.ops().enumerate() {
+        let held = |scratch, offset, bytes| {
+            let names = vec![name.to_owned()];
+            Held { block: ArenaBlock { scratch, names, offset, bytes, first_step: step, last_step: step }, read: false }
+        };
+        for input in op.inputs().iter().filter(|input| in_arena(input)) {
+            if let Some(held) = holder(&mut blocks, input) {
+                (held.block.last_step, held.read) = (step, true);
+            }
+        }
+        let (scratch, output) = (op.scratch(), op.output());
+        if scratch.len > 0 {
+            blocks.push(held(true, scratch.offset, scratch.len));
+        }
+        if !in_arena(&output) {
+            continue;
+        }
+        match holder(&mut blocks, &output).filter(|held| held.goes_on(&op)) {
+            Some(Held { block, read }) => {
+                (block.last_step, *read) = (step, false);
+                if block.names.iter().all(|other| other != name) {
+                    block.names.push(name.to_owned());
+                }
+            }
+            None => blocks.push(held(false, output.offset, output.len)),
+        }
+    }
+    blocks.into_iter().map(|held| held.block).collect()
+}
+
+impl Held {
+    /// Whether an op adds to what the block holds: it works there in place, or it writes one part of a
+    /// tensor that nothing has read yet.
+    fn goes_on(&self, op: &Op) -> bool {
+        let output = op.output();
+        let same = (self.block.offset, self.block.bytes) == (output.offset, output.len);
+        same && (op.inputs().contains(&output) || matches!(op, Op::StridedCopy(_)) && !self.read)
+    }
+}
+
+/// The block that holds what an operand names: the one that was begun last, of those that lie there.
+fn holder<'b>(blocks: &'b mut [Held], operand: &Operand) -> Option<&'b mut Held> {
+    let lies_there =
+        |block: &ArenaBlock| block.offset < operand.offset + operand.len && operand.offset < block.offset + block.bytes;
+    blocks.iter_mut().rev().find(|held| !held.block.scratch && lies_there(&held.block))
+}
+
+fn in_arena(operand: &Operand) -> bool {
+    operand.section == Section::Arena && operand.len > 0
+}

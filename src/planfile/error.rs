@@ -1,0 +1,139 @@
+//! What can be wrong with a plan file, and how it is put right.
+
+use std::path::{Path, PathBuf};
+
+use tractlet_core::isa::Isa;
+use tractlet_core::plan::PlanError;
+
+use crate::model::{Fault, ModelError};
+
+/// A plan file that cannot be taken or written: which file, what is wrong, and the command that makes it anew.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", path.display(), fault.text(path, model))]
+pub struct PlanFileError {
+    path: PathBuf,
+    /// File name of its model, where it is known.
+    model: String,
+    #[source]
+    fault: Box<PlanFault>,
+}
+
+/// The kinds of [`PlanFileError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlanFileErrorKind {
+    /// The file cannot be opened, read or written.
+    Io,
+    /// A size is above the [`Limits`](crate::Limits).
+    Limit,
+    /// The bytes are no plan, or not those that were written.
+    Damaged,
+    /// It was written by another version of tractlet.
+    Version,
+    /// It is packed for an instruction set that this CPU does not have.
+    Isa,
+    /// It was compiled from another model, or from another state of it.
+    Stale,
+    /// What was asked for is a model's to give, not a plan's.
+    Options,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanFault {
+    #[error(transparent)]
+    File(Fault),
+    #[error("cannot write it: {0}")]
+    Write(std::io::Error),
+    #[error(transparent)]
+    Plan(PlanError),
+    #[error("it is for the instruction set {found}")]
+    Isa { found: Isa, held_to: Option<Isa> },
+    #[error("{0}")]
+    Variable(String),
+    #[error("it was compiled from another model")]
+    Stale { found: String, expected: String, model: PathBuf },
+    #[error("a plan is run by the engine plan alone")]
+    Engine,
+    #[error("a plan has no open dimension `{0}`")]
+    Binding(String),
+}
+
+impl PlanFileError {
+    pub(super) fn new(path: &Path, fault: PlanFault) -> PlanFileError {
+        PlanFileError::of_model(path, "", fault)
+    }
+
+    pub(super) fn of_model(path: &Path, model: &str, fault: PlanFault) -> PlanFileError {
+        PlanFileError { path: path.to_owned(), model: model.to_owned(), fault: Box::new(fault) }
+    }
+
+    /// The plan file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What sort of fault it is.
+    pub fn kind(&self) -> PlanFileErrorKind {
+        match &*self.fault {
+            PlanFault::File(Fault::Limit { .. }) => PlanFileErrorKind::Limit,
+            PlanFault::File(_) | PlanFault::Write(_) => PlanFileErrorKind::Io,
+            PlanFault::Plan(PlanError::Version { .. }) => PlanFileErrorKind::Version,
+            PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,
+            PlanFault::Plan(_) => PlanFileErrorKind::Damaged,
+            PlanFault::Stale { .. } => PlanFileErrorKind::Stale,
+            PlanFault::Variable(_) | PlanFault::Engine | PlanFault::Binding(_) => PlanFileErrorKind::Options,
+        }
+    }
+}
+
+impl PlanFault {
+    /// The fault, what was expected, and what to do about it.
+    fn text(&self, path: &Path, model: &str) -> String {
+        let model = if model.is_empty() { "MODEL.onnx" } else { model };
+        let compile = |model: &str, option: &str| format!("tractlet compile {model} -o {}{option}", path.display());
+        let anew = || format!("make it anew: {}", compile(model, ""));
+        match self {
+            PlanFault::File(_) | PlanFault::Write(_) | PlanFault::Variable(_) => self.to_string(),
+            // What it is instead should not be written over.
+            PlanFault::Plan(PlanError::NotAPlan) => {
+                "not a plan; make one: tractlet compile MODEL.onnx -o X.plan".to_owned()
+            }
+            PlanFault::Plan(error @ (PlanError::Version { .. } | PlanError::Checksum | PlanError::Isa(_))) => {
+                format!("{error}; {}", anew())
+            }
+            PlanFault::Plan(error) => format!("plan is damaged: {error}; {}", anew()),
+            PlanFault::Isa { found, held_to: Some(isa) } => {
+                let option = format!(" --isa {isa}");
+                format!("plan is for the instruction set {found}, TRACTLET_ISA is {isa}; {}", compile(model, &option))
+            }
+            PlanFault::Isa { found, held_to: None } => {
+                let here: Vec<&str> = Isa::ALL.iter().filter(|isa| isa.is_available()).map(|isa| isa.name()).collect();
+                let here = here.join(", ");
+                format!("plan is for the instruction set {found}, this CPU has {here}; {}", anew())
+            }
+            PlanFault::Stale { found, expected, model: path } => {
+                let anew = compile(&path.display().to_string(), "");
+                let path = path.display();
+                format!(
+                    "plan is stale: made from a model of SHA-256 {found}, and {path} has {expected}; make it anew: {anew}"
+                )
+            }
+            PlanFault::Engine => format!("{self}; give tract the model: {model}"),
+            PlanFault::Binding(symbol) => {
+                let option = format!(" --dim {symbol}=SIZE");
+                format!("{self}: its sizes were set when it was made; make it anew: {}", compile(model, &option))
+            }
+        }
+    }
+}
+
+/// Why what a MODEL names cannot be had: the error of a model, or of a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Of a model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Of a plan file.
+    #[error(transparent)]
+    Plan(#[from] PlanFileError),
+}

@@ -1,0 +1,235 @@
+//! Plans in files: made ahead of time ([`compile`]), opened like models ([`PlanFile`]), kept for the next
+//! start ([`PlanCache`]). The ONNX file stays the model of record; a plan is derived from it for one
+//! instruction set and can be made anew at any time.
+
+mod cache;
+mod compile;
+mod error;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tractlet_core::isa::Isa;
+use tractlet_core::plan::{MAGIC, Plan};
+
+use crate::engine::{self, Compiled, EngineChoice, MemoryPlan, PlanBytes, StablePlan, TensorSpec};
+use crate::model::{self, Fault, Limits, Model, ModelError, OpenOptions, Source};
+use crate::session::{Session, SessionOptions};
+
+pub use cache::PlanCache;
+pub use compile::{CompileOptions, NewPlan, compile};
+use error::PlanFault;
+pub use error::{OpenError, PlanFileError, PlanFileErrorKind};
+
+/// A plan in a file: held so that it cannot change, verified, and run where it lies.
+///
+/// It is held as a model is, see [`MapMode`](crate::MapMode): by default as a sealed snapshot, and mapped
+/// directly where the file cannot change. What is verified is what runs.
+///
+/// ```
+/// use tractlet::{CompileOptions, Model, PlanFile, SessionOptions, compile};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("kws.plan");
+/// compile(&Model::open("models/kws_dscnn/int8.onnx")?, &CompileOptions::default())?.write(&path)?;
+///
+/// let plan = PlanFile::open(&path)?;
+/// let mut session = plan.session(SessionOptions::default())?;
+/// let (input, mut scores) = (vec![0f32; 49 * 10], [0f32; 12]);
+/// session.run(&[input.as_slice().into()], &mut [scores.as_mut_slice().into()])?;
+/// assert_eq!(plan.model_name(), "int8.onnx");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct PlanFile {
+    path: PathBuf,
+    plan: StablePlan,
+    direct: bool,
+}
+
+impl PlanFile {
+    /// Opens a plan with the default limits, as a snapshot where the file could change.
+    ///
+    /// # Errors
+    /// Every fault of the file, with what was expected and how to make it anew.
+    pub fn open(path: impl AsRef<Path>) -> Result<PlanFile, PlanFileError> {
+        PlanFile::open_with(path, &OpenOptions::default())
+    }
+
+    /// Opens a plan with limits and mapping of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`PlanFile::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<PlanFile, PlanFileError> {
+        let path = path.as_ref();
+        let source = model::hold(path, options).map_err(|fault| PlanFileError::new(path, PlanFault::File(fault)))?;
+        PlanFile::from_source(path, source, &options.limits)
+    }
+
+    fn from_source(path: &Path, source: Source, limits: &Limits) -> Result<PlanFile, PlanFileError> {
+        let direct = source.is_direct();
+        let refused = |fault| PlanFileError::new(path, fault);
+        let plan = Plan::read(PlanBytes::Stored(Arc::new(source))).map_err(|error| refused(PlanFault::Plan(error)))?;
+        within(&plan, limits).map_err(|fault| refused(PlanFault::File(fault)))?;
+        Ok(PlanFile { path: path.to_owned(), plan, direct })
+    }
+
+    /// The file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the plan, in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.plan.as_bytes().len()
+    }
+
+    /// Whether the file itself is mapped, and not a sealed copy of it.
+    pub fn is_mapped_directly(&self) -> bool {
+        self.direct
+    }
+
+    /// The instruction set that its weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.plan.isa()
+    }
+
+    /// File name of the model that it was compiled from.
+    pub fn model_name(&self) -> &str {
+        self.plan.model_name()
+    }
+
+    /// SHA-256 of that model, in hexadecimal: of its file, followed by what it reads of other files.
+    pub fn model_digest(&self) -> String {
+        model::hexadecimal(&self.plan.model_digest())
+    }
+
+    /// The memory that a session will use.
+    pub fn memory(&self) -> MemoryPlan {
+        engine::footprint(&self.plan)
+    }
+
+    /// Inputs in the model's order.
+    pub fn inputs(&self) -> Vec<TensorSpec> {
+        self.plan.inputs().map(engine::spec).collect()
+    }
+
+    /// Outputs in the model's order.
+    pub fn outputs(&self) -> Vec<TensorSpec> {
+        self.plan.outputs().map(engine::spec).collect()
+    }
+
+    /// Refuses a plan that was compiled from anything but `model` as it is now.
+    ///
+    /// # Errors
+    /// [`PlanFileErrorKind::Stale`].
+    pub fn expect_model(&self, model: &Model) -> Result<(), PlanFileError> {
+        let (found, expected) = (self.plan.model_digest(), model.content_digest());
+        if found == expected {
+            return Ok(());
+        }
+        let [found, expected] = [found, expected].map(|digest| model::hexadecimal(&digest));
+        Err(self.refused(PlanFault::Stale { found, expected, model: model.path().to_owned() }))
+    }
+
+    /// Makes it ready. Sessions of one file share its bytes; each has an arena of its own.
+    ///
+    /// # Errors
+    /// [`PlanFileErrorKind::Isa`] where this CPU lacks the plan's instruction set, and
+    /// [`PlanFileErrorKind::Options`] where the options ask for what only a model can have.
+    pub fn session(&self, options: SessionOptions) -> Result<Session, PlanFileError> {
+        if options.engine == EngineChoice::Tract {
+            return Err(self.refused(PlanFault::Engine));
+        }
+        if let Some(binding) = options.bindings.first() {
+            return Err(self.refused(PlanFault::Binding(binding.symbol.clone())));
+        }
+        let here = engine::held_to().map_err(|what| self.refused(PlanFault::Variable(what)))?;
+        if !self.plan.runs_here() || here.is_some_and(|isa| isa != self.isa()) {
+            return Err(self.refused(PlanFault::Isa { found: self.isa(), held_to: here }));
+        }
+        log::info!("{}: engine plan, compiled for {}", self.path.display(), self.isa());
+        Ok(Session::of_plan(Compiled { plan: self.plan.clone(), nodes: vec![] }))
+    }
+
+    fn refused(&self, fault: PlanFault) -> PlanFileError {
+        PlanFileError::of_model(&self.path, self.model_name(), fault)
+    }
+}
+
+/// What a session allocates is within bounds.
+fn within(plan: &StablePlan, limits: &Limits) -> Result<(), Fault> {
+    let arena_bytes = plan.arena_bytes() as u64;
+    if arena_bytes > limits.arena_bytes {
+        return Err(Fault::limit("the plan's arena, in bytes", arena_bytes, limits.arena_bytes));
+    }
+    for port in plan.inputs().chain(plan.outputs()) {
+        let bytes = port.byte_len() as u64;
+        if bytes > limits.tensor_bytes {
+            return Err(Fault::limit(format!("tensor `{}`, in bytes", port.name), bytes, limits.tensor_bytes));
+        }
+    }
+    Ok(())
+}
+
+/// A model, or a plan that was made of one: what a command line's MODEL names. Content tells which it is.
+///
+/// ```
+/// use tractlet::{ModelFile, OpenOptions, SessionOptions};
+/// let file = ModelFile::open("models/kws_dscnn/int8.onnx", &OpenOptions::default())?;
+/// assert!(matches!(file, ModelFile::Model(_)));
+/// let session = file.session(SessionOptions::default())?;
+/// # Ok::<(), tractlet::OpenError>(())
+/// ```
+#[derive(Debug)]
+pub enum ModelFile {
+    /// An ONNX model.
+    Model(Model),
+    /// A plan.
+    Plan(PlanFile),
+}
+
+impl ModelFile {
+    /// Opens what is there.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`] or of [`PlanFile::open`].
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<ModelFile, OpenError> {
+        let path = path.as_ref();
+        let source = model::hold(path, options).map_err(|fault| ModelError::new(path, fault))?;
+        ModelFile::from_source(path, source, options)
+    }
+
+    fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<ModelFile, OpenError> {
+        Ok(match source.starts_with(&MAGIC) {
+            true => ModelFile::Plan(PlanFile::from_source(path, source, &options.limits)?),
+            false => ModelFile::Model(Model::from_source(path, source, options)?),
+        })
+    }
+
+    /// The file that was opened.
+    pub fn path(&self) -> &Path {
+        match self {
+            ModelFile::Model(model) => model.path(),
+            ModelFile::Plan(plan) => plan.path(),
+        }
+    }
+
+    /// Its size, external data not counted, in bytes.
+    pub fn file_bytes(&self) -> usize {
+        match self {
+            ModelFile::Model(model) => model.file_bytes(),
+            ModelFile::Plan(plan) => plan.file_bytes(),
+        }
+    }
+
+    /// Makes it ready.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`] or of [`PlanFile::session`].
+    pub fn session(&self, options: SessionOptions) -> Result<Session, OpenError> {
+        Ok(match self {
+            ModelFile::Model(model) => Session::new(model, options)?,
+            ModelFile::Plan(plan) => plan.session(options)?,
+        })
+    }
+}

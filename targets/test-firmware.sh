@@ -1,0 +1,63 @@
+#!/bin/sh
+# test-firmware.sh: plans on a Cortex-M4 without an operating system, under QEMU: the outputs on the first sample equal this
+# machine's, bit for bit. Prints what each takes.
+#
+# HOST_TRACTLET is the binary of this machine; without it one is built.
+set -eu
+cd "$(dirname "$0")/.."
+. targets/common.sh
+
+triple=thumbv7em-none-eabihf
+for tool in qemu-system-arm arm-linux-gnueabihf-ld arm-linux-gnueabihf-size; do
+    command -v $tool >/dev/null || die "there is no $tool (Debian: qemu-system-arm, binutils-arm-linux-gnueabihf)"
+done
+# Core is there for it (rustup target add), or is built from its sources.
+build=
+if ls "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$triple/lib/"libcore-*.rlib >/dev/null 2>&1; then
+    :
+elif [ -e "$cross/usr/lib/rustlib/src/rust/library/core" ]; then
+    export RUSTC="$cross/usr/bin/rustc" RUSTC_BOOTSTRAP=1
+    build=-Zbuild-std=core
+else
+    die "there is no core library for $triple; either of these brings it:
+  rustup target add $triple
+  apt-get download rust-web-src && dpkg -x rust-web-src_*.deb $cross        (once targets/setup-cross.sh has run)"
+fi
+tractlet=${HOST_TRACTLET:-}
+if [ -z "$tractlet" ]; then
+    (unset RUSTC RUSTC_BOOTSTRAP; cargo build --locked --quiet --bin tractlet)
+    tractlet=${CARGO_TARGET_DIR:-target}/debug/tractlet
+fi
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# The first elements of a .npy file of version 1, as they lie there.
+elements() { # FILE BYTES
+    header=$(od -An -tu2 -j8 -N2 "$1" | tr -d ' ')
+    dd if="$1" bs=1 skip=$((10 + header)) count="$2" 2>/dev/null
+}
+
+for name in kws_dscnn har_cnn1d; do
+    model=models/$name
+    "$tractlet" compile $model/int8.onnx -o "$scratch/x.plan" --isa generic --json >"$scratch/plan.json"
+    number() { sed -n "s/^ *\"$1\": \([0-9]*\),*$/\1/p" "$scratch/plan.json"; }
+    FIRMWARE_ARENA=$(($(number arena_bytes) + $(number scratch_bytes)))
+    "$tractlet" run "$scratch/x.plan" --input $model/samples.npy --output "$scratch/y.npy" >/dev/null 2>&1 ||
+        "$tractlet" run $model/int8.onnx --input $model/samples.npy --output "$scratch/y.npy" >/dev/null
+    shape() { "$tractlet" inspect $model/int8.onnx --json | sed -n "/\"$1\": \[/,/^  \]/p" | sed -n '/"shape"/,/\]/p' |
+        tr -dc '0-9\n' | grep . | paste -sd '*'; }
+    FIRMWARE_PLAN=$scratch/x.plan FIRMWARE_INPUT=$scratch/x.input
+    export FIRMWARE_PLAN FIRMWARE_INPUT FIRMWARE_ARENA
+    elements $model/samples.npy $((4 * $(shape inputs))) >"$FIRMWARE_INPUT"
+    elements "$scratch/y.npy" $((4 * $(shape outputs))) | od -An -v -tx4 -w4 | tr -d ' ' | sed 's/^/output /' >"$scratch/expected"
+    # shellcheck disable=SC2086 # nothing, or an option
+    (cd targets/firmware && cargo build --locked --quiet --release $build --target $triple \
+        --config "target.$triple.linker='arm-linux-gnueabihf-ld'" \
+        --config "target.$triple.rustflags=['-Clinker-flavor=ld']")
+    firmware=targets/firmware/target/$triple/release/tractlet-firmware
+    timeout 120 qemu-system-arm -M mps2-an386 -nographic -monitor none -serial none -semihosting-config enable=on,target=native \
+        -kernel $firmware >"$scratch/found" || die "$name: it failed: $(cat "$scratch/found")"
+    grep '^output' "$scratch/found" | cmp - "$scratch/expected" || die "$name: other outputs than this machine's"
+    code=$(arm-linux-gnueabihf-size -A $firmware | awk '$1 == ".text" { print $2 }')
+    echo "$name: outputs equal this machine's; code $code, $(grep -v '^output' "$scratch/found" | tr '\n' ',' | sed 's/,$//; s/,/, /g')"
+done

@@ -1,0 +1,72 @@
+#!/bin/sh
+# test-runner.sh BINARY TRACTLET [EMULATOR...]: the program that runs plans alone answers on the int8 models as tractlet
+# does on the ONNX files, bit for bit and letter for letter; refuses what it has to; and takes little memory.
+#
+# ISAS names the instruction sets to compile for; generic without it.
+set -eu
+cd "$(dirname "$0")/.."
+. targets/common.sh
+
+[ $# -ge 2 ] || { echo 'usage: test-runner.sh BINARY TRACTLET [EMULATOR...]' >&2; exit 2; }
+binary=$1
+tractlet=$2
+shift 2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+plans=0
+
+plan() { # ARGUMENT... after the emulator's
+    if [ -n "$emulator" ]; then
+        # shellcheck disable=SC2086 # the emulator and its arguments
+        $emulator "$binary" "$@"
+    else
+        "$binary" "$@"
+    fi
+}
+emulator=$*
+
+refuses() { # CODE PART ARGUMENT...
+    expected=$1
+    part=$2
+    shift 2
+    code=0
+    plan "$@" >"$scratch/out" 2>"$scratch/err" || code=$?
+    [ "$code" -eq "$expected" ] || die "$*: exit code $code, not $expected"
+    grep -qF "$part" "$scratch/err" || die "$*: no '$part' in: $(cat "$scratch/err")"
+}
+
+for model in models/*/int8.onnx; do
+    folder=$(dirname "$model")
+    "$tractlet" run "$model" --input "$folder/samples.npy" --output "$scratch/expected.npy" >/dev/null
+    "$tractlet" run "$model" --input "$folder/samples.npy" >"$scratch/expected.txt"
+    for isa in ${ISAS:-generic}; do
+        "$tractlet" compile "$model" -o "$scratch/x.plan" --isa "$isa" >/dev/null
+        plan run "$scratch/x.plan" --input "$folder/samples.npy" --output "$scratch/found.npy" >/dev/null
+        cmp "$scratch/expected.npy" "$scratch/found.npy" || die "$model for $isa: another answer"
+        plan run "$scratch/x.plan" --input "$folder/samples.npy" >"$scratch/found.txt"
+        cmp "$scratch/expected.txt" "$scratch/found.txt" || die "$model for $isa: other text"
+        plans=$((plans + 1))
+    done
+done
+kws=models/kws_dscnn
+"$tractlet" compile $kws/int8.onnx -o "$scratch/kws.plan" --isa generic >/dev/null
+plan bench "$scratch/kws.plan" --runs 3 --warmup 1 --profile --json | grep -q '"allocations_per_run":0[,}]' ||
+    die 'bench: a run allocates'
+plan footprint "$scratch/kws.plan" --json >"$scratch/footprint"
+refuses 1 'over budget: the plan' footprint "$scratch/kws.plan" --budget 4KiB
+refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input $kws/samples.npy
+refuses 1 'No such file' run "$scratch/none.plan" --input $kws/samples.npy
+refuses 1 'does not fit input' run "$scratch/kws.plan" --input $kws/golden_int8.npy
+refuses 2 'no option `--inputs`' run "$scratch/kws.plan" --inputs x
+"$tractlet" compile $kws/int8.onnx -o "$scratch/foreign.plan" --isa avx512vnni >/dev/null
+refuses 1 'is for the instruction set avx512vnni, this CPU has generic' run "$scratch/foreign.plan" --input $kws/samples.npy
+printf '\377' | dd of="$scratch/kws.plan" bs=1 seek=9000 conv=notrunc 2>/dev/null
+refuses 1 'checksum' run "$scratch/kws.plan" --input $kws/samples.npy
+# An emulator's own memory would be counted.
+if [ -z "$emulator" ]; then
+    peak=$(sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$scratch/footprint")
+    total=$(sed 's/.*"total_bytes":\([0-9]*\).*/\1/' "$scratch/footprint")
+    [ "$peak" -le $((total + 2097152)) ] || die "it takes $peak bytes for a plan of $total in all: more than 2 MiB of its own"
+fi
+[ "$(find "$scratch" -name '.tractlet-*' | wc -l)" -eq 0 ] || die 'files were left over'
+echo "$binary: the answers to $plans plans equal tractlet's"
