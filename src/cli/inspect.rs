@@ -128,7 +128,7 @@ fn draw(session: &Session, model: &Path, target: &Path) -> Result<(), Failure> {
     };
     let title = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let drawing = Drawing { title, memory, steps: session.steps(), blocks: session.arena() };
-    output::file(target, &drawing.svg())
+    output::file(target, drawing.svg())
 }
 
 impl<'a> File<'a> {
