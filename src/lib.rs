@@ -16,7 +16,7 @@
 //!
 //! The folders are the pipeline: `model` opens a file and checks it; `lower` turns its graph into
 //! integer ops and `plan` gives them places in one arena, or `import` hands the graph to tract;
-//! `engine` runs either; `footprint` measures memory. See ARCHITECTURE.md.
+//! `engine` runs either; `sensor` feeds it from a sensor and decides; `footprint` measures memory. See ARCHITECTURE.md.
 
 mod engine;
 pub mod footprint;
@@ -25,6 +25,7 @@ mod lower;
 mod model;
 pub mod npy;
 mod plan;
+pub mod sensor;
 mod session;
 mod tensor;
 

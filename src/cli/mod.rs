@@ -20,6 +20,7 @@ mod run;
 mod runner;
 mod samples;
 mod size;
+mod stream;
 mod svg;
 mod synthetic;
 mod targets;
@@ -54,6 +55,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
+    Stream(stream::StreamArgs),
     Targets(targets::TargetsArgs),
 }
 
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Footprint(args) => footprint::footprint(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Stream(args) => stream::stream(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
