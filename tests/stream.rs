@@ -10,10 +10,10 @@ use std::time::Duration;
 use common::{Array, pack, repository};
 use tempfile::TempDir;
 use tractlet::sensor::{
-    Control, Decision, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions, Stream, StreamError, StreamOptions,
-    Summary, Verdict,
+    Control, Decision, DecisionRule, Emit, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions, Stream,
+    StreamError, StreamOptions, Summary, Verdict,
 };
-use tractlet::{Model, Session, SessionOptions};
+use tractlet::{DType, Model, Session, SessionOptions, npy};
 use tractlet_core::signal::spectral::Spectral;
 use tractlet_core::signal::{channel, stats};
 
@@ -191,6 +191,86 @@ fn activities_from_raw_csv_are_as_right_as_those_of_eval() {
         evaluated as f64 / windows as f64
     );
     assert_eq!(streamed, evaluated);
+}
+
+#[test]
+fn anomaly_scores_of_clips_are_those_of_eval() {
+    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let mut recipe = recipe("ad_autoencoder");
+    // Scores window by window, which are averaged here as eval's --group does.
+    let DecisionRule::Anomaly(rule) = &mut recipe.decision else { panic!("an anomaly") };
+    rule.smooth = 1;
+    let frames = Array::read(pack.join("data/ad_test_public_x_i16.npy"));
+    let truth = Array::read(pack.join("data/ad_test_public_y.npy")).numbers();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clips.s16");
+    fs::write(&file, &frames.bytes).unwrap();
+    let format = Some("s16le".parse().unwrap());
+    let (said, summary) =
+        said(&recipe, &file, SourceOptions { format, scale: vec![1.0 / 256.0], ..SourceOptions::default() });
+    assert_eq!(summary.windows, 124 * 200 - 4);
+    // Windows from 196 to 199 of a clip reach into the next one.
+    let clip = |clip: usize| said[clip * 200..][..196].iter().map(|(_, score)| f64::from(*score)).sum::<f64>() / 196.0;
+    let scores: Vec<f64> = (0..124).map(clip).collect();
+    let of = |class: f64| scores.iter().zip(&truth).filter(move |(_, y)| **y == class).map(|(score, _)| *score);
+    let above = |anomalous: f64| of(0.0).filter(|normal| *normal < anomalous).count();
+    let auc = of(1.0).map(above).sum::<usize>() as f64 / (of(0.0).count() * of(1.0).count()) as f64;
+    println!("auc {auc:.4}");
+    assert!((auc - 0.8942).abs() < 5e-4, "{auc}");
+}
+
+#[test]
+fn every_format_gives_the_same_answers() {
+    let folder = TempDir::new().unwrap();
+    let count = |frame: usize, channel: usize| (((frame * (channel + 3)) as f64 * 0.11).sin() * 300.0).round() as i16;
+    let frames: Vec<[i16; 6]> = (0..640).map(|t| std::array::from_fn(|c| count(t, c))).collect();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let little: Vec<u8> = frames.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let big: Vec<u8> = frames.iter().flatten().flat_map(|v| v.to_be_bytes()).collect();
+    // Columns in another order, one more of them, and a byte order mark in front.
+    let mut text = String::from("\u{feff}note;gyro_z;acc_x;acc_y;acc_z;gyro_x;gyro_y\n");
+    frames.iter().for_each(|[a, b, c, d, e, f]| text += &format!("walk;{f};{a};{b};{c};{d};{e}\n"));
+    let npy = folder.path().join("a.npy");
+    let mut writer = npy::Writer::create(&npy, DType::I16, &[640, 6]).unwrap();
+    writer.write(&little).unwrap();
+    writer.finish().unwrap().publish().unwrap();
+    let wav = folder.path().join("a.wav");
+    let spec =
+        hound::WavSpec { channels: 6, sample_rate: 50, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(&wav, spec).unwrap();
+    frames.iter().flatten().for_each(|value| writer.write_sample(*value).unwrap());
+    writer.finalize().unwrap();
+
+    let recipe = recipe("har_cnn1d");
+    let answers = |path: &Path, format: Option<&str>, scale: f64| {
+        let format = format.map(|format| format.parse().unwrap());
+        said(&recipe, path, SourceOptions { format, scale: vec![scale], ..SourceOptions::default() }).0
+    };
+    let expected = answers(&file("a.s16", &little), Some("s16le"), 1.0 / 512.0);
+    assert_eq!(expected.len(), 9);
+    assert_eq!(answers(&file("b.s16", &big), Some("s16be"), 1.0 / 512.0), expected);
+    assert_eq!(answers(&file("a.csv", text.as_bytes()), None, 1.0 / 512.0), expected);
+    assert_eq!(answers(&npy, None, 1.0 / 512.0), expected);
+    assert_eq!(answers(&wav, None, 64.0), expected, "full scale is 1");
+
+    let cut = file("cut.wav", &fs::read(&wav).unwrap()[..2000]);
+    let error = run(&recipe, &cut, SourceOptions::default(), StreamOptions::default(), &mut []).unwrap_err();
+    assert!(error.to_string().contains("bytes before its header says"), "{error}");
+}
+
+#[test]
+fn changes_alone_are_told_where_that_is_asked_for() {
+    let mut recipe = recipe("kws_dscnn");
+    let DecisionRule::Classes(rule) = &mut recipe.decision else { panic!("classes") };
+    rule.emit = Emit::Change;
+    let (said, summary) = said(&recipe, &repository().join("models/kws_dscnn/words.wav"), SourceOptions::default());
+    assert_eq!((summary.windows, summary.decisions as usize), (13, said.len()));
+    // Each of the four words begins and, but for the last, ends or gives way to another.
+    assert!((4..=8).contains(&said.len()), "{said:?}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
-    Stream(stream::StreamArgs),
+    Stream(Box<stream::StreamArgs>),
     Targets(targets::TargetsArgs),
 }
 

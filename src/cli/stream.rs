@@ -1,15 +1,18 @@
 //! `tractlet stream`.
 
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tractlet::Model;
 use tractlet::sensor::{
-    Column, Control, Format, Overflow, Pace, Recipe, Sink, SinkSpec, Source, SourceOptions, SourceSpec, Stream,
-    StreamError, StreamOptions, TimeColumn, Unit,
+    Column, Control, Counters, Format, Notifier, Overflow, Pace, Recipe, Sink, SinkSpec, Source, SourceOptions,
+    SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
 };
 
 use super::failure::Failure;
@@ -46,6 +49,9 @@ pub struct StreamArgs {
     /// Count decisions that come later than this after their window's last frame
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     deadline: Option<u32>,
+    /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
 }
 
 /// What to read, and how.
@@ -129,10 +135,17 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
         recipe.input.windowing.hop = hop as usize;
     }
     if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
-        return Err("--json prints the summary alone to standard output: give sinks a file, or leave --json out".into());
+        usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
     }
     let control = Control::default();
     listen(&control)?;
+    if let Some(address) = &args.metrics {
+        let bound = serve_metrics(address, &control);
+        let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
+        log::info!("metrics at http://{bound}/metrics");
+    }
+    let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+    let mut status = Status::new();
     let load = || args.model.session(&Model::open(&recipe.model)?);
     let session = load()?;
     let options = StreamOptions {
@@ -145,13 +158,23 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
                 Failure::Closed => "standard output was closed".to_owned(),
             })
         })),
-        progress: None,
+        progress: Some(Box::new(|counters| {
+            if let Some(notifier) = &mut notifier {
+                notifier.progress(counters.windows());
+            }
+            status.show(counters);
+        })),
     };
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
     let source = Source::open(&args.source.source, args.source.options(), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks()?;
     let ended = stream.run(source, &mut sinks, &control);
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
+    // Whatever else listens to the stream ends with it.
+    control.stop.store(true, Relaxed);
     let summary = match &ended {
         Ok(summary) => Some(summary),
         Err(StreamError::Source { summary, .. }) => Some(&**summary),
@@ -180,7 +203,7 @@ impl StreamArgs {
             specs.extend("-".parse::<SinkSpec>());
         }
         if specs.iter().filter(|spec| spec.is_stdout()).count() > 1 {
-            return Err("two sinks write to standard output; give one of them a file".into());
+            usage("two sinks write to standard output; give one of them a file");
         }
         let open = |spec: &SinkSpec| spec.open().map_err(|error| format!("{spec}: cannot write it: {error}").into());
         specs.iter().map(open).collect()
@@ -218,9 +241,38 @@ fn listen(control: &Control) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A line on a terminal that says how it goes, where nothing else is written there.
+struct Status {
+    shown: Option<Instant>,
+}
+
+impl Status {
+    fn new() -> Status {
+        let is_free = io::stderr().is_terminal() && !io::stdout().is_terminal();
+        Status { shown: is_free.then(Instant::now) }
+    }
+
+    fn show(&mut self, counters: &Counters) {
+        if self.shown.is_some_and(|shown| shown.elapsed() >= Duration::from_secs(1)) {
+            self.shown = Some(Instant::now());
+            let (windows, dropped) = (counters.windows(), counters.dropped());
+            let (malformed, late) = (counters.malformed(), counters.deadline_missed());
+            // Nobody is harmed where it cannot be seen.
+            let line =
+                format_args!("\r{windows} windows, {dropped} frames dropped, {malformed} malformed, {late} late \r");
+            let _ = io::stderr().write_fmt(line);
+        }
+    }
+}
+
+/// Ends the process as clap does, with 2.
+fn usage(what: &str) -> ! {
+    super::Cli::command().error(ErrorKind::ArgumentConflict, what).exit()
+}
+
 fn because(error: StreamError) -> Failure {
     match error {
-        StreamError::Sink(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Failure::Closed,
+        StreamError::Sink(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
         error => Failure::Because(error.to_string()),
     }
 }

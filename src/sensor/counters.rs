@@ -27,24 +27,25 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Name, meaning and value of each, in the order in which they are shown.
-    pub fn all(&self) -> [(&'static str, &'static str, u64); 14] {
-        let of = |counter: &AtomicU64| counter.load(Relaxed);
+    /// All of them, in the order in which they are shown.
+    pub fn all(&self) -> [Counter; 14] {
+        use Kind::{Counter as Adds, Gauge as Is};
+        let of = |name, kind, help, value: &AtomicU64| Counter { name, kind, help, value: value.load(Relaxed) };
         [
-            ("read", "Frames that the source gave, malformed ones included", of(&self.read)),
-            ("answered", "Frames in at least one window that the model ran on", of(&self.answered)),
-            ("dropped", "Frames lost because inference did not keep up", of(&self.dropped)),
-            ("malformed", "Frames that did not decode", of(&self.malformed)),
-            ("skipped", "Frames between windows", of(&self.skipped)),
-            ("waiting", "Frames whose window is not complete", of(&self.waiting)),
-            ("windows", "Windows that the model ran on", of(&self.windows)),
-            ("decisions", "Decisions that went to the sinks", of(&self.decisions)),
-            ("deadline_missed", "Windows decided later than the deadline allows", of(&self.deadline_missed)),
-            ("latency_us", "From the arrival of a window's last frame to its decision, added up", of(&self.latency_us)),
-            ("latency_max_us", "The longest of those", of(&self.latency_max_us)),
-            ("reconnects", "Times that the source went away and came back", of(&self.reconnects)),
-            ("reloads", "Models exchanged", of(&self.reloads)),
-            ("reloads_refused", "Models that were not fit to take over", of(&self.reloads_refused)),
+            of("read", Adds, "Frames that the source gave, malformed ones included", &self.read),
+            of("answered", Adds, "Frames in at least one window that the model ran on", &self.answered),
+            of("dropped", Adds, "Frames lost because inference did not keep up", &self.dropped),
+            of("malformed", Adds, "Frames that did not decode", &self.malformed),
+            of("skipped", Adds, "Frames between windows", &self.skipped),
+            of("waiting", Is, "Frames whose window is not complete or not answered", &self.waiting),
+            of("windows", Adds, "Windows that the model ran on", &self.windows),
+            of("decisions", Adds, "Decisions that went to the sinks", &self.decisions),
+            of("deadline_missed", Adds, "Windows decided later than the deadline allows", &self.deadline_missed),
+            of("latency_us", Adds, "From a window's last frame to its decision, in microseconds", &self.latency_us),
+            of("latency_max_us", Is, "The longest of those", &self.latency_max_us),
+            of("reconnects", Adds, "Times that the source went away and came back", &self.reconnects),
+            of("reloads", Adds, "Models exchanged", &self.reloads),
+            of("reloads_refused", Adds, "Models that were not fit to take over", &self.reloads_refused),
         ]
     }
 
@@ -78,6 +79,28 @@ impl Counters {
     pub(super) fn add(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Relaxed);
     }
+}
+
+/// A counter as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    /// Its name, in small letters.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// What it counts.
+    pub help: &'static str,
+    /// How much that is.
+    pub value: u64,
+}
+
+/// How a counter moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It grows, and never falls.
+    Counter,
+    /// It grows and falls.
+    Gauge,
 }
 
 /// What a stream did, once it has ended.

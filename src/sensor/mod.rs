@@ -29,14 +29,18 @@ mod counters;
 mod decide;
 mod feed;
 mod frontend;
+mod metrics;
+mod notify;
 mod recipe;
 mod sink;
 mod source;
 mod stream;
 mod unit;
 
-pub use counters::{Counters, Summary};
+pub use counters::{Counter, Counters, Kind, Summary};
 pub use decide::{ClassScore, Decision, Top, Verdict};
+pub use metrics::serve_metrics;
+pub use notify::Notifier;
 pub use recipe::{
     AnomalyRule, Channel, ClassRule, DecisionRule, Emit, FrontendKind, Input, Layout, Limit, Normalization, Recipe,
     RecipeError,

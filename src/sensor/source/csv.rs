@@ -78,7 +78,8 @@ impl Csv {
             return Decoded::Nothing(used);
         }
         let text = match std::str::from_utf8(line) {
-            Ok(text) => text.trim(),
+            // A byte order mark says nothing about the first column's name.
+            Ok(text) => text.trim_start_matches('\u{feff}').trim(),
             Err(_) => return self.fault(used, Reason::NotANumber { field: 1 }),
         };
         if text.is_empty() || text.starts_with('#') {
