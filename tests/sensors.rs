@@ -384,16 +384,23 @@ fn the_service_manager_hears_of_progress_and_not_of_silence() {
 }
 
 #[test]
-fn a_replay_at_real_speed_takes_its_time() {
+fn a_replay_at_real_speed_takes_its_time_and_decides_in_time() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("walk.csv");
-    fs::write(&file, LINE.repeat(128)).unwrap();
+    fs::write(&file, LINE.repeat(192)).unwrap();
     let started = Instant::now();
-    let output = end(start(&[HAR, "--source", file.to_str().unwrap(), "--replay", "real", "--deadline", "500"]));
-    let took = started.elapsed().as_secs_f64();
-    assert!(output.status.success() && took > 2.5, "{took}");
-    let last = summary(&output);
-    assert_eq!((last["windows"].as_u64(), last["deadline_missed"].as_u64()), (Some(1), Some(0)), "{last}");
+    let mut child = start(&[HAR, "--source", file.to_str().unwrap(), "--replay", "real", "--deadline", "500"]);
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let first = started.elapsed().as_secs_f64();
+    assert!((2.5..3.5).contains(&first), "127 frames at 50 Hz, not the whole file: {first}");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(started.elapsed().as_secs_f64() > 3.8);
+    assert!(end(child).status.success());
+    let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["summary"]["windows"], &last["summary"]["deadline_missed"]), (&2.into(), &0.into()), "{last}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use heapless::Deque;
 
 /// The most gaps that may wait in the ring; beyond it, frames are dropped or wait.
 const MAX_GAPS: usize = 16;
-/// Arrivals that are told apart; later ones are taken for the last of them, which errs towards late.
+/// Arrivals that are told apart; where there are more, older ones are joined, which errs towards late.
 const MAX_ARRIVALS: usize = 64;
 
 /// What becomes of a frame that finds no room.
@@ -251,13 +251,16 @@ where
     }
 
     fn arrived(&mut self, arrival_ns: u64) {
-        let last = self.arrivals.back().map_or(0, |(behind, _)| *behind);
-        if last < self.tail
-            && self.arrivals.push_back((self.tail, arrival_ns)).is_err()
-            && let Some((behind, _)) = self.arrivals.back_mut()
-        {
-            // Those in between are taken to be as old as the oldest of them.
-            *behind = self.tail;
+        if self.arrivals.back().map_or(0, |(behind, _)| *behind) < self.tail {
+            if self.arrivals.is_full() {
+                // Pairs become one, as old as the older of the two; the newest stays exact.
+                for _ in 0..MAX_ARRIVALS / 2 {
+                    if let (Some((_, at)), Some((behind, _))) = (self.arrivals.pop_front(), self.arrivals.pop_front()) {
+                        let _ = self.arrivals.push_back((behind, at));
+                    }
+                }
+            }
+            let _ = self.arrivals.push_back((self.tail, arrival_ns));
         }
         // What lies before the next window is asked for no more.
         while self.arrivals.front().is_some_and(|(behind, _)| *behind <= self.head) {
@@ -319,6 +322,20 @@ mod tests {
         let mut window = [0.0; 4];
         assert_eq!(ring.take(&mut window).unwrap().arrival_ns, 200);
         assert_eq!(ring.take(&mut window).unwrap().arrival_ns, 200);
+    }
+
+    /// As a slow sensor does, whose every frame is a push of its own.
+    #[test]
+    fn arrival_is_exact_for_who_takes_windows_as_they_come() {
+        let mut ring = ring(256, 128, 64, Overflow::DropOldest);
+        let mut window = [0.0; 128];
+        let mut ends = Vec::new();
+        for frame in 0..1000 {
+            ring.push(&[0.0], &[0], frame);
+            ends.extend(ring.take(&mut window).map(|taken| (frame, taken.arrival_ns)));
+        }
+        assert_eq!(ends.len(), 14);
+        assert!(ends.iter().all(|(frame, arrival)| frame == arrival), "{ends:?}");
     }
 
     #[test]

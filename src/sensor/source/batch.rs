@@ -29,8 +29,10 @@ struct Clock {
 }
 
 impl Batch {
-    pub(super) fn new(lines: Vec<Line>, rate_hz: Option<f64>, recorded: bool) -> Batch {
-        let capacity = (BATCH_VALUES / lines.len().max(1)).max(1);
+    /// `paced` is for a replay at real speed: a batch is then no more than what happens in 20 ms.
+    pub(super) fn new(lines: Vec<Line>, rate_hz: Option<f64>, recorded: bool, paced: bool) -> Batch {
+        let most = (BATCH_VALUES / lines.len().max(1)).max(1);
+        let capacity = if paced { rate_hz.map_or(1, |rate| (rate * 0.02) as usize).clamp(1, most) } else { most };
         let clock = Clock {
             period_ns: rate_hz.map_or(0.0, |rate| 1e9 / rate),
             number: 0,

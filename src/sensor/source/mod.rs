@@ -174,7 +174,9 @@ impl Source {
 
     /// An empty batch of the right width.
     pub(super) fn batch(&self) -> Batch {
-        Batch::new(self.lines.clone(), self.input.rate_hz, self.spec.is_recorded())
+        let recorded = self.spec.is_recorded();
+        let paced = recorded && self.options.pace == Pace::Real;
+        Batch::new(self.lines.clone(), self.input.rate_hz, recorded, paced)
     }
 
     /// Waits for frames, for 200 ms at most, and adds them to `batch` as far as it has room.
