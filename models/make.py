@@ -7,6 +7,7 @@ writes SHA256SUMS, and stops if a model card names another digest than its model
 import pathlib
 import shutil
 import sys
+import wave
 from dataclasses import dataclass
 from typing import Callable
 
@@ -18,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests/golden"))
 import reference
 
+WORDS = ("yes", "no", "stop", "go")  # the recordings of words.wav
 SYNTHETIC = 8  # samples of each model whose real data may not be redistributed
 
 
@@ -34,7 +36,8 @@ def main() -> None:
     pack = pathlib.Path(sys.argv[1])
     for name, shipped in MODELS.items():
         make(HERE / name, shipped, pack)
-    for path, digest in reference.write_digests(HERE, "*.onnx", "*.npy").items():
+    speech(HERE / "kws_dscnn/words.wav", MODELS["kws_dscnn"].labels, pack)
+    for path, digest in reference.write_digests(HERE, "*.onnx", "*.npy", "*.wav").items():
         card = (HERE / path).parent / "README.md"
         if path.endswith(".onnx") and digest not in card.read_text():
             sys.exit(f"{card}: does not name the digest of {path}, which is {digest}")
@@ -71,6 +74,15 @@ def write_lines(path: pathlib.Path, lines) -> None:
 
 def keywords(pack: pathlib.Path):
     return first_of_each_class(pack, "kws_test_public", 1)
+
+
+def speech(path: pathlib.Path, labels: tuple[str, ...], pack: pathlib.Path) -> None:
+    """One recording of each of WORDS, a second each, one behind the other: 16 kHz, mono, 16 bits."""
+    audio, classes = (np.load(pack / f"data/kws_audio_{k}.npy") for k in ("pcm16", "y"))
+    clips = [audio[np.flatnonzero(classes == labels.index(word))[0]] for word in WORDS]
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
+        out.writeframes(np.concatenate(clips).astype("<i2").tobytes())
 
 
 def wake_words(pack: pathlib.Path):

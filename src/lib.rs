@@ -16,7 +16,8 @@
 //!
 //! The folders are the pipeline: `model` opens a file and checks it; `lower` turns its graph into
 //! integer ops and `plan` gives them places in one arena, or `import` hands the graph to tract;
-//! `engine` runs either; `planfile` keeps a plan in a file; `footprint` measures memory. See ARCHITECTURE.md.
+//! `engine` runs either; `planfile` keeps a plan in a file; `sensor` feeds it from a sensor and decides; `footprint`
+//! measures memory. See ARCHITECTURE.md.
 
 mod engine;
 pub mod footprint;
@@ -26,6 +27,7 @@ mod model;
 pub mod npy;
 mod plan;
 mod planfile;
+pub mod sensor;
 mod session;
 mod tensor;
 mod whole;

@@ -8,6 +8,11 @@
 //! - [`plan`]: the bytes that state which kernels run on what, their verifier and their builder
 //! - [`exec`]: the loop that runs a verified plan on slices that the caller gives
 //!
+//! And beside them, for what comes from a sensor:
+//!
+//! - [`ring`]: frames on their way to windows, in memory that the caller gives
+//! - [`signal`]: from a window to what a model takes: spectra, mel bands, cepstra, statistics
+//!
 //! Nothing here allocates, but for the builder of plans behind the feature `alloc`.
 //!
 #![cfg_attr(feature = "alloc", doc = "```")]
@@ -42,7 +47,9 @@ pub mod isa;
 #[allow(unsafe_code)]
 pub mod kernels;
 pub mod plan;
+pub mod ring;
 pub mod shape;
+pub mod signal;
 
 #[cfg(target_endian = "big")]
 compile_error!("plans are little-endian and run in place");

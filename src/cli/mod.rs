@@ -25,12 +25,13 @@ mod run;
 mod runner;
 mod samples;
 mod size;
+mod stream;
 mod svg;
 mod synthetic;
 mod targets;
 
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -63,6 +64,7 @@ enum Command {
     #[cfg(feature = "quantize")]
     Quantize(quantize::QuantizeArgs),
     Compile(compile::CompileArgs),
+    Stream(Box<stream::StreamArgs>),
     Targets(targets::TargetsArgs),
 }
 
@@ -95,27 +97,32 @@ const CACHE_VARIABLE: &str = "TRACTLET_PLAN_CACHE";
 impl ModelArgs {
     /// The model, or the plan that is kept of it.
     fn open(&self) -> Result<ModelFile, Failure> {
+        self.open_at(&self.model)
+    }
+
+    /// As [`ModelArgs::open`], where MODEL is a folder that says which file is meant.
+    fn open_at(&self, model: &Path) -> Result<ModelFile, Failure> {
         let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         match self.plan_cache.clone().or_else(variable) {
             Some(folder) if self.engine != EngineChoice::Tract => {
-                let file = PlanCache::new(folder).open(&self.model, &self.dim, &OpenOptions::default())?;
-                self.checked(file)
+                let file = PlanCache::new(folder).open(model, &self.dim, &OpenOptions::default())?;
+                self.checked(file, model)
             }
-            _ => self.open_itself(),
+            _ => self.checked(ModelFile::open(model, &OpenOptions::default())?, model),
         }
     }
 
     /// What MODEL names, and no plan in its place.
     fn open_itself(&self) -> Result<ModelFile, Failure> {
-        self.checked(ModelFile::open(&self.model, &OpenOptions::default())?)
+        self.checked(ModelFile::open(&self.model, &OpenOptions::default())?, &self.model)
     }
 
     /// Holds a plan against the model that `--from` names.
-    fn checked(&self, file: ModelFile) -> Result<ModelFile, Failure> {
+    fn checked(&self, file: ModelFile, named: &Path) -> Result<ModelFile, Failure> {
         if let Some(model) = &self.from {
             let plan = match &file {
-                ModelFile::Plan(plan) if plan.path() == self.model => plan,
-                _ => return Err(format!("--from is for a .plan file, and {} is a model", self.model.display()).into()),
+                ModelFile::Plan(plan) if plan.path() == named => plan,
+                _ => return Err(format!("--from is for a .plan file, and {} is a model", named.display()).into()),
             };
             plan.expect_model(&Model::open(model)?)?;
         }
@@ -123,9 +130,13 @@ impl ModelArgs {
     }
 
     fn session(&self, file: &ModelFile) -> Result<Session, Failure> {
+        self.session_at(file, &self.model)
+    }
+
+    fn session_at(&self, file: &ModelFile, named: &Path) -> Result<Session, Failure> {
         let options = SessionOptions::default().engine(self.engine);
         // A plan that is kept of the model has its sizes.
-        let dims = if file.path() == self.model { self.dim.as_slice() } else { &[] };
+        let dims = if file.path() == named { self.dim.as_slice() } else { &[] };
         let options = dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
         Ok(file.session(options)?)
     }
@@ -154,6 +165,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "quantize")]
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Compile(args) => compile::compile(&args),
+        Command::Stream(args) => stream::stream(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {

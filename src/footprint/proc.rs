@@ -33,6 +33,14 @@ pub fn pss_bytes() -> Option<u64> {
     field(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "Pss")
 }
 
+/// Resident pages counted one by one, where the kernel adds up those of [`resident`] now and then only: all, and of
+/// those the private ones of heap, stacks and their like, in bytes.
+/// `None` where the kernel has no smaps_rollup (before 4.14) or hides it.
+pub fn exact_bytes() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    field(&text, "Rss").zip(field(&text, "Anonymous"))
+}
+
 /// Page faults of the whole process since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {

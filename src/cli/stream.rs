@@ -1,0 +1,293 @@
+//! `tractlet stream`.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use tractlet::sensor::{
+    Column, Control, Counters, Format, Notifier, Overflow, Pace, Recipe, Sink, SinkSpec, Source, SourceOptions,
+    SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
+};
+
+use super::failure::Failure;
+use super::{ModelArgs, output};
+
+/// Run a model on what a sensor gives, for as long as it gives something
+///
+/// MODEL is a folder with a model.toml, such a file, or an .onnx file with one beside it. It states rate,
+/// channels and units of the input, how windows are cut, the front end (MFCC, log-mel, spectrum, samples), labels
+/// and how scores become decisions. A line is printed for each decision, and a summary at the end.
+///
+/// Memory is fixed: frames wait in a ring, and what happens when it is full is --overflow. Each frame is counted
+/// once: read = answered + dropped + malformed + skipped + remainder.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StreamArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Where decisions go: -, or json:, csv: or text: with - or a file behind it; repeatable [default: -]
+    #[arg(long, value_name = "SPEC", value_parser = str::parse::<SinkSpec>)]
+    sink: Vec<SinkSpec>,
+    /// Frames from window to window, in place of the recipe's
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    hop: Option<u32>,
+    /// What becomes of frames when inference does not keep up [default: block for files and standard input,
+    /// drop-oldest otherwise]
+    #[arg(long, value_enum)]
+    overflow: Option<OverflowName>,
+    /// Frames that may wait [default: twice a window or hop, whichever is longer]
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    buffer: Option<u32>,
+    /// Count decisions that come later than this after their window's last frame
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    deadline: Option<u32>,
+    /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
+}
+
+/// What to read, and how.
+#[derive(Args)]
+#[command(next_help_heading = "Source")]
+struct SourceArgs {
+    /// -, a file, serial:PATH[:BAUD], tcp:HOST:PORT, tcp-listen:ADDR:PORT, udp:ADDR:PORT, iio:DEVICE or
+    /// iio-buffer:DEVICE[,PATH]
+    #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
+    source: SourceSpec,
+    /// csv, npy, wav, or a type of raw samples such as s16le [default: by the file's name, else csv]
+    #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
+    format: Option<Format>,
+    /// Column of each channel, by name or number from 1, in the model's order
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Column>)]
+    columns: Option<Vec<Column>>,
+    /// Column with the time, and its unit: s, ms, us or ns
+    #[arg(long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
+    time: Option<TimeColumn>,
+    /// Frames a second of the source; has to be the model's
+    #[arg(long, value_name = "HZ", value_parser = positive)]
+    rate: Option<f64>,
+    /// Factor of each channel, or one for all; A/B is a fraction
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = factor)]
+    scale: Vec<f64>,
+    /// Unit of each channel after scaling, or one for all; converted to the model's
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Unit>)]
+    units: Vec<Unit>,
+    /// Channels of a frame of raw samples [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    channels: Option<u32>,
+    /// How fast a recording is replayed
+    #[arg(long, value_enum, default_value_t = PaceName::Max)]
+    replay: PaceName,
+    /// How often a file is replayed; 0 is without end
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: u64,
+    /// Malformed frames in succession that end the stream as an error
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    max_malformed: u32,
+    /// Open a port, socket or device anew after it went away, every so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    reconnect: Option<f64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tractlet stream models/kws_dscnn --source models/kws_dscnn/words.wav --sink text:-
+  arecord -t raw -f S16_LE -r 16000 | tractlet stream models/kws_dscnn --source - --format s16le
+  tractlet stream models/har_cnn1d --source walk.csv --columns ax,ay,az,gx,gy,gz --units g,g,g,deg/s,deg/s,deg/s
+  tractlet stream models/har_cnn1d --source serial:/dev/ttyUSB0:115200 --reconnect 5 --sink csv:har.csv --deadline 100
+
+JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, score}, changed, latency_us; for an
+anomaly score, limit and alarm in place of label to top. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}.
+With --json and no --sink, stdout is the summary alone.
+
+SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP loads the model anew: it takes over
+between two windows if it fits and passes a test run, else the old one goes on.";
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OverflowName {
+    /// Give up the frames that waited longest
+    DropOldest,
+    /// Give up frames until there is room for a window
+    DropNewest,
+    /// Let the source wait
+    Block,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PaceName {
+    /// As fast as it is taken
+    Max,
+    /// At its rate, or by its time column
+    Real,
+}
+
+pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
+    let mut recipe = Recipe::open(&args.model.model).map_err(|error| Failure::Because(error.to_string()))?;
+    if let Some(hop) = args.hop {
+        recipe.input.windowing.hop = hop as usize;
+    }
+    if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
+        usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
+    }
+    let control = Control::default();
+    listen(&control)?;
+    if let Some(address) = &args.metrics {
+        let bound = serve_metrics(address, &control);
+        let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
+        log::info!("metrics at http://{bound}/metrics");
+    }
+    let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+    let mut status = Status::new();
+    let load = || args.model.session_at(&args.model.open_at(&recipe.model)?, &recipe.model);
+    let session = load()?;
+    let options = StreamOptions {
+        overflow: args.overflow(),
+        capacity: args.buffer.map(|frames| frames as usize),
+        deadline: args.deadline.map(|ms| Duration::from_millis(ms.into())),
+        reload: Some(Box::new(|| {
+            load().map_err(|failure| match failure {
+                Failure::Because(why) => why,
+                Failure::Closed => "standard output was closed".to_owned(),
+            })
+        })),
+        progress: Some(Box::new(|counters| {
+            if let Some(notifier) = &mut notifier {
+                notifier.progress(counters.windows());
+            }
+            status.show(counters);
+        })),
+    };
+    let stream = Stream::new(&recipe, session, options).map_err(because)?;
+    let source = Source::open(&args.source.source, args.source.options(), &recipe.input);
+    let source = source.map_err(|error| Failure::Because(error.to_string()))?;
+    let mut sinks = args.sinks()?;
+    let ended = stream.run(source, &mut sinks, &control);
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
+    // Whatever else listens to the stream ends with it.
+    control.stop.store(true, Relaxed);
+    let summary = match &ended {
+        Ok(summary) => Some(summary),
+        Err(StreamError::Source { summary, .. }) => Some(&**summary),
+        Err(_) => None,
+    };
+    if let (true, Some(summary)) = (args.model.json, summary) {
+        output::json(summary)?;
+    }
+    ended.map(|_| ()).map_err(because)
+}
+
+impl StreamArgs {
+    fn overflow(&self) -> Overflow {
+        match self.overflow {
+            Some(OverflowName::DropOldest) => Overflow::DropOldest,
+            Some(OverflowName::DropNewest) => Overflow::DropNewest,
+            Some(OverflowName::Block) => Overflow::Block,
+            None if self.source.source.is_recorded() => Overflow::Block,
+            None => Overflow::DropOldest,
+        }
+    }
+
+    fn sinks(&self) -> Result<Vec<Box<dyn Sink>>, Failure> {
+        let mut specs = self.sink.clone();
+        if specs.is_empty() && !self.model.json {
+            specs.extend("-".parse::<SinkSpec>());
+        }
+        if specs.iter().filter(|spec| spec.is_stdout()).count() > 1 {
+            usage("two sinks write to standard output; give one of them a file");
+        }
+        let open = |spec: &SinkSpec| spec.open().map_err(|error| format!("{spec}: cannot write it: {error}").into());
+        specs.iter().map(open).collect()
+    }
+}
+
+impl SourceArgs {
+    fn options(&self) -> SourceOptions {
+        SourceOptions {
+            format: self.format,
+            columns: self.columns.clone(),
+            time: self.time.clone(),
+            rate_hz: self.rate,
+            scale: self.scale.clone(),
+            units: self.units.clone(),
+            channels: self.channels.map(|channels| channels as usize),
+            pace: match self.replay {
+                PaceName::Max => Pace::Maximal,
+                PaceName::Real => Pace::Real,
+            },
+            repeat: (self.repeat > 0).then_some(self.repeat),
+            max_malformed: self.max_malformed,
+            reconnect: self.reconnect.map(Duration::from_secs_f64),
+        }
+    }
+}
+
+/// Signals become flags, which the stream looks at; a second one of those that end it ends it at once.
+fn listen(control: &Control) -> Result<(), Failure> {
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, 1, Arc::clone(&control.stop))?;
+        flag::register(signal, Arc::clone(&control.stop))?;
+    }
+    flag::register(SIGHUP, Arc::clone(&control.reload))?;
+    Ok(())
+}
+
+/// A line on a terminal that says how it goes, where nothing else is written there.
+struct Status {
+    shown: Option<Instant>,
+}
+
+impl Status {
+    fn new() -> Status {
+        let is_free = io::stderr().is_terminal() && !io::stdout().is_terminal();
+        Status { shown: is_free.then(Instant::now) }
+    }
+
+    fn show(&mut self, counters: &Counters) {
+        if self.shown.is_some_and(|shown| shown.elapsed() >= Duration::from_secs(1)) {
+            self.shown = Some(Instant::now());
+            let (windows, dropped) = (counters.windows(), counters.dropped());
+            let (malformed, late) = (counters.malformed(), counters.deadline_missed());
+            // Nobody is harmed where it cannot be seen.
+            let line =
+                format_args!("\r{windows} windows, {dropped} frames dropped, {malformed} malformed, {late} late \r");
+            let _ = io::stderr().write_fmt(line);
+        }
+    }
+}
+
+/// Ends the process as clap does, with 2.
+fn usage(what: &str) -> ! {
+    super::Cli::command().error(ErrorKind::ArgumentConflict, what).exit()
+}
+
+fn because(error: StreamError) -> Failure {
+    match error {
+        StreamError::Sink(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
+        error => Failure::Because(error.to_string()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 && number < 1e9 => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    let factor = match text.split_once('/') {
+        Some((over, under)) => number(over).zip(number(under)).map(|(over, under)| over / under),
+        None => number(text),
+    };
+    factor.filter(|factor| factor.is_finite()).ok_or_else(|| "expected a number or a fraction, such as 1/720".into())
+}

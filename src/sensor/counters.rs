@@ -1,0 +1,159 @@
+//! What happened, in numbers that add up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+use tractlet_core::ring::Tally;
+
+use crate::EngineName;
+
+/// Counters of a running stream; they may be read from any thread.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(super) read: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) answered: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) skipped: AtomicU64,
+    pub(super) waiting: AtomicU64,
+    pub(super) windows: AtomicU64,
+    pub(super) decisions: AtomicU64,
+    pub(super) deadline_missed: AtomicU64,
+    pub(super) latency_us: AtomicU64,
+    pub(super) latency_max_us: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+    pub(super) reloads: AtomicU64,
+    pub(super) reloads_refused: AtomicU64,
+}
+
+impl Counters {
+    /// All of them, in the order in which they are shown.
+    pub fn all(&self) -> [Counter; 14] {
+        use Kind::{Counter as Adds, Gauge as Is};
+        let of = |name, kind, help, value: &AtomicU64| Counter { name, kind, help, value: value.load(Relaxed) };
+        [
+            of("read", Adds, "Frames that the source gave, malformed ones included", &self.read),
+            of("answered", Adds, "Frames in at least one window that the model ran on", &self.answered),
+            of("dropped", Adds, "Frames lost because inference did not keep up", &self.dropped),
+            of("malformed", Adds, "Frames that did not decode", &self.malformed),
+            of("skipped", Adds, "Frames between windows", &self.skipped),
+            of("waiting", Is, "Frames whose window is not complete or not answered", &self.waiting),
+            of("windows", Adds, "Windows that the model ran on", &self.windows),
+            of("decisions", Adds, "Decisions that went to the sinks", &self.decisions),
+            of("deadline_missed", Adds, "Windows decided later than the deadline allows", &self.deadline_missed),
+            of("latency_us", Adds, "From a window's last frame to its decision, in microseconds", &self.latency_us),
+            of("latency_max_us", Is, "The longest of those", &self.latency_max_us),
+            of("reconnects", Adds, "Times that the source went away and came back", &self.reconnects),
+            of("reloads", Adds, "Models exchanged", &self.reloads),
+            of("reloads_refused", Adds, "Models that were not fit to take over", &self.reloads_refused),
+        ]
+    }
+
+    /// Windows that the model ran on.
+    pub fn windows(&self) -> u64 {
+        self.windows.load(Relaxed)
+    }
+
+    /// Frames lost because inference did not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Frames that did not decode.
+    pub fn malformed(&self) -> u64 {
+        self.malformed.load(Relaxed)
+    }
+
+    /// Windows decided later than the deadline allows.
+    pub fn deadline_missed(&self) -> u64 {
+        self.deadline_missed.load(Relaxed)
+    }
+
+    pub(super) fn tallied(&self, tally: Tally) {
+        self.answered.store(tally.answered, Relaxed);
+        self.dropped.store(tally.dropped, Relaxed);
+        self.skipped.store(tally.skipped, Relaxed);
+        self.waiting.store(tally.waiting, Relaxed);
+    }
+
+    pub(super) fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Relaxed);
+    }
+}
+
+/// A counter as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    /// Its name, in small letters.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// What it counts.
+    pub help: &'static str,
+    /// How much that is.
+    pub value: u64,
+}
+
+/// How a counter moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It grows, and never falls.
+    Counter,
+    /// It grows and falls.
+    Gauge,
+}
+
+/// What a stream did, once it has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The engine that ran the model last.
+    pub engine: EngineName,
+    /// Frames that the source gave, malformed ones included.
+    pub read: u64,
+    /// Frames in at least one window that the model ran on.
+    pub answered: u64,
+    /// Frames lost because inference did not keep up.
+    pub dropped: u64,
+    /// Frames that did not decode.
+    pub malformed: u64,
+    /// The first of those, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_malformed: Option<String>,
+    /// Frames between windows, where the hop is longer than the window.
+    pub skipped: u64,
+    /// Frames at the end that made no whole window.
+    pub remainder: u64,
+    /// Windows that the model ran on.
+    pub windows: u64,
+    /// Decisions that went to the sinks.
+    pub decisions: u64,
+    /// Windows decided later than the deadline allows.
+    pub deadline_missed: u64,
+    /// From the arrival of a window's last frame to its decision, on average, in microseconds.
+    pub latency_mean_us: f64,
+    /// The longest of those.
+    pub latency_max_us: u64,
+    /// Times that the source went away and came back.
+    pub reconnects: u64,
+    /// Models exchanged.
+    pub reloads: u64,
+    /// Models that were not fit to take over.
+    pub reloads_refused: u64,
+    /// How long it ran.
+    pub seconds: f64,
+    /// Heap allocations between window [`Summary::WARM`] and the last; none where there were fewer windows, or
+    /// the counting allocator is not installed.
+    pub steady_allocations: Option<u64>,
+    /// By how much resident memory grew between the same two windows, pages of the program not counted, in bytes.
+    pub steady_growth_bytes: Option<i64>,
+}
+
+impl Summary {
+    /// Windows until everything has been used once.
+    pub const WARM: u64 = 1024;
+
+    /// Whether every frame is accounted for exactly once.
+    pub fn adds_up(&self) -> bool {
+        self.read == self.answered + self.dropped + self.malformed + self.skipped + self.remainder
+    }
+}

@@ -1,0 +1,221 @@
+//! Between the thread that reads and the one that infers: the ring, and who waits for whom.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tractlet_core::ring::{FrameRing, Overflow, Taken, Tally, Windowing};
+
+use super::Control;
+use super::counters::Counters;
+use super::source::{Batch, Pace, Progress, Source, SourceError};
+
+/// How long either side waits before it looks at signals.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+pub struct Feed {
+    state: Mutex<State>,
+    filled: Condvar,
+    drained: Condvar,
+    started: Instant,
+}
+
+struct State {
+    ring: FrameRing<Box<[f32]>, Box<[u64]>>,
+    /// Nothing will come any more, and why if that is an error.
+    ended: bool,
+    fault: Option<SourceError>,
+    /// Frames that were read and found no way into the ring, since the stream was stopped.
+    left_over: u64,
+    first_malformed: Option<String>,
+}
+
+/// What there is for the model.
+pub enum Next {
+    /// A window was copied.
+    Window(Taken),
+    /// None yet.
+    Nothing,
+    /// And none will come.
+    End,
+}
+
+/// What is known at the end.
+pub struct Ending {
+    pub tally: Tally,
+    pub fault: Option<SourceError>,
+    pub first_malformed: Option<String>,
+}
+
+impl Feed {
+    /// None where a window does not fit `capacity` frames.
+    pub fn new(capacity: usize, channels: usize, windowing: Windowing, overflow: Overflow) -> Option<Feed> {
+        let values = vec![0.0; capacity.checked_mul(channels)?].into_boxed_slice();
+        let times = vec![0; capacity].into_boxed_slice();
+        let ring = FrameRing::new(values, times, channels, windowing, overflow)?;
+        let state = State { ring, ended: false, fault: None, left_over: 0, first_malformed: None };
+        let (filled, drained) = (Condvar::new(), Condvar::new());
+        Some(Feed { state: Mutex::new(state), filled, drained, started: Instant::now() })
+    }
+
+    /// Now, on the clock of arrivals.
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Reads a source to its end, or until the stream is stopped.
+    pub fn pump(&self, source: &mut Source, control: &Control, counters: &Counters) {
+        let ending = Ended(self);
+        let fault = self.pumped(source, control, counters).err();
+        let mut state = self.lock();
+        state.first_malformed = source.first_malformed().map(ToString::to_string);
+        state.fault = fault;
+        drop(state);
+        drop(ending);
+    }
+
+    fn pumped(&self, source: &mut Source, control: &Control, counters: &Counters) -> Result<(), SourceError> {
+        let mut batch = source.batch();
+        let mut malformed = 0;
+        loop {
+            if control.is_stopped() {
+                return Ok(());
+            }
+            let progress = source.read(&mut batch);
+            Counters::add(&counters.read, batch.frames() as u64 + source.malformed() - malformed);
+            malformed = source.malformed();
+            counters.malformed.store(malformed, Relaxed);
+            if batch.frames() > 0 {
+                self.keep_pace(source, &batch, control);
+                self.push(&batch, control);
+                batch.clear();
+            }
+            match (progress, source.options().reconnect) {
+                (Ok(Progress::End), _) => return Ok(()),
+                (Ok(Progress::Frames | Progress::Idle), _) => {}
+                (Err(error), Some(pause)) if error.is_gone() => {
+                    log::warn!("{error}; opening it anew every {pause:?}");
+                    self.reopen(source, pause, control, counters);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until what a batch holds would have happened, in a replay at real speed.
+    fn keep_pace(&self, source: &Source, batch: &Batch, control: &Control) {
+        if source.options().pace != Pace::Real || !source.spec().is_recorded() {
+            return;
+        }
+        let due = Duration::from_nanos(batch.times().last().copied().unwrap_or(0));
+        while let Some(early) = due.checked_sub(self.started.elapsed()) {
+            if control.is_stopped() || early.is_zero() {
+                return;
+            }
+            thread::sleep(early.min(PATIENCE));
+        }
+    }
+
+    fn push(&self, batch: &Batch, control: &Control) {
+        let channels = batch.values().len() / batch.frames();
+        let (mut values, mut times) = (batch.values(), batch.times());
+        let arrival_ns = self.now_ns();
+        let mut state = self.lock();
+        loop {
+            let taken = state.ring.push(values, times, arrival_ns);
+            values = values.get(taken * channels..).unwrap_or_default();
+            times = times.get(taken..).unwrap_or_default();
+            if state.ring.ready() {
+                self.filled.notify_one();
+            }
+            if times.is_empty() {
+                return;
+            }
+            if control.is_stopped() {
+                state.left_over += times.len() as u64;
+                return;
+            }
+            state = wait(&self.drained, state, PATIENCE);
+        }
+    }
+
+    fn reopen(&self, source: &mut Source, pause: Duration, control: &Control, counters: &Counters) {
+        let mut state = self.lock();
+        while !state.ring.break_here() && !control.is_stopped() {
+            state = wait(&self.drained, state, PATIENCE);
+        }
+        drop(state);
+        loop {
+            let until = Instant::now() + pause;
+            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                if control.is_stopped() {
+                    return;
+                }
+                thread::sleep(left.min(PATIENCE));
+            }
+            match source.reopen() {
+                Ok(()) => {
+                    Counters::add(&counters.reconnects, 1);
+                    return;
+                }
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+    }
+
+    /// Copies the next window, for which it waits at most `patience`.
+    pub fn next(&self, window: &mut [f32], patience: Duration, counters: &Counters) -> Next {
+        let mut state = self.lock();
+        let mut waited = false;
+        loop {
+            let taken = state.ring.take(window);
+            counters.tallied(state.ring.tally());
+            if let Some(taken) = taken {
+                self.drained.notify_one();
+                return Next::Window(taken);
+            }
+            if state.ended {
+                return Next::End;
+            }
+            if waited || patience.is_zero() {
+                return Next::Nothing;
+            }
+            state = wait(&self.filled, state, patience);
+            waited = true;
+        }
+    }
+
+    /// What became of everything, once [`Feed::pump`] has returned.
+    pub fn ending(&self) -> Ending {
+        let mut state = self.lock();
+        // A gap at the end leaves frames that no window will hold.
+        state.ring.ready();
+        let mut tally = state.ring.tally();
+        tally.waiting += state.left_over;
+        Ending { tally, fault: state.fault.take(), first_malformed: state.first_malformed.take() }
+    }
+
+    /// Lets a reader that waits for room look at the signals.
+    pub fn wake(&self) {
+        self.drained.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that nothing will come any more, however the reader ends.
+struct Ended<'a>(&'a Feed);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.filled.notify_all();
+    }
+}
+
+fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, patience: Duration) -> MutexGuard<'a, State> {
+    on.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+}

@@ -1,0 +1,135 @@
+//! From a window to the model's input, as the recipe says.
+
+use tractlet_core::signal::spectral::Spectral;
+use tractlet_core::signal::{Unfit, channel, stats};
+
+use super::recipe::{FrontendKind, Input, Layout, Normalization};
+
+/// A front end with its tables.
+pub struct Frontend {
+    channels: usize,
+    /// Frames of a window.
+    length: usize,
+    made: Made,
+}
+
+enum Made {
+    Samples { layout: Layout, normalization: Normalization },
+    Rms,
+    Spectral { spectral: Box<Spectral>, peak_scaled: bool },
+}
+
+impl Frontend {
+    pub fn new(kind: &FrontendKind, input: &Input) -> Result<Frontend, Unfit> {
+        let made = match kind {
+            FrontendKind::Samples { layout, normalization } => {
+                Made::Samples { layout: *layout, normalization: normalization.clone() }
+            }
+            FrontendKind::Rms => Made::Rms,
+            FrontendKind::Spectral { shape, peak_scaled } => {
+                Made::Spectral { spectral: Box::new(Spectral::new(*shape)?), peak_scaled: *peak_scaled }
+            }
+        };
+        Ok(Frontend { channels: input.channels.len(), length: input.windowing.length, made })
+    }
+
+    /// Elements that it gives: the product of [`Frontend::shape`].
+    pub fn elements(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// What it gives, the outermost first.
+    pub fn shape(&self) -> Vec<usize> {
+        match &self.made {
+            Made::Samples { layout: Layout::ChannelsFirst, .. } => vec![self.channels, self.length],
+            Made::Samples { layout: Layout::TimeFirst, .. } => vec![self.length, self.channels],
+            Made::Rms => vec![self.channels],
+            Made::Spectral { spectral, .. } => vec![self.channels, spectral.frames(self.length), spectral.width()],
+        }
+    }
+
+    /// Fills `out` from a window of interleaved frames.
+    pub fn run(&mut self, window: &[f32], out: &mut [f32]) {
+        let channels = self.channels;
+        let of = |index| channel(window, channels, index);
+        match &mut self.made {
+            Made::Rms => out.iter_mut().enumerate().for_each(|(index, value)| *value = stats::rms(of(index))),
+            Made::Samples { layout, normalization } => {
+                for index in 0..channels {
+                    let (mean, gain) = normalization.of(index, of(index));
+                    let values = of(index).map(|value| (value - mean) * gain);
+                    let (start, step) = match layout {
+                        Layout::ChannelsFirst => (index * self.length, 1),
+                        Layout::TimeFirst => (index, channels),
+                    };
+                    let places = out.get_mut(start..).unwrap_or_default().iter_mut().step_by(step);
+                    places.zip(values).for_each(|(place, value)| *place = value);
+                }
+            }
+            Made::Spectral { spectral, peak_scaled } => {
+                let each = out.len() / channels;
+                for (index, out) in out.chunks_exact_mut(each).enumerate() {
+                    let peak = if *peak_scaled { stats::peak(of(index)) } else { 1.0 };
+                    // Silence has no peak to scale by.
+                    let gain = if peak > 0.0 { peak.recip() } else { 1.0 };
+                    spectral.run(window, channels, index, gain, out);
+                }
+            }
+        }
+    }
+}
+
+impl Normalization {
+    /// What is taken off a channel, and what the rest is multiplied with.
+    fn of(&self, index: usize, values: impl Iterator<Item = f32> + Clone) -> (f32, f32) {
+        match self {
+            Normalization::None => (0.0, 1.0),
+            Normalization::ZScore => {
+                let (mean, deviation) = stats::mean_and_deviation(values);
+                (mean, if deviation > 0.0 { deviation.recip() } else { 0.0 })
+            }
+            Normalization::Standard { mean, deviation } => {
+                let mean = mean.get(index).copied().unwrap_or(0.0);
+                (mean, deviation.get(index).copied().unwrap_or(1.0).recip())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sensor::recipe::Channel;
+    use tractlet_core::ring::Windowing;
+
+    fn run(kind: &FrontendKind, window: &[f32]) -> Vec<f32> {
+        let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
+        let input = Input { rate_hz: None, channels, windowing: Windowing { length: 4, hop: 4 } };
+        let mut frontend = Frontend::new(kind, &input).unwrap();
+        let mut out = vec![f32::NAN; frontend.elements()];
+        frontend.run(window, &mut out);
+        out
+    }
+
+    #[test]
+    fn samples_are_laid_as_asked() {
+        let window = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0];
+        let kind = |layout, normalization| FrontendKind::Samples { layout, normalization };
+        assert_eq!(run(&kind(Layout::TimeFirst, Normalization::None), &window), window);
+        assert_eq!(
+            run(&kind(Layout::ChannelsFirst, Normalization::None), &window),
+            [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0]
+        );
+        let standard = Normalization::Standard { mean: vec![1.0, 10.0], deviation: vec![0.5, 10.0] };
+        assert_eq!(run(&kind(Layout::TimeFirst, standard), &window), [0.0, 0.0, 2.0, 1.0, 4.0, 2.0, 6.0, 3.0]);
+    }
+
+    #[test]
+    fn a_channel_that_stands_still_has_a_z_score_of_zero() {
+        let window = [5.0, 1.0, 5.0, -1.0, 5.0, 1.0, 5.0, -1.0];
+        let kind = FrontendKind::Samples { layout: Layout::ChannelsFirst, normalization: Normalization::ZScore };
+        assert_eq!(run(&kind, &window), [0.0, 0.0, 0.0, 0.0, 1.0, -1.0, 1.0, -1.0]);
+        assert_eq!(run(&FrontendKind::Rms, &window), [5.0, 1.0]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Counters for Prometheus: text over HTTP, on one thread, one request at a time.
+//!
+//! Source of the format: Prometheus, "Exposition formats", text version 0.0.4.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Control;
+use super::counters::{Counters, Kind};
+
+/// A request has a second to come and its answer one to go, so that nobody holds the thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the thread sleeps before it looks whether the stream has ended.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// A request line and more headers than scrapers send.
+const MAX_REQUEST_BYTES: usize = 4096;
+
+/// Answers `GET /metrics` at `address` until the stream is stopped; gives the address that it has then, which
+/// tells the port where 0 was asked for.
+///
+/// # Errors
+/// Where the address cannot be taken.
+pub fn serve_metrics(address: &str, control: &Control) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)?;
+    let bound = listener.local_addr()?;
+    let control = control.clone();
+    thread::Builder::new().name("metrics".into()).spawn(move || {
+        let mut page = String::with_capacity(8192);
+        while !control.is_stopped() {
+            let ready = poll(&mut [PollFd::new(&listener.as_fd(), PollFlags::IN)], Some(&NAP));
+            if ready.is_ok_and(|ready| ready > 0)
+                && let Ok((peer, _)) = listener.accept()
+                && let Err(error) = answer(peer, &control.counters, &mut page)
+            {
+                log::debug!("metrics: {error}");
+            }
+        }
+    })?;
+    Ok(bound)
+}
+
+fn answer(mut peer: TcpStream, counters: &Counters, page: &mut String) -> io::Result<()> {
+    peer.set_read_timeout(Some(PATIENCE))?;
+    peer.set_write_timeout(Some(PATIENCE))?;
+    let mut request = [0u8; MAX_REQUEST_BYTES];
+    let mut filled = 0;
+    while !request.get(..filled).unwrap_or_default().windows(4).any(|four| four == b"\r\n\r\n") {
+        match peer.read(request.get_mut(filled..).unwrap_or_default())? {
+            0 => return Err(io::Error::new(io::ErrorKind::InvalidData, "no whole request")),
+            count => filled += count,
+        }
+    }
+    let is_wanted = [&b"GET /metrics "[..], b"GET / "].iter().any(|start| request.starts_with(start));
+    page.clear();
+    if is_wanted {
+        write_page(counters, page);
+    }
+    let status = if is_wanted { "200 OK" } else { "404 Not Found" };
+    let length = page.len();
+    write!(
+        peer,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
+    peer.write_all(page.as_bytes())
+}
+
+fn write_page(counters: &Counters, page: &mut String) {
+    for counter in counters.all() {
+        let (kind, end) = match counter.kind {
+            Kind::Counter => ("counter", "_total"),
+            Kind::Gauge => ("gauge", ""),
+        };
+        let name = counter.name;
+        // Writing to a string does not fail.
+        let _ = write!(
+            page,
+            "# HELP tractlet_stream_{name}{end} {help}.\n# TYPE tractlet_stream_{name}{end} {kind}\n\
+             tractlet_stream_{name}{end} {value}\n",
+            help = counter.help,
+            value = counter.value
+        );
+    }
+}

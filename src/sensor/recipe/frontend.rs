@@ -1,0 +1,270 @@
+//! `[frontend]`: from a window to the model's input.
+
+use serde::Deserialize;
+use tractlet_core::signal::mel::MelScale;
+use tractlet_core::signal::spectral::{Log, Magnitude, Spectral, SpectralShape};
+use tractlet_core::signal::taper::Taper;
+
+use super::input::Input;
+
+/// What is computed of a window.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FrontendKind {
+    /// The samples themselves, `window` frames of all channels.
+    Samples {
+        /// In which order they are laid.
+        layout: Layout,
+        /// What is done to each channel.
+        normalization: Normalization,
+    },
+    /// The root mean square of each channel: one value a channel.
+    Rms,
+    /// A short-time spectrum, and what is made of it: for each channel, frames of features.
+    Spectral {
+        /// What to compute.
+        shape: SpectralShape,
+        /// Each channel of a window is divided by its largest value before, with its sign, where that is above 0.
+        peak_scaled: bool,
+    },
+}
+
+/// The order of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// All samples of the first channel, then of the second: [channels, time].
+    ChannelsFirst,
+    /// All channels of the first frame, then of the second: [time, channels].
+    TimeFirst,
+}
+
+/// What is done to the samples of a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Normalization {
+    /// Nothing.
+    None,
+    /// Less the window's mean, by the window's deviation; a channel that stands still becomes zeros.
+    ZScore,
+    /// Less a mean, by a deviation, one of each for each channel: those of the training data.
+    Standard {
+        /// In the channel's unit.
+        mean: Vec<f32>,
+        /// In the channel's unit, above 0.
+        deviation: Vec<f32>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FrontendFile {
+    Samples {
+        layout: Layout,
+        #[serde(default)]
+        normalize: Normalize,
+        #[serde(default)]
+        mean: Vec<f32>,
+        #[serde(default)]
+        deviation: Vec<f32>,
+    },
+    Rms {},
+    Spectrum {
+        frame: usize,
+        hop: usize,
+        fft: usize,
+        #[serde(default)]
+        taper: TaperName,
+        #[serde(default)]
+        magnitude: MagnitudeName,
+        log: Option<LogName>,
+        log_offset: Option<f32>,
+        #[serde(default)]
+        scale: ScaleName,
+    },
+    LogMel {
+        frame: usize,
+        hop: usize,
+        fft: usize,
+        #[serde(default)]
+        taper: TaperName,
+        #[serde(default)]
+        magnitude: MagnitudeName,
+        bands: usize,
+        low_hz: f32,
+        high_hz: f32,
+        #[serde(default)]
+        log: LogName,
+        log_offset: f32,
+        #[serde(default)]
+        scale: ScaleName,
+    },
+    Mfcc {
+        frame: usize,
+        hop: usize,
+        fft: usize,
+        #[serde(default)]
+        taper: TaperName,
+        #[serde(default)]
+        magnitude: MagnitudeName,
+        bands: usize,
+        low_hz: f32,
+        high_hz: f32,
+        log_offset: f32,
+        coefficients: usize,
+        #[serde(default)]
+        scale: ScaleName,
+    },
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    #[default]
+    None,
+    ZScore,
+    Standard,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaperName {
+    #[default]
+    Hann,
+    Hamming,
+    Rectangular,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MagnitudeName {
+    #[default]
+    Absolute,
+    Power,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogName {
+    #[default]
+    Natural,
+    Decibel,
+}
+
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleName {
+    #[default]
+    None,
+    Peak,
+}
+
+impl FrontendFile {
+    pub fn check(self, input: &Input) -> Result<FrontendKind, String> {
+        let channels = input.channels.len();
+        let base = |frame, hop, fft, taper: TaperName, magnitude: MagnitudeName| SpectralShape {
+            rate_hz: input.rate_hz.unwrap_or(f64::NAN) as f32,
+            frame,
+            hop,
+            fft,
+            taper: match taper {
+                TaperName::Hann => Taper::Hann,
+                TaperName::Hamming => Taper::Hamming,
+                TaperName::Rectangular => Taper::Rectangular,
+            },
+            magnitude: match magnitude {
+                MagnitudeName::Absolute => Magnitude::Absolute,
+                MagnitudeName::Power => Magnitude::Power,
+            },
+            mel: None,
+            log: None,
+            coefficients: None,
+        };
+        let logarithm = |name, offset| match name {
+            LogName::Natural => Log::Natural { offset },
+            LogName::Decibel => Log::Decibel { offset },
+        };
+        let (shape, scale) = match self {
+            FrontendFile::Rms {} => return Ok(FrontendKind::Rms),
+            FrontendFile::Samples { layout, normalize, mean, deviation } => {
+                let normalization = normalization(normalize, mean, deviation, channels)?;
+                return Ok(FrontendKind::Samples { layout, normalization });
+            }
+            FrontendFile::Spectrum { frame, hop, fft, taper, magnitude, log, log_offset, scale } => {
+                let log = match (log, log_offset) {
+                    (None, None) => None,
+                    (Some(log), Some(offset)) => Some(logarithm(log, offset)),
+                    _ => return Err("`frontend.log` and `frontend.log_offset` go together; give both or none".into()),
+                };
+                (SpectralShape { log, ..base(frame, hop, fft, taper, magnitude) }, scale)
+            }
+            FrontendFile::LogMel {
+                frame,
+                hop,
+                fft,
+                taper,
+                magnitude,
+                bands,
+                low_hz,
+                high_hz,
+                log,
+                log_offset,
+                scale,
+            } => {
+                let mel = Some(MelScale { bands, low_hz, high_hz });
+                let log = Some(logarithm(log, log_offset));
+                (SpectralShape { mel, log, ..base(frame, hop, fft, taper, magnitude) }, scale)
+            }
+            FrontendFile::Mfcc {
+                frame,
+                hop,
+                fft,
+                taper,
+                magnitude,
+                bands,
+                low_hz,
+                high_hz,
+                log_offset,
+                coefficients,
+                scale,
+            } => {
+                let mel = Some(MelScale { bands, low_hz, high_hz });
+                let log = Some(Log::Natural { offset: log_offset });
+                let coefficients = Some(coefficients);
+                (SpectralShape { mel, log, coefficients, ..base(frame, hop, fft, taper, magnitude) }, scale)
+            }
+        };
+        if shape.mel.is_some() && input.rate_hz.is_none() {
+            return Err("mel bands are in hertz: `input.rate_hz` is missing".into());
+        }
+        let made =
+            Spectral::new(shape).map_err(|unfit| format!("`frontend.{}` has to be {}", unfit.field, unfit.expected))?;
+        if made.frames(input.windowing.length) == 0 {
+            let window = input.windowing.length;
+            return Err(format!("`frontend.frame` is {} samples, and `input.window` only {window}", shape.frame));
+        }
+        Ok(FrontendKind::Spectral { shape, peak_scaled: scale == ScaleName::Peak })
+    }
+}
+
+fn normalization(
+    kind: Normalize,
+    mean: Vec<f32>,
+    deviation: Vec<f32>,
+    channels: usize,
+) -> Result<Normalization, String> {
+    if kind != Normalize::Standard {
+        if !mean.is_empty() || !deviation.is_empty() {
+            return Err("`frontend.mean` and `frontend.deviation` are for normalize = \"standard\"".into());
+        }
+        return Ok(if kind == Normalize::ZScore { Normalization::ZScore } else { Normalization::None });
+    }
+    for (field, values) in [("mean", &mean), ("deviation", &deviation)] {
+        if values.len() != channels {
+            let found = values.len();
+            return Err(format!("`frontend.{field}` has {found} values; expected one for each of {channels} channels"));
+        }
+        if let Some(bad) = values.iter().find(|v| !v.is_finite() || (field == "deviation" && **v <= 0.0)) {
+            return Err(format!("`frontend.{field}` holds {bad}; expected finite numbers, deviations above 0"));
+        }
+    }
+    Ok(Normalization::Standard { mean, deviation })
+}

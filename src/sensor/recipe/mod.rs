@@ -1,0 +1,150 @@
+//! `model.toml`: what a model takes from a sensor and what is made of its answers.
+//!
+//! The file beside a model states input, front end and decision once, so that nobody has to repeat it on a
+//! command line. It is parsed into types whose values fit together; what does not is an error that names
+//! the field.
+
+mod decision;
+mod frontend;
+mod input;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use decision::{AnomalyRule, ClassRule, DecisionRule, Emit, Limit};
+pub use frontend::{FrontendKind, Layout, Normalization};
+pub use input::{Channel, Input};
+
+/// A recipe is a page of text.
+const MAX_RECIPE_BYTES: u64 = 64 * 1024;
+
+/// A recipe that cannot be used: which file, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}", path.display())]
+pub struct RecipeError {
+    path: PathBuf,
+    what: String,
+}
+
+impl RecipeError {
+    pub(super) fn new(path: &Path, what: impl Into<String>) -> RecipeError {
+        RecipeError { path: path.to_owned(), what: what.into() }
+    }
+}
+
+/// What a model takes from a sensor, and what its answers mean.
+///
+/// ```
+/// let recipe = tractlet::sensor::Recipe::open("models/kws_dscnn")?;
+/// assert_eq!(recipe.input.rate_hz, Some(16000.0));
+/// assert_eq!(recipe.labels.len(), 12);
+/// # Ok::<(), tractlet::sensor::RecipeError>(())
+/// ```
+#[derive(Debug)]
+pub struct Recipe {
+    /// The file that it is from.
+    pub path: PathBuf,
+    /// The model that it is for.
+    pub model: PathBuf,
+    /// A label for each class; empty where there are none.
+    pub labels: Vec<String>,
+    /// What comes in, and how windows are cut.
+    pub input: Input,
+    /// From a window to the model's input.
+    pub frontend: FrontendKind,
+    /// From the model's output to a decision.
+    pub decision: DecisionRule,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecipeFile {
+    model: PathBuf,
+    #[serde(default)]
+    labels: Option<Labels>,
+    input: input::InputFile,
+    frontend: frontend::FrontendFile,
+    #[serde(default)]
+    decision: decision::DecisionFile,
+}
+
+/// A file of labels, one a line, or the labels themselves.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a file of labels, one a line, or a list of labels")]
+enum Labels {
+    File(PathBuf),
+    List(Vec<String>),
+}
+
+impl Recipe {
+    /// Finds the recipe of `model`: a folder with a model.toml, such a file, or an .onnx file with one beside it,
+    /// which then is the model, whatever the recipe names.
+    ///
+    /// # Errors
+    /// Where there is none, or it is wrong; the message names file, line and field.
+    pub fn open(model: impl AsRef<Path>) -> Result<Recipe, RecipeError> {
+        let model = model.as_ref();
+        let is_recipe = model.extension().is_some_and(|extension| extension == "toml");
+        let (path, given) = if model.is_dir() {
+            (model.join("model.toml"), None)
+        } else if is_recipe {
+            (model.to_owned(), None)
+        } else {
+            (beside(model, Path::new("model.toml")), Some(model))
+        };
+        let mut recipe = Recipe::parse(&path, &read(&path)?)?;
+        if let Some(given) = given {
+            recipe.model = given.to_owned();
+        }
+        Ok(recipe)
+    }
+
+    /// Takes `text` for what stands in the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Recipe::open`].
+    pub fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
+        let fault = |what: String| RecipeError::new(path, what);
+        let file: RecipeFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.split('\n').count());
+            let at = line.map_or(String::new(), |line| format!("line {line}: "));
+            fault(format!("{at}{}", error.message().replace('\n', ", ")))
+        })?;
+        let labels = match file.labels {
+            None => Vec::new(),
+            Some(Labels::List(labels)) => labels,
+            Some(Labels::File(name)) => {
+                let path = beside(path, &name);
+                read(&path)?.lines().map(|line| line.trim().to_owned()).collect()
+            }
+        };
+        let input = file.input.check().map_err(fault)?;
+        let frontend = file.frontend.check(&input).map_err(fault)?;
+        let decision = file.decision.check(&labels).map_err(fault)?;
+        Ok(Recipe { path: path.to_owned(), model: beside(path, &file.model), labels, input, frontend, decision })
+    }
+}
+
+/// A file that another names, in its folder.
+fn beside(file: &Path, name: &Path) -> PathBuf {
+    file.parent().map_or_else(|| name.to_owned(), |folder| folder.join(name))
+}
+
+fn read(path: &Path) -> Result<String, RecipeError> {
+    let fault = |what: String| RecipeError::new(path, what);
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| {
+        fault(format!("cannot open it: {error}; a model is streamed to by what a model.toml beside it states"))
+    })?;
+    match file.take(MAX_RECIPE_BYTES + 1).read_to_string(&mut text) {
+        Err(error) => Err(fault(format!("cannot read it: {error}"))),
+        Ok(bytes) if bytes as u64 > MAX_RECIPE_BYTES => Err(fault(format!("has more than {MAX_RECIPE_BYTES} bytes"))),
+        Ok(_) => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

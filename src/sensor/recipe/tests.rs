@@ -1,0 +1,78 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+use super::*;
+
+const GOOD: &str = r#"
+model = "m.onnx"
+labels = ["a", "b"]
+[input]
+rate_hz = 100
+channels = ["x", "y"]
+units = ["g", "g"]
+window = 64
+overlap = 0.75
+[frontend]
+kind = "samples"
+layout = "channels-first"
+normalize = "z-score"
+[decision]
+kind = "classes"
+threshold = 0.8
+release = 0.5
+ignore = ["b"]
+"#;
+
+fn fault(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    Recipe::parse(Path::new("dir/model.toml"), &GOOD.replace(from, to)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_recipe_is_read_whole() {
+    let recipe = Recipe::parse(Path::new("dir/model.toml"), GOOD).unwrap();
+    assert_eq!(recipe.model, Path::new("dir/m.onnx"));
+    assert_eq!((recipe.input.windowing.length, recipe.input.windowing.hop), (64, 16));
+    let DecisionRule::Classes(rule) = recipe.decision else { panic!("classes") };
+    assert_eq!((rule.release, rule.ignore), (0.5, vec![1]));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (from, to, expected) in [
+        ("window = 64", "windw = 64", "dir/model.toml: line 8: unknown field `windw`"),
+        ("window = 64", "window = 0", "`input.window` is 0 frames; expected 1 to"),
+        ("window = 64", "window = 99999999999", "`input.window` is 99999999999 frames"),
+        ("overlap = 0.75", "overlap = 1.0", "`input.overlap` is 1"),
+        ("overlap = 0.75", "overlap = 0.5\nhop = 3", "give one"),
+        ("rate_hz = 100", "rate_hz = -1", "`input.rate_hz` is -1"),
+        ("\"g\", \"g\"", "\"g\"", "1 units for 2 channels"),
+        ("\"g\", \"g\"", "\"g\", \"stone\"", "`input.units`: `stone`"),
+        ("\"x\", \"y\"", "\"x\", \"x\"", "`x` twice"),
+        ("\"z-score\"", "\"zscore\"", "unknown variant `zscore`"),
+        ("\"z-score\"", "\"standard\"\nmean = [1, 2]", "`frontend.deviation` has 0 values"),
+        ("\"z-score\"", "\"standard\"\nmean = [1, 2]\ndeviation = [1, 0]", "deviations above 0"),
+        ("release = 0.5", "release = 0.9", "`decision.release` is 0.9"),
+        ("ignore = [\"b\"]", "ignore = [\"c\"]", "`c`, which is no label; they are a, b"),
+        ("kind = \"classes\"", "kind = \"anomaly\"", "unknown field `ignore`"),
+    ] {
+        let told = fault(from, to);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn a_front_end_that_does_not_fit_is_named() {
+    let mfcc = "kind = \"mfcc\"\nframe = 32\nhop = 16\nfft = 32\nbands = 8\nlow_hz = 1\nhigh_hz = 50\nlog_offset = 1e-6\ncoefficients = 4";
+    let samples = "kind = \"samples\"\nlayout = \"channels-first\"\nnormalize = \"z-score\"";
+    let parse = |mfcc: &str| Recipe::parse(Path::new("model.toml"), &GOOD.replace(samples, mfcc));
+    assert!(parse(mfcc).is_ok());
+    for (from, to, expected) in [
+        ("fft = 32", "fft = 33", "`frontend.fft` has to be a power of two"),
+        ("frame = 32", "frame = 80", "`frontend.frame` has to be from 1 to `fft`"),
+        ("high_hz = 50", "high_hz = 51", "`frontend.high_hz` has to be at most half of `rate_hz`"),
+        ("coefficients = 4", "coefficients = 9", "`frontend.coefficients`"),
+        ("fft = 32", "fft = 128\ntaper = \"flat\"", "unknown variant `flat`"),
+    ] {
+        let told = parse(&mfcc.replace(from, to)).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+}

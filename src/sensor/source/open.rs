@@ -1,0 +1,233 @@
+//! Opens what a [`SourceSpec`] says, and finds out how its bytes are to be read.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use hound::{SampleFormat, WavReader};
+use rustix::fs::{Mode, OFlags};
+
+use super::binary::{Binary, Kind};
+use super::bytes::Bytes;
+use super::csv::{Csv, Wanted};
+use super::spec::{Column, Format, SampleType, SourceSpec};
+use super::{Decoder, Opened, SourceError, SourceOptions, iio, serial};
+use crate::DType;
+use crate::npy;
+use crate::sensor::recipe::Input;
+use crate::sensor::unit::{Line, Unit};
+
+type Result<T> = std::result::Result<T, SourceError>;
+
+/// What the source itself tells of its frames.
+#[derive(Default)]
+pub struct Native {
+    pub rate_hz: Option<f64>,
+    /// For each channel that the model takes.
+    pub lines: Vec<Line>,
+    pub units: Vec<Option<Unit>>,
+}
+
+pub fn open(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result<Opened> {
+    let fault = |what: String| SourceError::new(spec.to_string(), what);
+    let (bytes, decoder, native) = match spec {
+        SourceSpec::Iio(folder) => iio::polled(folder, options, input).map_err(fault)?,
+        SourceSpec::IioBuffer { folder, device } => iio::buffered(folder, device, options, input).map_err(fault)?,
+        SourceSpec::File(path) => file(path, options, input).map_err(fault)?,
+        _ => {
+            let bytes = live(spec).map_err(|error| fault(error.to_string()))?;
+            (bytes, stream_decoder(spec, options, input)?, Native::default())
+        }
+    };
+    let lines = lines(&native, options, input).map_err(fault)?;
+    Ok(Opened { bytes, decoder, lines })
+}
+
+/// The decoder of what has no header.
+pub fn stream_decoder(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result<Decoder> {
+    let made = decoder(options.format.unwrap_or(Format::Csv), options, input);
+    made.map_err(|what| SourceError::new(spec.to_string(), what))
+}
+
+/// Sources that have no header.
+fn live(spec: &SourceSpec) -> io::Result<Bytes> {
+    Ok(match spec {
+        SourceSpec::Stdin => {
+            let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+            Bytes::File { file, start: 0, len: None, left: None }
+        }
+        SourceSpec::Serial { path, baud } => Bytes::Live(serial::open(path, *baud)?),
+        SourceSpec::Tcp(address) => Bytes::Tcp(TcpStream::connect(address)?),
+        SourceSpec::TcpListen(address) => Bytes::Listener { listener: TcpListener::bind(address)?, peer: None },
+        SourceSpec::Udp(address) => Bytes::Udp(UdpSocket::bind(address)?),
+        SourceSpec::File(_) | SourceSpec::Iio(_) | SourceSpec::IioBuffer { .. } => {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no stream"));
+        }
+    })
+}
+
+fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::result::Result<Decoder, String> {
+    match format {
+        Format::Csv => {
+            let channels = input.channels.iter().map(|channel| channel.name.clone()).collect();
+            let columns = options.columns.clone();
+            columns.as_deref().map_or(Ok(()), |columns| count(columns.len(), input))?;
+            Ok(Decoder::Csv(Csv::new(Wanted { columns, time: options.time.clone(), channels })))
+        }
+        Format::Raw(sample) => {
+            let width = options.channels.unwrap_or(input.channels.len());
+            Ok(Decoder::Binary(interleaved(sample, width, options, input)?))
+        }
+        Format::Npy | Format::Wav => Err("npy and wav are formats of files; a stream is csv or raw samples".into()),
+    }
+}
+
+/// A recording. Whatever else stands under its name, such as a pipe, is read the same.
+fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Result<(Bytes, Decoder, Native), String> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let format = options.format.unwrap_or(match extension {
+        "npy" => Format::Npy,
+        "wav" => Format::Wav,
+        _ => Format::Csv,
+    });
+    if options.format.is_none() && !matches!(extension, "npy" | "wav" | "csv" | "tsv" | "txt") {
+        return Err(format!(
+            "`.{extension}` does not tell its format; say --format csv, npy, wav, or a type of raw samples such as s16le"
+        ));
+    }
+    if format == Format::Npy {
+        let reader = npy::Reader::open(path).map_err(|error| error.to_string())?;
+        return npy(reader, options, input);
+    }
+    // NONBLOCK: opening a pipe must not hang; reads wait for themselves.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("cannot open it: {error}"))?;
+    let file = File::from(fd);
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        return Err("it is a directory; expected a file of frames".into());
+    }
+    if format == Format::Wav {
+        return wav(file, options, input);
+    }
+    let bytes = Bytes::File { file, start: 0, len: None, left: None };
+    Ok((bytes, decoder(format, options, input)?, Native::default()))
+}
+
+fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Result<(Bytes, Decoder, Native), String> {
+    let reader = WavReader::new(file).map_err(|error| format!("not a readable .wav file: {error}"))?;
+    let (spec, samples) = (reader.spec(), u64::from(reader.len()));
+    let mut file = reader.into_inner();
+    let bytes = usize::from(spec.bits_per_sample.div_ceil(8));
+    let full_scale = 2f64.powi(i32::from(spec.bits_per_sample) - 1);
+    let (sample, line) = match (spec.sample_format, spec.bits_per_sample) {
+        (SampleFormat::Float, 32) => (SampleType::little(4, Kind::Float), Line::IDENTITY),
+        // Eight bits are without a sign in this format, and others have one.
+        (SampleFormat::Int, 8) => (SampleType::little(1, Kind::Unsigned), Line { gain: 1.0 / 128.0, bias: -1.0 }),
+        (SampleFormat::Int, 16 | 24 | 32) => (SampleType::little(bytes, Kind::Signed), Line::scale(1.0 / full_scale)),
+        (_, bits) => {
+            return Err(format!("samples of {bits} bits are not read; expected PCM of 8, 16, 24 or 32, or float"));
+        }
+    };
+    let decoder = interleaved(sample, usize::from(spec.channels), options, input)?;
+    let start = file.stream_position().map_err(|error| format!("cannot read it: {error}"))?;
+    let len = Some(samples * bytes as u64);
+    let native = Native {
+        rate_hz: Some(f64::from(spec.sample_rate)),
+        lines: vec![line; input.channels.len()],
+        units: Vec::new(),
+    };
+    let bytes = Bytes::File { file, start, len, left: len };
+    Ok((bytes, Decoder::Binary(decoder), native))
+}
+
+fn npy(
+    reader: npy::Reader,
+    options: &SourceOptions,
+    input: &Input,
+) -> std::result::Result<(Bytes, Decoder, Native), String> {
+    let width = match *reader.shape() {
+        [_] => 1,
+        [_, width] => width,
+        _ => {
+            let shape = reader.shape();
+            return Err(format!("shape {shape:?} is no list of frames; expected [frames, channels] or [frames]"));
+        }
+    };
+    let kind = match reader.dtype() {
+        DType::F32 | DType::F64 => Kind::Float,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => Kind::Signed,
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => Kind::Unsigned,
+        other => return Err(format!("elements of {other} are no samples; convert it: x.astype('float32')")),
+    };
+    let sample = SampleType::little(reader.dtype().size(), kind);
+    let decoder = interleaved(sample, width, options, input)?;
+    let bytes = (reader.shape().iter().product::<usize>() * reader.dtype().size()) as u64;
+    Ok((Bytes::Npy { reader, bytes, at: 0 }, Decoder::Binary(decoder), Native::default()))
+}
+
+/// Frames of `width` samples of one type, of which the model takes some.
+fn interleaved(
+    sample: SampleType,
+    width: usize,
+    options: &SourceOptions,
+    input: &Input,
+) -> std::result::Result<Binary, String> {
+    let Some(columns) = &options.columns else {
+        if width != input.channels.len() {
+            let takes = input.channels.len();
+            return Err(format!("frames have {width} channels, the model takes {takes}: say which with --columns"));
+        }
+        return Ok(Binary::interleaved(sample, width, 0..width));
+    };
+    count(columns.len(), input)?;
+    let index = |column: &Column| match column {
+        Column::Number(number) if (1..=width).contains(number) => Ok(number - 1),
+        _ => Err(format!("no column {column}: frames have channels 1 to {width}, without names")),
+    };
+    let columns = columns.iter().map(index).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(Binary::interleaved(sample, width, columns.into_iter()))
+}
+
+fn count(columns: usize, input: &Input) -> std::result::Result<(), String> {
+    let names: Vec<&str> = input.channels.iter().map(|channel| channel.name.as_str()).collect();
+    if columns == names.len() {
+        return Ok(());
+    }
+    Err(format!("{columns} columns for {} channels, which are {}", names.len(), names.join(", ")))
+}
+
+/// From what the source gives to what the model takes, for each channel.
+fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Vec<Line>, String> {
+    let stated = options.rate_hz.or(native.rate_hz);
+    if let (Some(found), Some(expected)) = (stated, input.rate_hz)
+        && (found - expected).abs() > 1e-6 * expected
+    {
+        return Err(format!("it has {found} frames a second, the model takes {expected}; resample it first"));
+    }
+    let channels = input.channels.len();
+    let spread = |given: usize, what: &str| match given {
+        0 | 1 => Ok(()),
+        given if given == channels => Ok(()),
+        given => Err(format!("{given} {what} for {channels} channels; expected 1 or {channels}")),
+    };
+    spread(options.scale.len(), "factors of --scale")?;
+    spread(options.units.len(), "units of --units")?;
+    let line = |index: usize| {
+        let own = native.lines.get(index).copied().unwrap_or(Line::IDENTITY);
+        let scale = options.scale.get(index).or(options.scale.first()).copied().unwrap_or(1.0);
+        let scaled = own.then(Line::scale(scale));
+        let stated = options.units.get(index).or(options.units.first()).copied();
+        let from = stated.or(native.units.get(index).copied().flatten());
+        let channel = input.channels.get(index);
+        match (from, channel.and_then(|channel| channel.unit)) {
+            (Some(from), Some(to)) => from.to(to).map(|to| scaled.then(to)).ok_or_else(|| {
+                let name = channel.map_or("", |channel| &channel.name);
+                format!("channel `{name}` is taken in {}, which {} cannot be converted to", to.name(), from.name())
+            }),
+            _ => Ok(scaled),
+        }
+    };
+    (0..channels).map(line).collect()
+}

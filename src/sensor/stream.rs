@@ -1,0 +1,398 @@
+//! The loop: window, front end, model, decision, sinks.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tractlet_core::ring::{Overflow, Taken};
+
+use super::counters::{Counters, Summary};
+use super::decide::{Decider, Decision};
+use super::feed::{Feed, Next};
+use super::frontend::Frontend;
+use super::recipe::{Emit, Recipe, RecipeError};
+use super::sink::Sink;
+use super::source::{Source, SourceError};
+use crate::footprint::proc::exact_bytes;
+use crate::footprint::{Heap, heap};
+use crate::{DType, RunError, Session, TensorSpec};
+
+/// How long the loop waits before it looks at signals.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The most values that wait: 256 MiB of them.
+const MAX_WAITING_VALUES: usize = 1 << 26;
+
+/// How a stream is run.
+pub struct StreamOptions<'a> {
+    /// What becomes of frames when inference does not keep up.
+    pub overflow: Overflow,
+    /// Frames that may wait [default: twice a window or hop, whichever is longer].
+    pub capacity: Option<usize>,
+    /// From the arrival of a window's last frame to its decision; later ones are counted.
+    pub deadline: Option<Duration>,
+    /// Makes the model anew, when [`Control::reload`] asks for it.
+    pub reload: Option<Reload<'a>>,
+    /// Is called after each window, and every 200 ms while there is none.
+    pub progress: Option<OnProgress<'a>>,
+}
+
+/// Opens a model again, or says why it cannot.
+pub type Reload<'a> = Box<dyn FnMut() -> Result<Session, String> + 'a>;
+/// Sees the counters now and then.
+pub type OnProgress<'a> = Box<dyn FnMut(&Counters) + 'a>;
+
+impl Default for StreamOptions<'_> {
+    fn default() -> Self {
+        StreamOptions { overflow: Overflow::Block, capacity: None, deadline: None, reload: None, progress: None }
+    }
+}
+
+/// What steers a running stream from outside, signal handlers included.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Ends it: the window in flight is finished, and everything is written.
+    pub stop: Arc<AtomicBool>,
+    /// Asks for the model to be loaded anew.
+    pub reload: Arc<AtomicBool>,
+    /// What happened so far.
+    pub counters: Arc<Counters>,
+}
+
+impl Control {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}
+
+/// A stream that cannot be set up, or that broke.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The recipe does not fit the model.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The source broke, or is not what it was said to be. What came before it was answered.
+    #[error("{fault}")]
+    Source {
+        /// What happened to it.
+        fault: SourceError,
+        /// What was done until then.
+        summary: Box<Summary>,
+    },
+    /// The model failed.
+    #[error("window {window}: {fault}")]
+    Run {
+        /// Its number, from 0.
+        window: u64,
+        /// What happened.
+        fault: RunError,
+    },
+    /// A sink refused what was written.
+    #[error("cannot write decisions: {0}")]
+    Sink(io::Error),
+    /// The buffer is too small for a window, or larger than is reasonable.
+    #[error("a buffer of {capacity} frames: expected {least} to {most}")]
+    Capacity {
+        /// What was asked for.
+        capacity: usize,
+        /// Frames of a window.
+        least: usize,
+        /// What fits the bound on memory.
+        most: usize,
+    },
+}
+
+/// A model, its front end and its rule, ready for a source.
+pub struct Stream<'a> {
+    session: Session,
+    frontend: Frontend,
+    decider: Decider,
+    feed: Feed,
+    options: StreamOptions<'a>,
+    window: Vec<f32>,
+    input: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl<'a> Stream<'a> {
+    /// Puts together what the recipe says, and runs the model once.
+    ///
+    /// # Errors
+    /// Where the recipe does not fit the model; the message names the field.
+    pub fn new(recipe: &Recipe, session: Session, options: StreamOptions<'a>) -> Result<Stream<'a>, StreamError> {
+        let unfit = |what: String| StreamError::Recipe(RecipeError::new(&recipe.path, what));
+        let frontend = Frontend::new(&recipe.frontend, &recipe.input).map_err(|error| unfit(error.to_string()))?;
+        let (taken, given) = ends(&session).map_err(unfit)?;
+        let (input, output) = (elements(taken), elements(given));
+        if frontend.elements() != input {
+            let shape = frontend.shape();
+            let what = format!("`frontend` gives {shape:?}, input `{}` of the model is {:?}", taken.name, taken.shape);
+            return Err(unfit(format!("{what}; see `input.window` and the fields of `frontend`")));
+        }
+        let decider = Decider::new(recipe, input, output).map_err(unfit)?;
+        let (windowing, channels) = (recipe.input.windowing, recipe.input.channels.len());
+        let capacity = options.capacity.unwrap_or(2 * windowing.length.max(windowing.hop));
+        let (least, most) = (windowing.length, MAX_WAITING_VALUES / channels);
+        let feed = Feed::new(capacity.min(most), channels, windowing, options.overflow).filter(|_| capacity <= most);
+        let Some(feed) = feed else { return Err(StreamError::Capacity { capacity, least, most }) };
+        let window = vec![0.0; windowing.length * channels];
+        let mut stream = Stream {
+            session,
+            frontend,
+            decider,
+            feed,
+            options,
+            window,
+            input: vec![0.0; input],
+            output: vec![0.0; output],
+        };
+        test(&mut stream.session, &stream.input, &mut stream.output).map_err(unfit)?;
+        Ok(stream)
+    }
+
+    /// Reads `source` to its end, or until `control` stops it.
+    ///
+    /// # Errors
+    /// Where the source, the model or a sink fails. What had been decided has been written.
+    pub fn run(
+        mut self,
+        mut source: Source,
+        sinks: &mut [Box<dyn Sink>],
+        control: &Control,
+    ) -> Result<Summary, StreamError> {
+        let started = Instant::now();
+        let feed = self.feed;
+        let mut steady = Steady::default();
+        let this = Running {
+            session: &mut self.session,
+            frontend: &mut self.frontend,
+            decider: &mut self.decider,
+            options: &mut self.options,
+            window: &mut self.window,
+            input: &mut self.input,
+            output: &mut self.output,
+            feed: &feed,
+            control,
+        };
+        let looped = thread::scope(|scope| {
+            scope.spawn(|| feed.pump(&mut source, control, &control.counters));
+            let looped = this.windows(sinks, &mut steady);
+            // Whatever ended the loop ends the reader too.
+            if looped.is_err() {
+                control.stop.store(true, Relaxed);
+            }
+            feed.wake();
+            looped
+        });
+        looped?;
+        let ending = feed.ending();
+        control.counters.tallied(ending.tally);
+        let summary = summary(&self.session, control, started, &steady, ending.first_malformed);
+        for sink in sinks.iter_mut() {
+            sink.summary(&summary).and_then(|()| sink.flush()).map_err(StreamError::Sink)?;
+        }
+        match ending.fault {
+            None => Ok(summary),
+            Some(fault) => Err(StreamError::Source { fault, summary: Box::new(summary) }),
+        }
+    }
+}
+
+/// What the loop works with, while the ring is shared with the reader.
+struct Running<'r, 'a> {
+    session: &'r mut Session,
+    frontend: &'r mut Frontend,
+    decider: &'r mut Decider,
+    options: &'r mut StreamOptions<'a>,
+    window: &'r mut [f32],
+    input: &'r mut [f32],
+    output: &'r mut [f32],
+    feed: &'r Feed,
+    control: &'r Control,
+}
+
+impl Running<'_, '_> {
+    fn windows(mut self, sinks: &mut [Box<dyn Sink>], steady: &mut Steady) -> Result<(), StreamError> {
+        let counters = &*self.control.counters;
+        while !self.control.is_stopped() {
+            if self.control.reload.swap(false, Relaxed) {
+                self.reload(counters);
+            }
+            // Who follows the output sees a decision before the loop goes to sleep on the next.
+            let next = match self.feed.next(self.window, Duration::ZERO, counters) {
+                Next::Nothing => {
+                    sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)?;
+                    self.feed.next(self.window, PATIENCE, counters)
+                }
+                next => next,
+            };
+            match next {
+                Next::Window(taken) => {
+                    self.window(taken, sinks, counters)?;
+                    steady.after(counters.windows());
+                }
+                Next::Nothing => {}
+                Next::End => break,
+            }
+            if let Some(progress) = &mut self.options.progress {
+                progress(counters);
+            }
+        }
+        steady.end(counters.windows());
+        sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)
+    }
+
+    fn window(&mut self, taken: Taken, sinks: &mut [Box<dyn Sink>], counters: &Counters) -> Result<(), StreamError> {
+        let window = counters.windows();
+        self.frontend.run(self.window, self.input);
+        self.session
+            .run(&[(&*self.input).into()], &mut [(&mut *self.output).into()])
+            .map_err(|fault| StreamError::Run { window, fault })?;
+        let emit = self.decider.emit();
+        let (verdict, changed) = self.decider.decide(self.input, self.output);
+        let latency = Duration::from_nanos(self.feed.now_ns().saturating_sub(taken.arrival_ns));
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        Counters::add(&counters.windows, 1);
+        Counters::add(&counters.latency_us, latency_us);
+        counters.latency_max_us.fetch_max(latency_us, Relaxed);
+        if self.options.deadline.is_some_and(|deadline| latency > deadline) {
+            Counters::add(&counters.deadline_missed, 1);
+        }
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let (from_s, to_s) = (seconds(taken.first_ns), seconds(taken.last_ns));
+        let decision = Decision { window, from_s, to_s, verdict, changed, latency_us };
+        if changed || emit == Emit::Every {
+            Counters::add(&counters.decisions, 1);
+            sinks.iter_mut().try_for_each(|sink| sink.decision(&decision)).map_err(StreamError::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the model anew; it takes over between two windows, and only if it is fit to.
+    fn reload(&mut self, counters: &Counters) {
+        let Some(reload) = &mut self.options.reload else { return };
+        let fresh = reload().and_then(|mut fresh| {
+            let (now, then) = (ends(self.session)?, ends(&fresh)?);
+            if (&now.0.shape, &now.1.shape) != (&then.0.shape, &then.1.shape) {
+                let (a, b) = ((&now.0.shape, &now.1.shape), (&then.0.shape, &then.1.shape));
+                return Err(format!(
+                    "it takes {:?} and gives {:?}, the one that runs {:?} and {:?}",
+                    b.0, b.1, a.0, a.1
+                ));
+            }
+            test(&mut fresh, self.input, self.output)?;
+            Ok(fresh)
+        });
+        match fresh {
+            Ok(fresh) => {
+                *self.session = fresh;
+                Counters::add(&counters.reloads, 1);
+                log::info!("the model was exchanged");
+            }
+            Err(why) => {
+                Counters::add(&counters.reloads_refused, 1);
+                log::warn!("the model was not exchanged, and the old one goes on: {why}");
+            }
+        }
+    }
+}
+
+/// A model's only input and only output.
+fn ends(session: &Session) -> Result<(&TensorSpec, &TensorSpec), String> {
+    let ([input], [output]) = (session.inputs(), session.outputs()) else {
+        let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
+        return Err(format!(
+            "the model has {inputs} inputs and {outputs} outputs; a stream takes models with one of each"
+        ));
+    };
+    match [input, output].into_iter().find(|end| end.dtype != DType::F32) {
+        None => Ok((input, output)),
+        Some(end) => Err(format!(
+            "`{}` of the model is {}; a stream takes models with float32 at both ends",
+            end.name, end.dtype
+        )),
+    }
+}
+
+/// An inference that has to give numbers.
+fn test(session: &mut Session, input: &[f32], output: &mut [f32]) -> Result<(), String> {
+    session
+        .run(&[input.into()], &mut [(&mut *output).into()])
+        .map_err(|error| format!("a test run failed: {error}"))?;
+    match output.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(format!("a test run gave {:?} at element {index}", output.get(index))),
+    }
+}
+
+fn elements(spec: &TensorSpec) -> usize {
+    spec.shape.iter().product()
+}
+
+/// Memory between a window after which everything has been used, and the end.
+#[derive(Default)]
+struct Steady {
+    warm: Option<(Heap, Option<u64>)>,
+    allocations: Option<u64>,
+    growth: Option<i64>,
+}
+
+impl Steady {
+    fn after(&mut self, windows: u64) {
+        if windows == Summary::WARM && self.warm.is_none() {
+            // Looking allocates: the heap is read after it.
+            let private = private_bytes();
+            self.warm = Some((heap(), private));
+        }
+    }
+
+    fn end(&mut self, windows: u64) {
+        let Some((before, private)) = &self.warm else { return };
+        let now = heap();
+        if windows > Summary::WARM && now.allocations > 0 {
+            self.allocations = Some(now.since(before).allocations);
+            let growth = |now: u64, before: u64| i64::try_from(now).ok()?.checked_sub(i64::try_from(before).ok()?);
+            self.growth = private_bytes().zip(*private).and_then(|(now, before)| growth(now, before));
+        }
+    }
+}
+
+/// Pages of the program come and go as the kernel sees fit; what grows is what a process makes itself.
+fn private_bytes() -> Option<u64> {
+    exact_bytes().map(|(_, private)| private)
+}
+
+fn summary(
+    session: &Session,
+    control: &Control,
+    started: Instant,
+    steady: &Steady,
+    first_malformed: Option<String>,
+) -> Summary {
+    let counters = &control.counters;
+    let windows = counters.windows();
+    Summary {
+        engine: session.engine(),
+        read: counters.read.load(Relaxed),
+        answered: counters.answered.load(Relaxed),
+        dropped: counters.dropped(),
+        malformed: counters.malformed(),
+        first_malformed,
+        skipped: counters.skipped.load(Relaxed),
+        remainder: counters.waiting.load(Relaxed),
+        windows,
+        decisions: counters.decisions.load(Relaxed),
+        deadline_missed: counters.deadline_missed(),
+        latency_mean_us: counters.latency_us.load(Relaxed) as f64 / windows.max(1) as f64,
+        latency_max_us: counters.latency_max_us.load(Relaxed),
+        reconnects: counters.reconnects.load(Relaxed),
+        reloads: counters.reloads.load(Relaxed),
+        reloads_refused: counters.reloads_refused.load(Relaxed),
+        seconds: started.elapsed().as_secs_f64(),
+        steady_allocations: steady.allocations,
+        steady_growth_bytes: steady.growth,
+    }
+}

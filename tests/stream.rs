@@ -1,0 +1,329 @@
+//! `stream`, from files to decisions: accuracy kept, every frame accounted for, nothing allocated.
+
+mod common;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Array, pack, repository};
+use tempfile::TempDir;
+use tractlet::sensor::{
+    Control, Decision, DecisionRule, Emit, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions, Stream,
+    StreamError, StreamOptions, Summary, Verdict,
+};
+use tractlet::{DType, Model, Session, SessionOptions, npy};
+use tractlet_core::signal::spectral::Spectral;
+use tractlet_core::signal::{channel, stats};
+
+/// Keeps what was said of each window: label or alarm, and score.
+#[derive(Default)]
+struct Kept(std::sync::Arc<std::sync::Mutex<Vec<(String, f32)>>>);
+
+impl Sink for Kept {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        let said = match decision.verdict {
+            Verdict::Class { label, score, .. } => (label.to_owned(), score),
+            Verdict::Anomaly { alarm, score, .. } => (alarm.to_string(), score),
+        };
+        self.0.lock().unwrap().push(said);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says nothing, slowly.
+struct Slow(Duration);
+
+impl Sink for Slow {
+    fn decision(&mut self, _: &Decision<'_>) -> io::Result<()> {
+        std::thread::sleep(self.0);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn recipe(model: &str) -> Recipe {
+    Recipe::open(repository().join("models").join(model)).unwrap()
+}
+
+fn run(
+    recipe: &Recipe,
+    file: &Path,
+    source: SourceOptions,
+    options: StreamOptions<'_>,
+    sinks: &mut [Box<dyn Sink>],
+) -> Result<Summary, StreamError> {
+    let session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
+    let source = Source::open(&file.to_str().unwrap().parse().unwrap(), source, &recipe.input).unwrap();
+    Stream::new(recipe, session, options)?.run(source, sinks, &Control::default())
+}
+
+/// Runs to the end, and gives what was said.
+fn said(recipe: &Recipe, file: &Path, source: SourceOptions) -> (Vec<(String, f32)>, Summary) {
+    let kept = Kept::default();
+    let said = kept.0.clone();
+    let summary = run(recipe, file, source, StreamOptions::default(), &mut [Box::new(kept)]).unwrap();
+    assert!(summary.adds_up(), "{summary:?}");
+    let said = std::mem::take(&mut *said.lock().unwrap());
+    (said, summary)
+}
+
+/// Frames of six channels, as of a walk, in raw f32.
+fn walk(folder: &TempDir, frames: usize) -> std::path::PathBuf {
+    let path = folder.path().join("walk.f32");
+    let value = |frame: usize, channel: usize| ((frame * (channel + 3)) as f32 * 0.11).sin() * 0.4;
+    let bytes: Vec<u8> = (0..frames).flat_map(|t| (0..6).flat_map(move |c| value(t, c).to_le_bytes())).collect();
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn raw() -> SourceOptions {
+    SourceOptions { format: Some("f32le".parse().unwrap()), ..SourceOptions::default() }
+}
+
+#[test]
+fn the_words_of_the_recording_are_named() {
+    let mut recipe = recipe("kws_dscnn");
+    recipe.input.windowing.hop = 16000;
+    let (said, summary) = said(&recipe, &repository().join("models/kws_dscnn/words.wav"), SourceOptions::default());
+    let words: Vec<&str> = said.iter().map(|(word, _)| word.as_str()).collect();
+    assert_eq!(words, ["yes", "no", "stop", "go"]);
+    assert_eq!((summary.read, summary.answered, summary.windows), (64000, 64000, 4));
+}
+
+#[test]
+fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
+    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let FrontendKind::Spectral { shape, peak_scaled: true } = recipe("kws_dscnn").frontend else { panic!("mfcc") };
+    let mut mfcc = Spectral::new(shape).unwrap();
+    let audio = Array::read(pack.join("data/kws_audio_pcm16.npy")).numbers();
+    let expected = Array::read(pack.join("data/kws_audio_mfcc.npy")).numbers();
+    let mut worst = 0f64;
+    for (clip, expected) in audio.chunks(16000).zip(expected.chunks(490)) {
+        let samples: Vec<f32> = clip.iter().map(|s| (s / 32768.0) as f32).collect();
+        let mut features = vec![0f32; 490];
+        let gain = stats::peak(channel(&samples, 1, 0)).recip();
+        mfcc.run(&samples, 1, 0, gain, &mut features);
+        let error = features.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        worst = worst.max(error);
+    }
+    println!("36 clips, max abs error {worst:.2e}");
+    assert!(worst < 1e-3, "{worst}");
+}
+
+#[test]
+fn keywords_from_audio_are_those_from_the_reference_features() {
+    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let mut recipe = recipe("kws_dscnn");
+    recipe.input.windowing.hop = 16000;
+    let audio = Array::read(pack.join("data/kws_audio_pcm16.npy"));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clips.s16");
+    fs::write(&file, &audio.bytes).unwrap();
+    let source = SourceOptions { format: Some("s16le".parse().unwrap()), ..SourceOptions::default() };
+    let (said, _) = said(&recipe, &file, source);
+
+    let mut session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
+    let scores = common::run_samples(&mut session, &Array::read(pack.join("data/kws_audio_mfcc.npy")).floats());
+    let best = |scores: &[f32]| (0..12).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
+    let reference: Vec<&str> = scores.chunks(12).map(|scores| recipe.labels[best(scores)].as_str()).collect();
+    let words: Vec<&str> = said.iter().map(|(word, _)| word.as_str()).collect();
+    assert_eq!(words, reference);
+    let truth = Array::read(pack.join("data/kws_audio_y.npy")).numbers();
+    let right = words.iter().zip(truth).filter(|(word, class)| **word == recipe.labels[*class as usize]).count();
+    println!("{right} of {} clips", words.len());
+    assert!(right >= 31, "{right}");
+}
+
+#[test]
+fn activities_from_raw_csv_are_as_right_as_those_of_eval() {
+    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let mut recipe = recipe("har_cnn1d");
+    recipe.input.windowing.hop = 128;
+    let counts = Array::read(pack.join("data/har_test_public_x_i16.npy"));
+    let truth = Array::read(pack.join("data/har_test_public_y.npy")).numbers();
+    let (windows, counts) = (counts.shape[0], counts.numbers());
+    let mut csv = String::from("t_ms,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n");
+    let mut inputs = Vec::new();
+    for (window, sample) in counts.chunks(6 * 128).enumerate() {
+        for frame in 0..128 {
+            csv += &format!("{}", (window * 128 + frame) * 20);
+            (0..6).for_each(|channel| csv += &format!(",{}", sample[channel * 128 + frame]));
+            csv += "\n";
+        }
+        let scale = |channel: usize| if channel < 3 { 1.0 / 720.0 } else { 0.0175 * std::f64::consts::PI / 180.0 };
+        inputs.extend(sample.iter().enumerate().map(|(i, count)| (count * scale(i / 128)) as f32));
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    fs::write(&file, csv).unwrap();
+    let units = ["g", "g", "g", "deg/s", "deg/s", "deg/s"].map(|unit| unit.parse().unwrap()).into();
+    let scale = [1.0 / 720.0, 1.0 / 720.0, 1.0 / 720.0, 0.0175, 0.0175, 0.0175].into();
+    let source = SourceOptions { units, scale, time: Some("t_ms:ms".parse().unwrap()), ..SourceOptions::default() };
+    let (said, summary) = said(&recipe, &file, source);
+    assert_eq!(summary.windows as usize, windows);
+
+    let mut session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
+    let scores = common::run_samples(&mut session, &inputs);
+    let best = |scores: &[f32]| (0..6).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
+    let evaluated = scores.chunks(6).zip(&truth).filter(|(scores, class)| best(scores) as f64 == **class).count();
+    let streamed =
+        said.iter().zip(&truth).filter(|((label, _), class)| *label == recipe.labels[**class as usize]).count();
+    println!(
+        "top1 {:.4} streamed, {:.4} evaluated",
+        streamed as f64 / windows as f64,
+        evaluated as f64 / windows as f64
+    );
+    assert_eq!(streamed, evaluated);
+}
+
+#[test]
+fn anomaly_scores_of_clips_are_those_of_eval() {
+    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let mut recipe = recipe("ad_autoencoder");
+    // Scores window by window, which are averaged here as eval's --group does.
+    let DecisionRule::Anomaly(rule) = &mut recipe.decision else { panic!("an anomaly") };
+    rule.smooth = 1;
+    let frames = Array::read(pack.join("data/ad_test_public_x_i16.npy"));
+    let truth = Array::read(pack.join("data/ad_test_public_y.npy")).numbers();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clips.s16");
+    fs::write(&file, &frames.bytes).unwrap();
+    let format = Some("s16le".parse().unwrap());
+    let (said, summary) =
+        said(&recipe, &file, SourceOptions { format, scale: vec![1.0 / 256.0], ..SourceOptions::default() });
+    assert_eq!(summary.windows, 124 * 200 - 4);
+    // Windows from 196 to 199 of a clip reach into the next one.
+    let clip = |clip: usize| said[clip * 200..][..196].iter().map(|(_, score)| f64::from(*score)).sum::<f64>() / 196.0;
+    let scores: Vec<f64> = (0..124).map(clip).collect();
+    let of = |class: f64| scores.iter().zip(&truth).filter(move |(_, y)| **y == class).map(|(score, _)| *score);
+    let above = |anomalous: f64| of(0.0).filter(|normal| *normal < anomalous).count();
+    let auc = of(1.0).map(above).sum::<usize>() as f64 / (of(0.0).count() * of(1.0).count()) as f64;
+    println!("auc {auc:.4}");
+    assert!((auc - 0.8942).abs() < 5e-4, "{auc}");
+}
+
+#[test]
+fn every_format_gives_the_same_answers() {
+    let folder = TempDir::new().unwrap();
+    let count = |frame: usize, channel: usize| (((frame * (channel + 3)) as f64 * 0.11).sin() * 300.0).round() as i16;
+    let frames: Vec<[i16; 6]> = (0..640).map(|t| std::array::from_fn(|c| count(t, c))).collect();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let little: Vec<u8> = frames.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let big: Vec<u8> = frames.iter().flatten().flat_map(|v| v.to_be_bytes()).collect();
+    // Columns in another order, one more of them, and a byte order mark in front.
+    let mut text = String::from("\u{feff}note;gyro_z;acc_x;acc_y;acc_z;gyro_x;gyro_y\n");
+    frames.iter().for_each(|[a, b, c, d, e, f]| text += &format!("walk;{f};{a};{b};{c};{d};{e}\n"));
+    let npy = folder.path().join("a.npy");
+    let mut writer = npy::Writer::create(&npy, DType::I16, &[640, 6]).unwrap();
+    writer.write(&little).unwrap();
+    writer.finish().unwrap().publish().unwrap();
+    let wav = folder.path().join("a.wav");
+    let spec =
+        hound::WavSpec { channels: 6, sample_rate: 50, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(&wav, spec).unwrap();
+    frames.iter().flatten().for_each(|value| writer.write_sample(*value).unwrap());
+    writer.finalize().unwrap();
+
+    let recipe = recipe("har_cnn1d");
+    let answers = |path: &Path, format: Option<&str>, scale: f64| {
+        let format = format.map(|format| format.parse().unwrap());
+        said(&recipe, path, SourceOptions { format, scale: vec![scale], ..SourceOptions::default() }).0
+    };
+    let expected = answers(&file("a.s16", &little), Some("s16le"), 1.0 / 512.0);
+    assert_eq!(expected.len(), 9);
+    assert_eq!(answers(&file("b.s16", &big), Some("s16be"), 1.0 / 512.0), expected);
+    assert_eq!(answers(&file("a.csv", text.as_bytes()), None, 1.0 / 512.0), expected);
+    assert_eq!(answers(&npy, None, 1.0 / 512.0), expected);
+    assert_eq!(answers(&wav, None, 64.0), expected, "full scale is 1");
+
+    let cut = file("cut.wav", &fs::read(&wav).unwrap()[..2000]);
+    let error = run(&recipe, &cut, SourceOptions::default(), StreamOptions::default(), &mut []).unwrap_err();
+    assert!(error.to_string().contains("bytes before its header says"), "{error}");
+}
+
+#[test]
+fn changes_alone_are_told_where_that_is_asked_for() {
+    let mut recipe = recipe("kws_dscnn");
+    let DecisionRule::Classes(rule) = &mut recipe.decision else { panic!("classes") };
+    rule.emit = Emit::Change;
+    let (said, summary) = said(&recipe, &repository().join("models/kws_dscnn/words.wav"), SourceOptions::default());
+    assert_eq!((summary.windows, summary.decisions as usize), (13, said.len()));
+    // Each of the four words begins and, but for the last, ends or gives way to another.
+    assert!((4..=8).contains(&said.len()), "{said:?}");
+}
+
+#[test]
+fn a_hundredth_of_malformed_lines_is_left_out_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    let wrong = ["1,2,3", "1,2,3,x,5,6", "1,2,3,4,5,nan", "1,2,3,4,5,6,7", "1,2,,4,5,6", "\u{fffd},1,2,3,4,5"];
+    let line = |n: usize| match n % 100 {
+        99 => wrong[n / 100 % wrong.len()].to_owned(),
+        _ => format!("{},0.1,0.9,0,0.1,0.2", (n as f64 * 0.1).sin()),
+    };
+    let lines: Vec<String> = (0..10_000).map(line).collect();
+    fs::write(&file, format!("# a recording\n\n{}", lines.join("\n"))).unwrap();
+    let (_, summary) = said(&recipe("har_cnn1d"), &file, SourceOptions::default());
+    assert_eq!((summary.read, summary.malformed), (10_000, 100));
+    assert_eq!(summary.first_malformed.as_deref(), Some("line 102: 3 fields, expected 6"));
+    assert_eq!(summary.answered + summary.remainder, 9_900);
+    assert_eq!(summary.windows, (9_900 - 128) / 64 + 1);
+}
+
+#[test]
+fn a_line_without_end_is_left_out_in_bounded_memory() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    let good = "0,0,1,0,0,0\n".repeat(200);
+    fs::write(&file, format!("{good}{}\n{good}", "1".repeat(3 << 20))).unwrap();
+    let (_, summary) = said(&recipe("har_cnn1d"), &file, SourceOptions::default());
+    assert_eq!((summary.read, summary.malformed), (401, 1));
+    assert_eq!(summary.first_malformed.as_deref(), Some("line 201: longer than 65536 bytes"));
+}
+
+#[test]
+fn what_is_no_such_source_ends_with_its_reason() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    fs::write(&file, format!("1,2,3,4,5,6\n{}", "not,a,number,at,all,!\n".repeat(200))).unwrap();
+    let error = run(&recipe("har_cnn1d"), &file, SourceOptions::default(), StreamOptions::default(), &mut []);
+    let Err(StreamError::Source { fault, summary }) = error else { panic!("an error of the source") };
+    let told = fault.to_string();
+    assert!(told.contains("100 malformed frames in succession; the last, line 101: field 1 is not a number"), "{told}");
+    assert!(summary.adds_up() && summary.malformed == 100, "{summary:?}");
+}
+
+#[test]
+fn what_is_too_slow_drops_and_says_how_much() {
+    let folder = TempDir::new().unwrap();
+    let file = walk(&folder, 64 * 200);
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let options = StreamOptions { overflow, deadline: Some(Duration::from_millis(1)), ..StreamOptions::default() };
+        let slow: Box<dyn Sink> = Box::new(Slow(Duration::from_millis(2)));
+        let summary = run(&recipe("har_cnn1d"), &file, raw(), options, &mut [slow]).unwrap();
+        assert!(summary.adds_up() && summary.read == 64 * 200, "{summary:?}");
+        assert!(summary.dropped > 0 && summary.windows > 0, "{overflow:?}: {summary:?}");
+        assert!(summary.deadline_missed > 0, "{summary:?}");
+    }
+}
