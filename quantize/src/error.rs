@@ -50,6 +50,9 @@ pub enum QuantizeError {
     /// Nothing in the model can be quantized.
     #[error("nothing in this model can be quantized: {0}")]
     NothingToDo(String),
+    /// Two models that are not forms of one.
+    #[error("{0}")]
+    Mismatch(String),
     /// The quality that was asked for is not reached with every layer in float.
     #[error("{0}")]
     OutOfReach(String),

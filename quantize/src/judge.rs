@@ -112,11 +112,16 @@ impl Power {
 
     /// The ratio in dB, 150 at most.
     pub fn sqnr_db(self) -> f64 {
-        if self.noise == 0.0 {
-            return PERFECT;
-        }
-        (10.0 * (self.signal / self.noise).log10()).clamp(-PERFECT, PERFECT)
+        decibels(self.signal, self.noise)
     }
+}
+
+/// A ratio of powers in dB, 150 at most.
+pub fn decibels(signal: f64, noise: f64) -> f64 {
+    if noise == 0.0 {
+        return PERFECT;
+    }
+    (10.0 * (signal / noise).log10()).clamp(-PERFECT, PERFECT)
 }
 
 /// At most `count` of `all` samples, evenly spread and in order.
@@ -125,7 +130,8 @@ pub fn spread(all: usize, count: usize) -> Vec<usize> {
     (0..count).map(|index| index * all / count).collect()
 }
 
-fn argmax(values: &[f32]) -> usize {
+/// Index of the largest, the first of equals.
+pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {
@@ -154,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decibels() {
+    fn ratios() {
         let mut power = Power::default();
         power.add(&[3.0, 4.0], &[3.0, 4.0]);
         assert_eq!(power.sqnr_db(), PERFECT);

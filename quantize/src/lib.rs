@@ -10,6 +10,7 @@
 //! same engine the same input gives the same bytes, on however many threads.
 
 mod calibrate;
+mod compare;
 mod emit;
 mod engine;
 mod equalize;
@@ -29,6 +30,7 @@ mod sites;
 mod work;
 
 pub use calibrate::Method;
+pub use compare::{Comparison, LayerError, compare};
 pub use engine::{Engine, EngineError, Runner};
 pub use error::QuantizeError;
 pub use judge::Score;

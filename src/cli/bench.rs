@@ -8,9 +8,9 @@ use serde::Serialize;
 use tractlet::footprint::heap;
 use tractlet::{EngineName, StepTime};
 
-use super::compare::{Comparison, Earlier};
 use super::cpu::Cpu;
 use super::failure::Failure;
+use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
 use super::{ModelArgs, output, synthetic};
 

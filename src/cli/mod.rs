@@ -8,9 +8,12 @@ mod board;
 mod budget;
 #[cfg(feature = "quantize")]
 mod calibration;
+#[cfg(feature = "quantize")]
 mod compare;
 mod compile;
 mod cpu;
+#[cfg(feature = "quantize")]
+mod curve;
 mod elements;
 mod eval;
 mod failure;
@@ -21,6 +24,7 @@ mod metric;
 mod output;
 #[cfg(feature = "quantize")]
 mod quantize;
+mod ratios;
 mod run;
 mod runner;
 mod samples;
@@ -61,6 +65,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
+    #[cfg(feature = "quantize")]
+    Compare(compare::CompareArgs),
     #[cfg(feature = "quantize")]
     Quantize(quantize::QuantizeArgs),
     Compile(compile::CompileArgs),
@@ -162,6 +168,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Footprint(args) => footprint::footprint(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        #[cfg(feature = "quantize")]
+        Command::Compare(args) => compare::compare(&args),
         #[cfg(feature = "quantize")]
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Compile(args) => compile::compile(&args),

@@ -187,7 +187,7 @@ fn text(x: f64, y: f64, attributes: &str, content: &str) -> String {
 }
 
 /// Names come out of model files: none may end up as markup, nor make the file no XML at all.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
             '&' => out.push_str("&amp;"),

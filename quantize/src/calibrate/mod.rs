@@ -18,7 +18,7 @@ pub use histogram::Histogram;
 pub enum Method {
     /// The least and the greatest value of all samples.
     MinMax,
-    /// Least and greatest value of each sample, averaged with a weight of 0.01 for each new one
+    /// Least and greatest value of each sample, averaged; of more than 100 with a weight of 0.01 for each new one
     /// (Jacob et al. 2018, section 3.1).
     MovingAverage,
     /// Without the outermost 0.005 % on either side.
@@ -52,7 +52,7 @@ impl Method {
 
 /// Samples that are looked at between two signs of progress, and by one accumulator.
 const BLOCK: usize = 64;
-/// Weight of a new sample in the moving average.
+/// Least weight of a new sample in the moving average.
 const MOMENTUM: f32 = 0.01;
 const LEVELS: u32 = 256;
 
@@ -108,17 +108,21 @@ pub fn observe_tensors(
     let pool = Pool::open(engine, model, &taps)?;
 
     let mut ends: HashMap<&str, (Range, Range)> = HashMap::new();
+    let mut seen_so_far = 0f32;
     for block in samples.chunks(BLOCK) {
         let seen = pool.each(block, |runner, sample| {
             taps.iter().enumerate().map(|(index, tap)| range_of(runner.output(index), tap, sample)).collect()
         })?;
         let seen: Vec<Vec<Range>> = seen;
         for ranges in seen {
+            // The mean until there are many: the first sample alone is no beginning.
+            seen_so_far += 1.0;
+            let weight = MOMENTUM.max(1.0 / seen_so_far);
             for (range, leader) in ranges.into_iter().zip(&leaders) {
                 let (all, average) = ends.entry(leader).or_insert((range, range));
                 *all = all.union(range);
-                average.min += MOMENTUM * (range.min - average.min);
-                average.max += MOMENTUM * (range.max - average.max);
+                average.min += weight * (range.min - average.min);
+                average.max += weight * (range.max - average.max);
             }
         }
         progress.advance(block.len());

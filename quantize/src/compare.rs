@@ -1,0 +1,286 @@
+//! Two forms of one model side by side: how far each tensor of one is from the other's.
+//!
+//! Tensors are the same where they have the same name. In a quantized model what counts is what others read of a
+//! tensor, its dequantized values.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::judge::{Score, decibels};
+use crate::onnx::proto::{ModelProto, TensorProto, data_type};
+use crate::onnx::{self, Edges, floats};
+use crate::pool::Pool;
+use crate::{Engine, Progress, QuantizeError};
+
+/// How far a tensor is from the reference.
+#[derive(Clone, Debug)]
+pub struct LayerError {
+    /// The tensor's name.
+    pub tensor: String,
+    /// The node that makes it in the reference, and its operator.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Ratio of the reference's power to that of the difference, in dB.
+    pub sqnr_db: f64,
+    /// The largest difference; none where channels are [scaled](LayerError::scaled).
+    pub max_abs: Option<f32>,
+    /// Share of the reference's values that lie outside what the quantized tensor can hold.
+    pub saturation: f64,
+    /// Cosine of the angle between both, taken as vectors.
+    pub cosine: f64,
+    /// Whether the model has the tensor's channels by factors larger or smaller, as channels evened out are. They
+    /// are then compared less their factors, each the one of least squares.
+    pub scaled: bool,
+}
+
+/// Two models compared.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Tensors that both have, in the reference's order.
+    pub layers: Vec<LayerError>,
+    /// The outputs together. Nothing is looked through.
+    pub output: Score,
+    /// The largest difference of an output.
+    pub output_max_abs: f32,
+    /// Samples that were run.
+    pub samples: usize,
+}
+
+/// Compares a model with a reference, on the samples that both engines have. With `one_at_a_time` a pair of
+/// tensors is in memory at once, at the price of a run for each.
+///
+/// # Errors
+/// A model cannot be read, the outputs differ in number, or an engine fails.
+pub fn compare(
+    (reference, reference_engine): (&[u8], &dyn Engine),
+    (model, engine): (&[u8], &dyn Engine),
+    one_at_a_time: bool,
+    progress: &dyn Progress,
+) -> Result<Comparison, QuantizeError> {
+    let load = |bytes: &[u8], engine: &dyn Engine| {
+        let mut model = onnx::decode(bytes)?;
+        onnx::take_in(&mut model, &|tensor| engine.stored(tensor))?;
+        Ok::<_, QuantizeError>(model)
+    };
+    let (reference, model) = (load(reference, reference_engine)?, load(model, engine)?);
+    let samples: Vec<usize> = (0..reference_engine.samples().min(engine.samples())).collect();
+    if samples.is_empty() {
+        return Err(QuantizeError::NoSamples);
+    }
+    let pairs = pairs(&reference, &model);
+    let outputs = (output_names(&reference), output_names(&model));
+    if outputs.0.len() != outputs.1.len() {
+        let what =
+            format!("the models have {} and {} outputs; they cannot be compared", outputs.0.len(), outputs.1.len());
+        return Err(QuantizeError::Mismatch(what));
+    }
+    let batch = if one_at_a_time { 1 } else { pairs.len().max(1) };
+    progress.begin("compare", samples.len() * (pairs.len().div_ceil(batch) + 1));
+    let run = |left: &[String], right: &[String], ranges: &[Option<[f32; 2]>]| {
+        let pools = (Pool::open(reference_engine, &reference, left)?, Pool::open(engine, &model, right)?);
+        let shapes = (pools.0.shapes()?, pools.1.shapes()?);
+        let channels = shapes.0.iter().map(|shape| if shape.len() > 1 { shape[1] } else { 1 });
+        let mut sums: Vec<Sums> = channels.map(Sums::new).collect();
+        if let Some(index) = (0..left.len()).find(|&index| shapes.0[index] != shapes.1[index]) {
+            let (name, a, b) = (&left[index], &shapes.0[index], &shapes.1[index]);
+            return Err(QuantizeError::Mismatch(format!(
+                "`{name}` has shape {a:?} in one model and {b:?} in the other"
+            )));
+        }
+        let mut agreeing = 0;
+        for sample in &samples {
+            let all = |pool: &Pool<'_>, count: usize| {
+                pool.each(&[*sample], |runner, _| Ok((0..count).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
+            };
+            let (a, b) = (all(&pools.0, left.len())?, all(&pools.1, right.len())?);
+            for (index, (a, b)) in a.iter().flatten().zip(b.iter().flatten()).enumerate() {
+                sums[index].add(a, b, ranges[index]);
+                agreeing += usize::from(index == 0 && crate::judge::argmax(a) == crate::judge::argmax(b));
+            }
+            progress.advance(1);
+        }
+        Ok((sums, agreeing))
+    };
+    let mut layers = Vec::new();
+    for batch in pairs.chunks(batch) {
+        let names = |of: fn(&Pair) -> &String| batch.iter().map(|pair| of(pair).clone()).collect::<Vec<_>>();
+        let ranges: Vec<_> = batch.iter().map(|pair| pair.range).collect();
+        let (sums, _) = run(&names(|pair| &pair.tensor), &names(|pair| &pair.seen), &ranges)?;
+        layers.extend(batch.iter().zip(sums).map(|(pair, sums)| sums.layer(pair)));
+    }
+    let (sums, agreeing) = run(&outputs.0, &outputs.1, &vec![None; outputs.0.len()])?;
+    let total = sums.iter().fold([0.0; 3], |total, sums| {
+        let own = sums.total();
+        [total[0] + own[0], total[1] + own[1], total[2] + own[2]]
+    });
+    let sqnr_db = decibels(total[0], (total[0] - 2.0 * total[1] + total[2]).max(0.0));
+    let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples.len() as f64 };
+    let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
+    Ok(Comparison { layers, output, output_max_abs, samples: samples.len() })
+}
+
+/// A tensor of the reference with the one that holds its values in the model.
+struct Pair {
+    tensor: String,
+    seen: String,
+    node: String,
+    op: String,
+    /// What the quantized tensor can hold, from the least to the greatest.
+    range: Option<[f32; 2]>,
+}
+
+fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
+    let edges = Edges::of(model);
+    let stored = model.graph.as_ref().map(onnx::proto::GraphProto::stored).unwrap_or_default();
+    let outputs: HashSet<String> = output_names(reference).into_iter().collect();
+    let computes = |op: &str| !matches!(op, "Constant" | "Identity" | "Shape" | "DequantizeLinear" | "");
+    let nodes = reference.nodes().iter().filter(|node| computes(node.op()) && node.output.len() == 1);
+    nodes
+        .filter(|node| !outputs.contains(node.out()))
+        .filter_map(|node| {
+            let tensor = node.out().to_owned();
+            edges.producer.get(&tensor)?;
+            let (seen, range) = match dequantized(&tensor, model, &edges, &stored) {
+                Some(found) => found,
+                None if goes_into_a_clamp(&tensor, model, &edges) => return None,
+                None => (tensor.clone(), None),
+            };
+            Some(Pair { tensor, seen, node: node.title().into(), op: node.op().into(), range })
+        })
+        .collect()
+}
+
+/// Whether a tensor is only there for a Relu or Clip behind it. An engine makes one op of both, and asking for
+/// what lies between would change how it computes.
+fn goes_into_a_clamp(tensor: &str, model: &ModelProto, edges: &Edges) -> bool {
+    let reader = edges.sole_reader(tensor).and_then(|index| model.nodes().get(index));
+    reader.is_some_and(|node| matches!(node.op(), "Relu" | "Clip"))
+}
+
+/// The tensor behind `tensor → QuantizeLinear → DequantizeLinear`, and what it can hold.
+fn dequantized(
+    tensor: &str,
+    model: &ModelProto,
+    edges: &Edges,
+    stored: &HashMap<&str, &TensorProto>,
+) -> Option<(String, Option<[f32; 2]>)> {
+    let quantizing =
+        edges.readers(tensor).iter().map(|&index| &model.nodes()[index]).find(|node| node.op() == "QuantizeLinear")?;
+    let reader = edges.readers(quantizing.out()).first()?;
+    let dequantizing = model.nodes().get(*reader).filter(|node| node.op() == "DequantizeLinear")?;
+    let scale = quantizing.arg(1).and_then(|name| stored.get(name)).and_then(|tensor| floats(tensor));
+    let range = match (scale.as_deref(), quantizing.arg(2).and_then(|name| stored.get(name))) {
+        (Some(&[scale]), Some(zero_point)) => bounds(zero_point).map(|(zero, low, high)| {
+            // Half a step beyond the ends is rounded, not cut off.
+            [(low - zero - 0.5) * scale, (high - zero + 0.5) * scale]
+        }),
+        _ => None,
+    };
+    Some((dequantizing.out().to_owned(), range))
+}
+
+/// The one zero point, and the ends of its type.
+fn bounds(zero_point: &TensorProto) -> Option<(f32, f32, f32)> {
+    let byte = match &zero_point.raw_data {
+        Some(raw) if raw.len() == 1 => raw[0],
+        None if zero_point.int32_data.len() == 1 => zero_point.int32_data[0] as u8,
+        _ => return None,
+    };
+    match zero_point.data_type? {
+        data_type::INT8 => Some((f32::from(byte as i8), -128.0, 127.0)),
+        data_type::UINT8 => Some((f32::from(byte), 0.0, 255.0)),
+        _ => None,
+    }
+}
+
+fn output_names(model: &ModelProto) -> Vec<String> {
+    model.graph.iter().flat_map(|graph| graph.output_names()).map(str::to_owned).collect()
+}
+
+/// Products of reference `r` and found `f`, for each channel: `rr`, `rf`, `ff`.
+struct Sums {
+    channels: Vec<[f64; 3]>,
+    max_abs: f32,
+    outside: usize,
+    count: usize,
+}
+
+/// A factor this far from 1 is none that rounding makes.
+const SCALED: f64 = 0.1;
+
+impl Sums {
+    fn new(channels: usize) -> Sums {
+        Sums { channels: vec![[0.0; 3]; channels.max(1)], max_abs: 0.0, outside: 0, count: 0 }
+    }
+
+    fn add(&mut self, reference: &[f32], found: &[f32], range: Option<[f32; 2]>) {
+        let inner = (reference.len() / self.channels.len()).max(1);
+        for (sums, (reference, found)) in self.channels.iter_mut().zip(reference.chunks(inner).zip(found.chunks(inner)))
+        {
+            for (&r, &f) in reference.iter().zip(found) {
+                self.max_abs = self.max_abs.max((r - f).abs());
+                let (r, f) = (f64::from(r), f64::from(f));
+                sums[0] += r * r;
+                sums[1] += r * f;
+                sums[2] += f * f;
+            }
+        }
+        if let Some([low, high]) = range {
+            self.outside += reference.iter().filter(|&&value| value < low || value > high).count();
+        }
+        self.count += reference.len();
+    }
+
+    fn total(&self) -> [f64; 3] {
+        self.channels.iter().fold([0.0; 3], |t, c| [t[0] + c[0], t[1] + c[1], t[2] + c[2]])
+    }
+
+    fn layer(self, pair: &Pair) -> LayerError {
+        let factor = |c: &[f64; 3]| if c[0] > 0.0 && c[1] > 0.0 { c[1] / c[0] } else { 1.0 };
+        let carries = self.total()[0] * 1e-4 / self.channels.len() as f64;
+        let scaled = self.channels.iter().any(|c| c[0] > carries && (factor(c) - 1.0).abs() > SCALED);
+        let less = |c: &[f64; 3]| {
+            let factor = if scaled { factor(c) } else { 1.0 };
+            [c[0], c[1] / factor, c[2] / (factor * factor)]
+        };
+        let [rr, rf, ff] =
+            self.channels.iter().map(less).fold([0.0; 3], |t, c| [t[0] + c[0], t[1] + c[1], t[2] + c[2]]);
+        LayerError {
+            tensor: pair.tensor.clone(),
+            node: pair.node.clone(),
+            op: pair.op.clone(),
+            sqnr_db: decibels(rr, (rr - 2.0 * rf + ff).max(0.0)),
+            max_abs: (!scaled).then_some(self.max_abs),
+            // Of scaled channels the reference does not say what would be cut off.
+            saturation: if scaled { 0.0 } else { self.outside as f64 / self.count.max(1) as f64 },
+            cosine: if rr * ff > 0.0 { rf / (rr * ff).sqrt() } else { 1.0 },
+            scaled,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> Pair {
+        Pair { tensor: "t".into(), seen: "t".into(), node: "n".into(), op: "Conv".into(), range: None }
+    }
+
+    #[test]
+    fn channels_by_factors_are_compared_less_their_factors() {
+        let mut sums = Sums::new(2);
+        sums.add(&[1.0, 2.0, 3.0, 4.0], &[4.0, 8.0, 1.5, 2.0], None);
+        let layer = sums.layer(&pair());
+        assert!(layer.scaled && layer.max_abs.is_none() && layer.sqnr_db > 100.0, "{layer:?}");
+    }
+
+    #[test]
+    fn what_the_range_does_not_hold_is_counted() {
+        let mut sums = Sums::new(1);
+        sums.add(&[0.0, 1.0, 2.0, 3.0], &[0.0, 1.0, 2.0, 2.0], Some([-0.1, 2.1]));
+        let layer = sums.layer(&pair());
+        assert_eq!((layer.saturation, layer.max_abs, layer.scaled), (0.25, Some(1.0), false));
+        assert!((layer.sqnr_db - 10.0 * 14f64.log10()).abs() < 1e-9);
+    }
+}

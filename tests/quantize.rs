@@ -1,0 +1,246 @@
+//! `tractlet quantize` and `tractlet compare` on real models, and what they refuse.
+#![cfg(feature = "quantize")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{Array, pack, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+use tractlet::{DType, Model, Session, SessionOptions, npy};
+
+fn tractlet(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tractlet"))
+        .current_dir(repository())
+        .env_remove("RUST_LOG")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = tractlet(&[args, &["--json"]].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The error of a command that fails as work does, with exit code 1 and nothing on standard output.
+fn fails(args: &[&str]) -> String {
+    let output = tractlet(args);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().unwrap().to_owned()
+}
+
+fn save(folder: &TempDir, name: &str, shape: &[usize], values: &[f32]) -> String {
+    let file = path(folder, name);
+    let mut writer = npy::Writer::create(&file, DType::F32, shape).unwrap();
+    writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+    writer.finish().unwrap().publish().unwrap();
+    file
+}
+
+fn model(name: &str) -> [String; 2] {
+    [format!("models/{name}/f32.onnx"), format!("models/{name}/samples.npy")]
+}
+
+#[test]
+fn shipped_models_become_integers_and_stay_near() {
+    let folder = TempDir::new().unwrap();
+    for (name, least_db) in [("kws_dscnn", 25.0), ("har_cnn1d", 30.0), ("sww_conv1d", 30.0), ("ad_autoencoder", 35.0)] {
+        let [float, samples] = model(name);
+        let out = path(&folder, &format!("{name}.onnx"));
+        let report = json(&["quantize", &float, "--calibration", &samples, "-o", &out]);
+        assert!(report["sqnr_db"].as_f64().unwrap() > least_db, "{name}: {}", report["sqnr_db"]);
+        let (before, after) = (report["bytes_before"].as_u64().unwrap(), report["bytes_after"].as_u64().unwrap());
+        assert!(after * 2 < before, "{name}: {before} {after}");
+        // The plan takes it whole, and computes in integers all but what stays in float on purpose.
+        let session = Session::new(&Model::open(&out).unwrap(), SessionOptions::default()).unwrap();
+        assert_eq!(session.fallback_reason(), None, "{name}");
+        let floats: Vec<_> = session.nodes().iter().filter(|n| n.computes && n.dtype != "int8").collect();
+        assert!(floats.iter().all(|node| node.op == "Softmax"), "{name}: {floats:?}");
+        // Names and shapes at its ends are the float model's.
+        let reference = Session::new(&Model::open(&float).unwrap(), SessionOptions::default()).unwrap();
+        assert_eq!((session.inputs(), session.outputs()), (reference.inputs(), reference.outputs()), "{name}");
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_file_on_any_number_of_threads() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let files: Vec<Vec<u8>> = ["1", "3"]
+        .iter()
+        .map(|threads| {
+            let out = path(&folder, &format!("{threads}.onnx"));
+            json(&["quantize", &float, "--calibration", &samples, "-o", &out, "--threads", threads]);
+            fs::read(out).unwrap()
+        })
+        .collect();
+    assert!(files[0] == files[1]);
+}
+
+#[test]
+fn every_method_effort_and_type_gives_a_model_that_runs() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let variants: [&[&str]; 8] = [
+        &["--effort", "fast"],
+        &["--effort", "best"],
+        &["--method", "minmax"],
+        &["--method", "moving-average", "--effort", "fast"],
+        &["--method", "entropy", "--effort", "fast"],
+        &["--method", "percentile", "--symmetric"],
+        &["--method", "mse", "--activations", "uint8"],
+        &["--full-range"],
+    ];
+    for options in variants {
+        let out = path(&folder, "out.onnx");
+        let report = json(&[&["quantize", &float, "--calibration", &samples, "-o", &out], options].concat());
+        let sqnr = report["sqnr_db"].as_f64().unwrap();
+        // An average of extremes cuts them off; it is there for who asks for it.
+        let least = if options.contains(&"moving-average") { 10.0 } else { 30.0 };
+        assert!(sqnr > least, "{options:?}: {sqnr}");
+        let run = json(&["run", &out, "--input", &samples]);
+        assert_eq!(run["engine"], "plan", "{options:?}");
+    }
+}
+
+#[test]
+fn layers_stay_in_float_where_they_are_named_or_quality_asks() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let out = path(&folder, "out.onnx");
+    let quantize = |options: &[&str]| {
+        let base = ["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", "fast"];
+        json(&[&base, options].concat())
+    };
+    let kept = |report: &Value| {
+        let nodes = report["nodes"].as_array().unwrap();
+        let floats = nodes.iter().filter(|n| n["scheme"] == "float32" && n["op"] != "Softmax");
+        floats.map(|n| n["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let name = quantize(&[])["nodes"][1]["name"].as_str().unwrap().to_owned();
+    assert_eq!(kept(&quantize(&["--keep", &name])), [name]);
+    let plain = quantize(&[])["sqnr_db"].as_f64().unwrap();
+    let better = quantize(&["--target-sqnr", &format!("{}", plain + 3.0)]);
+    assert!(better["sqnr_db"].as_f64().unwrap() >= plain + 3.0 && !kept(&better).is_empty(), "{better}");
+    assert!(
+        fails(&["quantize", &float, "--calibration", &samples, "-o", &out, "--keep", "no_such_node"])
+            .contains("there is no node `no_such_node`")
+    );
+}
+
+#[test]
+fn bad_input_is_named_and_nothing_is_written() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let out = path(&folder, "out.onnx");
+    let refused =
+        |model: &str, calibration: &str| fails(&["quantize", model, "--calibration", calibration, "-o", &out]);
+    assert!(refused("models/kws_dscnn/int8.onnx", &samples).contains("is quantized already; give the float model"));
+    let wrong = save(&folder, "wrong.npy", &[2, 1, 7, 10], &[0.0; 140]);
+    assert!(refused(&float, &wrong).contains("does not fit input `input`"));
+    let none = save(&folder, "none.npy", &[0, 1, 49, 10], &[]);
+    assert!(refused(&float, &none).contains("holds no sample"));
+    let mut values = vec![0.5; 980];
+    values[700] = f32::INFINITY;
+    let infinite = save(&folder, "inf.npy", &[2, 1, 49, 10], &values);
+    let error = refused(&float, &infinite);
+    assert!(error.contains("sample 1 (from 0)") && error.contains("is inf"), "{error}");
+    assert!(refused("tests/malformed/valid_add.onnx", &samples).contains("error"));
+    assert!(
+        fails(&["quantize", &float, "--calibration", &samples, "-o", &float]).contains("would overwrite the float one")
+    );
+    assert!(!Path::new(&out).exists());
+    let nowhere = path(&folder, "no/such/folder.onnx");
+    assert!(
+        fails(&["quantize", &float, "--calibration", &samples, "-o", &nowhere, "--effort", "fast"])
+            .contains("folder.onnx: cannot write it")
+    );
+}
+
+#[test]
+fn constant_inputs_are_no_trouble() {
+    let folder = TempDir::new().unwrap();
+    let [float, _] = model("kws_dscnn");
+    let zeros = save(&folder, "zeros.npy", &[3, 1, 49, 10], &[0.0; 1470]);
+    let out = path(&folder, "out.onnx");
+    json(&["quantize", &float, "--calibration", &zeros, "-o", &out]);
+    assert_eq!(json(&["run", &out, "--input", &zeros])["engine"], "plan");
+}
+
+#[test]
+fn portable_weights_keep_neighbours_within_16_bits() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("ad_autoencoder");
+    let out = path(&folder, "out.onnx");
+    for (option, portable) in [(None, true), (Some("--full-range"), false)] {
+        let base = ["quantize", float.as_str(), "--calibration", &samples, "-o", &out, "--effort", "fast"];
+        json(&[&base[..], option.as_slice()].concat());
+        let model = Model::open(&out).unwrap();
+        // [128, 640], a row for each output: what a kernel adds up lies side by side.
+        let weights = model.stored("gemm_0_w_quantized").unwrap().unwrap();
+        assert_eq!(weights.len(), 128 * 640);
+        let pairs = weights.chunks(640).flat_map(|row| row.windows(2));
+        let most = pairs.map(|pair| (i32::from(pair[0] as i8) + i32::from(pair[1] as i8)).abs()).max().unwrap();
+        assert_eq!(most <= 128, portable, "{most}");
+    }
+}
+
+#[test]
+fn compare_finds_what_quantization_changed_and_what_it_did_not() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let (out, drawing) = (path(&folder, "out.onnx"), path(&folder, "out.svg"));
+    json(&["quantize", &float, "--calibration", &samples, "-o", &out]);
+    let same = json(&["compare", &float, &float, "--inputs", &samples]);
+    assert!(same["layers"].as_array().unwrap().iter().all(|l| l["sqnr_db"] == 150.0 && l["max_abs"] == 0.0));
+    assert_eq!((&same["output"]["top1_agreement"], &same["output"]["max_abs"]), (&1.0.into(), &0.0.into()));
+    let other = json(&["compare", &float, &out, "--inputs", &samples, "--svg", &drawing]);
+    let layers = other["layers"].as_array().unwrap();
+    assert!(layers.len() >= 10, "{}", layers.len());
+    for layer in layers {
+        let db = layer["sqnr_db"].as_f64().unwrap();
+        assert!((15.0..80.0).contains(&db), "{layer}");
+        assert!(layer["cosine"].as_f64().unwrap() > 0.98 && layer["saturation"].as_f64().unwrap() < 0.05, "{layer}");
+    }
+    assert_eq!(fs::read_to_string(drawing).unwrap().matches("<rect x=").count(), layers.len());
+    let slow = json(&["compare", &float, &out, "--inputs", &samples, "--low-memory"]);
+    assert_eq!(slow, other);
+    let [another, _] = model("har_cnn1d");
+    assert!(!fails(&["compare", &float, &another, "--inputs", &samples]).is_empty());
+}
+
+/// On the benchmark pack's own data: the float model's answers on samples that calibration did not see.
+#[test]
+fn answers_hold_on_unseen_samples() {
+    let Some(pack) = pack() else { return };
+    let folder = TempDir::new().unwrap();
+    for (name, task) in [("kws_dscnn", "kws"), ("sww_conv1d", "sww")] {
+        let float = pack.join(format!("models/{name}_f32.onnx"));
+        let calibration = match task {
+            "sww" => pack.join("data/sww_samples_x.npy"),
+            _ => pack.join(format!("data/{task}_calib_x.npy")),
+        };
+        let test = match task {
+            "sww" => calibration.clone(),
+            _ => pack.join(format!("data/{task}_test_public_x.npy")),
+        };
+        if Array::read(&test).dtype != DType::F32 {
+            continue;
+        }
+        let out = path(&folder, "out.onnx");
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        json(&["quantize", &text(&float), "--calibration", &text(&calibration), "-o", &out]);
+        let compared = json(&["compare", &text(&float), &out, "--inputs", &text(&test)]);
+        let agreement = compared["output"]["top1_agreement"].as_f64().unwrap();
+        assert!(agreement > 0.97, "{name}: {agreement}");
+    }
+}
