@@ -19,7 +19,7 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity pack clean \
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy
 
 help: ## List the targets
@@ -152,6 +152,11 @@ budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 mod
 
 parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)
+
+parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
+	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md
+	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/quantized.md' quantize/README.md
+	@cat $(TARGET)/quantized.md
 
 pack:
 	@test -n '$(PACK)' || { echo 'this needs the benchmark pack: PACK=dir' >&2; exit 1; }
