@@ -167,6 +167,30 @@ fn bad_input_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn a_folder_of_files_is_one_list() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let all = Array::read(repository().join(&samples));
+    let (values, count) = (all.floats(), all.shape[0]);
+    let each = values.len() / count;
+    fs::create_dir(folder.path().join("x")).unwrap();
+    // The first two in one file, the others alone.
+    save(&folder, "x/00.npy", &[2, 6, 128], &values[..2 * each]);
+    for sample in 2..count {
+        save(&folder, &format!("x/{sample:02}.npy"), &[6, 128], &values[sample * each..(sample + 1) * each]);
+    }
+    let [one, many] = ["one.onnx", "many.onnx"].map(|name| path(&folder, name));
+    json(&["quantize", &float, "--calibration", &samples, "-o", &one, "--effort", "fast"]);
+    json(&["quantize", &float, "--calibration", &path(&folder, "x"), "-o", &many, "--effort", "fast"]);
+    assert!(fs::read(one).unwrap() == fs::read(many).unwrap());
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let empty = path(&folder, "empty");
+    assert!(
+        fails(&["quantize", &float, "--calibration", &empty, "-o", &path(&folder, "n.onnx")]).contains("no .npy file")
+    );
+}
+
+#[test]
 fn constant_inputs_are_no_trouble() {
     let folder = TempDir::new().unwrap();
     let [float, _] = model("kws_dscnn");

@@ -24,7 +24,7 @@ pub struct CompareArgs {
     reference: PathBuf,
     /// The model to hold against it, an .onnx file
     model: PathBuf,
-    /// .npy file with samples for an input; NAME may be left out where there is one input
+    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     inputs: Vec<PathBuf>,
     /// Engine that runs the reference

@@ -22,7 +22,7 @@ use super::{files, parse_dim};
 pub struct QuantizeArgs {
     /// The float model, an .onnx file
     model: PathBuf,
-    /// .npy file with samples for an input; NAME may be left out where there is one input
+    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     calibration: Vec<PathBuf>,
     /// Write the quantized model to this file

@@ -1,5 +1,6 @@
-//! A .npy file as a list of samples of one of the model's tensors.
+//! A .npy file, or a folder of them, as a list of samples of one of the model's tensors.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,33 +10,50 @@ use tractlet_io::npy::{count_samples, without_batch};
 use super::failure::Failure;
 use super::files;
 
+/// Files that a folder may have.
+const MAX_FILES: usize = 1 << 16;
+
 pub struct Samples {
-    file: Arc<npy::Reader>,
+    path: PathBuf,
+    files: Arc<Vec<List>>,
     count: usize,
     /// Elements of one sample.
     elements: usize,
 }
 
+/// A file with the place of its first sample among all. Those of a folder are opened to be read: there may be more of
+/// them than a process may have open.
+struct List {
+    file: Opened,
+    first: usize,
+}
+
+enum Opened {
+    Always(npy::Reader),
+    ToRead(PathBuf),
+}
+
 impl Samples {
     /// Opens a file whose type is the tensor's, and whose shape is the tensor's (one sample), a
-    /// list of it, or a list of it without its leading dimension where that is 1.
+    /// list of it, or a list of it without its leading dimension where that is 1; or a folder of such
+    /// files, which are read in the order of their names.
     pub fn open(path: &Path, role: &str, spec: &TensorSpec) -> Result<Samples, Failure> {
-        let file = npy::Reader::open(path)?;
-        let name = &spec.name;
-        if file.dtype() != spec.dtype {
-            let (holds, takes) = (file.dtype(), spec.dtype);
-            let what = format!("{} holds {holds}, {role} `{name}` takes {takes}", path.display());
-            return Err(format!("{what}; convert it: x.astype('{takes}')").into());
+        let mut samples =
+            Samples { path: path.to_owned(), files: Arc::default(), count: 0, elements: spec.shape.iter().product() };
+        let mut files = Vec::new();
+        if path.is_dir() {
+            for path in in_folder(path)? {
+                let (_, count) = list(&path, role, spec)?;
+                files.push(List { file: Opened::ToRead(path), first: samples.count });
+                samples.count += count;
+            }
+        } else {
+            let (file, count) = list(path, role, spec)?;
+            files.push(List { file: Opened::Always(file), first: 0 });
+            samples.count = count;
         }
-        let count = count_samples(file.shape(), &spec.shape).ok_or_else(|| {
-            let (found, list) = (file.shape(), list_of("n", sample_shape(spec)));
-            let what = format!("{}: shape {found:?} does not fit {role} `{name}`", path.display());
-            format!("{what}; expected {:?} for one sample, or {list} for n of them", spec.shape)
-        })?;
-        if count == 0 {
-            return Err(format!("{}: shape {:?} holds no sample", path.display(), file.shape()).into());
-        }
-        Ok(Samples { count, elements: spec.shape.iter().product(), file: Arc::new(file) })
+        samples.files = Arc::new(files);
+        Ok(samples)
     }
 
     /// One file for each of the model's inputs, in the model's order, as the `[NAME=]X.npy` arguments of a
@@ -65,7 +83,7 @@ impl Samples {
     /// The same file for another thread: each read says where.
     #[cfg(feature = "quantize")]
     pub fn shared(&self) -> Samples {
-        Samples { file: Arc::clone(&self.file), count: self.count, elements: self.elements }
+        Samples { path: self.path.clone(), files: Arc::clone(&self.files), count: self.count, elements: self.elements }
     }
 
     pub fn count(&self) -> usize {
@@ -73,13 +91,61 @@ impl Samples {
     }
 
     pub fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
     }
 
     /// Reads one sample into a buffer of its size.
     pub fn read(&self, sample: usize, out: &mut [u8]) -> Result<(), Failure> {
-        Ok(self.file.read(sample * self.elements, out)?)
+        let list = self.files.partition_point(|list| list.first <= sample).checked_sub(1);
+        let Some(list) = list.and_then(|index| self.files.get(index)) else {
+            return Err(format!("{}: there is no sample {sample} (from 0)", self.path.display()).into());
+        };
+        let first = (sample - list.first) * self.elements;
+        Ok(match &list.file {
+            Opened::Always(file) => file.read(first, out)?,
+            Opened::ToRead(path) => npy::Reader::open(path)?.read(first, out)?,
+        })
     }
+}
+
+/// A .npy file with the number of samples in it.
+fn list(path: &Path, role: &str, spec: &TensorSpec) -> Result<(npy::Reader, usize), Failure> {
+    let file = npy::Reader::open(path)?;
+    let name = &spec.name;
+    if file.dtype() != spec.dtype {
+        let (holds, takes) = (file.dtype(), spec.dtype);
+        let what = format!("{} holds {holds}, {role} `{name}` takes {takes}", path.display());
+        return Err(format!("{what}; convert it: x.astype('{takes}')").into());
+    }
+    let count = count_samples(file.shape(), &spec.shape).ok_or_else(|| {
+        let (found, list) = (file.shape(), list_of("n", sample_shape(spec)));
+        let what = format!("{}: shape {found:?} does not fit {role} `{name}`", path.display());
+        format!("{what}; expected {:?} for one sample, or {list} for n of them", spec.shape)
+    })?;
+    if count == 0 {
+        return Err(format!("{}: shape {:?} holds no sample", path.display(), file.shape()).into());
+    }
+    Ok((file, count))
+}
+
+/// The .npy files of a folder, by name.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |error: std::io::Error| format!("{}: cannot read the folder: {error}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(refused)? {
+        let path = entry.map_err(refused)?.path();
+        if path.extension().is_some_and(|extension| extension == "npy") {
+            files.push(path);
+        }
+        if files.len() > MAX_FILES {
+            return Err(format!("{}: more than {MAX_FILES} .npy files", folder.display()).into());
+        }
+    }
+    if files.is_empty() {
+        return Err(format!("{}: there is no .npy file in this folder", folder.display()).into());
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// A tensor's shape without its batch dimension, where that is 1.
