@@ -20,7 +20,8 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
 .PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
+	fuzz fuzz-replay fuzz-minimise
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +102,30 @@ arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writ
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' targets/README.md
 	@cat $(TARGET)/arm-figures.md
 
+# Counters on every edge tell the fuzzer what is new. The flags are unstable, and the compiler at hand has them all the
+# same; --target keeps them from build scripts.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_BUILD = RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --quiet --release --locked \
+	--manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir $(TARGET)/fuzz
+FUZZ = $(TARGET)/fuzz/$(FUZZ_HOST)/release/tractlet-fuzz
+FUZZ_WORK = --work $(TARGET)/fuzz/work
+FUZZ_TARGETS := $(or $(FUZZ_TARGET),onnx planfile plan npy recipe source quantizer)
+
+fuzz: ## Fuzz what is read from outside; SECONDS=60 for each target, FUZZ_TARGET=onnx for one of them, SEED=1
+	@$(FUZZ_BUILD)
+	@bad=0; for target in $(FUZZ_TARGETS); do \
+		$(FUZZ) fuzz $$target --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(FUZZ_WORK) || bad=1; done; exit $$bad
+
+fuzz-replay: ## Run the fuzzer's corpus and seeds, unchanged
+	@$(FUZZ_BUILD)
+	@bad=0; for target in $(FUZZ_TARGETS); do $(FUZZ) replay $$target $(FUZZ_WORK) || bad=1; done; exit $$bad
+
+fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, as little of it as does
+	@$(FUZZ_BUILD)
+	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
+
 deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; BINARY=, DIR=, SSH= as in targets/board.sh
 	@targets/board.sh deploy '$(HOST)'
 
@@ -118,12 +143,14 @@ check: fmt-check clippy rooms test deny ## Run everything that has to pass befor
 fmt-check:
 	cargo fmt --all --check
 	cargo fmt --manifest-path targets/firmware/Cargo.toml --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 	cargo clippy --no-default-features --features manual --example manual -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:
@@ -137,6 +164,7 @@ deny:
 fmt: ## Format the sources
 	cargo fmt --all
 	cargo fmt --manifest-path targets/firmware/Cargo.toml
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 bench: build ## Measure latency on every shipped model
 	@for model in models/*/*.onnx; do echo "$$model"; $(RELEASE) bench $$model || exit 1; echo; done

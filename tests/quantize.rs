@@ -177,7 +177,7 @@ fn a_folder_of_files_is_one_list() {
     // The first two in one file, the others alone.
     save(&folder, "x/00.npy", &[2, 6, 128], &values[..2 * each]);
     for sample in 2..count {
-        save(&folder, &format!("x/{sample:02}.npy"), &[6, 128], &values[sample * each..(sample + 1) * each]);
+        save(&folder, &format!("x/{sample:02}.npy"), &[1, 6, 128], &values[sample * each..(sample + 1) * each]);
     }
     let [one, many] = ["one.onnx", "many.onnx"].map(|name| path(&folder, name));
     json(&["quantize", &float, "--calibration", &samples, "-o", &one, "--effort", "fast"]);

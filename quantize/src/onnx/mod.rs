@@ -21,10 +21,28 @@ pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers};
 /// The bytes are not an ONNX model, or one without a graph.
 pub fn decode(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
     let model = ModelProto::decode(bytes).map_err(|error| QuantizeError::Malformed(error.to_string()))?;
-    match model.graph {
-        Some(_) => Ok(model),
-        None => Err(QuantizeError::Malformed("it has no graph".into())),
+    let graph = model.graph.as_ref().ok_or_else(|| QuantizeError::Malformed("it has no graph".into()))?;
+    match oversized(graph) {
+        None => Ok(model),
+        Some(tensor) => {
+            let (name, dims) = (tensor.name.as_deref().unwrap_or_default(), &tensor.dims);
+            let what = format!("tensor `{name}` of dimensions {dims:?} has more elements than memory");
+            Err(QuantizeError::Malformed(what))
+        }
     }
+}
+
+/// A tensor some of whose dimensions have a product that is no size: nobody behind [`decode`] has to ask again.
+fn oversized(graph: &GraphProto) -> Option<&proto::TensorProto> {
+    const MOST: usize = isize::MAX as usize / size_of::<f64>();
+    let is = |tensor: &&proto::TensorProto| {
+        let product = dims(tensor).into_iter().try_fold(1usize, |product, dim| product.checked_mul(dim.max(1)));
+        product.is_none_or(|product| product > MOST)
+    };
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    let tensors = attributes().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+    let own = graph.initializer.iter().chain(tensors).find(is);
+    own.or_else(|| attributes().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(oversized))
 }
 
 /// Takes in what lies in other files: the model is whole from then on.
@@ -266,5 +284,33 @@ fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
     for node in &graph.node {
         names.extend(node.input.iter().chain(&node.output).chain(&node.name).cloned());
         node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|graph| collect(graph, names));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_of_more_elements_than_memory_has_is_refused() {
+        let with = |dims: &[usize], in_node: bool| {
+            let (tensor, mut graph) = (f32s("w", dims, &[]), GraphProto::default());
+            if in_node {
+                let mut node = NodeProto::new("Constant", "c".into(), vec![], vec!["w".into()]);
+                node.attribute.push(AttributeProto { t: Some(tensor), ..AttributeProto::default() });
+                graph.node.push(node);
+            } else {
+                graph.initializer.push(tensor);
+            }
+            decode(&ModelProto { graph: Some(graph), ..ModelProto::default() }.encode_to_vec())
+        };
+        for in_node in [false, true] {
+            // A zero does not make the others sound: what is computed of a part of them would not fit.
+            for dims in [&[1 << 62, 1 << 62][..], &[1 << 62, 4, 0], &[1 << 61]] {
+                let error = with(dims, in_node).unwrap_err().to_string();
+                assert!(error.contains("`w`"), "{dims:?}: {error}");
+            }
+            assert!(with(&[0, 3, 1 << 20], in_node).is_ok());
+        }
     }
 }

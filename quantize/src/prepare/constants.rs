@@ -110,7 +110,9 @@ fn transposed(values: &[f32], from: &[usize], order: &[usize]) -> Vec<f32> {
 }
 
 fn reshaped(from: &[usize], to: &[i64]) -> Option<Vec<usize>> {
-    let all: usize = from.iter().product();
+    // What a file wishes for may be more than a number can say; `from` is the shape of elements that are there.
+    let count = |dims: &[usize]| dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    let all = count(from)?;
     let known = |(index, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
         0 => from.get(index).copied(),
@@ -118,9 +120,9 @@ fn reshaped(from: &[usize], to: &[i64]) -> Option<Vec<usize>> {
     };
     let mut dims: Vec<usize> = to.iter().enumerate().map(known).collect::<Option<_>>()?;
     if let Some(open) = to.iter().position(|&dim| dim == -1) {
-        dims[open] = all.checked_div(dims.iter().product())?;
+        dims[open] = all.checked_div(count(&dims)?)?;
     }
-    (dims.iter().product::<usize>() == all).then_some(dims)
+    (count(&dims)? == all).then_some(dims)
 }
 
 /// The one value of a tensor that has one.
@@ -131,6 +133,13 @@ pub fn scalar(tensor: &TensorProto) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reshape_to_more_than_numbers_can_say_is_left_alone() {
+        assert_eq!(reshaped(&[4], &[1 << 62, 1 << 62]), None);
+        assert_eq!(reshaped(&[4], &[-1, 1 << 62, 4]), None);
+        assert_eq!(reshaped(&[4], &[-1, 2]), Some(vec![2, 2]));
+    }
 
     #[test]
     fn constants_are_moved() {

@@ -1,0 +1,118 @@
+//! The quantizer: its own reader of ONNX and what it makes of a graph, with and without an engine.
+
+use tractlet::{DType, EngineChoice, Model, Session, SessionOptions, TensorMut, TensorRef};
+use tractlet_core::plan::AlignedBytes;
+use tractlet_quantize::{Effort, Engine, EngineError, Options, Runner, quantize};
+
+use super::{MAX_MACS, files};
+
+const SAMPLES: usize = 2;
+
+/// Quantizes: without an engine, which ends before calibration, and on the plan engine where that takes the model.
+pub fn run(bytes: &[u8]) {
+    let options = Options { effort: Effort::Fast, ..Options::default() };
+    let _ = quantize(bytes, &Refusing, &options, &());
+    if let Ok(model) = Model::from_bytes("fuzz", bytes)
+        && Sessions(&model).open(bytes).is_ok()
+        && let Ok(quantized) = quantize(bytes, &Sessions(&model), &options, &())
+    {
+        Model::from_bytes("quantized", &quantized.model).expect("what it writes is sound");
+    }
+}
+
+/// Has samples and opens nothing.
+struct Refusing;
+
+impl Engine for Refusing {
+    fn samples(&self) -> usize {
+        SAMPLES
+    }
+
+    fn stored(&self, _: &str) -> Result<Vec<u8>, EngineError> {
+        Err(EngineError("there are no other files".into()))
+    }
+
+    fn open(&self, _: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
+        Err(EngineError("there is no engine".into()))
+    }
+}
+
+/// The plan engine.
+struct Sessions<'a>(&'a Model);
+
+impl Engine for Sessions<'_> {
+    fn samples(&self) -> usize {
+        SAMPLES
+    }
+
+    fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError> {
+        let bytes = self.0.stored(tensor).map_err(|error| EngineError(error.to_string()))?;
+        Ok(bytes.unwrap_or_default().to_vec())
+    }
+
+    fn open(&self, model: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
+        let fault = |error: tractlet::ModelError| EngineError(error.to_string());
+        let model = Model::from_bytes("variant", model).map_err(fault)?;
+        let session = Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).map_err(fault)?;
+        let bytes = session.inputs().iter().chain(session.outputs()).map(|spec| spec.byte_len());
+        let macs = session.steps().iter().map(|step| step.macs).fold(0, u64::saturating_add);
+        if bytes.fold(0, usize::saturating_add) > 1 << 20 || macs > MAX_MACS / 50 {
+            return Err(EngineError("it is larger than is fuzzed".into()));
+        }
+        let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
+        Ok(Box::new(Run { session, shapes, outputs: Vec::new() }))
+    }
+}
+
+struct Run {
+    session: Session,
+    shapes: Vec<Vec<usize>>,
+    outputs: Vec<Vec<f32>>,
+}
+
+impl Runner for Run {
+    fn shapes(&self) -> &[Vec<usize>] {
+        &self.shapes
+    }
+
+    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
+        let (given, taken) = (self.session.inputs().to_vec(), self.session.outputs().to_vec());
+        let blocks: Vec<AlignedBytes> = given.iter().map(|spec| typical(spec.dtype, spec.byte_len(), sample)).collect();
+        let mut room: Vec<AlignedBytes> = taken.iter().map(|spec| AlignedBytes::zeroed(spec.byte_len())).collect();
+        let inputs: Vec<_> =
+            given.iter().zip(&blocks).map(|(spec, bytes)| TensorRef::from_bytes(spec.dtype, bytes)).collect();
+        let mut outputs: Vec<_> =
+            taken.iter().zip(&mut room).map(|(spec, bytes)| TensorMut::from_bytes(spec.dtype, bytes)).collect();
+        self.session.run(&inputs, &mut outputs).map_err(|error| EngineError(error.to_string()))?;
+        let floats = |bytes: &AlignedBytes| bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let outputs = taken.iter().zip(&room);
+        self.outputs =
+            outputs.map(|(spec, bytes)| if spec.dtype == DType::F32 { floats(bytes) } else { Vec::new() }).collect();
+        Ok(())
+    }
+
+    fn output(&self, index: usize) -> &[f32] {
+        self.outputs.get(index).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A calibration sample: finite, as they have to be.
+fn typical(dtype: DType, bytes: usize, sample: usize) -> AlignedBytes {
+    let mut block = AlignedBytes::zeroed(bytes);
+    if dtype == DType::F32 {
+        let values = (sample..).map(|index| (index % 17) as f32 / 4.0 - 2.0);
+        block.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
+    } else {
+        block.iter_mut().enumerate().for_each(|(index, byte)| *byte = (index + sample) as u8 % 7);
+    }
+    block
+}
+
+/// Float models of every operator that is quantized.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = files("tests/malformed", &|name| name.starts_with("valid_") && name.ends_with(".onnx"), 1 << 16);
+    // Those that compute in float, which the others are refused for not doing.
+    let float = |bytes: &Vec<u8>| !bytes.windows(14).any(|window| window == b"QuantizeLinear");
+    seeds.extend(files("tests/golden/ops", &|name| name == "model.onnx", 8 << 10).into_iter().filter(float));
+    seeds
+}
