@@ -20,6 +20,8 @@ mod inspect;
 mod metric;
 mod output;
 #[cfg(feature = "quantize")]
+mod prune;
+#[cfg(feature = "quantize")]
 mod quantize;
 mod run;
 mod runner;
@@ -60,6 +62,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Footprint(footprint::FootprintArgs),
     Inspect(inspect::InspectArgs),
+    #[cfg(feature = "quantize")]
+    Prune(prune::PruneArgs),
     #[cfg(feature = "quantize")]
     Quantize(quantize::QuantizeArgs),
     Compile(compile::CompileArgs),
@@ -151,6 +155,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Footprint(args) => footprint::footprint(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        #[cfg(feature = "quantize")]
+        Command::Prune(args) => prune::prune(&args),
         #[cfg(feature = "quantize")]
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Compile(args) => compile::compile(&args),
