@@ -36,7 +36,7 @@ pub struct PruneArgs {
     #[arg(long, value_enum, default_value_t = CriterionArg::Activation)]
     criterion: CriterionArg,
     /// How the share is spread over groups of layers
-    #[arg(long, value_enum, default_value_t = AllocationArg::Global)]
+    #[arg(long, value_enum, default_value_t = AllocationArg::Auto)]
     allocation: AllocationArg,
     /// Groups keep a multiple of so many channels, which kernels compute at a time; 1 for any number
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
@@ -61,7 +61,7 @@ pub struct PruneArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.3
-  tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.5 --allocation uniform --multiple 4
+  tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.5 --allocation global --multiple 4
   tractlet quantize smaller.onnx --calibration x.npy -o int8.onnx
 
 JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, agreement, samples,
@@ -77,10 +77,12 @@ enum CriterionArg {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AllocationArg {
-    /// More where channels matter less for what they cost, until as much is saved as by the same share of each group
-    Global,
+    /// Both of the others, and the one whose model is nearer to the original at the output
+    Auto,
     /// The same share of each group
     Uniform,
+    /// More where channels matter less for what they cost, until as much is saved as by the same share of each group
+    Global,
 }
 
 #[derive(Serialize)]
@@ -152,6 +154,7 @@ impl PruneArgs {
                 CriterionArg::Magnitude => Criterion::Magnitude,
             },
             allocation: match self.allocation {
+                AllocationArg::Auto => Allocation::Auto,
                 AllocationArg::Global => Allocation::Global,
                 AllocationArg::Uniform => Allocation::Uniform,
             },

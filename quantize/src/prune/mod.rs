@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use prost::Message;
 
 use crate::emit::{self, Emitted};
-use crate::judge::{self, Judge};
+use crate::judge::{self, Judge, Score};
 use crate::layer::Matrix;
 use crate::onnx;
 use crate::onnx::proto::ModelProto;
@@ -54,12 +54,14 @@ pub enum Criterion {
 /// How many channels each group loses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allocation {
-    /// More where channels matter less for the multiply-adds that they cost; as many of those in all as the same share
-    /// of each group.
+    /// Either of the others, whichever is nearer to the model at the output.
     #[default]
-    Global,
+    Auto,
     /// The same share.
     Uniform,
+    /// More where channels matter less for the multiply-adds that they cost; as many of those in all as the same share
+    /// of each group.
+    Global,
 }
 
 /// What is wanted.
@@ -124,38 +126,63 @@ pub fn prune(
     let context =
         Context { model: &model, shapes: &shapes, channels: &channels, sites: &sites, engine, samples: &samples };
     let importance = importance::importance(&context, options.criterion, options.refit, progress)?;
-    let removed = select::select(&channels, &importance, &macs, options);
-    let groups = report::groups(&model, &channels, &removed, options);
-    if !removed.contains(&true) {
+    let ways = match options.allocation {
+        Allocation::Auto => vec![Allocation::Uniform, Allocation::Global],
+        one => vec![one],
+    };
+    let mut choices: Vec<Vec<bool>> =
+        ways.into_iter().map(|way| select::select(&channels, &importance, &macs, options, way)).collect();
+    choices.dedup();
+    let none = vec![false; channels.fixed.len()];
+    if choices.iter().all(|removed| *removed == none) {
+        let groups = report::groups(&model, &channels, &none, options);
         let why: Vec<String> =
             groups.iter().take(3).map(|group| format!("`{}`: {}", group.name(), group.why)).collect();
         let why = if why.is_empty() { "no layer has stored weights".into() } else { why.join("; ") };
         return Err(QuantizeError::NothingToPrune(why));
     }
     let judge = Judge::new(engine, &model, JUDGED)?;
-    let mut pruned = model.clone();
-    surgery::mask(&mut pruned, &channels, &removed);
-    if options.refit {
-        let count = refit::refit(&context, &mut pruned, &removed, progress)?;
-        notes.push(format!("{count} layers fitted anew"));
+    let mut best: Option<(Score, Emitted, &Vec<bool>, usize)> = None;
+    for removed in choices.iter().filter(|removed| **removed != none) {
+        let (pruned, refitted) = without(&context, removed, options.refit, progress)?;
+        let pruned = Emitted::as_is(pruned);
+        let score = judge.score(&pruned)?;
+        if best.as_ref().is_none_or(|(held, ..)| score.sqnr_db > held.sqnr_db) {
+            best = Some((score, pruned, removed, refitted));
+        }
     }
-    surgery::remove(&mut pruned, &channels, &removed);
-    let before = Size {
-        macs: macs.total(&channels, &vec![false; removed.len()]),
-        parameters: parameters_before,
-        bytes: bytes_before,
+    let Some((score, pruned, removed, refitted)) = best else {
+        return Err(QuantizeError::NothingToPrune("no choice of channels was tried".into()));
     };
+    if options.refit {
+        notes.push(format!("{refitted} layers fitted anew"));
+    }
+    let mut pruned = pruned.model;
+    let before = Size { macs: macs.total(&channels, &none), parameters: parameters_before, bytes: bytes_before };
     let after = Size {
-        macs: macs.total(&channels, &removed),
+        macs: macs.total(&channels, removed),
         parameters: cost::parameters(&pruned),
         bytes: emit::stored_bytes(&pruned),
     };
     pruned.producer_name = Some("tractlet".into());
     pruned.producer_version = Some(env!("CARGO_PKG_VERSION").into());
-    let emitted = Emitted::as_is(pruned);
-    let score = judge.score(&emitted)?;
+    let groups = report::groups(&model, &channels, removed, options);
     let report = Report { groups, notes, before, after, score, samples: samples.len() };
-    Ok(Pruned { model: emitted.model.encode_to_vec(), report })
+    Ok(Pruned { model: pruned.encode_to_vec(), report })
+}
+
+/// A model without these channels, and how many of its layers were fitted anew.
+fn without(
+    context: &Context<'_>,
+    removed: &[bool],
+    refit: bool,
+    progress: &dyn Progress,
+) -> Result<(ModelProto, usize), QuantizeError> {
+    let mut pruned = context.model.clone();
+    surgery::mask(&mut pruned, context.channels, removed);
+    let count = if refit { refit::refit(context, &mut pruned, removed, progress)? } else { 0 };
+    surgery::remove(&mut pruned, context.channels, removed);
+    Ok((pruned, count))
 }
 
 /// A prepared model with what is known of it.

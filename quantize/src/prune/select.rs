@@ -8,10 +8,11 @@ use super::{Allocation, Options};
 const FLOOR: f64 = 0.5;
 
 /// Marks the classes to remove; groups too narrow for the multiple lose none.
-pub fn select(channels: &Channels, importance: &[f64], macs: &Macs, options: &Options) -> Vec<bool> {
+pub fn select(channels: &Channels, importance: &[f64], macs: &Macs, options: &Options, way: Allocation) -> Vec<bool> {
     let uniform = uniform(channels, importance, options);
-    match options.allocation {
-        Allocation::Uniform => uniform,
+    match way {
+        // Who tries both asks for each.
+        Allocation::Uniform | Allocation::Auto => uniform,
         Allocation::Global => global(channels, importance, macs, options, macs.total(channels, &uniform)),
     }
 }

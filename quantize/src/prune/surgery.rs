@@ -1,6 +1,6 @@
 //! Channels taken out of a model: masked first, with every shape as it was, and cut off at last.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::channels::{Channels, Count, Cut, Role};
 use crate::onnx::proto::{ModelProto, TensorProto};
@@ -96,13 +96,12 @@ pub fn set(model: &mut ModelProto, node: usize, input: usize, shape: &[usize], v
 /// Gives a node a stored input, in place of its own, or of one that it shares with others, which keep that.
 fn put(model: &mut ModelProto, node: usize, input: usize, tensor: impl Fn(&str) -> TensorProto) {
     let old = model.nodes()[node].arg(input).map(str::to_owned);
-    let given: HashMap<&str, ()> = model
-        .graph
-        .iter()
-        .flat_map(|graph| graph.input.iter().filter_map(|input| Some((input.name.as_deref()?, ()))))
-        .collect();
-    // A caller may hand in another in place of an initializer that is an input too.
-    let own = old.as_deref().filter(|name| Edges::of(model).readers(name).len() == 1 && !given.contains_key(name));
+    let given: HashSet<&str> =
+        model.graph.iter().flat_map(|graph| &graph.input).filter_map(|input| input.name.as_deref()).collect();
+    let edges = Edges::of(model);
+    // A caller may hand in another in place of an initializer that is an input too, and sees one that is an output.
+    let own = |name: &&str| edges.readers(name).len() == 1 && !edges.is_output(name) && !given.contains(name);
+    let own = old.as_deref().filter(own);
     let name = match own {
         Some(name) => name.to_owned(),
         None => {
