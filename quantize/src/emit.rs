@@ -31,6 +31,11 @@ pub struct Emitted {
 }
 
 impl Emitted {
+    /// A model whose tensors are where they were.
+    pub fn as_is(model: ModelProto) -> Emitted {
+        Emitted { model, dequantized: HashMap::new() }
+    }
+
     /// The tensor that holds what `tensor` held in the float model.
     pub fn seen<'a>(&'a self, tensor: &'a str) -> &'a str {
         self.dequantized.get(tensor).map_or(tensor, String::as_str)

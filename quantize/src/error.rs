@@ -53,6 +53,12 @@ pub enum QuantizeError {
     /// Two models that are not forms of one.
     #[error("{0}")]
     Mismatch(String),
+    /// No channel of the model can be removed.
+    #[error("nothing in this model can be pruned: {0}")]
+    NothingToPrune(String),
+    /// The share of channels to remove is none.
+    #[error("the ratio is {0}; expected a share of the channels above 0 and below 1, such as 0.3")]
+    Ratio(f64),
     /// The quality that was asked for is not reached with every layer in float.
     #[error("{0}")]
     OutOfReach(String),

@@ -21,6 +21,7 @@ mod mixed;
 mod onnx;
 mod pool;
 mod prepare;
+pub mod prune;
 mod quantizer;
 mod ranges;
 mod reconstruct;

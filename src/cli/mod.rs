@@ -23,6 +23,8 @@ mod inspect;
 mod metric;
 mod output;
 #[cfg(feature = "quantize")]
+mod prune;
+#[cfg(feature = "quantize")]
 mod quantize;
 mod ratios;
 mod run;
@@ -67,6 +69,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     #[cfg(feature = "quantize")]
     Compare(compare::CompareArgs),
+    #[cfg(feature = "quantize")]
+    Prune(prune::PruneArgs),
     #[cfg(feature = "quantize")]
     Quantize(quantize::QuantizeArgs),
     Compile(compile::CompileArgs),
@@ -170,6 +174,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         #[cfg(feature = "quantize")]
         Command::Compare(args) => compare::compare(&args),
+        #[cfg(feature = "quantize")]
+        Command::Prune(args) => prune::prune(&args),
         #[cfg(feature = "quantize")]
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Compile(args) => compile::compile(&args),

@@ -10,8 +10,8 @@
 //! The bias then takes up what is left of the mean: Nagel et al. 2019, "Data-Free Quantization Through
 //! Weight Equalization and Bias Correction", section 4.2, by samples.
 
-mod moments;
-mod patches;
+pub(crate) mod moments;
+pub(crate) mod patches;
 mod rounding;
 
 use rayon::prelude::*;
@@ -31,7 +31,7 @@ const ROWS_PER_COL: usize = 8;
 /// And at least this many in all.
 const MIN_ROWS: usize = 8192;
 /// Weights of an output channel above which second moments take too much memory: 64 MB at 8 bytes.
-const MAX_COLS: usize = 2896;
+pub(crate) const MAX_COLS: usize = 2896;
 /// One sample in so many is held out, and decides between roundings.
 const HELD_OUT: usize = 5;
 /// Samples that one accumulator takes, whatever the number of threads.
@@ -79,7 +79,12 @@ pub fn reconstruct(task: &Task<'_>, engine: &dyn Engine, layer: &mut Layer, dept
     if !second && !can_shift {
         return Ok(());
     }
-    let [learned, held_out] = gather(task, &patches, &float, &quantized, second)?;
+    let pull = |block: &[usize]| {
+        let answers = float.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
+        let inputs = quantized.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
+        Ok(inputs.into_iter().zip(answers).collect())
+    };
+    let [learned, held_out] = gather(task.matrix, &patches, task.samples, second, &pull)?;
     let (matrix, per_group) = (task.matrix, task.matrix.rows / task.matrix.groups);
     if second {
         let moments: Vec<_> = learned.iter().zip(&held_out).map(|(a, b)| (a.centred(), b.centred())).collect();
@@ -112,27 +117,27 @@ pub fn reconstruct(task: &Task<'_>, engine: &dyn Engine, layer: &mut Layer, dept
     Ok(())
 }
 
+/// What a layer reads and what it should answer, for each of some samples.
+pub(crate) type Pull<'a> = &'a dyn Fn(&[usize]) -> Result<Vec<(Vec<f32>, Vec<f32>)>, QuantizeError>;
+
 /// Moments of each group, of the samples to learn from and of those held out.
-fn gather(
-    task: &Task<'_>,
+pub(crate) fn gather(
+    matrix: &Matrix,
     patches: &Patches,
-    float: &Pool<'_>,
-    quantized: &Pool<'_>,
+    samples: &[usize],
     second: bool,
+    pull: Pull<'_>,
 ) -> Result<[Vec<Moments>; 2], QuantizeError> {
-    let matrix = task.matrix;
     let per_group = matrix.rows / matrix.groups;
     let empty = vec![Moments::new(matrix.cols, per_group, second); matrix.groups];
     let wanted = MIN_ROWS.max(ROWS_PER_COL * matrix.cols);
-    let step = (patches.positions() * task.samples.len() / wanted).max(1);
+    let step = (patches.positions() * samples.len() / wanted).max(1);
     let mut sums = [empty.clone(), empty.clone()];
-    for (index, block) in task.samples.chunks(BLOCK).enumerate() {
-        let answers = float.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
-        let inputs = quantized.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
+    for (index, block) in samples.chunks(BLOCK).enumerate() {
         // Groups in parallel, samples one after the other: sums come out alike on any number of threads.
-        for (place, (answer, input)) in answers.iter().zip(&inputs).enumerate() {
+        for (place, (input, answer)) in pull(block)?.iter().enumerate() {
             let sample = index * BLOCK + place;
-            let which = usize::from(task.samples.len() >= 2 * HELD_OUT && sample % HELD_OUT == HELD_OUT - 1);
+            let which = usize::from(samples.len() >= 2 * HELD_OUT && sample % HELD_OUT == HELD_OUT - 1);
             let add = |(group, moments): (usize, &mut Moments)| {
                 moments.add(patches, group, (input, answer), matrix.rows, (sample % step, step));
             };

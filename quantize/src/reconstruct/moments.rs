@@ -83,6 +83,12 @@ impl Moments {
         self.y[row] / self.count.max(1.0)
     }
 
+    /// About zero, for what has no bias to take up the means.
+    pub fn raw(&self) -> Centred {
+        let xy = |i: usize| self.xy[i % self.cols * self.rows + i / self.cols];
+        Centred { xx: self.xx.clone(), xy: (0..self.rows * self.cols).map(xy).collect() }
+    }
+
     /// About the means.
     pub fn centred(&self) -> Centred {
         let mean = self.mean_x();

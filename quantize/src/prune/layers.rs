@@ -1,0 +1,146 @@
+//! How channels pass what has weights, and what gives elements other dimensions.
+
+use super::channels::{Atom, Count, Features, Role};
+use super::trace::Tracer;
+use crate::onnx::dims;
+use crate::onnx::proto::NodeProto;
+
+impl Tracer<'_> {
+    pub(super) fn conv(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let shape = dims(self.floats(node.arg(1)).ok_or("its weights are not stored as float32")?);
+        let &[rows, per_group, ..] = shape.as_slice() else { return Err("its weights have odd dimensions".into()) };
+        let groups = usize::try_from(node.int("group", 1)).ok().filter(|&groups| groups > 0 && rows % groups == 0);
+        let groups = groups.ok_or("its groups are odd")?;
+        if node.arg(2).is_some() && self.floats(node.arg(2)).is_none_or(|bias| dims(bias) != [rows]) {
+            return Err("its bias is not stored, one for each channel".into());
+        }
+        let read = self.tensor(node.arg(0));
+        if read.as_ref().is_some_and(|read| read.axis != 1 || read.atoms.len() != groups * per_group) {
+            return Err("it mixes what is not the channels".into());
+        }
+        let (atoms, role) = match read {
+            Some(read) if groups > 1 && per_group == 1 => {
+                let each = rows / groups;
+                let atoms: Vec<Atom> = (0..rows).map(|row| read.atoms[row / each]).collect();
+                self.counts.push(Count::Groups(index, read.atoms));
+                (atoms, Role::Carries)
+            }
+            read => {
+                let atoms = self.fresh(rows);
+                // Groups stay alike: what goes from one goes from all.
+                self.alike(&atoms, groups)?;
+                if groups > 1 && per_group == 1 {
+                    self.fix(&atoms, &format!("`{}` ({}): what it reads cannot be followed", node.title(), node.op()));
+                }
+                if let Some(read) = read {
+                    self.alike(&read.atoms, groups)?;
+                    self.cut(index, 1, 1, &read.atoms[..per_group], Role::Reads);
+                }
+                self.writers.push((index, atoms.clone()));
+                (atoms, Role::Writes)
+            }
+        };
+        self.cut(index, 1, 0, &atoms, role);
+        if node.arg(2).is_some() {
+            self.cut(index, 2, 0, &atoms, role);
+        }
+        Ok(Some(Features { axis: 1, atoms }))
+    }
+
+    /// The entries at one place of each of these equal parts go together.
+    fn alike(&mut self, atoms: &[Atom], parts: usize) -> Result<(), String> {
+        let (first, rest) = atoms.split_at(atoms.len() / parts);
+        rest.chunks(first.len().max(1)).try_for_each(|part| self.join(first, part))
+    }
+
+    pub(super) fn product(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let shape = dims(self.floats(node.arg(1)).ok_or("its second operand is not stored as float32")?);
+        let &[first, second] = shape.as_slice() else { return Err("its second operand is no matrix".into()) };
+        if node.int("transA", 0) != 0 {
+            return Err("it transposes what it reads".into());
+        }
+        let outputs = usize::from(node.int("transB", 0) == 0);
+        let rows = if outputs == 0 { first } else { second };
+        let last = self.shape(node.arg(0))?.len().checked_sub(1).ok_or("what it reads has no dimensions")?;
+        let read = self.tensor(node.arg(0));
+        if read.as_ref().is_some_and(|read| read.axis != last || read.atoms.len() != shape[1 - outputs]) {
+            return Err("it mixes what is not the channels".into());
+        }
+        let atoms = self.fresh(rows);
+        if let Some(bias) = node.arg(2) {
+            let bias = dims(self.floats(Some(bias)).ok_or("its bias is not stored as float32")?);
+            match bias.last() {
+                Some(&size) if size == rows && rows > 1 => self.cut(index, 2, bias.len() - 1, &atoms, Role::Writes),
+                None | Some(1) => {}
+                Some(_) => return Err("its bias has odd dimensions".into()),
+            }
+        }
+        if let Some(read) = read {
+            self.cut(index, 1, 1 - outputs, &read.atoms, Role::Reads);
+        }
+        self.cut(index, 1, outputs, &atoms, Role::Writes);
+        self.writers.push((index, atoms.clone()));
+        Ok(Some(Features { axis: last, atoms }))
+    }
+
+    /// Elements keep their order; channels that become several entries each, or the other way, go together.
+    pub(super) fn reshape(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
+        let (from, to) = (self.shape(node.arg(0))?.to_vec(), self.shape(Some(node.out()))?.to_vec());
+        let features = self.reshaped(&read, &from, &to)?;
+        match node.op() {
+            "Reshape" => self.target(index, node, read.axis, &features)?,
+            // Without axes, what goes depends on which sizes are 1.
+            "Squeeze" if node.arg(1).is_none() && node.ints("axes").is_none() => {
+                return Err("it says not which dimensions go".into());
+            }
+            _ => {}
+        }
+        Ok(Some(features))
+    }
+
+    fn reshaped(&mut self, read: &Features, from: &[usize], to: &[usize]) -> Result<Features, String> {
+        let inner = |shape: &[usize], axis: usize| shape[axis + 1..].iter().product::<usize>();
+        let outer = |shape: &[usize], axis: usize| shape[..axis].iter().product::<usize>();
+        let (count, before, behind) = (read.atoms.len(), outer(from, read.axis), inner(from, read.axis));
+        // The same dimension, those around it otherwise; from several images to a row, channels last included.
+        let same =
+            (0..to.len()).find(|&axis| to[axis] == count && outer(to, axis) == before && inner(to, axis) == behind);
+        if let Some(axis) = same {
+            return Ok(Features { axis, atoms: read.atoms.clone() });
+        }
+        if from.first() != Some(&1) || to.first() != Some(&1) || to.len() < 2 || count * before * behind == 0 {
+            return Err("channels cannot be followed into its dimensions".into());
+        }
+        let each = inner(to, 1);
+        if each == 1 {
+            let atoms = (0..to[1]).map(|entry| read.atoms[entry / behind % count]).collect();
+            return Ok(Features { axis: 1, atoms });
+        }
+        if before != 1 || (behind % each != 0 && each % behind != 0) {
+            return Err("channels cannot be followed into its dimensions".into());
+        }
+        let mut atoms = Vec::with_capacity(to[1]);
+        for entry in 0..to[1] {
+            let first = entry * each / behind;
+            let last = ((entry + 1) * each - 1) / behind;
+            (first..last).for_each(|channel| self.union.join(read.atoms[channel], read.atoms[channel + 1]));
+            atoms.push(read.atoms[first]);
+        }
+        Ok(Features { axis: 1, atoms })
+    }
+
+    /// The stored shape of a Reshape counts channels, or leaves it to inference.
+    fn target(&mut self, index: usize, node: &NodeProto, axis: usize, to: &Features) -> Result<(), String> {
+        let target = self.integers(node.arg(1)).ok_or("its shape is computed")?;
+        let copies = node.int("allowzero", 0) == 0;
+        let wrong = |(entry, &size): (usize, &i64)| size == 0 && copies && (entry == axis) != (entry == to.axis);
+        if target.iter().enumerate().any(wrong) {
+            return Err("its shape copies the number of channels".into());
+        }
+        if target.get(to.axis).is_some_and(|&size| size > 0) {
+            self.counts.push(Count::Shape(index, to.axis, to.atoms.clone()));
+        }
+        Ok(())
+    }
+}
