@@ -38,6 +38,8 @@ pub struct LayerError {
 pub struct Comparison {
     /// Tensors that both have, in the reference's order.
     pub layers: Vec<LayerError>,
+    /// Tensors that have one name in both and different shapes.
+    pub unlike: Vec<String>,
     /// The outputs together. Nothing is looked through.
     pub output: Score,
     /// The largest difference of an output.
@@ -81,11 +83,8 @@ pub fn compare(
         let shapes = (pools.0.shapes()?, pools.1.shapes()?);
         let channels = shapes.0.iter().map(|shape| if shape.len() > 1 { shape[1] } else { 1 });
         let mut sums: Vec<Sums> = channels.map(Sums::new).collect();
-        if let Some(index) = (0..left.len()).find(|&index| shapes.0[index] != shapes.1[index]) {
-            let (name, a, b) = (&left[index], &shapes.0[index], &shapes.1[index]);
-            return Err(QuantizeError::Mismatch(format!(
-                "`{name}` has shape {a:?} in one model and {b:?} in the other"
-            )));
+        for (index, sums) in sums.iter_mut().enumerate() {
+            sums.comparable = shapes.0[index] == shapes.1[index];
         }
         let mut agreeing = 0;
         for sample in &samples {
@@ -94,21 +93,36 @@ pub fn compare(
             };
             let (a, b) = (all(&pools.0, left.len())?, all(&pools.1, right.len())?);
             for (index, (a, b)) in a.iter().flatten().zip(b.iter().flatten()).enumerate() {
-                sums[index].add(a, b, ranges[index]);
+                if sums[index].comparable {
+                    sums[index].add(a, b, ranges[index]);
+                }
                 agreeing += usize::from(index == 0 && crate::judge::argmax(a) == crate::judge::argmax(b));
             }
             progress.advance(1);
         }
-        Ok((sums, agreeing))
+        Ok::<_, QuantizeError>((sums, agreeing))
     };
-    let mut layers = Vec::new();
+    let (mut layers, mut unlike) = (Vec::new(), Vec::new());
     for batch in pairs.chunks(batch) {
         let names = |of: fn(&Pair) -> &String| batch.iter().map(|pair| of(pair).clone()).collect::<Vec<_>>();
         let ranges: Vec<_> = batch.iter().map(|pair| pair.range).collect();
         let (sums, _) = run(&names(|pair| &pair.tensor), &names(|pair| &pair.seen), &ranges)?;
-        layers.extend(batch.iter().zip(sums).map(|(pair, sums)| sums.layer(pair)));
+        for (pair, sums) in batch.iter().zip(sums) {
+            // Indices and shapes are not compared; what only shares a name is not either, and is said.
+            match (sums.comparable, sums.count) {
+                (true, 0) => {}
+                (true, _) => layers.push(sums.layer(pair)),
+                (false, _) => unlike.push(pair.tensor.clone()),
+            }
+        }
     }
     let (sums, agreeing) = run(&outputs.0, &outputs.1, &vec![None; outputs.0.len()])?;
+    if let Some(index) = sums.iter().position(|sums| !sums.comparable || sums.count == 0) {
+        let name = &outputs.0[index];
+        return Err(QuantizeError::Mismatch(format!(
+            "output `{name}` is of another shape in the other model, or not float32; it cannot be compared"
+        )));
+    }
     let total = sums.iter().fold([0.0; 3], |total, sums| {
         let own = sums.total();
         [total[0] + own[0], total[1] + own[1], total[2] + own[2]]
@@ -116,7 +130,7 @@ pub fn compare(
     let sqnr_db = decibels(total[0], (total[0] - 2.0 * total[1] + total[2]).max(0.0));
     let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples.len() as f64 };
     let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
-    Ok(Comparison { layers, output, output_max_abs, samples: samples.len() })
+    Ok(Comparison { layers, unlike, output, output_max_abs, samples: samples.len() })
 }
 
 /// A tensor of the reference with the one that holds its values in the model.
@@ -203,6 +217,7 @@ struct Sums {
     max_abs: f32,
     outside: usize,
     count: usize,
+    comparable: bool,
 }
 
 /// A factor this far from 1 is none that rounding makes.
@@ -210,7 +225,7 @@ const SCALED: f64 = 0.1;
 
 impl Sums {
     fn new(channels: usize) -> Sums {
-        Sums { channels: vec![[0.0; 3]; channels.max(1)], max_abs: 0.0, outside: 0, count: 0 }
+        Sums { channels: vec![[0.0; 3]; channels.max(1)], max_abs: 0.0, outside: 0, count: 0, comparable: true }
     }
 
     fn add(&mut self, reference: &[f32], found: &[f32], range: Option<[f32; 2]>) {
@@ -278,9 +293,9 @@ mod tests {
     #[test]
     fn what_the_range_does_not_hold_is_counted() {
         let mut sums = Sums::new(1);
-        sums.add(&[0.0, 1.0, 2.0, 3.0], &[0.0, 1.0, 2.0, 2.0], Some([-0.1, 2.1]));
+        sums.add(&[0.0, 10.0, -10.0, 3.0], &[0.0, 10.0, -10.0, 2.0], Some([-9.9, 11.0]));
         let layer = sums.layer(&pair());
         assert_eq!((layer.saturation, layer.max_abs, layer.scaled), (0.25, Some(1.0), false));
-        assert!((layer.sqnr_db - 10.0 * 14f64.log10()).abs() < 1e-9);
+        assert!((layer.sqnr_db - 10.0 * 209f64.log10()).abs() < 1e-9);
     }
 }

@@ -31,6 +31,11 @@ pub struct Emitted {
 }
 
 impl Emitted {
+    /// A model in which every tensor is where it was.
+    pub fn plain(model: ModelProto) -> Emitted {
+        Emitted { model, dequantized: HashMap::new() }
+    }
+
     /// A model whose tensors are where they were.
     pub fn as_is(model: ModelProto) -> Emitted {
         Emitted { model, dequantized: HashMap::new() }

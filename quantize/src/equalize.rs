@@ -194,7 +194,9 @@ pub fn even(
 /// Gives a node an input of its own with these values, in place of the stored one.
 fn replace(model: &mut ModelProto, site: &Site, input: usize, values: &[f32], shape: &[usize]) {
     let name = model.nodes()[site.node].input[input].clone();
-    let shared = Edges::of(model).readers(&name).len() > 1;
+    let edges = Edges::of(model);
+    // What the caller sees keeps its values too.
+    let shared = edges.readers(&name).len() > 1 || edges.is_output(&name);
     let new = if shared { Names::of(model).fresh(&format!("{name}_{}", site.name)) } else { name.clone() };
     let graph = model.graph_mut();
     if !shared {

@@ -19,7 +19,7 @@ pub enum QuantizeError {
     },
     /// Its operator set is too old to be raised to the one that quantization needs.
     #[error(
-        "opset {opset}: node `{node}` ({op}) means something else in opset 13, which per-channel quantization needs; export the model anew with opset 13 or later"
+        "opset {opset}: node `{node}` ({op}) is not known to mean the same in opset 13, which per-channel quantization needs; export the model anew with opset 13 or later"
     )]
     Opset {
         /// What the model states.
@@ -45,7 +45,7 @@ pub enum QuantizeError {
     #[error("there is no calibration sample; some tens to hundreds of typical inputs set the ranges")]
     NoSamples,
     /// A node that the caller named is not there.
-    #[error("there is no node `{0}`; `tractlet inspect` lists them")]
+    #[error("there is no node `{0}`, or it was folded into another; `tractlet quantize` lists those that compute")]
     NoSuchNode(String),
     /// Nothing in the model can be quantized.
     #[error("nothing in this model can be quantized: {0}")]

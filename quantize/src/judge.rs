@@ -36,7 +36,21 @@ pub struct Score {
 impl<'e> Judge<'e> {
     /// Runs the float model on `count` of the samples, or fewer where its outputs are large.
     pub fn new(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
-        let taps = decisive(model);
+        Judge::at(engine, model, decisive(model), count)
+    }
+
+    /// The same at the outputs themselves, nothing looked through.
+    pub fn at_outputs(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
+        let outputs = model.graph.iter().flat_map(|graph| graph.output_names()).map(str::to_owned);
+        Judge::at(engine, model, outputs.collect(), count)
+    }
+
+    fn at(
+        engine: &'e dyn Engine,
+        model: &ModelProto,
+        taps: Vec<String>,
+        count: usize,
+    ) -> Result<Judge<'e>, QuantizeError> {
         let pool = Pool::open(engine, model, &taps)?;
         let elements: usize = pool.shapes()?.iter().map(|shape| shape.iter().product::<usize>()).sum();
         let count = count.min(KEPT / elements.max(1)).max(4);
@@ -46,6 +60,11 @@ impl<'e> Judge<'e> {
         Ok(Judge { engine, taps, samples, reference })
     }
 
+    /// Holds another form of the float model against it.
+    pub fn score_float(&self, model: &ModelProto) -> Result<Score, QuantizeError> {
+        self.score(&Emitted::plain(model.clone()))
+    }
+
     /// Holds a quantized model against the float one.
     pub fn score(&self, emitted: &Emitted) -> Result<Score, QuantizeError> {
         let taps: Vec<&str> = self.taps.iter().map(|tap| emitted.seen(tap)).collect();
@@ -53,20 +72,22 @@ impl<'e> Judge<'e> {
         let place = |sample: usize| self.samples.binary_search(&sample).unwrap_or(0);
         let seen = pool.each(&self.samples, |runner, sample| {
             let reference = &self.reference[place(sample)];
-            let mut power = Power::default();
-            for (tap, reference) in reference.iter().enumerate() {
+            let mut power = vec![Power::default(); reference.len()];
+            for (tap, (reference, power)) in reference.iter().zip(&mut power).enumerate() {
                 power.add(reference, runner.output(tap));
             }
             let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
             Ok((power, agrees))
         })?;
-        let mut halves = [Power::default(); 2];
-        seen.iter().enumerate().for_each(|(index, (power, _))| halves[index % 2].merge(*power));
-        let mut total = halves[0];
-        total.merge(halves[1]);
+        let mut halves = [vec![Power::default(); self.taps.len()], vec![Power::default(); self.taps.len()]];
+        for (index, (powers, _)) in seen.iter().enumerate() {
+            halves[index % 2].iter_mut().zip(powers).for_each(|(sum, power)| sum.merge(*power));
+        }
+        let mut total = halves[0].clone();
+        total.iter_mut().zip(&halves[1]).for_each(|(total, half)| total.merge(*half));
         let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
-        let halves_db = halves.map(Power::sqnr_db);
-        Ok(Score { sqnr_db: total.sqnr_db(), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 })
+        let halves_db = halves.map(|taps| mean_db(&taps));
+        Ok(Score { sqnr_db: mean_db(&total), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 })
     }
 
     /// The samples that are judged.
@@ -76,10 +97,6 @@ impl<'e> Judge<'e> {
 }
 
 impl Score {
-    /// Worse than any model's.
-    pub(crate) const WORST: Score =
-        Score { sqnr_db: f64::NEG_INFINITY, halves_db: [f64::NEG_INFINITY; 2], agreement: 0.0 };
-
     /// Whether it is so much better that chance is unlikely: on all samples together, and on either half.
     pub(crate) fn clearly_above(self, other: Score) -> bool {
         let on_both = self.halves_db.iter().zip(other.halves_db).all(|(mine, theirs)| *mine > theirs);
@@ -98,9 +115,14 @@ impl Power {
     /// Adds values with what became of them.
     pub fn add(&mut self, reference: &[f32], found: &[f32]) {
         for (&reference, &found) in reference.iter().zip(found) {
+            if !reference.is_finite() {
+                // Nothing to be near to.
+                continue;
+            }
             let (reference, found) = (f64::from(reference), f64::from(found));
             self.signal += reference * reference;
-            self.noise += (reference - found) * (reference - found);
+            let error = reference - found;
+            self.noise += if error.is_nan() { f64::INFINITY } else { error * error };
         }
     }
 
@@ -114,6 +136,13 @@ impl Power {
     pub fn sqnr_db(self) -> f64 {
         decibels(self.signal, self.noise)
     }
+}
+
+/// Outputs count alike, whatever their magnitude: the mean of their relative errors, in dB.
+fn mean_db(taps: &[Power]) -> f64 {
+    let loud = taps.iter().filter(|tap| tap.signal > 0.0 || tap.noise > 0.0);
+    let relative = loud.clone().map(|tap| if tap.signal > 0.0 { tap.noise / tap.signal } else { f64::INFINITY });
+    decibels(1.0, relative.sum::<f64>() / loud.count().max(1) as f64)
 }
 
 /// A ratio of powers in dB, 150 at most.
@@ -141,18 +170,27 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not
-/// squashed.
+/// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not squashed, and
+/// of an index what it is the index in.
 fn decisive(model: &ModelProto) -> Vec<String> {
     let edges = Edges::of(model);
-    let graph = model.graph.iter().flat_map(|graph| graph.output_names());
-    graph
-        .map(|name| {
-            let maker = edges.producer.get(name).and_then(|&index| model.nodes().get(index));
-            let squashed = maker.filter(|node| matches!(node.op(), "Softmax" | "LogSoftmax" | "Sigmoid"));
-            squashed.and_then(|node| node.arg(0)).unwrap_or(name).to_owned()
-        })
-        .collect()
+    let mut taps: Vec<String> = Vec::new();
+    for name in model.graph.iter().flat_map(|graph| graph.output_names()) {
+        let mut tap = name;
+        while let Some(node) = edges.producer.get(tap).and_then(|&index| model.nodes().get(index))
+            && matches!(
+                node.op(),
+                "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" | "ArgMin" | "TopK" | "Cast" | "Identity"
+            )
+            && let Some(source) = node.arg(0)
+        {
+            tap = source;
+        }
+        if !taps.iter().any(|held| held == tap) {
+            taps.push(tap.to_owned());
+        }
+    }
+    taps
 }
 
 #[cfg(test)]

@@ -109,10 +109,10 @@ impl Bound {
         let pair = match self {
             Bound::Full => 0.0,
             Bound::Neighbours(neighbours) => {
-                pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] + row[b]).abs()))
+                pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] / 2.0 + row[b] / 2.0).abs()))
             }
         };
-        let scale = (largest / 127.0).max(pair / PAIR as f32);
+        let scale = (largest / 127.0).max(pair / (PAIR / 2) as f32);
         if scale > f32::MIN_POSITIVE { scale } else { 0.0 }
     }
 

@@ -1,12 +1,13 @@
 //! A model over many samples at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use prost::Message;
 use rayon::prelude::*;
 
-use crate::onnx::proto::{GraphProto, ModelProto, ValueInfoProto};
+use crate::onnx::Names;
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::{Engine, QuantizeError, Runner};
 
 /// Takes away nodes that nothing wanted depends on: an engine would run them all the same.
@@ -40,10 +41,26 @@ impl<'e> Pool<'e> {
         model: &ModelProto,
         taps: &[S],
     ) -> Result<Pool<'e>, QuantizeError> {
+        let mut names = Names::of(model);
         let mut model = model.clone();
         let graph = model.graph_mut();
+        let declared: HashMap<String, ValueInfoProto> = (graph.value_info.iter().chain(&graph.output))
+            .filter_map(|info| Some((info.name.clone()?, info.clone())))
+            .collect();
         needed(graph, taps);
-        graph.output = taps.iter().map(|tap| ValueInfoProto::untyped(tap.as_ref())).collect();
+        let mut outputs = Vec::new();
+        for tap in taps.iter().map(AsRef::as_ref) {
+            let made = graph.node.iter().any(|node| node.output.iter().any(|output| output == tap));
+            if made {
+                outputs.push(declared.get(tap).cloned().unwrap_or_else(|| ValueInfoProto::untyped(tap)));
+                continue;
+            }
+            // Engines need not take an input for an output.
+            let copy = names.fresh(&format!("{tap}_tapped"));
+            graph.node.push(NodeProto::new("Identity", copy.clone(), vec![tap.to_owned()], vec![copy.clone()]));
+            outputs.push(ValueInfoProto::untyped(&copy));
+        }
+        graph.output = outputs;
         let model = model.encode_to_vec();
         let idle = Mutex::new(vec![engine.open(&model)?]);
         Ok(Pool { engine, model, idle })

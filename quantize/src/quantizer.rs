@@ -19,6 +19,10 @@ use crate::sites::Site;
 use crate::work::Work;
 use crate::{Engine, Progress, QuantizeError};
 
+/// Samples on which the prepared model is held against the original.
+const CHECKED: usize = 4;
+/// What f32 arithmetic in another order leaves, with a margin.
+const SAME_DB: f64 = 60.0;
 /// Samples on which the result is judged, at most.
 const THOROUGH: usize = 128;
 
@@ -105,6 +109,7 @@ pub fn quantize(
     if engine.samples() == 0 {
         return Err(QuantizeError::NoSamples);
     }
+    let original = source.clone();
     let (model, notes) = prepare::prepare(source, engine)?;
     let mut work = Work::new(model, engine, options)?;
     let quick = Judge::new(engine, &work.model, options.effort.judged())?;
@@ -114,6 +119,11 @@ pub fn quantize(
     if options.effort != Effort::Fast && equalize(&mut work, &observed, &quick, progress)? {
         progress.begin("calibrate", 2 * samples);
         observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
+    }
+    let same = Judge::at_outputs(engine, &original, CHECKED)?.score_float(&work.model)?;
+    if same.sqnr_db < SAME_DB {
+        let what = format!("folded and evened out, the float model answers otherwise ({:.1} dB)", same.sqnr_db);
+        return Err(QuantizeError::Mismatch(format!("{what}; please report it with the model")));
     }
     let ranges = match options.method {
         Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(&work, &observed, &quick)?.1,
@@ -178,16 +188,14 @@ fn equalize(
     Ok(changed)
 }
 
-/// Each node with the error at its output, in the quantized model.
-fn nodes(
+/// The error of each tensor in the quantized model.
+fn errors(
     work: &Work<'_>,
-    mixed: &Mixed,
     emitted: &Emitted,
-    ranges: &Ranges,
+    outputs: &[&str],
     samples: &[usize],
-) -> Result<Vec<NodeReport>, QuantizeError> {
-    let outputs: Vec<&str> = mixed.sites.sites.iter().map(|site| site.output.as_str()).collect();
-    let float = Pool::open(work.engine, &work.model, &outputs)?;
+) -> Result<Vec<Power>, QuantizeError> {
+    let float = Pool::open(work.engine, &work.model, outputs)?;
     let seen: Vec<&str> = outputs.iter().map(|name| emitted.seen(name)).collect();
     let quantized = Pool::open(work.engine, &emitted.model, &seen)?;
     let mut total = vec![Power::default(); outputs.len()];
@@ -203,6 +211,19 @@ fn nodes(
             total.iter_mut().zip(reference.iter().zip(found)).for_each(|(power, (r, f))| power.add(r, f));
         }
     }
+    Ok(total)
+}
+
+/// Each node with the error at its output, in the quantized model.
+fn nodes(
+    work: &Work<'_>,
+    mixed: &Mixed,
+    emitted: &Emitted,
+    ranges: &Ranges,
+    samples: &[usize],
+) -> Result<Vec<NodeReport>, QuantizeError> {
+    let outputs: Vec<&str> = mixed.sites.sites.iter().map(|site| site.output.as_str()).collect();
+    let total = if outputs.is_empty() { Vec::new() } else { errors(work, emitted, &outputs, samples)? };
     let leaders: BTreeMap<String, String> = work.sites.tensors().into_iter().collect();
     let site = |(site, power): (&Site, &Power)| {
         let method = leaders.get(&site.output).and_then(|leader| ranges.methods.get(leader));

@@ -73,8 +73,9 @@ impl Ranges {
         observed: &BTreeMap<String, Observed>,
         judge: &Judge<'_>,
     ) -> Result<(Score, Ranges), QuantizeError> {
-        let mut best = (Score::WORST, Ranges::default());
-        for method in Method::RULES {
+        let plain = Ranges::uniform(work, observed, Method::MinMax);
+        let mut best = (work.score(&plain, judge)?, plain);
+        for method in Method::RULES.into_iter().filter(|method| *method != Method::MinMax) {
             let uniform = Ranges::uniform(work, observed, method);
             let score = work.score(&uniform, judge)?;
             if score.clearly_above(best.0) {

@@ -60,7 +60,7 @@ impl QParams {
     pub fn of(range: Range, activations: Activations, symmetric: bool) -> QParams {
         let (low, high) = activations.bounds();
         let Range { min, max } = range.with_zero();
-        if max - min < f32::MIN_POSITIVE || !(max - min).is_finite() {
+        if max - min < f32::MIN_POSITIVE {
             return QParams { scale: 1.0, zero_point: if symmetric { (low + high + 1) / 2 } else { low } };
         }
         if symmetric {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
-use crate::onnx::{Edges, dims, floats};
+use crate::onnx::{Edges, dims, row};
 
 /// A node that computes in integers.
 #[derive(Clone, Debug)]
@@ -78,20 +78,31 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
         return Sites::default();
     };
     let (stored, edges) = (graph.stored(), Edges::of(model));
-    let finder = Finder { nodes: &graph.node, stored, edges };
+    let other = not_float(model);
+    let finder = Finder { nodes: &graph.node, stored, edges, keep, other };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
+    // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
+    let mut floats = HashSet::new();
     for (index, node) in graph.node.iter().enumerate() {
         if folded.contains(&index) || moves(node) {
             continue;
         }
-        let site = if keep.contains(node.title()) { Err("kept, as asked".into()) } else { finder.site(index, node) };
+        let clamp = finder.clamp(node);
+        let named = |index: usize| keep.contains(finder.nodes[index].title());
+        let site = match named(index) || clamp.is_some_and(named) {
+            true => Err("kept, as asked".into()),
+            false => finder.site(index, node, clamp, &floats),
+        };
         match site {
             Ok(site) => {
                 folded.extend(site.clamp);
                 found.sites.push(site);
             }
-            Err(why) => found.kept.push((node.title().into(), node.op_type.clone().unwrap_or_default(), why)),
+            Err(why) => {
+                floats.insert(index);
+                found.kept.push((node.title().into(), node.op_type.clone().unwrap_or_default(), why));
+            }
         }
     }
     found.moves = finder.moves(&found.sites);
@@ -102,10 +113,28 @@ struct Finder<'g> {
     nodes: &'g [NodeProto],
     stored: HashMap<&'g str, &'g TensorProto>,
     edges: Edges,
+    keep: &'g HashSet<&'g str>,
+    /// Tensors that are not float32.
+    other: HashSet<String>,
 }
 
 impl Finder<'_> {
-    fn site(&self, index: usize, node: &NodeProto) -> Result<Site, String> {
+    fn site(
+        &self,
+        index: usize,
+        node: &NodeProto,
+        clamp: Option<usize>,
+        floats: &HashSet<usize>,
+    ) -> Result<Site, String> {
+        if node.output.iter().chain(node.input.first()).any(|name| self.other.contains(name)) {
+            return Err("its values are not float32".into());
+        }
+        if matches!(node.op(), "Relu" | "Clip")
+            && let Some(maker) = node.arg(0).and_then(|name| self.edges.producer.get(name))
+            && floats.contains(maker)
+        {
+            return Err("what it limits is in float".into());
+        }
         let at_the_end = node.output.iter().any(|output| self.edges.is_output(output));
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
@@ -131,17 +160,15 @@ impl Finder<'_> {
         if inputs.is_empty() {
             return Err("it works on constants".into());
         }
-        let (mut output, mut clamp) = (node.out().to_owned(), None);
-        if let Some(reader) = self.edges.sole_reader(&output)
-            && let Some(next) = self.nodes.get(reader)
-            && next.arg(0) == Some(&output)
-            && self.is_clamp(next)
-            && !is_table(node.op())
-        {
-            next.out().clone_into(&mut output);
-            clamp = Some(reader);
-        }
+        let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out()).to_owned();
         Ok(Site { node: index, name: node.title().into(), op: node.op().into(), inputs, weights, output, clamp })
+    }
+
+    /// The Relu or Clip that goes into an operator: its only reader.
+    fn clamp(&self, node: &NodeProto) -> Option<usize> {
+        let reader = self.edges.sole_reader(node.out())?;
+        let next = self.nodes.get(reader)?;
+        (next.arg(0) == Some(node.out()) && self.is_clamp(next) && !is_table(node.op())).then_some(reader)
     }
 
     /// Stored float weights of one of these ranks, and a bias that is stored too or not there.
@@ -159,7 +186,7 @@ impl Finder<'_> {
             None => None,
             Some(bias) => {
                 let tensor = self.stored.get(bias).ok_or("its bias is computed")?;
-                if floats(tensor).is_none_or(|values| values.len() != channels) {
+                if row(tensor, channels).is_none() {
                     return Err("its bias is not one float32 for each output channel".into());
                 }
                 Some(bias.to_owned())
@@ -187,8 +214,10 @@ impl Finder<'_> {
         let written: HashSet<&str> = sites.iter().map(|site| site.output.as_str()).collect();
         let mut wanted: HashSet<&str> = read;
         let mut candidates = Vec::new();
-        for (index, node) in self.nodes.iter().enumerate().rev().filter(|(_, node)| moves(node)) {
-            if wanted.contains(node.out()) {
+        for (index, node) in
+            self.nodes.iter().enumerate().rev().filter(|(_, node)| moves(node) && !self.keep.contains(node.title()))
+        {
+            if wanted.contains(node.out()) && !self.other.contains(node.out()) {
                 let data = if node.op() == "Concat" { node.input.len() } else { 1 };
                 let inputs: Vec<&str> = node.input.iter().take(data).map(String::as_str).collect();
                 wanted.extend(&inputs);
@@ -210,6 +239,38 @@ impl Finder<'_> {
         }
         moves
     }
+}
+
+/// Tensors that hold something else than float32, as far as types can be followed: an operator's first input decides
+/// where the operator itself does not.
+fn not_float(model: &ModelProto) -> HashSet<String> {
+    let Some(graph) = &model.graph else { return HashSet::new() };
+    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    let is_other = |kind: Option<i32>| kind.is_some_and(|kind| kind != data_type::FLOAT);
+    let inputs = graph.input.iter().filter(|input| is_other(input.element_type())).map(|input| name(&input.name));
+    let stored = graph.initializer.iter().filter(|tensor| is_other(tensor.data_type)).map(|tensor| name(&tensor.name));
+    let mut other: HashSet<String> = inputs.chain(stored).collect();
+    for node in &graph.node {
+        let reads = |index: usize| node.arg(index).is_some_and(|name| other.contains(name));
+        let is_other = match node.op() {
+            "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "Equal" | "Greater" | "GreaterOrEqual" | "Less"
+            | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN" | "IsInf" => true,
+            "Cast" => node.int("to", 1) != i64::from(data_type::FLOAT),
+            "ConstantOfShape" => {
+                node.find("value").and_then(|value| value.t.as_ref()).is_some_and(|t| is_other(t.data_type))
+            }
+            "Where" => reads(1),
+            "OneHot" => reads(2),
+            _ => reads(0),
+        };
+        if is_other {
+            other.extend(node.output.iter().cloned());
+        }
+        if node.op() == "TopK" {
+            other.extend(node.output.get(1).cloned());
+        }
+    }
+    other
 }
 
 impl Sites {

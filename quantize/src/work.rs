@@ -33,8 +33,9 @@ impl<'a> Work<'a> {
     /// A node to keep is not there, or there is nothing to quantize.
     pub fn new(model: ModelProto, engine: &'a dyn Engine, options: &'a Options) -> Result<Work<'a>, QuantizeError> {
         let keep: HashSet<&str> = options.keep.iter().map(String::as_str).collect();
-        if let Some(unknown) = keep.iter().find(|name| model.nodes().iter().all(|node| node.title() != **name)) {
-            return Err(QuantizeError::NoSuchNode((*unknown).to_owned()));
+        if let Some(unknown) = options.keep.iter().find(|name| model.nodes().iter().all(|node| node.title() != **name))
+        {
+            return Err(QuantizeError::NoSuchNode(unknown.clone()));
         }
         let sites = sites::find(&model, &keep);
         if sites.sites.is_empty() {

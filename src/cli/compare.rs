@@ -15,7 +15,7 @@ use super::{curve, parse_dim};
 /// Hold a model against a reference, tensor by tensor
 ///
 /// Most often the reference is a float model and the other one is quantized. Tensors with the same name are
-/// compared, the worst first; of a quantized tensor what its readers see, the dequantized values. With one model
+/// compared, the worst first, but for those that only lead into a Relu or Clip; of a quantized tensor what its readers see, the dequantized values. With one model
 /// twice and two engines the engines are compared.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,11 +60,12 @@ Saturation is the share of the reference's values that lie outside what the quan
 are compared less their factors.
 
 JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order,
-output.{sqnr_db, max_abs, top1_agreement}, samples.";
+unlike[] (tensors that share a name and not a shape), output.{sqnr_db, max_abs, top1_agreement}, samples.";
 
 #[derive(Serialize)]
 struct Report<'a> {
     layers: Vec<Layer<'a>>,
+    unlike: &'a [String],
     output: Output,
     samples: usize,
 }
@@ -109,6 +110,7 @@ impl Report<'_> {
     fn of(compared: &Comparison) -> Report<'_> {
         Report {
             layers: compared.layers.iter().map(Layer::of).collect(),
+            unlike: &compared.unlike,
             output: Output {
                 sqnr_db: compared.output.sqnr_db,
                 max_abs: compared.output_max_abs,
@@ -144,6 +146,9 @@ fn text(compared: &Comparison) -> String {
     let mut text = table(&["tensor", "op", "SQNR dB", "max abs", "saturated", "cosine"], 2, rows);
     if compared.layers.is_empty() {
         text = "the models have no tensor in common but their outputs\n".into();
+    }
+    if !compared.unlike.is_empty() {
+        text += &format!("of other shapes in the other model, and not compared: {}\n", compared.unlike.join(", "));
     }
     text + &format!(
         "output: SQNR {:.1} dB, max abs {:.3e}, the same largest value on {:.1} % of {} samples\n",

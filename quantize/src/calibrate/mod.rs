@@ -118,7 +118,13 @@ pub fn observe_tensors(
             // The mean until there are many: the first sample alone is no beginning.
             seen_so_far += 1.0;
             let weight = MOMENTUM.max(1.0 / seen_so_far);
+            // Tensors that share a range are one.
+            let mut sample: BTreeMap<&str, Range> = BTreeMap::new();
             for (range, leader) in ranges.into_iter().zip(&leaders) {
+                let held = sample.entry(leader).or_insert(range);
+                *held = held.union(range);
+            }
+            for (leader, range) in sample {
                 let (all, average) = ends.entry(leader).or_insert((range, range));
                 *all = all.union(range);
                 average.min += weight * (range.min - average.min);

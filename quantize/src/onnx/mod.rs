@@ -13,7 +13,7 @@ use crate::{EngineError, QuantizeError};
 use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, attribute_type};
 
 pub(crate) use tensor::raw;
-pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers};
+pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers, row};
 
 /// Reads a model.
 ///
@@ -94,9 +94,11 @@ impl ModelProto {
 }
 
 impl GraphProto {
-    /// Stored tensors by name.
+    /// Stored tensors by name, without those that an input may override.
     pub fn stored(&self) -> HashMap<&str, &proto::TensorProto> {
-        self.initializer.iter().map(|tensor| (tensor.name.as_deref().unwrap_or_default(), tensor)).collect()
+        let inputs: HashSet<&str> = self.input.iter().filter_map(|input| input.name.as_deref()).collect();
+        let named = self.initializer.iter().map(|tensor| (tensor.name.as_deref().unwrap_or_default(), tensor));
+        named.filter(|(name, _)| !inputs.contains(name)).collect()
     }
 
     /// Names of the outputs, in order.
@@ -212,6 +214,11 @@ impl NodeProto {
 }
 
 impl ValueInfoProto {
+    /// The type of its elements, where it is a tensor that states it.
+    pub fn element_type(&self) -> Option<i32> {
+        proto::TypeProto::decode(self.r#type.as_deref()?).ok()?.tensor_type?.elem_type
+    }
+
     /// A tensor whose type is left to inference.
     pub fn untyped(name: &str) -> ValueInfoProto {
         ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() }

@@ -31,6 +31,13 @@ pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     (values.len() == elements(tensor)).then_some(values)
 }
 
+/// The elements of a float32 tensor that has one for each of `count` columns: `[count]` or `[1, count]`.
+pub fn row(tensor: &TensorProto, count: usize) -> Option<Vec<f32>> {
+    let (last, others) = tensor.dims.split_last()?;
+    let fits = *last == count as i64 && others.iter().all(|&dim| dim == 1);
+    floats(tensor).filter(|_| fits)
+}
+
 /// The elements of an int64 tensor, where all of them are there.
 pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     if tensor.data_type != Some(data_type::INT64) {

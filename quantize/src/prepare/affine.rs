@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::constants::scalar;
 use super::{Notes, remove};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto};
-use crate::onnx::{Edges, Names, dims, f32s, floats};
+use crate::onnx::{Edges, Names, dims, f32s, floats, row};
 
 /// Folds until nothing is left to fold.
 pub fn fold(model: &mut ModelProto, notes: &mut Notes) {
@@ -78,7 +78,7 @@ fn product(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Pro
     let channels = *dims(&weights).get(axis)?;
     floats(&weights)?;
     let bias = match node.arg(2) {
-        Some(name) => Some(floats(stored.get(name)?).filter(|values| values.len() == channels)?),
+        Some(name) => Some(row(stored.get(name)?, channels)?),
         None => None,
     };
     Some(Product { weights, axis, bias })

@@ -24,19 +24,31 @@ pub fn prepare(mut model: ModelProto, engine: &dyn Engine) -> Result<(ModelProto
     refuse_quantized(&model)?;
     refuse_not_finite(&model)?;
     let mut notes = Notes::new();
-    let ranks = ranks(&model, engine, &["Softmax", "LogSoftmax", "MatMul"])?;
-    opset::raise(&mut model, &ranks, &mut notes)?;
+    drop_defaults(&mut model);
+    let before = shapes(&model, engine, &["Softmax", "LogSoftmax"])?;
+    opset::raise(&mut model, &before, &mut notes)?;
     constants::store(&mut model);
     drop_identities(&mut model, &mut notes);
     constants::fold(&mut model, &mut notes);
+    let ranks = shapes(&model, engine, &["MatMul"])?.into_iter().map(|(name, shape)| (name, shape.len())).collect();
     matmul_to_gemm(&mut model, &ranks);
     affine::fold(&mut model, &mut notes);
+    refuse_not_finite(&model)?;
     model.graph_mut().sweep();
     Ok((model, notes))
 }
 
-/// Dimensions of what operators of these kinds read first.
-fn ranks(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMap<String, usize>, QuantizeError> {
+/// Before IR version 4 stored tensors had to be inputs too, and nobody overrode them.
+fn drop_defaults(model: &mut ModelProto) {
+    if model.ir_version.unwrap_or(0) < 4 {
+        let graph = model.graph_mut();
+        let stored: HashSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+        graph.input.retain(|input| input.name.as_deref().is_none_or(|name| !stored.contains(name)));
+    }
+}
+
+/// Shapes of what operators of these kinds read first.
+fn shapes(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMap<String, Vec<usize>>, QuantizeError> {
     let nodes = model.nodes().iter().filter(|node| ops.contains(&node.op()));
     let mut taps: Vec<String> = nodes.filter_map(|node| node.arg(0)).map(str::to_owned).collect();
     taps.sort_unstable();
@@ -45,7 +57,7 @@ fn ranks(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMa
         return Ok(HashMap::new());
     }
     let shapes = Pool::open(engine, model, &taps)?.shapes()?;
-    Ok(taps.into_iter().zip(shapes.iter().map(Vec::len)).collect())
+    Ok(taps.into_iter().zip(shapes).collect())
 }
 
 /// A product of rows by a stored matrix, which may have a bias as a Gemm.

@@ -256,6 +256,7 @@ impl Runner for Run {
             let (shape, x) = held[node.input[0].as_str()].clone();
             let operand = |i: usize| node.arg(i).map(|name| floats(stored[name]).unwrap());
             let made = match node.op() {
+                "Identity" => (shape, x),
                 "Relu" => (shape, x.iter().map(|x| x.max(0.0)).collect()),
                 "Reshape" => {
                     let target = onnx::integers(stored[node.input[1].as_str()]).unwrap();

@@ -30,8 +30,9 @@ use patches::Patches;
 const ROWS_PER_COL: usize = 8;
 /// And at least this many in all.
 const MIN_ROWS: usize = 8192;
-/// Weights of an output channel above which second moments take too much memory: 64 MB at 8 bytes.
-pub(crate) const MAX_COLS: usize = 2896;
+/// Inputs of an output channel above which second moments take too much memory: 128 MB, those held out and centred ones
+/// included.
+pub(crate) const MAX_COLS: usize = 2048;
 /// One sample in so many is held out, and decides between roundings.
 const HELD_OUT: usize = 5;
 /// Samples that one accumulator takes, whatever the number of threads.

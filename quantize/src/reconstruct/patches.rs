@@ -50,16 +50,19 @@ impl Patches {
             return None;
         }
         let lower = node.text("auto_pad") == Some(b"SAME_LOWER");
-        let pads = match node.ints("pads") {
-            Some(pads) => pads.iter().take(rank).map(|&pad| usize::try_from(pad).ok()).collect::<Option<_>>()?,
-            None if node.text("auto_pad").is_some_and(|auto| auto.starts_with(b"SAME")) => (0..rank)
+        let auto = node.text("auto_pad").filter(|auto| !auto.is_empty() && *auto != b"NOTSET");
+        let pads = match (auto, node.ints("pads")) {
+            (None, Some(pads)) => {
+                pads.iter().take(rank).map(|&pad| usize::try_from(pad).ok()).collect::<Option<_>>()?
+            }
+            (Some(auto), _) if auto.starts_with(b"SAME") => (0..rank)
                 .map(|i| {
                     let needed = (output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1;
                     let all = needed.saturating_sub(input[i]);
                     if lower { all.div_ceil(2) } else { all / 2 }
                 })
                 .collect(),
-            None => vec![0; rank],
+            _ => vec![0; rank],
         };
         let channels = *matrix.dims.get(1)?;
         (channels * matrix.groups == in_channels).then_some(Patches {

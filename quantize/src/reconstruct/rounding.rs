@@ -5,6 +5,8 @@ use crate::layer::Bound;
 
 /// Shrunken scales that are tried: fewer weights at the ends, finer steps for the rest.
 const SCALES: [f32; 6] = [1.0, 0.97, 0.94, 0.9, 0.85, 0.8];
+/// Inputs of a channel above which the scale stays as it is: trying one costs their square.
+const WIDE: usize = 1152;
 /// How much the moments are drawn towards their diagonal, as a share of its mean. Few samples of many inputs
 /// see directions that are there by chance.
 const RIDGES: [f64; 3] = [0.03, 0.3, 3.0];
@@ -24,7 +26,7 @@ pub fn round(
     }
     let cols = weights.len();
     let targets = |moments: &Centred| moments.xy[row * cols..(row + 1) * cols].to_vec();
-    let judge = Quadratic { matrix: &held_out.xx, target: targets(held_out) };
+    let judge = Quadratic { matrix: &held_out.xx, stiffness: 0.0, target: targets(held_out) };
     let mean = |moments: &Centred| (0..cols).map(|i| moments.xx[i * cols + i]).sum::<f64>() / cols as f64;
     // Nothing held out, as with very few samples: what was learned from has to do, and only the stiffest ridge.
     let has_judge = mean(held_out) > 0.0;
@@ -34,11 +36,10 @@ pub fn round(
         let stiffness = ridge * mean(learned);
         let mut target = targets(learned);
         target.iter_mut().zip(weights).for_each(|(t, &w)| *t += stiffness * f64::from(w));
-        let mut matrix = learned.xx.clone();
-        (0..cols).for_each(|i| matrix[i * cols + i] += stiffness);
-        let quadratic = Quadratic { matrix: &matrix, target };
+        let quadratic = Quadratic { matrix: &learned.xx, stiffness, target };
         // The scale by rounding to the nearest, which is cheap; then the roundings.
-        let shrunk = SCALES.iter().map(|&share| scale * share).filter_map(|scale| {
+        let tried = if cols <= WIDE { &SCALES[..] } else { &SCALES[..1] };
+        let shrunk = tried.iter().map(|&share| scale * share).filter_map(|scale| {
             let integers = super::super::layer::round_row(weights, scale);
             bound.holds(&integers).then(|| (quadratic.value(&integers, scale), integers, scale))
         });
@@ -53,9 +54,11 @@ pub fn round(
     (best.1, best.2)
 }
 
-/// `w' matrix w - 2 w' target`, the squared error at the output less a constant.
+/// `w' (matrix + stiffness) w - 2 w' target`, the squared error at the output less a constant.
 struct Quadratic<'a> {
     matrix: &'a [f64],
+    /// Added along the diagonal.
+    stiffness: f64,
     target: Vec<f64>,
 }
 
@@ -69,6 +72,7 @@ impl Quadratic<'_> {
             }
             let row = &self.matrix[i * cols..(i + 1) * cols];
             let product: f64 = row.iter().zip(integers).map(|(m, &q)| m * f64::from(q)).sum();
+            let product = product + self.stiffness * f64::from(q);
             scale * f64::from(q) * (scale * product - 2.0 * self.target[i])
         };
         integers.iter().enumerate().map(term).sum()
@@ -84,13 +88,14 @@ impl Quadratic<'_> {
         for (i, &q) in integers.iter().enumerate().filter(|(_, q)| **q != 0) {
             let row = &self.matrix[i * cols..(i + 1) * cols];
             slope.iter_mut().zip(row).for_each(|(slope, m)| *slope += step * f64::from(q) * m);
+            slope[i] += step * f64::from(q) * self.stiffness;
         }
         for _ in 0..4 * cols {
             let change = |i: usize| {
                 let direction = if slope[i] > 0.0 { -1i32 } else { 1 };
                 let next = i32::from(integers[i]) + direction;
                 let near = (f64::from(next) - f64::from(weights[i]) / step).abs() < 1.0;
-                let gain = 2.0 * slope[i].abs() * step - step * step * self.matrix[i * cols + i];
+                let gain = 2.0 * slope[i].abs() * step - step * step * (self.matrix[i * cols + i] + self.stiffness);
                 (gain > 0.0 && near && bound.allows(integers, i, next)).then_some((gain, i, direction))
             };
             let Some((_, i, direction)) = (0..cols).filter_map(change).max_by(|a, b| a.0.total_cmp(&b.0)) else {
@@ -99,6 +104,7 @@ impl Quadratic<'_> {
             integers[i] = (i32::from(integers[i]) + direction) as i8;
             let row = &self.matrix[i * cols..(i + 1) * cols];
             slope.iter_mut().zip(row).for_each(|(slope, m)| *slope += step * f64::from(direction) * m);
+            slope[i] += step * f64::from(direction) * self.stiffness;
         }
     }
 }
@@ -120,7 +126,7 @@ mod tests {
                 for i in 0..25 { matrix[i] += row[i / 5] * row[i % 5]; }
             }
             let target: Vec<f64> = (0..5).map(|i| (0..5).map(|j| matrix[i * 5 + j] * f64::from(weights[j])).sum()).collect();
-            let quadratic = Quadratic { matrix: &matrix, target };
+            let quadratic = Quadratic { matrix: &matrix, stiffness: 0.0, target };
             let chain = |i: usize| (0..5usize).filter(|j| j.abs_diff(i) == 1).collect();
             let bound = if portable { Bound::Neighbours((0..5).map(chain).collect()) } else { Bound::Full };
             let scale = bound.scale(&weights).max(1e-6) * 8.0;
