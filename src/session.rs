@@ -296,6 +296,10 @@ pub(crate) fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<B
     if let Some(unknown) = bindings.iter().find(|b| !open(&b.symbol)) {
         return fault(format!("no input has an open dimension `{}`", unknown.symbol));
     }
+    let mut seen = bindings.iter().enumerate();
+    if let Some((_, twice)) = seen.find(|(index, b)| bindings.iter().take(*index).any(|a| a.symbol == b.symbol)) {
+        return fault(format!("the open dimension `{}` is given a size twice; give it one", twice.symbol));
+    }
     for input in model.inputs() {
         for (index, dim) in input.dims.iter().enumerate() {
             match dim {
@@ -343,6 +347,22 @@ mod tests {
                     assert!(error.to_string().contains("input `input` does not start at a multiple of 4 bytes"));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_dimension_with_two_sizes_is_refused() {
+        // The input's 128 frames, a `dim_value`, become a `dim_param`, `W`.
+        let mut bytes = std::fs::read("models/har_cnn1d/int8.onnx").unwrap();
+        let at = bytes.windows(5).rposition(|five| five == [0x0A, 3, 0x08, 0x80, 1]).unwrap();
+        bytes[at..at + 5].copy_from_slice(&[0x0A, 3, 0x12, 1, b'W']);
+        let model = Model::from_bytes("open.onnx", &bytes).unwrap();
+        let bound =
+            |sizes: &[usize]| resolve(&model, sizes.iter().map(|&size| Binding { symbol: "W".into(), size }).collect());
+        assert!(bound(&[128]).is_ok());
+        for sizes in [[128, 64], [64, 128], [128, 128]] {
+            let told = bound(&sizes).unwrap_err().to_string();
+            assert!(told.contains("`W` is given a size twice"), "{told}");
         }
     }
 

@@ -77,6 +77,7 @@ impl Feed {
 
     fn pumped(&self, source: &mut Source, control: &Control, counters: &Counters) -> Result<(), SourceError> {
         let mut batch = source.batch();
+        let mut replay = Replay::default();
         let mut malformed = 0;
         loop {
             if control.is_stopped() {
@@ -87,7 +88,10 @@ impl Feed {
             malformed = source.malformed();
             counters.malformed.store(malformed, Relaxed);
             if batch.frames() > 0 {
-                self.keep_pace(source, &batch, control);
+                if replay.begins(source.pass()) {
+                    self.tear(control);
+                }
+                self.keep_pace(source, &batch, &mut replay, control);
                 self.push(&batch, control);
                 batch.clear();
             }
@@ -104,11 +108,11 @@ impl Feed {
     }
 
     /// Waits until what a batch holds would have happened, in a replay at real speed.
-    fn keep_pace(&self, source: &Source, batch: &Batch, control: &Control) {
+    fn keep_pace(&self, source: &Source, batch: &Batch, replay: &mut Replay, control: &Control) {
         if source.options().pace != Pace::Real || !source.spec().is_recorded() {
             return;
         }
-        let due = Duration::from_nanos(batch.times().last().copied().unwrap_or(0));
+        let due = replay.due(batch.times(), self.started.elapsed());
         while let Some(early) = due.checked_sub(self.started.elapsed()) {
             if control.is_stopped() || early.is_zero() {
                 return;
@@ -140,12 +144,20 @@ impl Feed {
         }
     }
 
-    fn reopen(&self, source: &mut Source, pause: Duration, control: &Control, counters: &Counters) {
+    /// No window spans what came before and what comes now.
+    fn tear(&self, control: &Control) {
         let mut state = self.lock();
         while !state.ring.break_here() && !control.is_stopped() {
+            // Frames between two gaps that no window will hold make way.
+            if !state.ring.ready() && state.ring.break_here() {
+                return;
+            }
             state = wait(&self.drained, state, PATIENCE);
         }
-        drop(state);
+    }
+
+    fn reopen(&self, source: &mut Source, pause: Duration, control: &Control, counters: &Counters) {
+        self.tear(control);
         loop {
             let until = Instant::now() + pause;
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -206,6 +218,32 @@ impl Feed {
     }
 }
 
+/// Where a replay is in its file, which may start at any time and be read again and again.
+#[derive(Default)]
+struct Replay {
+    pass: u64,
+    /// Time of the pass's first frame, and when that was replayed.
+    base: Option<(u64, Duration)>,
+}
+
+impl Replay {
+    /// Whether frames of this pass follow those of another.
+    fn begins(&mut self, pass: u64) -> bool {
+        let another = self.pass != pass;
+        if another {
+            *self = Replay { pass, base: None };
+        }
+        another
+    }
+
+    /// When the last of these frames would have happened, counted as `now` is. A pass starts where it is begun.
+    fn due(&mut self, times: &[u64], now: Duration) -> Duration {
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return now };
+        let (base, begun) = *self.base.get_or_insert((*first, now));
+        begun.saturating_add(Duration::from_nanos(last.saturating_sub(base)))
+    }
+}
+
 /// Says that nothing will come any more, however the reader ends.
 struct Ended<'a>(&'a Feed);
 
@@ -218,4 +256,22 @@ impl Drop for Ended<'_> {
 
 fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, patience: Duration) -> MutexGuard<'a, State> {
     on.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_takes_as_long_as_its_frames_wherever_their_time_starts() {
+        const S: u64 = 1_000_000_000;
+        let seconds = Duration::from_secs;
+        let mut replay = Replay::default();
+        assert!(!replay.begins(0));
+        assert_eq!(replay.due(&[1_700_000_000 * S, 1_700_000_001 * S], seconds(3)), seconds(4));
+        assert_eq!(replay.due(&[1_700_000_002 * S], seconds(4)), seconds(5));
+        assert!(replay.begins(1) && !replay.begins(1));
+        assert_eq!(replay.due(&[1_700_000_000 * S], seconds(5)), seconds(5), "time starts anew with the pass");
+        assert_eq!(replay.due(&[1_699_999_000 * S], seconds(6)), seconds(5), "a time before the first");
+    }
 }

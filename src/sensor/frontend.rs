@@ -71,12 +71,17 @@ impl Frontend {
                 for (index, out) in out.chunks_exact_mut(each).enumerate() {
                     let peak = if *peak_scaled { stats::peak(of(index)) } else { 1.0 };
                     // Silence has no peak to scale by.
-                    let gain = if peak > 0.0 { peak.recip() } else { 1.0 };
+                    let gain = gain(peak).unwrap_or(1.0);
                     spectral.run(window, channels, index, gain, out);
                 }
             }
         }
     }
+}
+
+/// What makes `size` 1; none where it is 0, or so small that nothing does.
+fn gain(size: f32) -> Option<f32> {
+    Some(size.recip()).filter(|gain| size > 0.0 && gain.is_finite())
 }
 
 impl Normalization {
@@ -86,7 +91,7 @@ impl Normalization {
             Normalization::None => (0.0, 1.0),
             Normalization::ZScore => {
                 let (mean, deviation) = stats::mean_and_deviation(values);
-                (mean, if deviation > 0.0 { deviation.recip() } else { 0.0 })
+                (mean, gain(deviation).unwrap_or(0.0))
             }
             Normalization::Standard { mean, deviation } => {
                 let mean = mean.get(index).copied().unwrap_or(0.0);
@@ -102,6 +107,8 @@ mod tests {
     use super::*;
     use crate::sensor::recipe::Channel;
     use tractlet_core::ring::Windowing;
+    use tractlet_core::signal::spectral::{Magnitude, SpectralShape};
+    use tractlet_core::signal::taper::Taper;
 
     fn run(kind: &FrontendKind, window: &[f32]) -> Vec<f32> {
         let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
@@ -131,5 +138,24 @@ mod tests {
         let kind = FrontendKind::Samples { layout: Layout::ChannelsFirst, normalization: Normalization::ZScore };
         assert_eq!(run(&kind, &window), [0.0, 0.0, 0.0, 0.0, 1.0, -1.0, 1.0, -1.0]);
         assert_eq!(run(&FrontendKind::Rms, &window), [5.0, 1.0]);
+    }
+
+    #[test]
+    fn what_is_too_small_to_divide_by_counts_as_still() {
+        assert_eq!((gain(0.0), gain(1e-39), gain(-1.0), gain(4.0)), (None, None, None, Some(0.25)));
+        let window = [0.0, 1.0, 0.0, -1.0, 1e-40, 1.0, 1e-40, -1.0];
+        let shape = SpectralShape {
+            rate_hz: 100.0,
+            frame: 4,
+            hop: 4,
+            fft: 16,
+            taper: Taper::Rectangular,
+            magnitude: Magnitude::Absolute,
+            mel: None,
+            log: None,
+            coefficients: None,
+        };
+        let out = run(&FrontendKind::Spectral { shape, peak_scaled: true }, &window);
+        assert!(out.iter().all(|value| value.is_finite()), "{out:?}");
     }
 }

@@ -76,6 +76,8 @@ pub enum Fault {
     Overlap,
     /// It reads bytes that nothing has written.
     Unwritten,
+    /// Finding out whether all that it reads was written takes too long: too many ops wrote a part of it.
+    TooManyWriters,
     /// It lies where nothing may be written.
     ReadOnly,
     /// The combination of parameters has no kernel.
@@ -141,6 +143,7 @@ impl fmt::Display for Fault {
             Self::NotUtf8 => write!(f, "not UTF-8"),
             Self::Overlap => write!(f, "overlaps another operand"),
             Self::Unwritten => write!(f, "read before it is written"),
+            Self::TooManyWriters => write!(f, "written by too many ops to verify"),
             Self::ReadOnly => write!(f, "lies where nothing may be written"),
             Self::Unsupported => write!(f, "no kernel for these parameters"),
         }

@@ -64,7 +64,8 @@ pub const VERSION: u32 = 4;
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.
 pub const MAX_RANK: usize = 8;
-/// Ops that a plan can have, since verifying them takes time in the square of it.
+/// Ops that a plan can have. Verifying them takes time in the square of it, and no more: a plan whose reads are
+/// pieced together from so many writes that it would take longer is refused.
 pub const MAX_OPS: usize = 1 << 13;
 
 /// Bytes of the header.

@@ -298,3 +298,22 @@ fn another_version_isa_or_alignment_is_refused_by_name() {
     shifted[1..].copy_from_slice(plan.as_bytes());
     assert_eq!(Plan::parse(&shifted[1..]).unwrap_err(), PlanError::Unaligned);
 }
+
+#[test]
+fn a_plan_that_takes_too_long_to_verify_is_refused() {
+    let piece = |at: usize| Fill { output: Operand::arena(at, 1), element_bytes: 1, bits: 0 };
+    let verified = |pieces: usize, reads: usize| {
+        let mut builder = PlanBuilder::new(Isa::Generic);
+        builder.output("y", DType::I8, &[pieces]).unwrap();
+        let table = builder.data(&[0i8; 256]);
+        (0..pieces).for_each(|at| drop(builder.op("fill", piece(at))));
+        let read = LutS8 { input: Operand::arena(0, pieces), output: Operand::output(0, pieces), table };
+        (0..reads).for_each(|_| drop(builder.op("lut", read)));
+        builder.finish().map(drop)
+    };
+    assert_eq!(verified(100, 100), Ok(()));
+    let fault = FieldFault::new("input", Fault::TooManyWriters);
+    // The fifth would go beyond 2^26 ops looked at.
+    let refused = PlanError::Op { index: 4004, kind: "LutS8", fault };
+    assert_eq!(verified(4000, 4000), Err(BuildError::Invalid(refused)));
+}

@@ -3,6 +3,8 @@
 //! Here is what all ops share: bounds, overlap, scratch, reading only what was written. What differs
 //! between them is in [`rules`](super::rules).
 
+use core::cell::Cell;
+
 use bytemuck::AnyBitPattern;
 
 use super::op::{OP_BYTES, Op};
@@ -18,6 +20,9 @@ use crate::isa::Isa;
 
 /// The largest plan and the largest arena, so that no offset overflows on a 32-bit target.
 pub(super) const MAX_BYTES: usize = i32::MAX as usize;
+/// Ops that are looked at to find out who wrote what is read: as many as it takes where each of the most ops
+/// reads two operands that one op wrote. Without it the time would grow with the cube of the ops.
+const MAX_STEPS: usize = MAX_OPS * MAX_OPS;
 
 impl<B: AsRef<[u8]>> Plan<B> {
     /// Verifies a plan that this CPU is to run.
@@ -61,6 +66,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
             names: plan.section(&plan.sections.names),
             data: plan.data(),
             input_count: header.input_count,
+            steps_left: Cell::new(MAX_STEPS),
         };
         let name = verifier.check_name(header.model_name);
         name.map_err(|fault| PlanError::Header(FieldFault::new("model_name", fault.fault)))?;
@@ -98,6 +104,7 @@ pub(super) struct Verifier<'p> {
     names: &'p [u8],
     data: &'p [u8],
     input_count: usize,
+    steps_left: Cell<usize>,
 }
 
 impl Verifier<'_> {
@@ -221,8 +228,9 @@ impl Verifier<'_> {
     /// Every byte that is read in the arena or in an output of the network lies in the output of an op
     /// before `reader`. An op that writes part of its output, a strided copy, counts as writing all of it.
     ///
-    /// Looks the writers up anew for each read, quadratic in the number of ops, since there is no
-    /// memory to keep a map in: 500 ops take milliseconds.
+    /// Looks the writers up anew for each read and again for each part that another one wrote, since there is
+    /// no memory to keep a map in: quadratic in the number of ops where each read has a few writers, and 500
+    /// ops take milliseconds. [`MAX_STEPS`] bounds it where they have many.
     fn check_written(&self, field: &'static str, read: Operand, reader: usize) -> Result<(), FieldFault> {
         if !read.section.is_writable() {
             return Ok(());
@@ -230,6 +238,8 @@ impl Verifier<'_> {
         let end = read.offset + read.len;
         let mut covered = read.offset;
         while covered < end {
+            let left = self.steps_left.get().checked_sub(reader);
+            self.steps_left.set(left.ok_or(FieldFault::new(field, Fault::TooManyWriters))?);
             let outputs = self
                 .ops
                 .iter()

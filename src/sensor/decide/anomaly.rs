@@ -27,17 +27,20 @@ impl AnomalyDecider {
     }
 
     pub fn decide(&mut self, input: &[f32], output: &[f32]) -> (Verdict<'_>, bool) {
-        let squares = input.iter().zip(output).map(|(a, b)| f64::from(a - b) * f64::from(a - b));
-        let error = squares.sum::<f64>() / input.len().max(1) as f64;
-        let mut mean = [0.0];
-        self.recent.mean(&[error as f32], &mut mean);
+        let off = input.iter().zip(output).map(|(a, b)| f64::from(*a) - f64::from(*b));
+        let error = (off.map(|off| off * off).sum::<f64>() / input.len().max(1) as f64) as f32;
+        // One that has no number in f32 says nothing of the windows after it.
+        let mut mean = [error];
+        if error.is_finite() {
+            self.recent.mean(&[error], &mut mean);
+        }
         let [score] = mean;
         let limit = match self.rule.limit {
             Limit::Fixed(limit) => Some(limit),
             Limit::Running { factor, warmup, .. } => (self.normal.windows >= warmup)
                 .then(|| (self.normal.mean + f64::from(factor) * self.normal.variance.sqrt()) as f32),
         };
-        let too_much = limit.is_some_and(|limit| score > limit);
+        let too_much = !score.is_finite() || limit.is_some_and(|limit| limit.is_nan() || score > limit);
         if let (Limit::Running { rate, .. }, false) = (self.rule.limit, too_much) {
             self.normal.learn(score, rate);
         }
@@ -99,6 +102,22 @@ mod tests {
         assert!(alarms[..200].iter().all(|alarm| !alarm));
         assert!(alarms[200..700].iter().all(|alarm| *alarm), "a lasting fault does not become normal");
         assert!(!alarms[700]);
+    }
+
+    #[test]
+    fn an_error_beyond_all_numbers_is_too_much_and_is_not_learnt() {
+        let limit = Limit::Running { factor: 4.0, warmup: 50, rate: 0.01 };
+        let mut decider = AnomalyDecider::new(AnomalyRule { smooth: 4, limit, debounce: 1, emit: Emit::Every });
+        let mut alarm = |value: f32| match decider.decide(&[value], &[0.0]).0 {
+            Verdict::Anomaly { alarm, .. } => alarm,
+            Verdict::Class { .. } => panic!("an anomaly"),
+        };
+        let values = |n: usize| 3.0 + (n % 3) as f32 / 10.0;
+        (0..10).for_each(|n| assert!(!alarm(values(n))));
+        assert!(alarm(3e38), "while what is normal is being learnt");
+        assert!(alarm(f32::NAN) && alarm(f32::INFINITY));
+        (0..200).for_each(|n| assert!(!alarm(values(n)), "{n}"));
+        assert!(alarm(30.0));
     }
 
     #[test]

@@ -262,8 +262,10 @@ fn normalization(
             let found = values.len();
             return Err(format!("`frontend.{field}` has {found} values; expected one for each of {channels} channels"));
         }
-        if let Some(bad) = values.iter().find(|v| !v.is_finite() || (field == "deviation" && **v <= 0.0)) {
-            return Err(format!("`frontend.{field}` holds {bad}; expected finite numbers, deviations above 0"));
+        // Values are multiplied with a deviation's reciprocal.
+        let divides = |value: f32| value > 0.0 && value.recip().is_finite();
+        if let Some(bad) = values.iter().find(|v| !v.is_finite() || (field == "deviation" && !divides(**v))) {
+            return Err(format!("`frontend.{field}` holds {bad:e}; expected finite numbers, deviations above 3e-39"));
         }
     }
     Ok(Normalization::Standard { mean, deviation })

@@ -5,6 +5,8 @@ use tractlet_core::ring::Windowing;
 
 use crate::sensor::unit::Unit;
 
+/// Frames a second that have a period, and one that a clock can count.
+pub const RATES_HZ: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
 /// The most channels of a frame.
 pub const MAX_CHANNELS: usize = 1024;
 /// The most values of a window: 64 MiB of them.
@@ -51,8 +53,8 @@ enum Channels {
 
 impl InputFile {
     pub fn check(self) -> Result<Input, String> {
-        if let Some(rate) = self.rate_hz.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
-            return Err(format!("`input.rate_hz` is {rate}; expected a number above 0"));
+        if let Some(rate) = self.rate_hz.filter(|rate| !RATES_HZ.contains(rate)) {
+            return Err(format!("`input.rate_hz` is {rate:?}; expected 1e-6 to 1e9"));
         }
         let names = match self.channels {
             Channels::Names(names) => names,

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 pub use decision::{AnomalyRule, ClassRule, DecisionRule, Emit, Limit};
 pub use frontend::{FrontendKind, Layout, Normalization};
+pub(super) use input::RATES_HZ;
 pub use input::{Channel, Input};
 
 /// A recipe is a page of text.

@@ -138,6 +138,8 @@ pub struct Source {
     passes_left: Option<u64>,
     /// Frames since the file was begun: one without any is not begun again.
     in_pass: u64,
+    /// How often the file was begun again.
+    pass: u64,
     /// From what it gives to what the model takes, for each channel.
     lines: Vec<Line>,
 }
@@ -163,6 +165,7 @@ impl Source {
             decoder: opened.decoder,
             lines: opened.lines,
             in_pass: 0,
+            pass: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             filled: 0..0,
             malformed: 0,
@@ -231,6 +234,11 @@ impl Source {
         self.first_malformed.as_ref()
     }
 
+    /// Which reading of the file the last frames are of, from 0.
+    pub(super) fn pass(&self) -> u64 {
+        self.pass
+    }
+
     /// How it was opened.
     pub fn options(&self) -> &SourceOptions {
         &self.options
@@ -289,6 +297,7 @@ impl Source {
         if more {
             self.ended = false;
             self.in_pass = 0;
+            self.pass += 1;
             self.passes_left = self.passes_left.map(|passes| passes - 1);
             let begun = self.bytes.rewind();
             begun.map_err(|error| self.broke(&error))?;

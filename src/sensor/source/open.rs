@@ -13,10 +13,10 @@ use super::binary::{Binary, Kind};
 use super::bytes::Bytes;
 use super::csv::{Csv, Wanted};
 use super::spec::{Column, Format, SampleType, SourceSpec};
-use super::{Decoder, Opened, SourceError, SourceOptions, iio, serial};
+use super::{BUFFER_BYTES, Decoder, Opened, SourceError, SourceOptions, iio, serial};
 use crate::DType;
 use crate::npy;
-use crate::sensor::recipe::Input;
+use crate::sensor::recipe::{Input, RATES_HZ};
 use crate::sensor::unit::{Line, Unit};
 
 type Result<T> = std::result::Result<T, SourceError>;
@@ -32,6 +32,9 @@ pub struct Native {
 
 pub fn open(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result<Opened> {
     let fault = |what: String| SourceError::new(spec.to_string(), what);
+    if let Some(rate) = options.rate_hz.filter(|rate| !RATES_HZ.contains(rate)) {
+        return Err(fault(format!("a rate of {rate:?} frames a second; expected 1e-6 to 1e9")));
+    }
     let (bytes, decoder, native) = match spec {
         SourceSpec::Iio(folder) => iio::polled(folder, options, input).map_err(fault)?,
         SourceSpec::IioBuffer { folder, device } => iio::buffered(folder, device, options, input).map_err(fault)?,
@@ -174,6 +177,14 @@ fn interleaved(
     options: &SourceOptions,
     input: &Input,
 ) -> std::result::Result<Binary, String> {
+    let most = BUFFER_BYTES / sample.bytes.max(1);
+    if width > most {
+        return Err(format!(
+            "frames have {width} channels of {} bytes; expected {most} channels at most, so that a frame fits \
+             {BUFFER_BYTES} bytes",
+            sample.bytes
+        ));
+    }
     let Some(columns) = &options.columns else {
         if width != input.channels.len() {
             let takes = input.channels.len();
@@ -230,4 +241,27 @@ fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::result
         }
     };
     (0..channels).map(line).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sensor::recipe::Channel;
+    use tractlet_core::ring::Windowing;
+
+    #[test]
+    fn a_frame_that_no_buffer_holds_is_refused() {
+        let channels = vec![Channel { name: "a".into(), unit: None }];
+        let input = Input { rate_hz: None, channels, windowing: Windowing { length: 4, hop: 4 } };
+        let columns = || Some(vec![Column::Number(1)]);
+        let format = Format::Raw(SampleType::little(4, Kind::Float));
+        for (channels, fits) in [(16384, true), (16385, false), (usize::MAX, false)] {
+            let options = SourceOptions { channels: Some(channels), columns: columns(), ..SourceOptions::default() };
+            match decoder(format, &options, &input) {
+                Ok(_) => assert!(fits, "{channels}"),
+                Err(told) => assert!(!fits && told.contains("expected 16384 channels at most"), "{told}"),
+            }
+        }
+    }
 }
