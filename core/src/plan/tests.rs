@@ -306,9 +306,13 @@ fn a_plan_that_takes_too_long_to_verify_is_refused() {
         let mut builder = PlanBuilder::new(Isa::Generic);
         builder.output("y", DType::I8, &[pieces]).unwrap();
         let table = builder.data(&[0i8; 256]);
-        (0..pieces).for_each(|at| drop(builder.op("fill", piece(at))));
+        for at in 0..pieces {
+            builder.op("fill", piece(at));
+        }
         let read = LutS8 { input: Operand::arena(0, pieces), output: Operand::output(0, pieces), table };
-        (0..reads).for_each(|_| drop(builder.op("lut", read)));
+        for _ in 0..reads {
+            builder.op("lut", read);
+        }
         builder.finish().map(drop)
     };
     assert_eq!(verified(100, 100), Ok(()));
