@@ -117,8 +117,7 @@ fn read(path: &CStr) -> Result<Plan<HeldFile>, String> {
     if count > MOST_PORTS {
         return Err(refused(format!("{count} inputs and outputs are above the limit of {MOST_PORTS}")));
     }
-    let mut ports = plan.inputs().chain(plan.outputs());
-    let all = ports.try_fold(0usize, |all, port| all.checked_add(port.byte_len()));
+    let all = plan.inputs().chain(plan.outputs()).try_fold(0usize, |all, port| all.checked_add(port.byte_len()));
     if all.is_none_or(|all| all > MOST_ARENA_BYTES) {
         return Err(refused(format!("inputs and outputs together are above the limit of {MOST_ARENA_BYTES} bytes")));
     }
