@@ -157,6 +157,7 @@ fn what_a_plan_asks_for_is_held_against_limits() {
     for (limits, part) in [
         (Limits { arena_bytes: 100, ..Limits::default() }, "the plan's arena, in bytes: "),
         (Limits { tensor_bytes: 100, ..Limits::default() }, "tensor `input`, in bytes: 1960 is above the limit of 100"),
+        (Limits { items: 1, ..Limits::default() }, "the plan's inputs and outputs: 2 is above the limit of 1"),
         (Limits { file_bytes: 100, ..Limits::default() }, "size of the file, in bytes"),
     ] {
         let options = OpenOptions { limits, ..OpenOptions::default() };

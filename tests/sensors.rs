@@ -414,7 +414,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
     let named = path("named.csv", "t,a,b\n1,2,3\n");
     let few = path("few.csv", "1,2,3\n");
     let words = "models/kws_dscnn/words.wav";
-    let cases: [(&[&str], i32, &str); 11] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
         (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
         (
@@ -427,6 +427,8 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         (&["models/kws_dscnn", "--source", words, "--rate", "8000"], 1, "8000 frames a second, the model takes 16000"),
         (&[HAR, "--source", &few, "--units", "K"], 1, "channel `acc_x` is taken in g, which K cannot be converted to"),
         (&[HAR, "--source", &few, "--buffer", "5"], 1, "a buffer of 5 frames: expected 128 to"),
+        // A hop of any length takes no buffer of as many frames.
+        (&[HAR, "--source", &few, "--hop", "4000000000"], 1, "there are 3 columns, and no header"),
         (&["models/ic_resnet8", "--source", "-"], 1, "models/ic_resnet8/model.toml: cannot open it"),
         (&[HAR, "--source", "mqtt:x"], 2, "`mqtt:` is no kind of source"),
         (&[HAR, "--source", "-", "--json", "--sink", "-"], 2, "--json prints the summary alone"),

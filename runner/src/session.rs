@@ -16,6 +16,8 @@ use crate::os;
 /// Most of an arena, and of an input or output: `tractlet`'s own limits.
 const MOST_ARENA_BYTES: usize = 512 << 20;
 const MOST_TENSOR_BYTES: usize = 256 << 20;
+/// Most inputs and outputs; together they have no more bytes than an arena.
+const MOST_PORTS: usize = 1 << 16;
 /// `tractlet`'s limit on a file.
 const MOST_FILE_BYTES: u64 = 2 << 30;
 
@@ -110,6 +112,14 @@ fn read(path: &CStr) -> Result<Plan<HeldFile>, String> {
     if let Some(port) = plan.inputs().chain(plan.outputs()).find(|port| port.byte_len() > MOST_TENSOR_BYTES) {
         let (name, bytes) = (port.name, port.byte_len());
         return Err(refused(format!("tensor `{name}` of {bytes} bytes is above the limit of {MOST_TENSOR_BYTES}")));
+    }
+    let count = plan.inputs().count() + plan.outputs().count();
+    if count > MOST_PORTS {
+        return Err(refused(format!("{count} inputs and outputs are above the limit of {MOST_PORTS}")));
+    }
+    let all = plan.inputs().chain(plan.outputs()).try_fold(0usize, |all, port| all.checked_add(port.byte_len()));
+    if all.is_none_or(|all| all > MOST_ARENA_BYTES) {
+        return Err(refused(format!("inputs and outputs together are above the limit of {MOST_ARENA_BYTES} bytes")));
     }
     Ok(plan)
 }

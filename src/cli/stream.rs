@@ -42,7 +42,7 @@ pub struct StreamArgs {
     /// drop-oldest otherwise]
     #[arg(long, value_enum)]
     overflow: Option<OverflowName>,
-    /// Frames that may wait [default: twice a window or hop, whichever is longer]
+    /// Frames that may wait [default: two windows, and a hop or a third, whichever is shorter]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     buffer: Option<u32>,
     /// Count decisions that come later than this after their window's last frame

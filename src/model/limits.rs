@@ -16,7 +16,8 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Depth of graphs within graphs (`If`, `Loop` and `Scan` bodies).
     pub subgraph_depth: usize,
-    /// Nodes, initializers and attribute values of the whole model, subgraphs included.
+    /// Nodes, initializers and attribute values of the whole model, subgraphs included; inputs and outputs of a
+    /// plan file.
     pub items: usize,
     /// Length of one name, in bytes.
     pub name_bytes: usize,
@@ -27,7 +28,7 @@ pub struct Limits {
     /// Size of all tensors that are computed from constants alone, which engines do at load,
     /// beyond eight times the size of the stored ones, in bytes.
     pub folded_bytes: u64,
-    /// The arena that a plan file asks for, in bytes.
+    /// The arena that a plan file asks for, and as much again for its inputs and outputs together, in bytes.
     pub arena_bytes: u64,
 }
 

@@ -162,11 +162,20 @@ fn within(plan: &StablePlan, limits: &Limits) -> Result<(), Fault> {
     if arena_bytes > limits.arena_bytes {
         return Err(Fault::limit("the plan's arena, in bytes", arena_bytes, limits.arena_bytes));
     }
+    let ports = plan.inputs().count() + plan.outputs().count();
+    if ports > limits.items {
+        return Err(Fault::limit("the plan's inputs and outputs", ports as u64, limits.items as u64));
+    }
+    let mut all = 0u64;
     for port in plan.inputs().chain(plan.outputs()) {
         let bytes = port.byte_len() as u64;
         if bytes > limits.tensor_bytes {
             return Err(Fault::limit(format!("tensor `{}`, in bytes", port.name), bytes, limits.tensor_bytes));
         }
+        all = all.saturating_add(bytes);
+    }
+    if all > limits.arena_bytes {
+        return Err(Fault::limit("the plan's inputs and outputs together, in bytes", all, limits.arena_bytes));
     }
     Ok(())
 }
@@ -231,5 +240,27 @@ impl ModelFile {
             ModelFile::Model(model) => Session::new(model, options)?,
             ModelFile::Plan(plan) => plan.session(options)?,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tractlet_core::plan::{DType, Fill, Operand, PlanBuilder};
+
+    #[test]
+    fn inputs_and_outputs_are_bounded_together() {
+        let checked = |elements: usize| {
+            let mut builder = PlanBuilder::new(Isa::Generic);
+            builder.input("a", DType::F32, &[1 << 26]).unwrap();
+            builder.input("b", DType::I8, &[elements]).unwrap();
+            builder.output("y", DType::I8, &[1]).unwrap();
+            builder.op("fill", Fill { output: Operand::output(0, 1), element_bytes: 1, bits: 0 });
+            within(&builder.finish_in().unwrap(), &Limits::default()).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(checked((1 << 28) - 1), Ok(()));
+        let told = checked(1 << 28).unwrap_err();
+        assert!(told.contains("inputs and outputs together, in bytes: 536870913 is above"), "{told}");
     }
 }

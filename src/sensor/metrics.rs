@@ -7,15 +7,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Control;
 use super::counters::{Counters, Kind};
 
-/// A request has a second to come and its answer one to go, so that nobody holds the thread.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// From the first byte of a request to the last of its answer, so that nobody holds the thread.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the thread sleeps before it looks whether the stream has ended.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// A request line and more headers than scrapers send.
@@ -45,9 +45,39 @@ pub fn serve_metrics(address: &str, control: &Control) -> io::Result<SocketAddr>
     Ok(bound)
 }
 
-fn answer(mut peer: TcpStream, counters: &Counters, page: &mut String) -> io::Result<()> {
-    peer.set_read_timeout(Some(PATIENCE))?;
-    peer.set_write_timeout(Some(PATIENCE))?;
+/// Who asks, and until when there is time for it.
+struct Peer {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Peer {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        left.map(Some).ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Read for Peer {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(room)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn answer(stream: TcpStream, counters: &Counters, page: &mut String) -> io::Result<()> {
+    let mut peer = Peer { stream, deadline: Instant::now() + PATIENCE };
     let mut request = [0u8; MAX_REQUEST_BYTES];
     let mut filled = 0;
     while !request.get(..filled).unwrap_or_default().windows(4).any(|four| four == b"\r\n\r\n") {
@@ -85,5 +115,27 @@ fn write_page(counters: &Counters, page: &mut String) {
             help = counter.help,
             value = counter.value
         );
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_byte_by_byte_does_not_hold_the_thread() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut slow = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let asking = thread::spawn(move || {
+            while slow.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let started = Instant::now();
+        assert!(answer(peer, &Counters::default(), &mut String::new()).is_err());
+        assert!(started.elapsed() < 3 * PATIENCE);
+        asking.join().unwrap();
     }
 }

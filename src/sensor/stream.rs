@@ -29,7 +29,7 @@ const MAX_WAITING_VALUES: usize = 1 << 26;
 pub struct StreamOptions<'a> {
     /// What becomes of frames when inference does not keep up.
     pub overflow: Overflow,
-    /// Frames that may wait [default: twice a window or hop, whichever is longer].
+    /// Frames that may wait [default: two windows, and a hop or a third, whichever is shorter].
     pub capacity: Option<usize>,
     /// From the arrival of a window's last frame to its decision; later ones are counted.
     pub deadline: Option<Duration>,
@@ -94,7 +94,7 @@ pub enum StreamError {
     #[error("cannot write decisions: {0}")]
     Sink(io::Error),
     /// The buffer is too small for a window, or larger than is reasonable.
-    #[error("a buffer of {capacity} frames: expected {least} to {most}")]
+    #[error("a buffer of {capacity} frames: expected {least} to {most}; see --buffer, or StreamOptions::capacity")]
     Capacity {
         /// What was asked for.
         capacity: usize,
@@ -134,8 +134,10 @@ impl<'a> Stream<'a> {
         }
         let decider = Decider::new(recipe, input, output).map_err(unfit)?;
         let (windowing, channels) = (recipe.input.windowing, recipe.input.channels.len());
-        let capacity = options.capacity.unwrap_or(2 * windowing.length.max(windowing.hop));
         let (least, most) = (windowing.length, MAX_WAITING_VALUES / channels);
+        // What lies between two windows need not wait.
+        let usual = || (2 * windowing.length + windowing.hop.min(windowing.length)).min(most);
+        let capacity = options.capacity.unwrap_or_else(usual);
         let feed = Feed::new(capacity.min(most), channels, windowing, options.overflow).filter(|_| capacity <= most);
         let Some(feed) = feed else { return Err(StreamError::Capacity { capacity, least, most }) };
         let window = vec![0.0; windowing.length * channels];

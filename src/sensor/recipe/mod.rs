@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
 pub use decision::{AnomalyRule, ClassRule, DecisionRule, Emit, Limit};
@@ -137,9 +138,15 @@ fn beside(file: &Path, name: &Path) -> PathBuf {
 fn read(path: &Path) -> Result<String, RecipeError> {
     let fault = |what: String| RecipeError::new(path, what);
     let mut text = String::new();
-    let file = File::open(path).map_err(|error| {
+    // NONBLOCK: opening a pipe must not hang.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from).map_err(|error| {
         fault(format!("cannot open it: {error}; a model is streamed to by what a model.toml beside it states"))
     })?;
+    let file = File::from(fd);
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(fault("it is no regular file".into()));
+    }
     match file.take(MAX_RECIPE_BYTES + 1).read_to_string(&mut text) {
         Err(error) => Err(fault(format!("cannot read it: {error}"))),
         Ok(bytes) if bytes as u64 > MAX_RECIPE_BYTES => Err(fault(format!("has more than {MAX_RECIPE_BYTES} bytes"))),

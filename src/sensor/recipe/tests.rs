@@ -79,3 +79,15 @@ fn a_front_end_that_does_not_fit_is_named() {
         assert!(told.contains(expected), "{told}");
     }
 }
+
+#[test]
+fn a_pipe_is_no_recipe() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let pipe = folder.path().join("model.toml");
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+    for path in [pipe.as_path(), folder.path()] {
+        let told = read(path).unwrap_err().to_string();
+        assert!(told.contains("it is no regular file"), "{told}");
+    }
+}
