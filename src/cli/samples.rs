@@ -101,10 +101,11 @@ impl Samples {
             return Err(format!("{}: there is no sample {sample} (from 0)", self.path.display()).into());
         };
         let first = (sample - list.first) * self.elements;
-        Ok(match &list.file {
+        match &list.file {
             Opened::Always(file) => file.read(first, out)?,
             Opened::ToRead(path) => npy::Reader::open(path)?.read(first, out)?,
-        })
+        }
+        Ok(())
     }
 }
 
