@@ -259,8 +259,31 @@ fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, patience: Duration) -> M
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sensor::recipe::{Channel, Input};
+    use crate::sensor::source::{SourceOptions, SourceSpec};
+
+    #[test]
+    fn no_window_spans_two_readings_of_a_file() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("six.csv");
+        std::fs::write(&path, "1\n2\n3\n4\n5\n6\n").unwrap();
+        let windowing = Windowing { length: 4, hop: 4 };
+        let input = Input { rate_hz: None, channels: vec![Channel { name: "a".into(), unit: None }], windowing };
+        let options = SourceOptions { repeat: Some(3), ..SourceOptions::default() };
+        let mut source = Source::open(&SourceSpec::File(path), options, &input).unwrap();
+        let feed = Feed::new(64, 1, windowing, Overflow::Block).unwrap();
+        let counters = Counters::default();
+        feed.pump(&mut source, &Control::default(), &counters);
+        let (mut window, mut windows) = ([0.0; 4], 0);
+        while let Next::Window(_) = feed.next(&mut window, Duration::ZERO, &counters) {
+            assert_eq!(window, [1.0, 2.0, 3.0, 4.0]);
+            windows += 1;
+        }
+        assert_eq!(windows, 3);
+    }
 
     #[test]
     fn a_replay_takes_as_long_as_its_frames_wherever_their_time_starts() {
