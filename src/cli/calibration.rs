@@ -2,13 +2,65 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tractlet::{DType, EngineChoice, Model, Session, SessionOptions};
-use tractlet_quantize::{Engine, EngineError, Progress};
+use tractlet_quantize::{Engine, EngineError, Progress, QuantizeError};
 
 use super::failure::Failure;
 use super::runner::Runner;
 use super::samples::Samples;
+use super::{files, output, parse_dim};
+
+/// What a command takes that makes another model of one, by samples of its input.
+#[derive(Args)]
+pub struct RemakeArgs {
+    /// The float model, an .onnx file
+    pub model: PathBuf,
+    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
+    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
+    pub calibration: Vec<PathBuf>,
+    /// Write the model that is made to this file
+    #[arg(long, short, value_name = "OUT.onnx")]
+    pub output: PathBuf,
+    /// Engine that runs the float model and what becomes of it
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
+    engine: EngineChoice,
+    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
+    #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
+    dim: Vec<(String, usize)>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Threads [default: the number of cores]. The result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+}
+
+impl RemakeArgs {
+    /// Does `work` on the model's bytes, and writes the model in what it gives. `overwriting` says what is refused where
+    /// the output is the model itself.
+    pub fn remake<T: Send>(
+        &self,
+        overwriting: &str,
+        work: impl FnOnce(&[u8], &Sessions<'_>, &Bar) -> Result<T, QuantizeError> + Send,
+        made: impl Fn(&T) -> &[u8],
+    ) -> Result<T, Failure> {
+        if files::same(&self.model, &self.output) {
+            return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
+        }
+        let model = Model::open(&self.model)?;
+        let engine = Sessions::new(&model, self.engine, &self.dim, "calibration", &self.calibration)?;
+        let bar = Bar::new();
+        let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
+        bar.clear();
+        let done = done?.map_err(|error| format!("{}: {error}", self.model.display()))?;
+        // What is written is what was found to be sound.
+        Model::from_bytes(&self.output, made(&done))?;
+        output::file(&self.output, made(&done))?;
+        Ok(done)
+    }
+}
 
 /// Opens variants of a model on the same samples.
 pub struct Sessions<'a> {

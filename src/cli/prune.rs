@@ -1,16 +1,13 @@
 //! `tractlet prune`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tractlet::{EngineChoice, Model};
 use tractlet_quantize::prune::{self, Allocation, Criterion, GroupReport, Options, Report, Size};
 
-use super::calibration::{Bar, Sessions, in_threads};
+use super::calibration::RemakeArgs;
 use super::failure::Failure;
 use super::output::{self, table};
-use super::{files, parse_dim, size};
+use super::size;
 
 /// Take channels out of a float model, by samples of its input
 ///
@@ -21,14 +18,8 @@ use super::{files, parse_dim, size};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PruneArgs {
-    /// The float model, an .onnx file
-    model: PathBuf,
-    /// .npy file with samples for an input; NAME may be left out where there is one input
-    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
-    calibration: Vec<PathBuf>,
-    /// Write the pruned model to this file
-    #[arg(long, short, value_name = "OUT.onnx")]
-    output: PathBuf,
+    #[command(flatten)]
+    remake: RemakeArgs,
     /// Share of channels to remove
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share)]
     ratio: f64,
@@ -44,18 +35,6 @@ pub struct PruneArgs {
     /// Leave the weights that stay as they are
     #[arg(long)]
     no_refit: bool,
-    /// Engine that runs the model and what becomes of it
-    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
-    engine: EngineChoice,
-    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
-    #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
-    dim: Vec<(String, usize)>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
-    /// Threads [default: the number of cores]. The result does not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
 }
 
 const EXAMPLES: &str = "\
@@ -125,24 +104,13 @@ impl From<Size> for Cost {
 }
 
 pub fn prune(args: &PruneArgs) -> Result<(), Failure> {
-    if files::same(&args.model, &args.output) {
-        let output = args.output.display();
-        return Err(
-            format!("{output}: the pruned model would overwrite the one it is made of; give -o another name").into()
-        );
-    }
-    let model = Model::open(&args.model)?;
-    let engine = Sessions::new(&model, args.engine, &args.dim, "calibration", &args.calibration)?;
-    let bytes = model.file().to_vec();
-    let (bar, options) = (Bar::new(), args.options());
-    let work = || prune::prune(&bytes, &engine, &options, &bar);
-    let pruned = in_threads(args.threads, work)?.map_err(|error| format!("{}: {error}", args.model.display()));
-    bar.clear();
-    let pruned = pruned?;
-    // What is written is what was found to be sound.
-    Model::from_bytes(&args.output, &pruned.model)?;
-    output::file(&args.output, &pruned.model)?;
-    report(args, &pruned.report)
+    let options = args.options();
+    let made = args.remake.remake(
+        "the pruned model would overwrite the one it is made of",
+        |bytes, engine, bar| prune::prune(bytes, engine, &options, bar),
+        |made| &made.model,
+    )?;
+    report(args, &made.report)
 }
 
 impl PruneArgs {
@@ -172,7 +140,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn report(args: &PruneArgs, report: &Report) -> Result<(), Failure> {
     let (before, after) = (report.before, report.after);
-    if args.json {
+    if args.remake.json {
         return output::json(&Json {
             groups: report.groups.iter().map(Group::of).collect(),
             before: before.into(),
@@ -214,6 +182,6 @@ fn report(args: &PruneArgs, report: &Report) -> Result<(), Failure> {
         report.score.sqnr_db,
         100.0 * report.score.agreement
     );
-    text += &format!("{}: written\n", args.output.display());
+    text += &format!("{}: written\n", args.remake.output.display());
     output::text(&text)
 }

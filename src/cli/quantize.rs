@@ -1,16 +1,12 @@
 //! `tractlet quantize`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tractlet::{EngineChoice, Model};
 use tractlet_quantize::{Activations, Effort, Method, NodeReport, Options, Report, Target};
 
-use super::calibration::{Bar, Sessions, in_threads};
+use super::calibration::RemakeArgs;
 use super::failure::Failure;
 use super::output::{self, table};
-use super::{files, parse_dim};
 
 /// Make an int8 model of a float one, by samples of its input
 ///
@@ -20,14 +16,8 @@ use super::{files, parse_dim};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct QuantizeArgs {
-    /// The float model, an .onnx file
-    model: PathBuf,
-    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
-    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
-    calibration: Vec<PathBuf>,
-    /// Write the quantized model to this file
-    #[arg(long, short, value_name = "OUT.onnx")]
-    output: PathBuf,
+    #[command(flatten)]
+    remake: RemakeArgs,
     /// How much work goes into it
     #[arg(long, value_enum, default_value_t = EffortArg::Standard)]
     effort: EffortArg,
@@ -56,18 +46,6 @@ pub struct QuantizeArgs {
     /// Leave as few nodes in float as give other answers on no more than this share of the samples
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     target_drop: Option<f64>,
-    /// Engine that runs the float model and what becomes of it
-    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
-    engine: EngineChoice,
-    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
-    #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
-    dim: Vec<(String, usize)>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
-    /// Threads [default: the number of cores]. The result does not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
 }
 
 const EXAMPLES: &str = "\
@@ -138,22 +116,13 @@ impl Node<'_> {
 }
 
 pub fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
-    if files::same(&args.model, &args.output) {
-        let output = args.output.display();
-        return Err(format!("{output}: the quantized model would overwrite the float one; give -o another name").into());
-    }
-    let model = Model::open(&args.model)?;
-    let engine = Sessions::new(&model, args.engine, &args.dim, "calibration", &args.calibration)?;
-    let bytes = model.file().to_vec();
-    let (bar, options) = (Bar::new(), args.options());
-    let work = || tractlet_quantize::quantize(&bytes, &engine, &options, &bar);
-    let quantized = in_threads(args.threads, work)?.map_err(|error| format!("{}: {error}", args.model.display()));
-    bar.clear();
-    let quantized = quantized?;
-    // What is written is what was found to be sound.
-    Model::from_bytes(&args.output, &quantized.model)?;
-    output::file(&args.output, &quantized.model)?;
-    report(args, &quantized.report)
+    let options = args.options();
+    let made = args.remake.remake(
+        "the quantized model would overwrite the float one",
+        |bytes, engine, bar| tractlet_quantize::quantize(bytes, engine, &options, bar),
+        |made| &made.model,
+    )?;
+    report(args, &made.report)
 }
 
 impl QuantizeArgs {
@@ -196,7 +165,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
-    if args.json {
+    if args.remake.json {
         return output::json(&Json {
             nodes: report.nodes.iter().map(Node::of).collect(),
             sqnr_db: report.score.sqnr_db,
@@ -222,6 +191,6 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
     );
     let (before, after) = (report.bytes_before, report.bytes_after);
     text += &format!("stored tensors: {before} bytes before, {after} after; {} samples\n", report.samples);
-    text += &format!("{}: written\n", args.output.display());
+    text += &format!("{}: written\n", args.remake.output.display());
     output::text(&text)
 }
