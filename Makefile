@@ -19,7 +19,7 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
+.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -148,6 +148,7 @@ fmt-check:
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
+	cargo clippy --no-default-features --features ort,quantize --all-targets -- -D warnings
 	cargo clippy --no-default-features --features manual --example manual -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
@@ -156,6 +157,7 @@ clippy:
 rooms:
 	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)' --include='*.rs' src core io runner \
 		| grep -vE '^src/(import/|engine/tract\.rs:)'
+	@! grep -rnE '\b(ort|libloading)::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
 
 deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
@@ -180,6 +182,22 @@ budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 mod
 
 parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)
+
+test-ort: $(VENV)/ready ## Test the engine ort on PyPI's onnxruntime, on the CPU; PACK=dir adds every model of the pack
+	VIRTUAL_ENV=$(abspath $(VENV)) TRACTLET_TEST_ORT=required \
+		cargo test --no-default-features --features ort,quantize --lib --test ort
+
+parity-ort: PROVIDERS = cpu
+parity-ort: $(VENV)/ready ## Compare the engines plan and ort on whole test sets, and measure; needs PACK=dir
+test-cuda: PROVIDERS = cpu,cuda
+test-cuda: ## The same on CUDA too; needs a GPU, numpy, onnxruntime-gpu in the active Python environment, and PACK=dir
+parity-ort test-cuda: pack
+	cargo build --release --features ort
+	$(PROVIDERS_PYTHON) $(PACK)/prepare.py $(TARGET)/pack-data >$(TARGET)/pack-data.log
+	$(PROVIDERS_PYTHON) tests/parity/providers.py --tractlet $(RELEASE) --models $(PACK)/models --data $(TARGET)/pack-data \
+		--providers $(PROVIDERS) --threads $$(nproc)
+parity-ort: PROVIDERS_PYTHON = VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/python
+test-cuda: PROVIDERS_PYTHON = python3
 
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md

@@ -33,6 +33,8 @@ mod tensor;
 mod whole;
 
 pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, int8_ratio};
+#[cfg(feature = "ort")]
+pub use engine::{OrtOptions, Provider};
 pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
 pub use plan::ArenaBlock;
 pub use planfile::{

@@ -1,5 +1,7 @@
 //! A model made ready to run: shapes bound, an engine chosen, every call checked.
 
+use std::num::NonZeroUsize;
+
 use crate::engine::{
     self, Compiled, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime,
     TensorSpec,
@@ -18,12 +20,35 @@ use crate::tensor::{TensorMut, TensorRef};
 pub struct SessionOptions {
     pub(crate) engine: EngineChoice,
     pub(crate) bindings: Vec<Binding>,
+    pub(crate) placement: bool,
+    pub(crate) threads: Option<NonZeroUsize>,
+    #[cfg(feature = "ort")]
+    pub(crate) ort: engine::OrtOptions,
 }
 
 impl SessionOptions {
     /// Runs the model on this engine.
     pub fn engine(mut self, engine: EngineChoice) -> SessionOptions {
         self.engine = engine;
+        self
+    }
+
+    /// Has [`Session::nodes`] say where nodes run also on [`EngineChoice::Ort`], which runs the model for that.
+    pub fn placement(mut self, wanted: bool) -> SessionOptions {
+        self.placement = wanted;
+        self
+    }
+
+    /// Threads of one inference on [`EngineChoice::Ort`]: 1 where nothing else is said. Other engines take one.
+    pub fn threads(mut self, threads: NonZeroUsize) -> SessionOptions {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// How [`EngineChoice::Ort`] runs it.
+    #[cfg(feature = "ort")]
+    pub fn ort(mut self, options: engine::OrtOptions) -> SessionOptions {
+        self.ort = options;
         self
     }
 
@@ -152,9 +177,9 @@ impl Session {
     /// # Errors
     /// A [`ModelError`] that names the open dimension without a size, the shapes that do not fit,
     /// or the node that the engine cannot take.
-    pub fn new(model: &Model, options: SessionOptions) -> Result<Session, ModelError> {
-        let bindings = resolve(model, options.bindings)?;
-        let (engine, fallback) = engine::open(options.engine, model, &bindings)?;
+    pub fn new(model: &Model, mut options: SessionOptions) -> Result<Session, ModelError> {
+        let bindings = resolve(model, std::mem::take(&mut options.bindings))?;
+        let (engine, fallback) = engine::open(&options, model, &bindings)?;
         let why = fallback.as_deref().unwrap_or("as asked, or the first choice");
         log::info!("{}: engine {} ({why})", model.path().display(), engine.name());
         Ok(Session { engine, fallback })
@@ -170,7 +195,13 @@ impl Session {
         self.engine.name()
     }
 
-    /// Why [`EngineChoice::Auto`] did not take its first choice, the nodes in the way named.
+    /// What the engine runs it on, where it has a choice: `cpu`, `cuda` or `tensorrt` on [`EngineChoice::Ort`].
+    pub fn provider(&self) -> Option<&str> {
+        self.engine.description().provider
+    }
+
+    /// Why [`EngineChoice::Auto`] did not take its first choice, the nodes in the way named; or why
+    /// [`EngineChoice::Ort`] runs on the CPU where no provider was asked for.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback.as_deref()
     }
@@ -185,7 +216,7 @@ impl Session {
         &self.engine.description().outputs
     }
 
-    /// How each node of the model is run.
+    /// How each node of the model is run; empty on [`EngineChoice::Ort`] unless its placement was asked for.
     pub fn nodes(&self) -> &[NodeReport] {
         &self.engine.description().nodes
     }
@@ -217,7 +248,7 @@ impl Session {
         self.engine.run(inputs, outputs).map_err(|fault| self.failed(fault))
     }
 
-    /// As [`Session::run`], and tells how long each step took.
+    /// As [`Session::run`], `runs` times; `each` is told how long each step of a run took.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -225,11 +256,11 @@ impl Session {
         &mut self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
-    ) -> Result<Vec<StepTime>, RunError> {
+        runs: usize,
+        mut each: impl FnMut(&[StepTime]),
+    ) -> Result<(), RunError> {
         self.check(inputs, outputs)?;
-        let mut steps = Vec::new();
-        self.engine.profile(inputs, outputs, &mut steps).map_err(|fault| self.failed(fault))?;
-        Ok(steps)
+        self.engine.profile(inputs, outputs, runs, &mut each).map_err(|fault| self.failed(fault))
     }
 
     fn check(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>]) -> Result<(), RunError> {

@@ -1,5 +1,6 @@
 //! `tractlet bench`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::cpu::Cpu;
 use super::failure::Failure;
 use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
-use super::{ModelArgs, output, synthetic};
+use super::{BatchArgs, ModelArgs, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
 ///
@@ -31,7 +32,9 @@ pub struct BenchArgs {
     /// Runs before those [default: as many as take a fifth of a second, at least 3]
     #[arg(long, value_name = "N")]
     warmup: Option<u32>,
-    /// Threads of one inference; no engine of this build takes more than one
+    #[command(flatten)]
+    batch: BatchArgs,
+    /// Threads of one inference; the engine ort alone takes more than one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Also time each step, in as many further runs
@@ -48,8 +51,8 @@ Examples:
   tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json >before.json
   tractlet bench model.onnx --profile --compare before.json
 
-JSON: engine, runs, warmup, threads, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
-median absolute deviation), throughput_per_s (inferences one after the other), allocations_per_run,
+JSON: engine, provider (with engine ort), runs, warmup, threads, batch, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
+median absolute deviation), throughput_per_s (samples, one inference after the other), allocations_per_run,
 bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, temperature_celsius, note} (each
 null where the kernel does not say; note says so if the governor is not `performance`); with --profile ops[].{name, kind, dtype,
 median_us, share, macs, gmac_per_s}, where share is of the sum of the medians, from 0 to 1, and the
@@ -63,9 +66,12 @@ const MOST_RUNS: usize = 1_000_000;
 #[derive(Serialize)]
 struct Report {
     engine: EngineName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
     runs: usize,
     warmup: usize,
     threads: u32,
+    batch: usize,
     #[serde(flatten)]
     latency: Latency,
     allocations_per_run: f64,
@@ -106,9 +112,12 @@ struct Op {
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
-    let session = args.model.session(&args.model.open()?)?;
-    let engine = session.engine();
-    if args.threads > 1 {
+    let model = args.batch.open(&args.model)?;
+    let threads = NonZeroUsize::new(args.threads as usize).unwrap_or(NonZeroUsize::MIN);
+    let session = model.session(args.model.options(&model, &args.model.model)?.threads(threads))?;
+    drop(model);
+    let (engine, provider) = (session.engine(), session.provider().map(str::to_owned));
+    if args.threads > 1 && engine != EngineName::Ort {
         let what = format!("--threads {}: the {engine} engine runs an inference on one thread", args.threads);
         return Err(format!("{what}; leave the option out").into());
     }
@@ -126,15 +135,22 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     })?;
     let used = heap().since(&before);
     let cpu = Cpu::here();
-    let latency = Latency::of(&mut nanos);
-    let ops = if args.profile { Some(profile(runs, || Ok(session.profile(&inputs, &mut outputs)?))?) } else { None };
+    let batch = args.batch.samples();
+    let latency = Latency::of(&mut nanos, batch);
+    let ops = if args.profile {
+        Some(profile(|each| Ok(session.profile(&inputs, &mut outputs, runs, each)?))?)
+    } else {
+        None
+    };
     let steps = ops.as_ref().map(|ops| ops.iter().map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
     let comparison = earlier.map(|earlier| earlier.compare(latency.median_us, steps));
     let report = Report {
         engine,
+        provider,
         runs,
         warmup,
         threads: args.threads,
+        batch,
         latency,
         allocations_per_run: used.allocations as f64 / runs as f64,
         bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
@@ -166,15 +182,17 @@ fn repeat(
     Ok(done)
 }
 
-/// Each step's median over `runs` runs, in the order in which they run.
-fn profile(runs: usize, mut run: impl FnMut() -> Result<Vec<StepTime>, Failure>) -> Result<Vec<Op>, Failure> {
-    let first = run()?;
-    let mut nanos: Vec<Vec<u64>> = first.iter().map(|step| vec![step.nanos]).collect();
-    for _ in 1..runs {
-        let steps = run()?;
-        nanos.iter_mut().zip(&steps).for_each(|(all, step)| all.push(step.nanos));
-    }
-    let medians: Vec<f64> = nanos.iter_mut().map(|times| Latency::of(times).median_us).collect();
+/// Each step's median over the runs, in the order in which they run.
+fn profile(work: impl FnOnce(&mut dyn FnMut(&[StepTime])) -> Result<(), Failure>) -> Result<Vec<Op>, Failure> {
+    let (mut first, mut nanos): (Vec<StepTime>, Vec<Vec<u64>>) = (Vec::new(), Vec::new());
+    work(&mut |steps| {
+        if first.is_empty() {
+            first = steps.to_vec();
+            nanos = vec![Vec::new(); steps.len()];
+        }
+        nanos.iter_mut().zip(steps).for_each(|(all, step)| all.push(step.nanos));
+    })?;
+    let medians: Vec<f64> = nanos.iter_mut().map(|times| Latency::of(times, 1).median_us).collect();
     let total: f64 = medians.iter().sum();
     let op = |(step, median_us): (StepTime, f64)| Op {
         name: step.name,
@@ -189,8 +207,8 @@ fn profile(runs: usize, mut run: impl FnMut() -> Result<Vec<StepTime>, Failure>)
 }
 
 impl Latency {
-    /// Sorts them, and leaves their distances from the median in their place.
-    fn of(nanos: &mut [u64]) -> Latency {
+    /// Of runs of `batch` samples each. Sorts them, and leaves their distances from the median in their place.
+    fn of(nanos: &mut [u64], batch: usize) -> Latency {
         nanos.sort_unstable();
         let mean_us = nanos.iter().sum::<u64>() as f64 / nanos.len() as f64 / 1e3;
         let at = |nanos: &[u64], percent| microseconds(nearest_rank(nanos, percent));
@@ -199,7 +217,8 @@ impl Latency {
         nanos.iter_mut().for_each(|time| *time = time.abs_diff(median));
         nanos.sort_unstable();
         let jitter_us = at(nanos, 50);
-        Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s: 1e6 / mean_us }
+        let throughput_per_s = batch as f64 * 1e6 / mean_us;
+        Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s }
     }
 }
 
@@ -214,7 +233,8 @@ fn microseconds(nanos: Option<u64>) -> f64 {
 impl Report {
     fn text(&self) -> String {
         let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s } = self.latency;
-        let mut text = format!("engine {}, {} runs after {} to warm up\n", self.engine, self.runs, self.warmup);
+        let on = self.provider.as_ref().map_or(String::new(), |provider| format!(" on {provider}"));
+        let mut text = format!("engine {}{on}, {} runs after {} to warm up\n", self.engine, self.runs, self.warmup);
         text += &format!("input {}\ncpu {}\n", self.input, self.cpu.text());
         if let Some(note) = &self.cpu.note {
             text += &format!("note: {note}\n");
@@ -224,7 +244,10 @@ impl Report {
             "median {median_us:.1} us  (min {min_us:.1}, mean {mean_us:.1}, p90 {p90_us:.1}, p99 {p99_us:.1}, max {max_us:.1})\n"
         );
         text += &format!("jitter {jitter_us:.1} us, the median distance from the median\n");
-        text += &format!("rate   {throughput_per_s:.1} inferences a second, one after the other\n");
+        text += &match self.batch {
+            1 => format!("rate   {throughput_per_s:.1} inferences a second, one after the other\n"),
+            batch => format!("rate   {throughput_per_s:.1} samples a second, {batch} to an inference\n"),
+        };
         let (allocations, bytes) = (self.allocations_per_run, self.bytes_allocated_per_run);
         text += &format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n");
         if let Some(ops) = &self.ops {
@@ -251,16 +274,16 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_nearest_rank() {
         let mut nanos: Vec<u64> = (1..=100).rev().map(|us| us * 1000).collect();
-        let latency = Latency::of(&mut nanos);
+        let latency = Latency::of(&mut nanos, 1);
         assert_eq!((latency.min_us, latency.median_us, latency.p90_us), (1.0, 50.0, 90.0));
         assert_eq!((latency.p99_us, latency.max_us, latency.mean_us), (99.0, 100.0, 50.5));
-        let alone = Latency::of(&mut [8000]);
-        assert_eq!((alone.p99_us, alone.jitter_us, alone.throughput_per_s), (8.0, 0.0, 125_000.0));
+        let alone = Latency::of(&mut [8000], 2);
+        assert_eq!((alone.p99_us, alone.jitter_us, alone.throughput_per_s), (8.0, 0.0, 250_000.0));
     }
 
     #[test]
     fn one_run_that_was_interrupted_is_no_jitter() {
-        let latency = Latency::of(&mut [10_000, 11_000, 9_000, 10_000, 500_000, 12_000, 10_000]);
+        let latency = Latency::of(&mut [10_000, 11_000, 9_000, 10_000, 500_000, 12_000, 10_000], 1);
         assert_eq!((latency.median_us, latency.jitter_us, latency.max_us), (10.0, 1.0, 500.0));
     }
 }

@@ -50,7 +50,8 @@ impl RemakeArgs {
             return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
         }
         let model = Model::open(&self.model)?;
-        let engine = Sessions::new(&model, self.engine, &self.dim, "calibration", &self.calibration)?;
+        let options = self.dim.iter().fold(SessionOptions::default().engine(self.engine), bind);
+        let engine = Sessions::new(&model, options, "calibration", &self.calibration)?;
         let bar = Bar::new();
         let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
         bar.clear();
@@ -65,30 +66,31 @@ impl RemakeArgs {
 /// Opens variants of a model on the same samples.
 pub struct Sessions<'a> {
     model: &'a Model,
-    choice: EngineChoice,
-    dims: &'a [(String, usize)],
+    options: SessionOptions,
     files: Vec<Samples>,
+}
+
+/// Adds what `--dim` says.
+pub fn bind(options: SessionOptions, (name, size): &(String, usize)) -> SessionOptions {
+    options.bind(name, *size)
 }
 
 impl<'a> Sessions<'a> {
     /// `arguments` are the `[NAME=]X.npy` of `--flag`.
     pub fn new(
         model: &'a Model,
-        choice: EngineChoice,
-        dims: &'a [(String, usize)],
+        options: SessionOptions,
         flag: &str,
         arguments: &[PathBuf],
     ) -> Result<Sessions<'a>, Failure> {
-        let mut sessions = Sessions { model, choice, dims, files: Vec::new() };
+        let mut sessions = Sessions { model, options, files: Vec::new() };
         let session = sessions.session(model)?;
         sessions.files = Samples::open_all(flag, arguments, session.inputs())?;
         Ok(sessions)
     }
 
     fn session(&self, model: &Model) -> Result<Session, Failure> {
-        let options = SessionOptions::default().engine(self.choice);
-        let options = self.dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
-        Ok(Session::new(model, options)?)
+        Ok(Session::new(model, self.options.clone())?)
     }
 
     /// The file that the model came from.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{EngineChoice, Model};
+use tractlet::{EngineChoice, Model, SessionOptions};
 use tractlet_quantize::{Comparison, LayerError};
 
-use super::calibration::{Bar, Sessions, in_threads};
+use super::calibration::{Bar, Sessions, bind, in_threads};
 use super::failure::Failure;
 use super::output::{self, table};
 use super::{curve, parse_dim};
@@ -48,6 +48,18 @@ pub struct CompareArgs {
     /// Threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    #[cfg(feature = "ort")]
+    #[command(flatten)]
+    ort: super::ort::OrtArgs,
+}
+
+impl CompareArgs {
+    fn options(&self, engine: EngineChoice) -> Result<SessionOptions, Failure> {
+        let options = self.dim.iter().fold(SessionOptions::default().engine(engine), bind);
+        #[cfg(feature = "ort")]
+        let options = options.ort(self.ort.options(&[self.engine_a, self.engine_b])?);
+        Ok(options)
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -91,7 +103,7 @@ struct Output {
 
 pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let (reference, model) = (Model::open(&args.reference)?, Model::open(&args.model)?);
-    let sessions = |model, engine| Sessions::new(model, engine, &args.dim, "inputs", &args.inputs);
+    let sessions = |model, engine| Sessions::new(model, args.options(engine)?, "inputs", &args.inputs);
     let (a, b) = (sessions(&reference, args.engine_a)?, sessions(&model, args.engine_b)?);
     let bar = Bar::new();
     let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);

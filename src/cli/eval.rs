@@ -1,8 +1,8 @@
 //! `tractlet eval`.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,9 +12,9 @@ use tractlet::{EngineName, TensorSpec, npy};
 use super::elements::{Elements, argmax};
 use super::failure::Failure;
 use super::metric::{Metric, auc, mean, mean_squared_error};
-use super::runner::Runner;
 use super::samples::Samples;
-use super::{ModelArgs, files, output};
+use super::sweep::{Score, sweep};
+use super::{BatchArgs, ModelArgs, files, output};
 
 /// Measure a model's quality on labelled samples
 ///
@@ -36,7 +36,9 @@ pub struct EvalArgs {
     /// With auc: average G consecutive samples into one score, with one label
     #[arg(long, value_name = "G", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     group: u32,
-    /// Samples that run at the same time [default: the number of cores]. The value does not depend on it
+    #[command(flatten)]
+    batch: BatchArgs,
+    /// Runs at the same time [default: the number of cores, one on a GPU]. The value does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 }
@@ -47,16 +49,20 @@ Examples:
   tractlet eval autoencoder.onnx --inputs windows.npy --labels clips.npy --metric auc --group 196
 
 auc: labels are 0 (normal) or 1 (anomalous), and ties count half.
-JSON: engine, samples, metric, value, group, threads.";
+JSON: engine, provider (with engine ort), samples, metric, value, group, batch, threads, samples_per_second.";
 
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     engine: EngineName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
     samples: usize,
     metric: Metric,
     value: f64,
     group: usize,
+    batch: usize,
     threads: usize,
+    samples_per_second: f64,
 }
 
 pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
@@ -64,7 +70,8 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if group > 1 && args.metric != Metric::Auc {
         return Err(format!("--group is for --metric auc, not {}", args.metric.name()).into());
     }
-    let model = args.model.open()?;
+    let batch = args.batch.samples();
+    let model = args.batch.open(&args.model)?;
     let session = args.model.session(&model)?;
     let ([input], [output]) = (session.inputs(), session.outputs()) else {
         let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
@@ -72,71 +79,64 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
             format!("the model has {inputs} inputs and {outputs} outputs; eval takes models with one of each").into()
         );
     };
-    let samples = Samples::open(&args.inputs, "input", input)?;
+    let (input, output) = (of_sample(input, batch), of_sample(output, batch));
+    let samples = Samples::open(&args.inputs, "input", &input)?;
     let truth = Truth::open(args, input, output, samples.count(), group)?;
-    let (engine, count) = (session.engine(), samples.count());
+    let (engine, provider, count) = (session.engine(), session.provider().map(str::to_owned), samples.count());
 
-    let threads = args.threads.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), |n| n as usize);
-    let threads = threads.min(count);
+    let threads =
+        args.threads.map_or_else(|| usable(provider.as_deref()), |threads| threads as usize).min(count.div_ceil(batch));
     // Sessions are made here: a thread's stack is a quarter of the main one's.
     let others = (1..threads).map(|_| args.model.session(&model)).collect::<Result<Vec<_>, _>>()?;
     drop(model);
-    let runners = std::iter::once(session).chain(others).map(Runner::new).collect();
-    let work = Work { samples: &[samples], truth: &truth, bar: progress(count) };
-    let scores = work.scores(count, runners);
-    work.bar.finish_and_clear();
+    let sessions = std::iter::once(session).chain(others).collect();
+    let (bar, start) = (progress(count), Instant::now());
+    let scores = sweep(sessions, &samples, batch, &truth, &bar);
+    let samples_per_second = count as f64 / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+    bar.finish_and_clear();
     let value = truth.value(&scores?, group)?;
+    let (metric, provider) = (args.metric, provider.as_deref());
     if args.model.json {
-        return output::json(&Report { engine, samples: count, metric: args.metric, value, group, threads });
+        let samples = count;
+        let report = Report { engine, provider, samples, metric, value, group, batch, threads, samples_per_second };
+        return output::json(&report);
     }
-    output::text(&format!("{} {value:.4}  on {count} samples, engine {engine}", args.metric.name()))
+    let on = provider.map_or(String::new(), |provider| format!(" on {provider}"));
+    let what = format!("{} {value:.4}  on {count} samples, engine {engine}{on}", metric.name());
+    output::text(&format!("{what}, {samples_per_second:.0} samples/s"))
+}
+
+/// A tensor of one sample, of one for a batch of them.
+fn of_sample(spec: &TensorSpec, batch: usize) -> TensorSpec {
+    let mut spec = spec.clone();
+    if let Some(leading) = spec.shape.first_mut() {
+        *leading /= batch;
+    }
+    spec
+}
+
+/// Sessions that run side by side: a GPU is kept busy by one, whose next samples are ready when it is.
+fn usable(provider: Option<&str>) -> usize {
+    match provider {
+        None | Some("cpu") => thread::available_parallelism().map_or(1, usize::from),
+        Some(_) => 1,
+    }
 }
 
 /// Drawn where stderr is a terminal, and nowhere else.
 fn progress(count: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} samples, {eta} left");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} samples, {per_sec}, {eta} left");
     ProgressBar::new(count as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-struct Work<'a> {
-    /// One file: the model has one input.
-    samples: &'a [Samples; 1],
-    truth: &'a Truth,
-    bar: ProgressBar,
+/// What the outputs are held against, and the tensors of one sample.
+struct Truth {
+    labels: Labels,
+    input: TensorSpec,
+    output: TensorSpec,
 }
 
-impl Work<'_> {
-    /// The score of each sample, in order: how many threads there are changes no bit of the value.
-    fn scores(&self, count: usize, runners: Vec<Runner>) -> Result<Vec<f64>, Failure> {
-        let share = count.div_ceil(runners.len());
-        thread::scope(|scope| {
-            let mut started = Vec::new();
-            for (index, runner) in runners.into_iter().enumerate() {
-                let range = (index * share).min(count)..((index + 1) * share).min(count);
-                started.push(scope.spawn(|| self.range(range, runner)));
-            }
-            // All are joined; of several failures the one of the first sample is told.
-            let joined: Vec<_> = started.into_iter().map(|thread| thread.join()).collect();
-            let mut scores = Vec::with_capacity(count);
-            for result in joined {
-                scores.extend(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok(scores)
-        })
-    }
-
-    fn range(&self, range: Range<usize>, mut runner: Runner) -> Result<Vec<f64>, Failure> {
-        let score = |sample| {
-            runner.run_sample(self.samples, sample)?;
-            self.bar.inc(1);
-            self.truth.score(sample, &runner)
-        };
-        range.map(score).collect()
-    }
-}
-
-/// What the outputs are held against.
-enum Truth {
+enum Labels {
     Classes(Vec<usize>),
     Anomalous(Vec<bool>),
     Outputs(Samples),
@@ -145,21 +145,21 @@ enum Truth {
 impl Truth {
     fn open(
         args: &EvalArgs,
-        input: &TensorSpec,
-        output: &TensorSpec,
+        input: TensorSpec,
+        output: TensorSpec,
         samples: usize,
         group: usize,
     ) -> Result<Truth, Failure> {
         let path = args.labels.display();
         let elements = |spec: &TensorSpec| spec.shape.iter().product::<usize>();
-        let (truth, labels) = match args.metric {
+        let (labels, count) = match args.metric {
             Metric::Top1 => {
-                let classes = integer_labels(&args.labels, elements(output))?;
-                let labels = classes.len();
-                (Truth::Classes(classes), labels)
+                let classes = integer_labels(&args.labels, elements(&output))?;
+                let count = classes.len();
+                (Labels::Classes(classes), count)
             }
             Metric::Auc => {
-                if elements(input) != elements(output) {
+                if elements(&input) != elements(&output) {
                     let (i, o) = (&input.shape, &output.shape);
                     return Err(format!(
                         "auc compares output and input: they must be as long, and are {o:?} and {i:?}"
@@ -171,56 +171,54 @@ impl Truth {
                     return Err(format!("{inputs}: {samples} samples do not make whole groups of {group}").into());
                 }
                 let labels = integer_labels(&args.labels, 2)?;
-                (Truth::Anomalous(labels.iter().map(|&label| label == 1).collect()), labels.len())
+                (Labels::Anomalous(labels.iter().map(|&label| label == 1).collect()), labels.len())
             }
             Metric::Mse => {
-                let outputs = Samples::open(&args.labels, "output", output)?;
-                let labels = outputs.count();
-                (Truth::Outputs(outputs), labels)
+                let outputs = Samples::open(&args.labels, "output", &output)?;
+                let count = outputs.count();
+                (Labels::Outputs(outputs), count)
             }
         };
         let expected = samples / group;
-        if labels != expected {
+        if count != expected {
             let of = if group > 1 {
                 format!("{samples} samples in groups of {group}")
             } else {
                 format!("{samples} samples")
             };
-            return Err(format!("{path}: {labels} labels for {of}; expected {expected}").into());
+            return Err(format!("{path}: {count} labels for {of}; expected {expected}").into());
         }
-        Ok(truth)
-    }
-
-    fn score(&self, sample: usize, runner: &Runner) -> Result<f64, Failure> {
-        let (inputs, outputs) = (runner.session().inputs(), runner.session().outputs());
-        let decode = |specs: &[TensorSpec], bytes: &[u8]| match specs.first() {
-            Some(spec) => Elements::decode(spec.dtype, bytes).map(|elements| elements.to_f64()),
-            None => Ok(Vec::new()),
-        };
-        let output = decode(outputs, runner.output(0))?;
-        if let Some(element) = output.iter().position(|value| value.is_nan()) {
-            return Err(format!("sample {sample} (from 0): the output holds NaN at element {element}").into());
-        }
-        Ok(match self {
-            Truth::Classes(labels) => f64::from(argmax(&output) == labels.get(sample).copied()),
-            Truth::Anomalous(_) => mean_squared_error(&output, &decode(inputs, runner.input(0))?),
-            Truth::Outputs(labels) => {
-                let mut label = vec![0; runner.output(0).len()];
-                labels.read(sample, &mut label)?;
-                mean_squared_error(&output, &decode(outputs, &label)?)
-            }
-        })
+        Ok(Truth { labels, input, output })
     }
 
     fn value(&self, scores: &[f64], group: usize) -> Result<f64, Failure> {
-        match self {
-            Truth::Classes(_) | Truth::Outputs(_) => Ok(mean(scores)),
-            Truth::Anomalous(labels) => {
+        match &self.labels {
+            Labels::Classes(_) | Labels::Outputs(_) => Ok(mean(scores)),
+            Labels::Anomalous(labels) => {
                 let scores: Vec<f64> = scores.chunks(group).map(mean).collect();
                 let one_class = "all labels are of one class; auc needs normal (0) and anomalous (1) ones";
                 auc(&scores, labels).ok_or_else(|| one_class.into())
             }
         }
+    }
+}
+
+impl Score for Truth {
+    fn score(&self, sample: usize, input: &[u8], output: &[u8]) -> Result<f64, Failure> {
+        let decode = |spec: &TensorSpec, bytes| Elements::decode(spec.dtype, bytes).map(|elements| elements.to_f64());
+        let values = decode(&self.output, output)?;
+        if let Some(element) = values.iter().position(|value| value.is_nan()) {
+            return Err(format!("sample {sample} (from 0): the output holds NaN at element {element}").into());
+        }
+        Ok(match &self.labels {
+            Labels::Classes(labels) => f64::from(argmax(&values) == labels.get(sample).copied()),
+            Labels::Anomalous(_) => mean_squared_error(&values, &decode(&self.input, input)?),
+            Labels::Outputs(labels) => {
+                let mut label = vec![0; output.len()];
+                labels.read(sample, &mut label)?;
+                mean_squared_error(&values, &decode(&self.output, &label)?)
+            }
+        })
     }
 }
 

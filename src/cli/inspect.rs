@@ -102,7 +102,7 @@ struct Tensor<'a> {
 pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     // The model itself: a plan that is kept of it has no nodes to show.
     let opened = args.model.open_itself()?;
-    let session = args.model.session(&opened)?;
+    let session = opened.session(args.model.options(&opened, &args.model.model)?.placement(true))?;
     let report = Report {
         engine: session.engine(),
         fallback_reason: session.fallback_reason(),
@@ -195,7 +195,8 @@ impl Report<'_> {
             return format!("{text}{}", self.steps_text());
         }
         let row = |node: &NodeReport| {
-            vec![node.name.clone(), node.op.clone(), node.dtype.to_owned(), node.engine.to_string()]
+            let engine = node.provider.clone().unwrap_or_else(|| node.engine.to_string());
+            vec![node.name.clone(), node.op.clone(), node.dtype.to_owned(), engine]
         };
         let nodes = output::table(&["node", "op", "dtype", "engine"], 4, self.nodes.iter().map(row));
         let ratio = match self.int8_ratio {

@@ -21,6 +21,8 @@ mod files;
 mod footprint;
 mod inspect;
 mod metric;
+#[cfg(feature = "ort")]
+mod ort;
 mod output;
 #[cfg(feature = "quantize")]
 mod prune;
@@ -33,6 +35,7 @@ mod samples;
 mod size;
 mod stream;
 mod svg;
+mod sweep;
 mod synthetic;
 mod targets;
 
@@ -99,6 +102,37 @@ struct ModelArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    #[cfg(feature = "ort")]
+    #[command(flatten)]
+    ort: ort::OrtArgs,
+}
+
+/// What commands take that run many samples.
+#[derive(Args)]
+struct BatchArgs {
+    /// Samples of one inference: the leading dimension of inputs and outputs, which the model has as 1 or open
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+}
+
+impl BatchArgs {
+    fn samples(&self) -> usize {
+        self.batch as usize
+    }
+
+    /// The model for that many.
+    fn open(&self, args: &ModelArgs) -> Result<ModelFile, Failure> {
+        if self.batch == 1 {
+            return args.open();
+        }
+        match args.open_itself()? {
+            ModelFile::Model(model) => Ok(ModelFile::Model(model.with_batch(self.samples())?)),
+            ModelFile::Plan(plan) => {
+                let plan = plan.path().display();
+                Err(format!("{plan}: --batch is for a model, and this is a plan, whose sizes are set").into())
+            }
+        }
+    }
 }
 
 /// Names a folder for plans, where `--plan-cache` does not.
@@ -114,7 +148,7 @@ impl ModelArgs {
     fn open_at(&self, model: &Path) -> Result<ModelFile, Failure> {
         let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         match self.plan_cache.clone().or_else(variable) {
-            Some(folder) if self.engine != EngineChoice::Tract => {
+            Some(folder) if self.engine.is_planned() => {
                 let file = PlanCache::new(folder).open(model, &self.dim, &OpenOptions::default())?;
                 self.checked(file, model)
             }
@@ -144,11 +178,16 @@ impl ModelArgs {
     }
 
     fn session_at(&self, file: &ModelFile, named: &Path) -> Result<Session, Failure> {
+        Ok(file.session(self.options(file, named)?)?)
+    }
+
+    fn options(&self, file: &ModelFile, named: &Path) -> Result<SessionOptions, Failure> {
         let options = SessionOptions::default().engine(self.engine);
+        #[cfg(feature = "ort")]
+        let options = options.ort(self.ort.options(&[self.engine])?);
         // A plan that is kept of the model has its sizes.
         let dims = if file.path() == named { self.dim.as_slice() } else { &[] };
-        let options = dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
-        Ok(file.session(options)?)
+        Ok(dims.iter().fold(options, |options, (name, size)| options.bind(name, *size)))
     }
 }
 

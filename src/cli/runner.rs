@@ -14,7 +14,7 @@ pub struct Runner {
 }
 
 /// Room for a tensor of any type.
-struct Buffer {
+pub struct Buffer {
     dtype: DType,
     /// As wide as the widest element, so that all are aligned.
     words: Vec<u64>,
@@ -22,24 +22,31 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new(spec: &TensorSpec) -> Buffer {
-        let byte_len = spec.byte_len();
-        Buffer { dtype: spec.dtype, words: vec![0; byte_len.div_ceil(size_of::<u64>())], byte_len }
+    pub fn new(dtype: DType, byte_len: usize) -> Buffer {
+        Buffer { dtype, words: vec![0; byte_len.div_ceil(size_of::<u64>())], byte_len }
     }
 
-    fn bytes(&self) -> &[u8] {
+    fn of(spec: &TensorSpec) -> Buffer {
+        Buffer::new(spec.dtype, spec.byte_len())
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.words).get(..self.byte_len).unwrap_or_default()
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         bytemuck::cast_slice_mut(&mut self.words).get_mut(..self.byte_len).unwrap_or_default()
     }
 }
 
 impl Runner {
     pub fn new(session: Session) -> Runner {
-        let inputs = session.inputs().iter().map(Buffer::new).collect();
-        let outputs = session.outputs().iter().map(Buffer::new).collect();
+        let inputs = session.inputs().iter().map(Buffer::of).collect();
+        let outputs = session.outputs().iter().map(Buffer::of).collect();
         Runner { session, inputs, outputs }
     }
 
@@ -78,11 +85,6 @@ impl Runner {
     /// The input buffers, to be filled by `fill`.
     pub fn fill(&mut self, mut fill: impl FnMut(DType, &mut [u8])) {
         self.inputs.iter_mut().for_each(|buffer| fill(buffer.dtype, buffer.bytes_mut()));
-    }
-
-    /// Bytes of an input of the last run.
-    pub fn input(&self, tensor: usize) -> &[u8] {
-        self.inputs.get(tensor).map_or(&[], Buffer::bytes)
     }
 
     /// Bytes of an output of the last run.

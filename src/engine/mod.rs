@@ -1,6 +1,8 @@
 //! What runs a model. One trait, one file per engine; [`crate::Session`] chooses and checks, an
 //! engine may take what it is given as sound.
 
+#[cfg(feature = "ort")]
+mod ort;
 mod plan;
 #[cfg(feature = "tract")]
 mod tract;
@@ -13,10 +15,13 @@ use serde::Serialize;
 use tractlet_core::isa::Isa;
 
 use crate::lower;
-use crate::model::{Binding, DType, Fault, Model, ModelError, Node, Shapes};
+use crate::model::{Binding, DType, Fault, Model, ModelError, Shapes};
 use crate::plan::ArenaBlock;
+use crate::session::SessionOptions;
 use crate::tensor::{TensorMut, TensorRef};
 
+#[cfg(feature = "ort")]
+pub use self::ort::{OrtOptions, Provider};
 pub(crate) use plan::{Compiled, Origin, PlanBytes, StablePlan, footprint, spec};
 use plan::{PlanEngine, compile};
 #[cfg(feature = "tract")]
@@ -34,6 +39,9 @@ pub enum EngineChoice {
     /// tract: takes almost any operator, computes quantized models in float. Refuses every model in a
     /// build without the feature `tract`.
     Tract,
+    /// ONNX Runtime's shared library, on the CPU or a GPU. Refuses every model in a build without the feature `ort`.
+    /// `Auto` never takes it.
+    Ort,
 }
 
 impl EngineChoice {
@@ -48,7 +56,29 @@ impl EngineChoice {
         match self {
             EngineChoice::Auto | EngineChoice::Plan => true,
             EngineChoice::Tract => cfg!(feature = "tract"),
+            EngineChoice::Ort => cfg!(feature = "ort"),
         }
+    }
+
+    /// Whether it may run a plan.
+    ///
+    /// ```
+    /// use tractlet::EngineChoice;
+    /// assert!(EngineChoice::Auto.is_planned() && !EngineChoice::Tract.is_planned());
+    /// ```
+    pub const fn is_planned(self) -> bool {
+        matches!(self, EngineChoice::Auto | EngineChoice::Plan)
+    }
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Plan => "plan",
+            EngineChoice::Tract => "tract",
+            EngineChoice::Ort => "ort",
+        })
     }
 }
 
@@ -60,6 +90,8 @@ pub enum EngineName {
     Plan,
     /// tract.
     Tract,
+    /// ONNX Runtime.
+    Ort,
 }
 
 /// A session's input or output: its name, element type and shape, every dimension a number.
@@ -80,7 +112,7 @@ impl TensorSpec {
     }
 }
 
-/// How an engine runs one node of the model.
+/// How an engine runs one node of the model; of ONNX Runtime, one node of the graph that it makes of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeReport {
     /// The node's name in the model.
@@ -91,6 +123,9 @@ pub struct NodeReport {
     pub dtype: &'static str,
     /// The engine that runs it.
     pub engine: EngineName,
+    /// On ONNX Runtime the execution provider that runs it, as it is called there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Whether it does arithmetic on activations, and so counts in [`int8_ratio`].
     #[serde(skip)]
     pub computes: bool,
@@ -162,6 +197,8 @@ pub(crate) struct Description {
     pub steps: Vec<StepReport>,
     /// Where they keep their activations.
     pub blocks: Vec<ArenaBlock>,
+    /// What runs it, where the engine has a choice.
+    pub provider: Option<&'static str>,
 }
 
 /// What a session needs of an engine.
@@ -172,12 +209,13 @@ pub(crate) trait Engine: Send {
     fn memory(&self) -> Option<MemoryPlan>;
     /// Runs one inference. Slices have the lengths and types that the specs state.
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault>;
-    /// As [`Engine::run`], and appends the time of each step.
+    /// As [`Engine::run`], as often as `runs` says; `each` sees the time of each step of each run.
     fn profile(
         &mut self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
-        steps: &mut Vec<StepTime>,
+        runs: usize,
+        each: &mut dyn FnMut(&[StepTime]),
     ) -> Result<(), EngineFault>;
 }
 
@@ -200,13 +238,16 @@ pub fn int8_ratio(nodes: &[NodeReport]) -> Option<f64> {
 /// An engine for `model` with the given input shapes, or why none can be had. Where `Auto` did not
 /// get its first choice, also why not.
 pub(crate) fn open(
-    choice: EngineChoice,
+    options: &SessionOptions,
     model: &Model,
     bindings: &[Binding],
 ) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    let choice = options.engine;
     let shapes = model.shapes(bindings)?;
-    if choice == EngineChoice::Tract {
-        return Ok((reference(model, bindings, &shapes)?, None));
+    match choice {
+        EngineChoice::Tract => return Ok((reference(model, bindings, &shapes)?, None)),
+        EngineChoice::Ort => return onnx_runtime(model, bindings, &shapes, options),
+        EngineChoice::Auto | EngineChoice::Plan => {}
     }
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
     let refusals = match compile(model, &shapes, isa, None) {
@@ -254,6 +295,29 @@ fn reference(model: &Model, _: &[Binding], _: &Shapes) -> Result<Box<dyn Engine>
     Err(model.error(Fault::unsupported(NO_TRACT)))
 }
 
+const NO_ORT: &str = "this build has no ort engine: built without the feature `ort`";
+
+#[cfg(feature = "ort")]
+fn onnx_runtime(
+    model: &Model,
+    bindings: &[Binding],
+    shapes: &Shapes,
+    options: &SessionOptions,
+) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    let (engine, fallback) = ort::OrtEngine::new(model, bindings, shapes, options)?;
+    Ok((Box::new(engine), fallback))
+}
+
+#[cfg(not(feature = "ort"))]
+fn onnx_runtime(
+    model: &Model,
+    _: &[Binding],
+    _: &Shapes,
+    _: &SessionOptions,
+) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    Err(model.error(Fault::unsupported(NO_ORT)))
+}
+
 /// Names an instruction set to use in place of the best one that the CPU has.
 const ISA_VARIABLE: &str = "TRACTLET_ISA";
 
@@ -270,9 +334,9 @@ pub(crate) fn held_to() -> Result<Option<Isa>, String> {
 }
 
 /// Edges of quantization and operators that only rename, move or make data do not count as compute.
-fn computes(node: &Node) -> bool {
+fn computes(op: &str) -> bool {
     !matches!(
-        node.op.as_str(),
+        op,
         "QuantizeLinear"
             | "DequantizeLinear"
             | "Constant"
@@ -295,6 +359,8 @@ fn computes(node: &Node) -> bool {
             | "Expand"
             | "Tile"
             | "Pad"
+            | "MemcpyFromHost"
+            | "MemcpyToHost"
     )
 }
 
@@ -303,6 +369,7 @@ impl fmt::Display for EngineName {
         f.pad(match self {
             EngineName::Plan => "plan",
             EngineName::Tract => "tract",
+            EngineName::Ort => "ort",
         })
     }
 }
@@ -315,14 +382,19 @@ impl FromStr for EngineChoice {
             "auto" => EngineChoice::Auto,
             "plan" => EngineChoice::Plan,
             "tract" => EngineChoice::Tract,
+            "ort" => EngineChoice::Ort,
             other => return Err(format!("there is no engine `{other}` in this build; it has: {}", built().join(", "))),
         };
-        if choice.is_built() { Ok(choice) } else { Err(NO_TRACT.to_owned()) }
+        match choice {
+            choice if choice.is_built() => Ok(choice),
+            EngineChoice::Ort => Err(NO_ORT.to_owned()),
+            _ => Err(NO_TRACT.to_owned()),
+        }
     }
 }
 
 /// Names of the engines that this build has.
-fn built() -> Vec<&'static str> {
-    let all = [("auto", EngineChoice::Auto), ("plan", EngineChoice::Plan), ("tract", EngineChoice::Tract)];
-    all.into_iter().filter(|(_, choice)| choice.is_built()).map(|(name, _)| name).collect()
+fn built() -> Vec<String> {
+    let all = [EngineChoice::Auto, EngineChoice::Plan, EngineChoice::Tract, EngineChoice::Ort];
+    all.into_iter().filter(|choice| choice.is_built()).map(|choice| choice.to_string()).collect()
 }

@@ -73,7 +73,8 @@ pub(crate) fn compile(
         op: node.op.clone(),
         dtype: node.outputs.first().and_then(|output| computed_in.get(output)).copied().unwrap_or("int8"),
         engine: EngineName::Plan,
-        computes: computes(node),
+        provider: None,
+        computes: computes(&node.op),
     };
     let nodes = model.graph().nodes.iter().map(report).collect();
     if let Some(Origin { name, digest }) = origin {
@@ -118,6 +119,7 @@ impl PlanEngine {
             nodes,
             steps: plan.ops().map(|(name, op)| step(name, &op)).collect(),
             blocks: blocks(&plan),
+            provider: None,
         };
         PlanEngine { plan, memory, description }
     }
@@ -154,17 +156,23 @@ impl Engine for PlanEngine {
         &mut self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
-        steps: &mut Vec<StepTime>,
+        runs: usize,
+        each: &mut dyn FnMut(&[StepTime]),
     ) -> Result<(), EngineFault> {
-        let mut stopwatch = Stopwatch { start: Instant::now(), nanos: vec![] };
-        self.execute(inputs, outputs, &mut stopwatch)?;
-        steps.extend(self.description.steps.iter().zip(stopwatch.nanos).map(|(step, nanos)| StepTime {
+        let named = |step: &StepReport| StepTime {
             name: step.name.clone(),
             kind: step.kind.to_owned(),
             dtype: step.dtype.to_owned(),
             macs: Some(step.macs),
-            nanos,
-        }));
+            nanos: 0,
+        };
+        let mut steps: Vec<StepTime> = self.description.steps.iter().map(named).collect();
+        for _ in 0..runs {
+            let mut stopwatch = Stopwatch { start: Instant::now(), nanos: Vec::with_capacity(steps.len()) };
+            self.execute(inputs, outputs, &mut stopwatch)?;
+            steps.iter_mut().zip(stopwatch.nanos).for_each(|(step, nanos)| step.nanos = nanos);
+            each(&steps);
+        }
         Ok(())
     }
 }

@@ -43,7 +43,15 @@ impl TractEngine {
         Ok(TractEngine {
             plan,
             state,
-            description: Description { inputs, outputs, quantized, nodes, steps: vec![], blocks: vec![] },
+            description: Description {
+                inputs,
+                outputs,
+                quantized,
+                nodes,
+                steps: vec![],
+                blocks: vec![],
+                provider: None,
+            },
         })
     }
 
@@ -101,24 +109,23 @@ impl Engine for TractEngine {
         &mut self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
-        steps: &mut Vec<StepTime>,
+        runs: usize,
+        each: &mut dyn FnMut(&[StepTime]),
     ) -> Result<(), EngineFault> {
-        let results = self.execute(inputs, |node, nanos| {
-            let dtype = node
-                .outputs
-                .first()
-                .map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase())
-                .unwrap_or_default();
-            steps.push(StepTime {
-                name: node.name.clone(),
-                kind: node.op.name().into_owned(),
-                dtype,
-                macs: None,
-                nanos,
-            });
-        })?;
-        copy_out(&results, outputs)
+        for _ in 0..runs {
+            let mut steps = Vec::new();
+            let results = self.execute(inputs, |node, nanos| steps.push(step(node, nanos)))?;
+            copy_out(&results, outputs)?;
+            each(&steps);
+        }
+        Ok(())
     }
+}
+
+fn step(node: &TypedNode, nanos: u64) -> StepTime {
+    let outlet = node.outputs.first();
+    let dtype = outlet.map(|outlet| format!("{:?}", outlet.fact.datum_type).to_lowercase()).unwrap_or_default();
+    StepTime { name: node.name.clone(), kind: node.op.name().into_owned(), dtype, macs: None, nanos }
 }
 
 fn spec(fact: &TypedFact, name: &str) -> TractResult<TensorSpec> {
@@ -204,7 +211,8 @@ fn node_reports(model: &Model, shapes: &Shapes) -> Vec<NodeReport> {
             op: node.op.clone(),
             dtype,
             engine: EngineName::Tract,
-            computes: computes(node),
+            provider: None,
+            computes: computes(&node.op),
         }
     };
     model.graph().nodes.iter().map(report).collect()

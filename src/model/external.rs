@@ -44,6 +44,12 @@ impl ExternalFiles {
         Ok(external)
     }
 
+    /// Each file's location in the model, and its bytes.
+    #[cfg(feature = "ort")]
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(location, source)| (location.as_str(), &**source))
+    }
+
     /// Whether the model lies in one file.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()

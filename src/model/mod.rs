@@ -3,6 +3,7 @@
 //! the graph ([`check`], [`shape`]). Nothing here runs a model; after [`Model::open`] nothing
 //! about it is in doubt but what depends on input data.
 
+mod batch;
 mod check;
 mod error;
 mod external;
@@ -191,8 +192,14 @@ impl Model {
         Shapes::infer(&self.graph, self.opset, bindings, &self.limits, &bytes).map_err(|fault| self.error(fault))
     }
 
+    /// The files beside the model that tensors lie in, with the names that the model has for them.
+    #[cfg(feature = "ort")]
+    pub(crate) fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.external.files()
+    }
+
     /// Whether all that reads this float input quantizes it.
-    #[cfg(feature = "tract")]
+    #[cfg(any(feature = "ort", feature = "tract"))]
     pub(crate) fn quantizes(&self, input: &str) -> bool {
         let is_float = self.graph.inputs.iter().any(|i| i.name == input && i.dtype == DType::F32);
         let mut readers =

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanError;
 
+use crate::engine::EngineChoice;
 use crate::model::{Fault, ModelError};
 
 /// A plan file that cannot be taken or written: which file, what is wrong, and the command that makes it anew.
@@ -53,7 +54,7 @@ pub(super) enum PlanFault {
     #[error("it was compiled from another model")]
     Stale { found: String, expected: String, model: PathBuf },
     #[error("a plan is run by the engine plan alone")]
-    Engine,
+    Engine(EngineChoice),
     #[error("a plan has no open dimension `{0}`")]
     Binding(String),
 }
@@ -81,7 +82,7 @@ impl PlanFileError {
             PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,
             PlanFault::Plan(_) => PlanFileErrorKind::Damaged,
             PlanFault::Stale { .. } => PlanFileErrorKind::Stale,
-            PlanFault::Variable(_) | PlanFault::Engine | PlanFault::Binding(_) => PlanFileErrorKind::Options,
+            PlanFault::Variable(_) | PlanFault::Engine(_) | PlanFault::Binding(_) => PlanFileErrorKind::Options,
         }
     }
 }
@@ -118,7 +119,7 @@ impl PlanFault {
                     "plan is stale: made from a model of SHA-256 {found}, and {path} has {expected}; make it anew: {anew}"
                 )
             }
-            PlanFault::Engine => format!("{self}; give tract the model: {model}"),
+            PlanFault::Engine(engine) => format!("{self}; give {engine} the model: {model}"),
             PlanFault::Binding(symbol) => {
                 let option = format!(" --dim {symbol}=SIZE");
                 format!("{self}: its sizes were set when it was made; make it anew: {}", compile(model, &option))

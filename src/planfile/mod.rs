@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{MAGIC, Plan};
 
-use crate::engine::{self, Compiled, EngineChoice, MemoryPlan, PlanBytes, StablePlan, TensorSpec};
+use crate::engine::{self, Compiled, MemoryPlan, PlanBytes, StablePlan, TensorSpec};
 use crate::model::{self, Fault, Limits, Model, ModelError, OpenOptions, Source};
 use crate::session::{Session, SessionOptions};
 
@@ -137,8 +137,8 @@ impl PlanFile {
     /// [`PlanFileErrorKind::Isa`] where this CPU lacks the plan's instruction set, and
     /// [`PlanFileErrorKind::Options`] where the options ask for what only a model can have.
     pub fn session(&self, options: SessionOptions) -> Result<Session, PlanFileError> {
-        if options.engine == EngineChoice::Tract {
-            return Err(self.refused(PlanFault::Engine));
+        if !options.engine.is_planned() {
+            return Err(self.refused(PlanFault::Engine(options.engine)));
         }
         if let Some(binding) = options.bindings.first() {
             return Err(self.refused(PlanFault::Binding(binding.symbol.clone())));

@@ -1,0 +1,70 @@
+//! What the engine `ort` takes on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tractlet::{EngineChoice, OrtOptions, Provider};
+
+use super::failure::Failure;
+use super::size;
+
+/// With `--engine ort`
+#[derive(Args)]
+#[command(next_help_heading = "With --engine ort")]
+pub struct OrtArgs {
+    /// What nodes run on: cpu, cuda or tensorrt [default: cuda where it can be started, else cpu]
+    #[arg(long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
+    provider: Option<Provider>,
+    /// Refuse a model of which a node would run elsewhere
+    #[arg(long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
+    require: Option<Provider>,
+    /// Number of the GPU [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..1024))]
+    device_id: Option<u16>,
+    /// Memory that tensors may take on the GPU, such as 512MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    gpu_mem_limit: Option<u64>,
+    /// Folder where TensorRT keeps the engines that it builds
+    #[arg(long, value_name = "FOLDER")]
+    tensorrt_cache: Option<PathBuf>,
+    /// Let TensorRT compute in int8 what the model quantizes
+    #[arg(long)]
+    tensorrt_int8: bool,
+    /// Exact sums on x86-64 CPUs without VNNI, where weights of full range may otherwise saturate; slower
+    #[arg(long)]
+    exact: bool,
+}
+
+impl OrtArgs {
+    /// Refuses options of an engine that is not asked for.
+    pub fn options(&self, engines: &[EngineChoice]) -> Result<OrtOptions, Failure> {
+        if !engines.contains(&EngineChoice::Ort)
+            && let Some(option) = self.given()
+        {
+            return Err(format!("{option} is for the engine ort, which is not asked for").into());
+        }
+        Ok(OrtOptions {
+            provider: self.provider,
+            require: self.require,
+            device: self.device_id.unwrap_or(0).into(),
+            gpu_memory: self.gpu_mem_limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            tensorrt_cache: self.tensorrt_cache.clone(),
+            tensorrt_int8: self.tensorrt_int8,
+            exact: self.exact,
+        })
+    }
+
+    /// The first option that was given.
+    fn given(&self) -> Option<&'static str> {
+        let all = [
+            (self.provider.is_some(), "--provider"),
+            (self.require.is_some(), "--require"),
+            (self.device_id.is_some(), "--device-id"),
+            (self.gpu_mem_limit.is_some(), "--gpu-mem-limit"),
+            (self.tensorrt_cache.is_some(), "--tensorrt-cache"),
+            (self.tensorrt_int8, "--tensorrt-int8"),
+            (self.exact, "--exact"),
+        ];
+        all.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+    }
+}
