@@ -6,8 +6,8 @@
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 use std::slice;
-use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -35,12 +35,12 @@ struct Port {
     value: NonNull<OrtValue>,
     memory: NonNull<c_void>,
     byte_len: usize,
-    allocator: Arc<Allocator>,
+    allocator: Rc<Allocator>,
 }
 
-// SAFETY: a port is memory with a description, and ONNX Runtime ties neither to a thread. The allocator is shared with
-// the other ports of one `Binding` alone, and used to free when that is dropped, by one thread.
-unsafe impl Send for Port {}
+// SAFETY: memory, tensors and their allocator are tied to no thread. The allocator is shared by the ports of one `Binding`,
+// which move together, and no method hands out a clone.
+unsafe impl Send for Binding {}
 
 impl Binding {
     /// `device` is the CUDA device that the session runs on, if it does: memory is pinned for it then.
@@ -56,7 +56,7 @@ impl Binding {
             }
             None => host(),
         };
-        let allocator = Arc::new(Allocator::new(session, memory.map_err(words)?).map_err(words)?);
+        let allocator = Rc::new(Allocator::new(session, memory.map_err(words)?).map_err(words)?);
         let ports = |specs: &[TensorSpec]| specs.iter().map(|spec| Port::new(&allocator, spec)).collect();
         let binding = session.create_binding().map_err(words)?;
         let (inputs, outputs): (Result<Vec<Port>, String>, Result<Vec<Port>, String>) = (ports(inputs), ports(outputs));
@@ -111,7 +111,7 @@ impl Binding {
 }
 
 impl Port {
-    fn new(allocator: &Arc<Allocator>, spec: &TensorSpec) -> Result<Port, String> {
+    fn new(allocator: &Rc<Allocator>, spec: &TensorSpec) -> Result<Port, String> {
         let name = CString::new(spec.name.as_str()).map_err(|_| format!("the name of `{}` holds a NUL", spec.name))?;
         let byte_len = spec.byte_len();
         let shape = spec.shape.iter().map(|size| i64::try_from(*size)).collect::<Result<Vec<_>, _>>().map_err(words)?;
@@ -136,7 +136,7 @@ impl Port {
         check(status)?;
         let value = NonNull::new(value).ok_or("ONNX Runtime made no tensor")?;
         let memory = NonNull::new(memory.into_raw()).ok_or("ONNX Runtime gave no memory")?;
-        let port = Port { name, value, memory, byte_len, allocator: Arc::clone(allocator) };
+        let port = Port { name, value, memory, byte_len, allocator: Rc::clone(allocator) };
         // It comes as it is, and the first binding copies it.
         // SAFETY: it is `byte_len` bytes of the host's memory, of which nobody else knows yet.
         unsafe { port.memory.cast::<u8>().write_bytes(0, port.byte_len) };
