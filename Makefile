@@ -147,7 +147,7 @@ fmt-check:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
+	cargo clippy --no-default-features -- -D warnings
 	cargo clippy --no-default-features --features ort,quantize --all-targets -- -D warnings
 	cargo clippy --no-default-features --features manual --example manual -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
@@ -183,9 +183,9 @@ budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 mod
 parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets; needs PACK=dir and Python 3.11; ENGINE=plan
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)
 
-test-ort: $(VENV)/ready ## Test the engine ort on PyPI's onnxruntime, on the CPU; PACK=dir adds every model of the pack
+test-ort: $(VENV)/ready ## Test a build without tract and with the engine ort, on PyPI's onnxruntime and the CPU; PACK=dir adds every model of the pack
 	VIRTUAL_ENV=$(abspath $(VENV)) TRACTLET_TEST_ORT=required \
-		cargo test --no-default-features --features ort,quantize --lib --test ort
+		cargo test --no-default-features --features ort,quantize --lib --bin tractlet --test ort --test cli
 
 parity-ort: PROVIDERS = cpu
 parity-ort: $(VENV)/ready ## Compare the engines plan and ort on whole test sets, and measure; needs PACK=dir
