@@ -91,7 +91,9 @@ impl PlanFault {
     /// The fault, what was expected, and what to do about it.
     fn text(&self, path: &Path, model: &str) -> String {
         let model = if model.is_empty() { "MODEL.onnx" } else { model };
-        let compile = |model: &str, option: &str| format!("tractlet compile {model} -o {}{option}", path.display());
+        let compile = |model: &str, option: &str| {
+            format!("tractlet compile {} -o {}{option}", quoted(model), quoted(&path.display().to_string()))
+        };
         let anew = || format!("make it anew: {}", compile(model, ""));
         match self {
             PlanFault::File(_) | PlanFault::Write(_) | PlanFault::Variable(_) => self.to_string(),
@@ -128,6 +130,16 @@ impl PlanFault {
     }
 }
 
+/// A word of a command for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// Why what a MODEL names cannot be had: the error of a model, or of a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -137,4 +149,17 @@ pub enum OpenError {
     /// Of a plan file.
     #[error(transparent)]
     Plan(#[from] PlanFileError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_a_shell_as_they_are() {
+        assert_eq!(quoted("models/kws-2.onnx"), "models/kws-2.onnx");
+        assert_eq!(quoted("my model.onnx"), "'my model.onnx'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::iio::Polled;
+use super::tcp;
 use crate::npy;
 
 /// How long a read waits before it lets others look at signals.
@@ -96,7 +97,7 @@ impl Bytes {
             Bytes::Listener { listener, peer } => {
                 let Some(stream) = peer else {
                     if wait(listener.as_fd())? {
-                        *peer = Some(listener.accept()?.0);
+                        *peer = Some(tcp::watched(listener.accept()?.0)?);
                     }
                     return Ok(Got::Nothing);
                 };

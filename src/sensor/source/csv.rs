@@ -1,6 +1,7 @@
 //! Text: a frame a line, fields between commas, semicolons, tabs or spaces.
 //!
-//! The first line may name the columns. Lines that begin with `#` and empty lines say nothing.
+//! The first line may name the columns. Of a live source it has to name what is asked for: who opens a port finds half a
+//! line there as often as a header. Lines that begin with `#` and empty lines say nothing.
 
 use super::batch::Batch;
 use super::malformed::{Malformed, Reason};
@@ -32,7 +33,10 @@ struct Layout {
     /// What each column is.
     roles: Vec<Role>,
     time_ns: f64,
+    /// The line has names in it.
     header: bool,
+    /// Columns were found by those names.
+    by_name: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -91,6 +95,9 @@ impl Csv {
         }
         if self.layout.is_none() {
             match Layout::of(text, &self.wanted) {
+                Ok(layout) if layout.header && !layout.by_name && !recorded => {
+                    return self.fault(used, Reason::NotANumber { field: first_name(text) });
+                }
                 Ok(layout) => {
                     let header = layout.header;
                     self.layout = Some(layout);
@@ -191,16 +198,23 @@ impl Layout {
         if let Some(time) = &wanted.time {
             assign(find(&time.column)?, Role::Time)?;
         }
-        let named = || wanted.channels.iter().all(|name| fields.contains(&name.as_str()));
+        let (here, missing): (Vec<_>, Vec<_>) =
+            wanted.channels.iter().map(String::as_str).partition(|name| header && fields.contains(name));
+        let mut by_name = matches!(&wanted.time, Some(TimeColumn { column: Column::Name(_), .. }));
         let others = fields.len() - usize::from(wanted.time.is_some());
         if let Some(columns) = &wanted.columns {
             for (channel, column) in columns.iter().enumerate() {
                 assign(find(column)?, Role::Channel(channel))?;
+                by_name |= matches!(column, Column::Name(_));
             }
-        } else if header && named() {
+        } else if missing.is_empty() {
+            by_name = true;
             for (channel, name) in wanted.channels.iter().enumerate() {
                 assign(find(&Column::Name(name.clone()))?, Role::Channel(channel))?;
             }
+        } else if !here.is_empty() {
+            let (here, missing) = (here.join(", "), missing.join(", "));
+            return Err(format!("the header names {here} and not {missing}: say which columns with --columns"));
         } else if others == wanted.channels.len() {
             for (channel, role) in roles.iter_mut().filter(|role| matches!(role, Role::Ignored)).enumerate() {
                 *role = Role::Channel(channel);
@@ -209,6 +223,50 @@ impl Layout {
             let channels = wanted.channels.join(", ");
             return Err(format!("the model takes {channels}; {}: say which with --columns", there()));
         }
-        Ok(Layout { separator, roles, time_ns: wanted.time.as_ref().map_or(0.0, |time| time.unit_ns), header })
+        Ok(Layout { separator, roles, time_ns: wanted.time.as_ref().map_or(0.0, |time| time.unit_ns), header, by_name })
+    }
+}
+
+/// The first field that is no number, from 1.
+fn first_name(text: &str) -> usize {
+    let fields = Separator::of(text).split(text);
+    fields.take_while(|field| field.parse::<f64>().is_ok()).count() + 1
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn wanted(columns: Option<Vec<Column>>) -> Wanted {
+        Wanted { columns, time: None, channels: ["x", "y"].map(String::from).to_vec() }
+    }
+
+    fn first_line(text: &str, recorded: bool) -> Decoded {
+        let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, recorded, false);
+        Csv::new(wanted(None)).decode(text.as_bytes(), false, recorded, &mut batch)
+    }
+
+    #[test]
+    fn a_header_that_names_some_channels_is_not_taken_by_position() {
+        let layout = |text: &str| Layout::of(text, &wanted(None)).map(|layout| (layout.header, layout.by_name));
+        assert_eq!(layout("x,y"), Ok((true, true)));
+        assert_eq!(layout("a,b"), Ok((true, false)));
+        assert_eq!(layout("1,2"), Ok((false, false)));
+        let told = layout("y,z").unwrap_err();
+        assert_eq!(told, "the header names y and not x: say which columns with --columns");
+        let named = wanted(Some(vec![Column::Name("z".into()), Column::Name("y".into())]));
+        assert!(Layout::of("y,z", &named).is_ok_and(|layout| layout.by_name));
+    }
+
+    #[test]
+    fn half_a_line_of_a_port_is_no_header() {
+        let text = "0.1#0.2,3\n";
+        assert!(matches!(
+            first_line(text, false),
+            Decoded::Malformed(10, Malformed { reason: Reason::NotANumber { field: 1 }, .. })
+        ));
+        assert!(matches!(first_line(text, true), Decoded::Nothing(10)), "a recording may name its columns as it likes");
+        assert!(matches!(first_line("y,x\n", false), Decoded::Nothing(4)));
     }
 }

@@ -13,6 +13,7 @@ mod malformed;
 mod open;
 mod serial;
 mod spec;
+mod tcp;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::binary::{Binary, Kind};
 use super::bytes::Bytes;
 use super::csv::{Csv, Wanted};
 use super::spec::{Column, Format, SampleType, SourceSpec};
-use super::{BUFFER_BYTES, Decoder, Opened, SourceError, SourceOptions, iio, serial};
+use super::{BUFFER_BYTES, Decoder, Opened, SourceError, SourceOptions, iio, serial, tcp};
 use crate::DType;
 use crate::npy;
 use crate::sensor::recipe::{Input, RATES_HZ};
@@ -62,7 +62,7 @@ fn live(spec: &SourceSpec) -> io::Result<Bytes> {
             Bytes::File { file, start: 0, len: None, left: None }
         }
         SourceSpec::Serial { path, baud } => Bytes::Live(serial::open(path, *baud)?),
-        SourceSpec::Tcp(address) => Bytes::Tcp(TcpStream::connect(address)?),
+        SourceSpec::Tcp(address) => Bytes::Tcp(tcp::connect(address)?),
         SourceSpec::TcpListen(address) => Bytes::Listener { listener: TcpListener::bind(address)?, peer: None },
         SourceSpec::Udp(address) => Bytes::Udp(UdpSocket::bind(address)?),
         SourceSpec::File(_) | SourceSpec::Iio(_) | SourceSpec::IioBuffer { .. } => {
