@@ -224,12 +224,16 @@ pub fn main() -> ExitCode {
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err("tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows".into())
     });
-    match done {
+    let code = match done {
         // Whoever read stdout has seen enough.
-        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Closed) => 0,
         Err(Failure::Because(reason)) => {
             output::error(&reason);
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    #[cfg(feature = "ort")]
+    ort::leave(code);
+    #[cfg(not(feature = "ort"))]
+    ExitCode::from(code)
 }

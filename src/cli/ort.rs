@@ -1,5 +1,6 @@
 //! What the engine `ort` takes on the command line.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -33,6 +34,14 @@ pub struct OrtArgs {
     /// Exact sums on x86-64 CPUs without VNNI, where weights of full range may otherwise saturate; slower
     #[arg(long)]
     exact: bool,
+}
+
+/// Ends the process without the destructors of shared libraries. Those of ONNX Runtime and CUDA run at exit in an order that
+/// nobody arranged, with CUDA's threads alive: now and then one finds its heap torn down.
+pub fn leave(code: u8) -> ! {
+    // What cannot be written now never could.
+    let _ = io::stdout().flush();
+    signal_hook::low_level::exit(code.into())
 }
 
 impl OrtArgs {
