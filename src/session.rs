@@ -7,6 +7,8 @@ use crate::engine::{
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
+#[cfg(feature = "torch")]
+use crate::torchscript::TorchOptions;
 
 /// How to make a session.
 ///
@@ -18,6 +20,8 @@ use crate::tensor::{TensorMut, TensorRef};
 pub struct SessionOptions {
     pub(crate) engine: EngineChoice,
     pub(crate) bindings: Vec<Binding>,
+    #[cfg(feature = "torch")]
+    pub(crate) torch: TorchOptions,
 }
 
 impl SessionOptions {
@@ -31,6 +35,13 @@ impl SessionOptions {
     /// An open first dimension, the batch, is 1 where nothing else is said.
     pub fn bind(mut self, symbol: impl Into<String>, size: usize) -> SessionOptions {
         self.bindings.push(Binding { symbol: symbol.into(), size });
+        self
+    }
+
+    /// What a TorchScript file does not say of itself; nothing to another model.
+    #[cfg(feature = "torch")]
+    pub fn torch(mut self, torch: TorchOptions) -> SessionOptions {
+        self.torch = torch;
         self
     }
 }
@@ -163,6 +174,12 @@ impl Session {
     /// A session on a plan that this CPU can run.
     pub(crate) fn of_plan(compiled: Compiled) -> Session {
         Session { engine: engine::of_plan(compiled), fallback: None }
+    }
+
+    /// A session on a TorchScript file.
+    #[cfg(feature = "torch")]
+    pub(crate) fn of_torch(engine: engine::torch::TorchEngine) -> Session {
+        Session { engine: Box::new(engine), fallback: None }
     }
 
     /// The engine that runs it.

@@ -2,6 +2,8 @@
 //! engine may take what it is given as sound.
 
 mod plan;
+#[cfg(feature = "torch")]
+pub(crate) mod torch;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -34,6 +36,8 @@ pub enum EngineChoice {
     /// tract: takes almost any operator, computes quantized models in float. Refuses every model in a
     /// build without the feature `tract`.
     Tract,
+    /// libtorch: takes TorchScript files and nothing else. Only in a build with the feature `torch`.
+    Torch,
 }
 
 impl EngineChoice {
@@ -48,6 +52,7 @@ impl EngineChoice {
         match self {
             EngineChoice::Auto | EngineChoice::Plan => true,
             EngineChoice::Tract => cfg!(feature = "tract"),
+            EngineChoice::Torch => cfg!(feature = "torch"),
         }
     }
 }
@@ -60,6 +65,8 @@ pub enum EngineName {
     Plan,
     /// tract.
     Tract,
+    /// libtorch.
+    Torch,
 }
 
 /// A session's input or output: its name, element type and shape, every dimension a number.
@@ -204,6 +211,11 @@ pub(crate) fn open(
     model: &Model,
     bindings: &[Binding],
 ) -> Result<(Box<dyn Engine>, Option<String>), ModelError> {
+    if choice == EngineChoice::Torch {
+        return Err(
+            model.error(Fault::unsupported("the engine torch runs TorchScript files, and this is an ONNX model"))
+        );
+    }
     let shapes = model.shapes(bindings)?;
     if choice == EngineChoice::Tract {
         return Ok((reference(model, bindings, &shapes)?, None));
@@ -243,6 +255,7 @@ pub(crate) fn of_plan(compiled: Compiled) -> Box<dyn Engine> {
 }
 
 const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";
+const NO_TORCH: &str = "this build has no torch engine: built without the feature `torch`";
 
 #[cfg(feature = "tract")]
 fn reference(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<Box<dyn Engine>, ModelError> {
@@ -303,6 +316,7 @@ impl fmt::Display for EngineName {
         f.pad(match self {
             EngineName::Plan => "plan",
             EngineName::Tract => "tract",
+            EngineName::Torch => "torch",
         })
     }
 }
@@ -315,14 +329,24 @@ impl FromStr for EngineChoice {
             "auto" => EngineChoice::Auto,
             "plan" => EngineChoice::Plan,
             "tract" => EngineChoice::Tract,
+            "torch" => EngineChoice::Torch,
             other => return Err(format!("there is no engine `{other}` in this build; it has: {}", built().join(", "))),
         };
-        if choice.is_built() { Ok(choice) } else { Err(NO_TRACT.to_owned()) }
+        match choice {
+            EngineChoice::Tract if !choice.is_built() => Err(NO_TRACT.to_owned()),
+            EngineChoice::Torch if !choice.is_built() => Err(NO_TORCH.to_owned()),
+            _ => Ok(choice),
+        }
     }
 }
 
 /// Names of the engines that this build has.
 fn built() -> Vec<&'static str> {
-    let all = [("auto", EngineChoice::Auto), ("plan", EngineChoice::Plan), ("tract", EngineChoice::Tract)];
+    let all = [
+        ("auto", EngineChoice::Auto),
+        ("plan", EngineChoice::Plan),
+        ("tract", EngineChoice::Tract),
+        ("torch", EngineChoice::Torch),
+    ];
     all.into_iter().filter(|(_, choice)| choice.is_built()).map(|(name, _)| name).collect()
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanError;
 
+use crate::engine::EngineChoice;
 use crate::model::{Fault, ModelError};
+#[cfg(feature = "torch")]
+use crate::torchscript::TorchError;
 
 /// A plan file that cannot be taken or written: which file, what is wrong, and the command that makes it anew.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,7 @@ pub(super) enum PlanFault {
     #[error("it was compiled from another model")]
     Stale { found: String, expected: String, model: PathBuf },
     #[error("a plan is run by the engine plan alone")]
-    Engine,
+    Engine(EngineChoice),
     #[error("a plan has no open dimension `{0}`")]
     Binding(String),
 }
@@ -81,7 +84,7 @@ impl PlanFileError {
             PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,
             PlanFault::Plan(_) => PlanFileErrorKind::Damaged,
             PlanFault::Stale { .. } => PlanFileErrorKind::Stale,
-            PlanFault::Variable(_) | PlanFault::Engine | PlanFault::Binding(_) => PlanFileErrorKind::Options,
+            PlanFault::Variable(_) | PlanFault::Engine(_) | PlanFault::Binding(_) => PlanFileErrorKind::Options,
         }
     }
 }
@@ -118,7 +121,9 @@ impl PlanFault {
                     "plan is stale: made from a model of SHA-256 {found}, and {path} has {expected}; make it anew: {anew}"
                 )
             }
-            PlanFault::Engine => format!("{self}; give tract the model: {model}"),
+            // It would not take the model either.
+            PlanFault::Engine(EngineChoice::Torch) => self.to_string(),
+            PlanFault::Engine(_) => format!("{self}; give tract the model: {model}"),
             PlanFault::Binding(symbol) => {
                 let option = format!(" --dim {symbol}=SIZE");
                 format!("{self}: its sizes were set when it was made; make it anew: {}", compile(model, &option))
@@ -127,8 +132,9 @@ impl PlanFault {
     }
 }
 
-/// Why what a MODEL names cannot be had: the error of a model, or of a plan.
+/// Why what a MODEL names cannot be had: the error of a model, of a plan, or of a TorchScript file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Of a model.
     #[error(transparent)]
@@ -136,4 +142,8 @@ pub enum OpenError {
     /// Of a plan file.
     #[error(transparent)]
     Plan(#[from] PlanFileError),
+    /// Of a TorchScript file.
+    #[cfg(feature = "torch")]
+    #[error(transparent)]
+    Torch(#[from] TorchError),
 }
