@@ -12,6 +12,7 @@ use super::cpu::Cpu;
 use super::failure::Failure;
 use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
+use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
@@ -25,6 +26,8 @@ use super::{ModelArgs, output, synthetic};
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// Runs that are timed [default: as many as take a second, at least 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     runs: Option<u32>,
@@ -32,6 +35,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N")]
     warmup: Option<u32>,
     /// Threads of one inference; no engine of this build takes more than one
+    #[cfg_attr(feature = "torch", arg(help = "Threads of one inference; no engine but `torch` takes more than one"))]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Also time each step, in as many further runs
@@ -68,8 +72,9 @@ struct Report {
     threads: u32,
     #[serde(flatten)]
     latency: Latency,
-    allocations_per_run: f64,
-    bytes_allocated_per_run: f64,
+    /// Null where the engine has memory that is not the program's to count.
+    allocations_per_run: Option<f64>,
+    bytes_allocated_per_run: Option<f64>,
     input: &'static str,
     cpu: Cpu,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,9 +111,9 @@ struct Op {
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
-    let session = args.model.session(&args.model.open()?)?;
+    let session = args.torch.session(&args.model, &args.model.open()?, ToldBy::Nobody, args.threads)?;
     let engine = session.engine();
-    if args.threads > 1 {
+    if args.threads > 1 && engine != EngineName::Torch {
         let what = format!("--threads {}: the {engine} engine runs an inference on one thread", args.threads);
         return Err(format!("{what}; leave the option out").into());
     }
@@ -130,14 +135,16 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let ops = if args.profile { Some(profile(runs, || Ok(session.profile(&inputs, &mut outputs)?))?) } else { None };
     let steps = ops.as_ref().map(|ops| ops.iter().map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
     let comparison = earlier.map(|earlier| earlier.compare(latency.median_us, steps));
+    // libtorch has an allocator of its own.
+    let per_run = |used: f64| (engine != EngineName::Torch).then_some(used / runs as f64);
     let report = Report {
         engine,
         runs,
         warmup,
         threads: args.threads,
         latency,
-        allocations_per_run: used.allocations as f64 / runs as f64,
-        bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
+        allocations_per_run: per_run(used.allocations as f64),
+        bytes_allocated_per_run: per_run(used.allocated_bytes as f64),
         input: synthetic::WHAT,
         cpu,
         ops,
@@ -225,8 +232,12 @@ impl Report {
         );
         text += &format!("jitter {jitter_us:.1} us, the median distance from the median\n");
         text += &format!("rate   {throughput_per_s:.1} inferences a second, one after the other\n");
-        let (allocations, bytes) = (self.allocations_per_run, self.bytes_allocated_per_run);
-        text += &format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n");
+        text += &match (self.allocations_per_run, self.bytes_allocated_per_run) {
+            (Some(allocations), Some(bytes)) => {
+                format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n")
+            }
+            _ => format!("heap   not counted: the {} engine allocates by itself\n", self.engine),
+        };
         if let Some(ops) = &self.ops {
             let row = |op: &Op| {
                 let (time, share) = (format!("{:.1}", op.median_us), format!("{:.1}", 100.0 * op.share));

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::metric::{Metric, auc, mean, mean_squared_error};
 use super::runner::Runner;
 use super::samples::Samples;
+use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, files, output};
 
 /// Measure a model's quality on labelled samples
@@ -25,6 +26,8 @@ use super::{ModelArgs, files, output};
 pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// .npy file with the samples
     #[arg(long, value_name = "X.npy")]
     inputs: PathBuf,
@@ -65,7 +68,8 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         return Err(format!("--group is for --metric auc, not {}", args.metric.name()).into());
     }
     let model = args.model.open()?;
-    let session = args.model.session(&model)?;
+    let new_session = || args.torch.session(&args.model, &model, ToldBy::File(&args.inputs), 1);
+    let session = new_session()?;
     let ([input], [output]) = (session.inputs(), session.outputs()) else {
         let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
         return Err(
@@ -79,7 +83,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let threads = args.threads.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), |n| n as usize);
     let threads = threads.min(count);
     // Sessions are made here: a thread's stack is a quarter of the main one's.
-    let others = (1..threads).map(|_| args.model.session(&model)).collect::<Result<Vec<_>, _>>()?;
+    let others = (1..threads).map(|_| new_session()).collect::<Result<Vec<_>, _>>()?;
     drop(model);
     let runners = std::iter::once(session).chain(others).map(Runner::new).collect();
     let work = Work { samples: &[samples], truth: &truth, bar: progress(count) };

@@ -35,6 +35,7 @@ mod stream;
 mod svg;
 mod synthetic;
 mod targets;
+mod torch;
 
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,12 @@ enum Command {
 #[derive(Args)]
 struct ModelArgs {
     /// The model: an .onnx file, or a .plan file that `tractlet compile` made of one
+    #[cfg_attr(
+        feature = "torch",
+        arg(
+            help = "The model: an .onnx file, or a .plan file that `tractlet compile` made of one; run, eval, bench and inspect also take a TorchScript file"
+        )
+    )]
     model: PathBuf,
     /// Engine that runs it; `auto` takes the best that can
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
@@ -114,7 +121,7 @@ impl ModelArgs {
     fn open_at(&self, model: &Path) -> Result<ModelFile, Failure> {
         let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         match self.plan_cache.clone().or_else(variable) {
-            Some(folder) if self.engine != EngineChoice::Tract => {
+            Some(folder) if matches!(self.engine, EngineChoice::Auto | EngineChoice::Plan) => {
                 let file = PlanCache::new(folder).open(model, &self.dim, &OpenOptions::default())?;
                 self.checked(file, model)
             }
@@ -144,11 +151,18 @@ impl ModelArgs {
     }
 
     fn session_at(&self, file: &ModelFile, named: &Path) -> Result<Session, Failure> {
+        #[cfg(feature = "torch")]
+        if let ModelFile::Torch(file) = file {
+            return Err(torch::not_taken(file));
+        }
+        Ok(file.session(self.options(file, named))?)
+    }
+
+    fn options(&self, file: &ModelFile, named: &Path) -> SessionOptions {
         let options = SessionOptions::default().engine(self.engine);
         // A plan that is kept of the model has its sizes.
         let dims = if file.path() == named { self.dim.as_slice() } else { &[] };
-        let options = dims.iter().fold(options, |options, (name, size)| options.bind(name, *size));
-        Ok(file.session(options)?)
+        dims.iter().fold(options, |options, (name, size)| options.bind(name, *size))
     }
 }
 
