@@ -1,4 +1,4 @@
-# `make` lists what there is. Recipes use cargo and a POSIX shell; `parity` alone needs Python, and what is for other
+# `make` lists what there is. Recipes use cargo and a POSIX shell; `parity` and `test-torch` need Python, and what is for other
 # boards than this machine cross compilers: targets/README.md.
 
 SHELL := /bin/sh
@@ -16,10 +16,10 @@ ifneq ($(PACK),)
 export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
-# Read by the scripts in targets/.
-export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
+# Read by the scripts in targets/ and scripts/.
+export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -92,6 +92,9 @@ test: ## Run every test; PACK=dir adds those on the benchmark pack
 test-slim: ## Run every test that a build without tract has
 	cargo test --workspace --no-default-features
 
+test-torch: ## Test the feature torch: LIBTORCH=dir, or PyPI's in target/; CUDA=1 a GPU too; OPTIONAL=1 may skip it
+	@scripts/test_torch.sh $(TARGET)
+
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh
 
@@ -150,6 +153,7 @@ clippy:
 	cargo clippy --no-default-features -- -D warnings
 	cargo clippy --no-default-features --features ort,quantize --all-targets -- -D warnings
 	cargo clippy --no-default-features --features manual --example manual -- -D warnings
+	cargo clippy --no-default-features --features quantize,torch,tch/doc-only --all-targets -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 
@@ -157,7 +161,8 @@ clippy:
 rooms:
 	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)' --include='*.rs' src core io runner \
 		| grep -vE '^src/(import/|engine/tract\.rs:)'
-	@! grep -rnE '\b(ort|libloading)::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
+	@! grep -rnE '\bort::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
+	@! grep -rnE '\btch::' --include='*.rs' src core io quantize runner tests | grep -v '^src/engine/torch\.rs:'
 
 deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \

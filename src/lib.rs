@@ -30,6 +30,8 @@ mod planfile;
 pub mod sensor;
 mod session;
 mod tensor;
+#[cfg(feature = "torch")]
+mod torchscript;
 mod whole;
 
 pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, int8_ratio};
@@ -42,6 +44,8 @@ pub use planfile::{
 };
 pub use session::{RunError, RunErrorKind, Session, SessionOptions};
 pub use tensor::{Element, TensorMut, TensorRef};
+#[cfg(feature = "torch")]
+pub use torchscript::{TorchDevice, TorchError, TorchErrorKind, TorchFile, TorchOptions};
 pub use tractlet_core::isa::Isa;
 
 #[cfg(not(target_os = "linux"))]

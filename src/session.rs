@@ -9,6 +9,8 @@ use crate::engine::{
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
+#[cfg(feature = "torch")]
+use crate::torchscript::TorchOptions;
 
 /// How to make a session.
 ///
@@ -24,6 +26,8 @@ pub struct SessionOptions {
     pub(crate) threads: Option<NonZeroUsize>,
     #[cfg(feature = "ort")]
     pub(crate) ort: engine::OrtOptions,
+    #[cfg(feature = "torch")]
+    pub(crate) torch: TorchOptions,
 }
 
 impl SessionOptions {
@@ -56,6 +60,13 @@ impl SessionOptions {
     /// An open first dimension, the batch, is 1 where nothing else is said.
     pub fn bind(mut self, symbol: impl Into<String>, size: usize) -> SessionOptions {
         self.bindings.push(Binding { symbol: symbol.into(), size });
+        self
+    }
+
+    /// What a TorchScript file does not say of itself; nothing to another model.
+    #[cfg(feature = "torch")]
+    pub fn torch(mut self, torch: TorchOptions) -> SessionOptions {
+        self.torch = torch;
         self
     }
 }
@@ -188,6 +199,12 @@ impl Session {
     /// A session on a plan that this CPU can run.
     pub(crate) fn of_plan(compiled: Compiled) -> Session {
         Session { engine: engine::of_plan(compiled), fallback: None }
+    }
+
+    /// A session on a TorchScript file.
+    #[cfg(feature = "torch")]
+    pub(crate) fn of_torch(engine: engine::torch::TorchEngine) -> Session {
+        Session { engine: Box::new(engine), fallback: None }
     }
 
     /// The engine that runs it.

@@ -9,7 +9,7 @@ use crate::judge::{Score, decibels};
 use crate::onnx::proto::{ModelProto, TensorProto, data_type};
 use crate::onnx::{self, Edges, floats};
 use crate::pool::Pool;
-use crate::{Engine, Progress, QuantizeError};
+use crate::{Engine, Progress, QuantizeError, Runner};
 
 /// How far a tensor is from the reference.
 #[derive(Clone, Debug)]
@@ -123,14 +123,59 @@ pub fn compare(
             "output `{name}` is of another shape in the other model, or not float32; it cannot be compared"
         )));
     }
-    let total = sums.iter().fold([0.0; 3], |total, sums| {
-        let own = sums.total();
-        [total[0] + own[0], total[1] + own[1], total[2] + own[2]]
-    });
-    let sqnr_db = decibels(total[0], (total[0] - 2.0 * total[1] + total[2]).max(0.0));
-    let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples.len() as f64 };
-    let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
-    Ok(Comparison { layers, unlike, output, output_max_abs, samples: samples.len() })
+    Ok(Comparison { layers, unlike, ..Comparison::of_outputs(&sums, agreeing, samples.len()) })
+}
+
+/// Compares the outputs alone, one by one in their order: of models whose tensors within have no names, or that are no
+/// ONNX models at all. Both run the same samples.
+///
+/// # Errors
+/// The outputs differ in number or shape, are not float32, or a runner fails.
+pub fn compare_outputs(
+    reference: &mut dyn Runner,
+    model: &mut dyn Runner,
+    samples: usize,
+    progress: &dyn Progress,
+) -> Result<Comparison, QuantizeError> {
+    if samples == 0 {
+        return Err(QuantizeError::NoSamples);
+    }
+    let shapes = reference.shapes().to_vec();
+    if shapes != model.shapes() {
+        let what = format!("the outputs are of shapes {shapes:?} and {:?}; they cannot be compared", model.shapes());
+        return Err(QuantizeError::Mismatch(what));
+    }
+    let mut sums: Vec<Sums> = shapes.iter().map(|_| Sums::new(1)).collect();
+    let mut agreeing = 0;
+    progress.begin("compare", samples);
+    for sample in 0..samples {
+        reference.run(sample)?;
+        model.run(sample)?;
+        for (index, sums) in sums.iter_mut().enumerate() {
+            let (a, b) = (reference.output(index), model.output(index));
+            let expected: usize = shapes[index].iter().product();
+            if [a.len(), b.len()] != [expected; 2] {
+                return Err(QuantizeError::Mismatch(format!("output {index} (from 0) is not float32 in both models")));
+            }
+            sums.add(a, b, None);
+            agreeing += usize::from(index == 0 && crate::judge::argmax(a) == crate::judge::argmax(b));
+        }
+        progress.advance(1);
+    }
+    Ok(Comparison::of_outputs(&sums, agreeing, samples))
+}
+
+impl Comparison {
+    fn of_outputs(sums: &[Sums], agreeing: usize, samples: usize) -> Comparison {
+        let total = sums.iter().fold([0.0; 3], |total, sums| {
+            let own = sums.total();
+            [total[0] + own[0], total[1] + own[1], total[2] + own[2]]
+        });
+        let sqnr_db = decibels(total[0], (total[0] - 2.0 * total[1] + total[2]).max(0.0));
+        let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
+        let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
+        Comparison { layers: vec![], unlike: vec![], output, output_max_abs, samples }
+    }
 }
 
 /// A tensor of the reference with the one that holds its values in the model.
@@ -297,5 +342,53 @@ mod tests {
         let layer = sums.layer(&pair());
         assert_eq!((layer.saturation, layer.max_abs, layer.scaled), (0.25, Some(1.0), false));
         assert!((layer.sqnr_db - 10.0 * 209f64.log10()).abs() < 1e-9);
+    }
+
+    /// Answers from a table: a row a sample.
+    struct Table(Vec<Vec<usize>>, Vec<[f32; 2]>, usize);
+
+    impl Runner for Table {
+        fn shapes(&self) -> &[Vec<usize>] {
+            &self.0
+        }
+
+        fn run(&mut self, sample: usize) -> Result<(), crate::EngineError> {
+            self.2 = sample;
+            Ok(())
+        }
+
+        fn output(&self, index: usize) -> &[f32] {
+            if index == 0 { &self.1[self.2] } else { &[] }
+        }
+    }
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn begin(&self, _: &str, _: usize) {}
+        fn advance(&self, _: usize) {}
+    }
+
+    #[test]
+    fn outputs_alone_are_compared_sample_by_sample() {
+        let table = |shapes: &[&[usize]], rows: &[[f32; 2]]| {
+            Table(shapes.iter().map(|shape| shape.to_vec()).collect(), rows.to_vec(), 0)
+        };
+        let mut reference = table(&[&[1, 2]], &[[3.0, 0.0], [0.0, 4.0]]);
+        let mut model = table(&[&[1, 2]], &[[3.0, 0.5], [4.0, 0.0]]);
+        let compared = compare_outputs(&mut reference, &mut model, 2, &Silent).unwrap();
+        assert_eq!((compared.layers.len(), compared.samples, compared.output_max_abs), (0, 2, 4.0));
+        assert_eq!(compared.output.agreement, 0.5);
+        assert!((compared.output.sqnr_db - 10.0 * (25.0 / 32.25f64).log10()).abs() < 1e-9);
+
+        let refused = |reference: &mut Table, model: &mut Table, samples| {
+            compare_outputs(reference, model, samples, &Silent).unwrap_err()
+        };
+        let mut flat = table(&[&[2]], &[[0.0; 2]]);
+        assert!(matches!(refused(&mut reference, &mut flat, 1), QuantizeError::Mismatch(_)), "another shape");
+        let mut integers = table(&[&[1, 2], &[1]], &[[0.0; 2]]);
+        let mut others = table(&[&[1, 2], &[1]], &[[0.0; 2]]);
+        assert!(matches!(refused(&mut integers, &mut others, 1), QuantizeError::Mismatch(_)), "not float32");
+        assert!(matches!(refused(&mut reference, &mut model, 0), QuantizeError::NoSamples));
     }
 }

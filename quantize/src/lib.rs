@@ -31,7 +31,7 @@ mod sites;
 mod work;
 
 pub use calibrate::Method;
-pub use compare::{Comparison, LayerError, compare};
+pub use compare::{Comparison, LayerError, compare, compare_outputs};
 pub use engine::{Engine, EngineError, Runner};
 pub use error::QuantizeError;
 pub use judge::Score;

@@ -13,6 +13,7 @@ use super::cpu::Cpu;
 use super::failure::Failure;
 use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
+use super::torch::{ToldBy, TorchArgs};
 use super::{BatchArgs, ModelArgs, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
@@ -26,6 +27,8 @@ use super::{BatchArgs, ModelArgs, output, synthetic};
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// Runs that are timed [default: as many as take a second, at least 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     runs: Option<u32>,
@@ -34,7 +37,7 @@ pub struct BenchArgs {
     warmup: Option<u32>,
     #[command(flatten)]
     batch: BatchArgs,
-    /// Threads of one inference; the engine ort alone takes more than one
+    /// Threads of one inference; engines of this build but `ort` and `torch` take one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Also time each step, in as many further runs
@@ -74,8 +77,9 @@ struct Report {
     batch: usize,
     #[serde(flatten)]
     latency: Latency,
-    allocations_per_run: f64,
-    bytes_allocated_per_run: f64,
+    /// Null where the engine has memory that is not the program's to count.
+    allocations_per_run: Option<f64>,
+    bytes_allocated_per_run: Option<f64>,
     input: &'static str,
     cpu: Cpu,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,10 +118,11 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let model = args.batch.open(&args.model)?;
     let threads = NonZeroUsize::new(args.threads as usize).unwrap_or(NonZeroUsize::MIN);
-    let session = model.session(args.model.options(&model, &args.model.model)?.threads(threads))?;
+    let options = args.model.options(&model, &args.model.model)?.threads(threads);
+    let session = args.torch.session(&args.model, &model, ToldBy::Nobody, options)?;
     drop(model);
     let (engine, provider) = (session.engine(), session.provider().map(str::to_owned));
-    if args.threads > 1 && engine != EngineName::Ort {
+    if args.threads > 1 && matches!(engine, EngineName::Plan | EngineName::Tract) {
         let what = format!("--threads {}: the {engine} engine runs an inference on one thread", args.threads);
         return Err(format!("{what}; leave the option out").into());
     }
@@ -144,6 +149,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     };
     let steps = ops.as_ref().map(|ops| ops.iter().map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
     let comparison = earlier.map(|earlier| earlier.compare(latency.median_us, steps));
+    // libtorch has an allocator of its own.
+    let per_run = |used: f64| (engine != EngineName::Torch).then_some(used / runs as f64);
     let report = Report {
         engine,
         provider,
@@ -152,8 +159,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         threads: args.threads,
         batch,
         latency,
-        allocations_per_run: used.allocations as f64 / runs as f64,
-        bytes_allocated_per_run: used.allocated_bytes as f64 / runs as f64,
+        allocations_per_run: per_run(used.allocations as f64),
+        bytes_allocated_per_run: per_run(used.allocated_bytes as f64),
         input: synthetic::WHAT,
         cpu,
         ops,
@@ -248,8 +255,12 @@ impl Report {
             1 => format!("rate   {throughput_per_s:.1} inferences a second, one after the other\n"),
             batch => format!("rate   {throughput_per_s:.1} samples a second, {batch} to an inference\n"),
         };
-        let (allocations, bytes) = (self.allocations_per_run, self.bytes_allocated_per_run);
-        text += &format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n");
+        text += &match (self.allocations_per_run, self.bytes_allocated_per_run) {
+            (Some(allocations), Some(bytes)) => {
+                format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n")
+            }
+            _ => format!("heap   not counted: the {} engine allocates by itself\n", self.engine),
+        };
         if let Some(ops) = &self.ops {
             let row = |op: &Op| {
                 let (time, share) = (format!("{:.1}", op.median_us), format!("{:.1}", 100.0 * op.share));

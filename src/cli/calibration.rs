@@ -112,17 +112,23 @@ impl Engine for Sessions<'_> {
     fn open(&self, model: &[u8]) -> Result<Box<dyn tractlet_quantize::Runner>, EngineError> {
         let model = Model::from_bytes(self.path(), model).map_err(|error| EngineError(error.to_string()))?;
         let session = self.session(&model).map_err(words)?;
-        let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
-        let files = self.files.iter().map(Samples::shared).collect();
-        Ok(Box::new(Run { runner: Runner::new(session), files, shapes }))
+        Ok(Box::new(Run::new(session, self.files.iter().map(Samples::shared).collect())))
     }
 }
 
 /// A session with the files that it reads.
-struct Run {
+pub struct Run {
     runner: Runner,
     files: Vec<Samples>,
     shapes: Vec<Vec<usize>>,
+}
+
+impl Run {
+    /// `files` are one for each input, in the session's order.
+    pub fn new(session: Session, files: Vec<Samples>) -> Run {
+        let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
+        Run { runner: Runner::new(session), files, shapes }
+    }
 }
 
 impl tractlet_quantize::Runner for Run {

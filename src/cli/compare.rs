@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{EngineChoice, Model, SessionOptions};
+#[cfg(feature = "torch")]
+use tractlet::Session;
+use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, SessionOptions};
 use tractlet_quantize::{Comparison, LayerError};
 
 use super::calibration::{Bar, Sessions, bind, in_threads};
 use super::failure::Failure;
 use super::output::{self, table};
+use super::torch::TorchArgs;
+#[cfg(feature = "torch")]
+use super::{calibration::Run, samples::Samples, torch::ToldBy};
 use super::{curve, parse_dim};
 
 /// Hold a model against a reference, tensor by tensor
@@ -21,8 +26,10 @@ use super::{curve, parse_dim};
 #[command(after_help = EXAMPLES)]
 pub struct CompareArgs {
     /// The reference, an .onnx file
+    #[cfg_attr(feature = "torch", arg(help = "The reference, an .onnx file or a TorchScript file"))]
     reference: PathBuf,
     /// The model to hold against it, an .onnx file
+    #[cfg_attr(feature = "torch", arg(help = "The model to hold against it, an .onnx file or a TorchScript file"))]
     model: PathBuf,
     /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
@@ -36,6 +43,8 @@ pub struct CompareArgs {
     /// Size of a dimension that the models leave open; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// Keep one pair of tensors in memory at a time, at the price of a run for each
     #[arg(long)]
     low_memory: bool,
@@ -102,20 +111,73 @@ struct Output {
 }
 
 pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
-    let (reference, model) = (Model::open(&args.reference)?, Model::open(&args.model)?);
-    let sessions = |model, engine| Sessions::new(model, args.options(engine)?, "inputs", &args.inputs);
-    let (a, b) = (sessions(&reference, args.engine_a)?, sessions(&model, args.engine_b)?);
-    let bar = Bar::new();
-    let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
-    let compared = in_threads(args.threads, work)?;
-    bar.clear();
-    let compared = compared.map_err(|error| format!("{}: {error}", args.model.display()))?;
+    let open = |path| ModelFile::open(path, &OpenOptions::default());
+    let (reference, model) = (open(&args.reference)?, open(&args.model)?);
+    let compared = match (&reference, &model) {
+        (ModelFile::Model(reference), ModelFile::Model(model)) => tensor_by_tensor(args, reference, model)?,
+        #[cfg(feature = "torch")]
+        (ModelFile::Torch(_), _) | (_, ModelFile::Torch(_)) => outputs_alone(args, &reference, &model)?,
+        (ModelFile::Plan(plan), _) | (_, ModelFile::Plan(plan)) => {
+            let (path, name) = (plan.path().display(), plan.model_name());
+            return Err(format!("{path}: a plan has no tensors by name; name the model, {name}").into());
+        }
+    };
     if let Some(target) = &args.svg {
         let title = format!("{} beside {}", args.model.display(), args.reference.display());
         let points = compared.layers.iter().map(|layer| (layer.node.as_str(), layer.sqnr_db)).collect::<Vec<_>>();
         output::file(target, curve::svg(&title, "SQNR, dB", &points))?;
     }
     if args.json { output::json(&Report::of(&compared)) } else { output::text(&text(&compared)) }
+}
+
+fn tensor_by_tensor(args: &CompareArgs, reference: &Model, model: &Model) -> Result<Comparison, Failure> {
+    args.torch.expect_unused(&args.reference.display())?;
+    let sessions = |model, engine| Sessions::new(model, args.options(engine)?, "inputs", &args.inputs);
+    let (a, b) = (sessions(reference, args.engine_a)?, sessions(model, args.engine_b)?);
+    let bar = Bar::new();
+    let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
+    let compared = in_threads(args.threads, work)?;
+    bar.clear();
+    Ok(compared.map_err(|error| format!("{}: {error}", args.model.display()))?)
+}
+
+/// With a TorchScript file on one side or both: it has no tensors by name. It is given what the ONNX model takes.
+#[cfg(feature = "torch")]
+fn outputs_alone(args: &CompareArgs, reference: &ModelFile, model: &ModelFile) -> Result<Comparison, Failure> {
+    if args.svg.is_some() {
+        return Err("--svg draws tensors along the network, and of a TorchScript file only outputs are compared".into());
+    }
+    let torch = |engine, told| {
+        let torch = args.torch.options(told)?.threads(args.threads.map_or(1, |threads| threads as usize));
+        Ok::<_, Failure>(SessionOptions::default().engine(engine).torch(torch))
+    };
+    let (engine_a, engine_b) = (args.engine_a, args.engine_b);
+    let (a, b) = match (reference, model) {
+        (ModelFile::Torch(_), ModelFile::Torch(_)) => {
+            let told = ToldBy::Arguments(&args.inputs);
+            (reference.session(torch(engine_a, told)?)?, model.session(torch(engine_b, told)?)?)
+        }
+        (reference @ ModelFile::Torch(_), model) => {
+            let b = model.session(args.options(engine_b)?)?;
+            (reference.session(torch(engine_a, ToldBy::Model(b.inputs()))?)?, b)
+        }
+        (reference, model) => {
+            let a = reference.session(args.options(engine_a)?)?;
+            let b = model.session(torch(engine_b, ToldBy::Model(a.inputs()))?)?;
+            (a, b)
+        }
+    };
+    let takes = |session: &Session| session.inputs().iter().map(|i| (i.dtype, i.shape.clone())).collect::<Vec<_>>();
+    if takes(&a) != takes(&b) {
+        return Err(format!("--shape: the reference takes {:?}, and the model {:?}", takes(&a), takes(&b)).into());
+    }
+    let named = if matches!(reference, ModelFile::Torch(_)) { b.inputs() } else { a.inputs() };
+    let samples = Samples::open_all("inputs", &args.inputs, named)?;
+    let (count, shared) = (samples.first().map_or(0, Samples::count), samples.iter().map(Samples::shared).collect());
+    let bar = Bar::new();
+    let compared = tractlet_quantize::compare_outputs(&mut Run::new(a, samples), &mut Run::new(b, shared), count, &bar);
+    bar.clear();
+    Ok(compared.map_err(|error| format!("{}: {error}", args.model.display()))?)
 }
 
 impl Report<'_> {

@@ -89,6 +89,8 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
             let name = plan.model_name();
             return Err(format!("{}: it is a plan already; name the model, {name}", args.model.display()).into());
         }
+        #[cfg(feature = "torch")]
+        ModelFile::Torch(file) => return Err(super::torch::not_taken(&file)),
     };
     let options = CompileOptions::default();
     let options = args.isa.or(args.board).map_or(options.clone(), |isa| options.isa(isa));

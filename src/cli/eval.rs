@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::metric::{Metric, auc, mean, mean_squared_error};
 use super::samples::Samples;
 use super::sweep::{Score, sweep};
+use super::torch::{ToldBy, TorchArgs};
 use super::{BatchArgs, ModelArgs, files, output};
 
 /// Measure a model's quality on labelled samples
@@ -25,6 +26,8 @@ use super::{BatchArgs, ModelArgs, files, output};
 pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// .npy file with the samples
     #[arg(long, value_name = "X.npy")]
     inputs: PathBuf,
@@ -72,7 +75,11 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     }
     let batch = args.batch.samples();
     let model = args.batch.open(&args.model)?;
-    let session = args.model.session(&model)?;
+    let new_session = || {
+        let options = args.model.options(&model, &args.model.model)?;
+        args.torch.session(&args.model, &model, ToldBy::File(&args.inputs), options)
+    };
+    let session = new_session()?;
     let ([input], [output]) = (session.inputs(), session.outputs()) else {
         let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
         return Err(
@@ -87,7 +94,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let threads =
         args.threads.map_or_else(|| usable(provider.as_deref()), |threads| threads as usize).min(count.div_ceil(batch));
     // Sessions are made here: a thread's stack is a quarter of the main one's.
-    let others = (1..threads).map(|_| args.model.session(&model)).collect::<Result<Vec<_>, _>>()?;
+    let others = (1..threads).map(|_| new_session()).collect::<Result<Vec<_>, _>>()?;
     drop(model);
     let sessions = std::iter::once(session).chain(others).collect();
     let (bar, start) = (progress(count), Instant::now());

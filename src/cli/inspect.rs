@@ -8,6 +8,7 @@ use tractlet::{ArenaBlock, EngineName, ModelFile, NodeReport, Session, StepRepor
 
 use super::failure::Failure;
 use super::svg::Drawing;
+use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, output, size};
 
 /// Show a model's inputs, outputs and nodes, and how each node is run
@@ -21,6 +22,8 @@ use super::{ModelArgs, output, size};
 pub struct InspectArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// Also draw the plan's arena into this file: what lies where from step to step
     #[arg(long, value_name = "OUT.svg")]
     svg: Option<PathBuf>,
@@ -76,6 +79,14 @@ enum File<'a> {
         model_sha256: String,
         held: Held,
     },
+    #[cfg(feature = "torch")]
+    Torch {
+        path: &'a Path,
+        bytes: usize,
+        sha256: String,
+        parameters: u64,
+        held: Held,
+    },
 }
 
 /// How the bytes of the file are held.
@@ -102,11 +113,12 @@ struct Tensor<'a> {
 pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     // The model itself: a plan that is kept of it has no nodes to show.
     let opened = args.model.open_itself()?;
-    let session = opened.session(args.model.options(&opened, &args.model.model)?.placement(true))?;
+    let options = args.model.options(&opened, &args.model.model)?.placement(true);
+    let session = args.torch.session(&args.model, &opened, ToldBy::Nobody, options)?;
     let report = Report {
         engine: session.engine(),
         fallback_reason: session.fallback_reason(),
-        file: File::of(&opened),
+        file: File::of(&opened)?,
         inputs: session.inputs().iter().map(Tensor::of).collect(),
         outputs: session.outputs().iter().map(Tensor::of).collect(),
         nodes: session.nodes(),
@@ -132,9 +144,9 @@ fn draw(session: &Session, model: &Path, target: &Path) -> Result<(), Failure> {
 }
 
 impl<'a> File<'a> {
-    fn of(opened: &'a ModelFile) -> File<'a> {
+    fn of(opened: &'a ModelFile) -> Result<File<'a>, Failure> {
         let (path, bytes) = (opened.path(), opened.file_bytes());
-        match opened {
+        Ok(match opened {
             ModelFile::Model(model) => File::Model {
                 path,
                 bytes,
@@ -151,7 +163,15 @@ impl<'a> File<'a> {
                 model_sha256: plan.model_digest(),
                 held: Held::of(plan.is_mapped_directly()),
             },
-        }
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => File::Torch {
+                path,
+                bytes,
+                sha256: file.digest(),
+                parameters: file.parameters().map_err(|error| error.to_string())?,
+                held: Held::of(file.is_mapped_directly()),
+            },
+        })
     }
 
     fn text(&self) -> String {
@@ -172,6 +192,11 @@ impl<'a> File<'a> {
                     "{path}\n{size}  model     {model_name}\n  sha256    {model_sha256}, the model's\n  isa       {isa}\n"
                 )
             }
+            #[cfg(feature = "torch")]
+            File::Torch { path, bytes, ref sha256, parameters, held } => {
+                let (path, size) = (path.display(), size(bytes, held));
+                format!("{path}\n{size}  sha256    {sha256}\n  weights   {parameters} elements of parameters\n")
+            }
         }
     }
 }
@@ -191,7 +216,7 @@ impl Report<'_> {
                 text += &format!("  {role:<8}  {name}: {dtype} {shape:?}\n");
             }
         }
-        if matches!(self.file, File::Plan { .. }) {
+        if !matches!(self.file, File::Model { .. }) {
             return format!("{text}{}", self.steps_text());
         }
         let row = |node: &NodeReport| {

@@ -38,6 +38,7 @@ mod svg;
 mod sweep;
 mod synthetic;
 mod targets;
+mod torch;
 
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,12 @@ enum Command {
 #[derive(Args)]
 struct ModelArgs {
     /// The model: an .onnx file, or a .plan file that `tractlet compile` made of one
+    #[cfg_attr(
+        feature = "torch",
+        arg(
+            help = "The model: an .onnx file, or a .plan file that `tractlet compile` made of one; run, eval, bench and inspect also take a TorchScript file"
+        )
+    )]
     model: PathBuf,
     /// Engine that runs it; `auto` takes the best that can
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
@@ -130,6 +137,11 @@ impl BatchArgs {
             ModelFile::Plan(plan) => {
                 let plan = plan.path().display();
                 Err(format!("{plan}: --batch is for a model, and this is a plan, whose sizes are set").into())
+            }
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => {
+                let file = file.path().display();
+                Err(format!("{file}: --batch is for an ONNX model; --shape says what a TorchScript file takes").into())
             }
         }
     }
@@ -178,6 +190,10 @@ impl ModelArgs {
     }
 
     fn session_at(&self, file: &ModelFile, named: &Path) -> Result<Session, Failure> {
+        #[cfg(feature = "torch")]
+        if let ModelFile::Torch(file) = file {
+            return Err(torch::not_taken(file));
+        }
         Ok(file.session(self.options(file, named)?)?)
     }
 

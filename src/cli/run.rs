@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output::{self, Out};
 use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
+use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, files};
 
 /// Run a model on the samples of .npy files
@@ -27,6 +28,8 @@ use super::{ModelArgs, files};
 pub struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    torch: TorchArgs,
     /// .npy file for an input; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     input: Vec<PathBuf>,
@@ -81,7 +84,11 @@ struct Score {
 }
 
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let mut runner = Runner::new(args.model.session(&args.model.open()?)?);
+    let told = ToldBy::Arguments(&args.input);
+    let model = args.model.open()?;
+    let options = args.model.options(&model, &args.model.model)?;
+    let mut runner = Runner::new(args.torch.session(&args.model, &model, told, options)?);
+    drop(model);
     let specs = runner.session().outputs().to_vec();
     let ranking = Ranking::new(args, &specs)?;
     let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;

@@ -109,6 +109,18 @@ impl Samples {
     }
 }
 
+/// Type and shape of a tensor that holds one sample of a file, or of a folder's first: the file's first axis lists
+/// samples, and the tensor has a batch of 1 in its place.
+#[cfg(feature = "torch")]
+pub fn batch_of_one(path: &Path) -> Result<(tractlet::DType, Vec<usize>), Failure> {
+    let files = if path.is_dir() { in_folder(path)? } else { vec![path.to_owned()] };
+    let file = npy::Reader::open(files.first().map_or(path, PathBuf::as_path))?;
+    match file.shape() {
+        [_, sample @ ..] => Ok((file.dtype(), [&[1], sample].concat())),
+        [] => Err(format!("{}: a single number; expected an axis that lists samples", file.path().display()).into()),
+    }
+}
+
 /// A .npy file with the number of samples in it.
 fn list(path: &Path, role: &str, spec: &TensorSpec) -> Result<(npy::Reader, usize), Failure> {
     let file = npy::Reader::open(path)?;

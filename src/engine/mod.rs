@@ -4,6 +4,8 @@
 #[cfg(feature = "ort")]
 mod ort;
 mod plan;
+#[cfg(feature = "torch")]
+pub(crate) mod torch;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -42,6 +44,8 @@ pub enum EngineChoice {
     /// ONNX Runtime's shared library, on the CPU or a GPU. Refuses every model in a build without the feature `ort`.
     /// `Auto` never takes it.
     Ort,
+    /// libtorch: takes TorchScript files and nothing else. Only in a build with the feature `torch`.
+    Torch,
 }
 
 impl EngineChoice {
@@ -57,6 +61,7 @@ impl EngineChoice {
             EngineChoice::Auto | EngineChoice::Plan => true,
             EngineChoice::Tract => cfg!(feature = "tract"),
             EngineChoice::Ort => cfg!(feature = "ort"),
+            EngineChoice::Torch => cfg!(feature = "torch"),
         }
     }
 
@@ -78,6 +83,7 @@ impl fmt::Display for EngineChoice {
             EngineChoice::Plan => "plan",
             EngineChoice::Tract => "tract",
             EngineChoice::Ort => "ort",
+            EngineChoice::Torch => "torch",
         })
     }
 }
@@ -92,6 +98,8 @@ pub enum EngineName {
     Tract,
     /// ONNX Runtime.
     Ort,
+    /// libtorch.
+    Torch,
 }
 
 /// A session's input or output: its name, element type and shape, every dimension a number.
@@ -247,6 +255,10 @@ pub(crate) fn open(
     match choice {
         EngineChoice::Tract => return Ok((reference(model, bindings, &shapes)?, None)),
         EngineChoice::Ort => return onnx_runtime(model, bindings, &shapes, options),
+        EngineChoice::Torch => {
+            let what = "the engine torch runs TorchScript files, and this is an ONNX model";
+            return Err(model.error(Fault::unsupported(what)));
+        }
         EngineChoice::Auto | EngineChoice::Plan => {}
     }
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
@@ -284,6 +296,7 @@ pub(crate) fn of_plan(compiled: Compiled) -> Box<dyn Engine> {
 }
 
 const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";
+const NO_TORCH: &str = "this build has no torch engine: built without the feature `torch`";
 
 #[cfg(feature = "tract")]
 fn reference(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<Box<dyn Engine>, ModelError> {
@@ -370,6 +383,7 @@ impl fmt::Display for EngineName {
             EngineName::Plan => "plan",
             EngineName::Tract => "tract",
             EngineName::Ort => "ort",
+            EngineName::Torch => "torch",
         })
     }
 }
@@ -383,11 +397,13 @@ impl FromStr for EngineChoice {
             "plan" => EngineChoice::Plan,
             "tract" => EngineChoice::Tract,
             "ort" => EngineChoice::Ort,
+            "torch" => EngineChoice::Torch,
             other => return Err(format!("there is no engine `{other}` in this build; it has: {}", built().join(", "))),
         };
         match choice {
             choice if choice.is_built() => Ok(choice),
             EngineChoice::Ort => Err(NO_ORT.to_owned()),
+            EngineChoice::Torch => Err(NO_TORCH.to_owned()),
             _ => Err(NO_TRACT.to_owned()),
         }
     }
@@ -395,6 +411,6 @@ impl FromStr for EngineChoice {
 
 /// Names of the engines that this build has.
 fn built() -> Vec<String> {
-    let all = [EngineChoice::Auto, EngineChoice::Plan, EngineChoice::Tract, EngineChoice::Ort];
+    let all = [EngineChoice::Auto, EngineChoice::Plan, EngineChoice::Tract, EngineChoice::Ort, EngineChoice::Torch];
     all.into_iter().filter(|choice| choice.is_built()).map(|choice| choice.to_string()).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::archive::Archive;
+
 /// A model file that cannot be taken: which file, what is wrong, and where in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", path.display())]
@@ -42,6 +44,8 @@ pub(crate) enum Fault {
     Io { action: &'static str, source: std::io::Error },
     #[error("not a readable ONNX model: {what} (byte {at})")]
     Malformed { at: usize, what: String },
+    #[error("{}", .0.text())]
+    PyTorch(Archive),
     #[error("{subject}: {value} is above the limit of {limit}")]
     Limit { subject: String, value: u64, limit: u64 },
     #[error("graph: {what}")]
@@ -72,7 +76,7 @@ impl ModelError {
     pub fn kind(&self) -> ModelErrorKind {
         match self.fault {
             Fault::Io { .. } => ModelErrorKind::Io,
-            Fault::Malformed { .. } => ModelErrorKind::Malformed,
+            Fault::Malformed { .. } | Fault::PyTorch(_) => ModelErrorKind::Malformed,
             Fault::Limit { .. } => ModelErrorKind::Limit,
             Fault::Graph { .. } => ModelErrorKind::Graph,
             Fault::Tensor { .. } => ModelErrorKind::Tensor,

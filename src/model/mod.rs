@@ -3,6 +3,7 @@
 //! the graph ([`check`], [`shape`]). Nothing here runs a model; after [`Model::open`] nothing
 //! about it is in doubt but what depends on input data.
 
+mod archive;
 mod batch;
 mod check;
 mod error;
@@ -27,6 +28,7 @@ pub use graph::{DType, Dim, ValueInfo};
 pub use limits::Limits;
 pub use tractlet_io::MapMode;
 
+pub(crate) use archive::Archive;
 pub(crate) use error::Fault;
 use graph::Output;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
@@ -241,6 +243,9 @@ fn held(error: HoldError) -> std::io::Error {
 
 /// `beside` is the file that external data lies beside.
 fn load(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path>) -> Result<Model, Fault> {
+    if let Some(archive) = Archive::of(&source) {
+        return Err(Fault::PyTorch(archive));
+    }
     let limits = &options.limits;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;

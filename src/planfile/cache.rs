@@ -9,7 +9,7 @@ use super::compile::{CompileOptions, compile};
 use super::error::OpenError;
 use super::{ModelFile, PlanFile};
 use crate::engine;
-use crate::model::{self, Binding, Fault, Model, ModelError, OpenOptions};
+use crate::model::{self, Archive, Binding, Fault, Model, ModelError, OpenOptions};
 
 /// A folder of plans: the second time a model is opened, its plan is there.
 ///
@@ -55,7 +55,7 @@ impl PlanCache {
         let path = path.as_ref();
         let fault = |fault| ModelError::new(path, fault);
         let source = model::hold(path, options).map_err(fault)?;
-        if source.starts_with(&MAGIC) {
+        if source.starts_with(&MAGIC) || Archive::of(&source).is_some() {
             return ModelFile::from_source(path, source, options);
         }
         let isa = engine::isa().map_err(|what| fault(Fault::unsupported(what)))?;

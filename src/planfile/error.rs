@@ -7,6 +7,8 @@ use tractlet_core::plan::PlanError;
 
 use crate::engine::EngineChoice;
 use crate::model::{Fault, ModelError};
+#[cfg(feature = "torch")]
+use crate::torchscript::TorchError;
 
 /// A plan file that cannot be taken or written: which file, what is wrong, and the command that makes it anew.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +123,8 @@ impl PlanFault {
                     "plan is stale: made from a model of SHA-256 {found}, and {path} has {expected}; make it anew: {anew}"
                 )
             }
+            // It would not take the model either.
+            PlanFault::Engine(EngineChoice::Torch) => self.to_string(),
             PlanFault::Engine(engine) => format!("{self}; give {engine} the model: {model}"),
             PlanFault::Binding(symbol) => {
                 let option = format!(" --dim {symbol}=SIZE");
@@ -140,8 +144,9 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Why what a MODEL names cannot be had: the error of a model, or of a plan.
+/// Why what a MODEL names cannot be had: the error of a model, of a plan, or of a TorchScript file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Of a model.
     #[error(transparent)]
@@ -149,6 +154,10 @@ pub enum OpenError {
     /// Of a plan file.
     #[error(transparent)]
     Plan(#[from] PlanFileError),
+    /// Of a TorchScript file.
+    #[cfg(feature = "torch")]
+    #[error(transparent)]
+    Torch(#[from] TorchError),
 }
 
 #[cfg(test)]

@@ -13,8 +13,12 @@ use tractlet_core::isa::Isa;
 use tractlet_core::plan::{MAGIC, Plan};
 
 use crate::engine::{self, Compiled, MemoryPlan, PlanBytes, StablePlan, TensorSpec};
+#[cfg(feature = "torch")]
+use crate::model::Archive;
 use crate::model::{self, Fault, Limits, Model, ModelError, OpenOptions, Source};
 use crate::session::{Session, SessionOptions};
+#[cfg(feature = "torch")]
+use crate::torchscript::TorchFile;
 
 pub use cache::PlanCache;
 pub use compile::{CompileOptions, NewPlan, compile};
@@ -195,13 +199,16 @@ pub enum ModelFile {
     Model(Model),
     /// A plan.
     Plan(PlanFile),
+    /// A TorchScript file.
+    #[cfg(feature = "torch")]
+    Torch(TorchFile),
 }
 
 impl ModelFile {
     /// Opens what is there.
     ///
     /// # Errors
-    /// Those of [`Model::open`] or of [`PlanFile::open`].
+    /// Those of [`Model::open`], of [`PlanFile::open`], or of a TorchScript file.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<ModelFile, OpenError> {
         let path = path.as_ref();
         let source = model::hold(path, options).map_err(|fault| ModelError::new(path, fault))?;
@@ -209,6 +216,10 @@ impl ModelFile {
     }
 
     fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<ModelFile, OpenError> {
+        #[cfg(feature = "torch")]
+        if Archive::of(&source) == Some(Archive::TorchScript) {
+            return Ok(ModelFile::Torch(TorchFile::of(path, source, options)));
+        }
         Ok(match source.starts_with(&MAGIC) {
             true => ModelFile::Plan(PlanFile::from_source(path, source, &options.limits)?),
             false => ModelFile::Model(Model::from_source(path, source, options)?),
@@ -220,6 +231,8 @@ impl ModelFile {
         match self {
             ModelFile::Model(model) => model.path(),
             ModelFile::Plan(plan) => plan.path(),
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => file.path(),
         }
     }
 
@@ -228,17 +241,21 @@ impl ModelFile {
         match self {
             ModelFile::Model(model) => model.file_bytes(),
             ModelFile::Plan(plan) => plan.file_bytes(),
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => file.file_bytes(),
         }
     }
 
     /// Makes it ready.
     ///
     /// # Errors
-    /// Those of [`Session::new`] or of [`PlanFile::session`].
+    /// Those of [`Session::new`], of [`PlanFile::session`], or of a TorchScript file.
     pub fn session(&self, options: SessionOptions) -> Result<Session, OpenError> {
         Ok(match self {
             ModelFile::Model(model) => Session::new(model, options)?,
             ModelFile::Plan(plan) => plan.session(options)?,
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => file.session_with(options)?,
         })
     }
 }
