@@ -10,6 +10,7 @@
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
+//! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
 //! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2, NEON)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
@@ -32,6 +33,7 @@ mod layout;
 mod ops;
 mod panel;
 mod params;
+pub(super) mod row;
 pub(super) mod winograd;
 
 #[cfg(target_arch = "x86_64")]
@@ -75,6 +77,8 @@ pub(super) unsafe fn conv(
             Isa::Avx2 if winograd::layout(isa, shape).is_some() => {
                 winograd::run::<winograd::Avx2Wide>(shape, args, output, scratch)
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if row::takes(isa, shape) => row::run::<avx2::Bytes>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]

@@ -69,6 +69,13 @@ pub trait Interleave: Simd {
     unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8);
 }
 
+/// What a convolution to a single pixel needs of an instruction set beside [`Simd`].
+#[allow(clippy::missing_safety_doc)]
+pub trait Arrange: Simd {
+    /// Turns 64 values into what quads hold, in another order: `order` has the number of each.
+    unsafe fn arrange(src: *const i8, order: *const u8, dst: *mut u8);
+}
+
 /// [`Requantize`] as the vectors want it.
 #[derive(Clone, Copy)]
 pub struct Epilogue {
