@@ -185,7 +185,15 @@ fn any_window() -> impl Strategy<Value = Window> {
         pad_left: left,
         ..dot
     });
-    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => three, 2 => line]
+    let five = (1..=70_usize, 0..=4_usize, any::<bool>()).prop_map(move |(out, pad, upright)| {
+        let input = (out + 4).saturating_sub(pad).max(1);
+        if upright {
+            Window { in_h: input, out_h: out, kernel_h: 5, pad_top: pad, ..dot }
+        } else {
+            Window { in_w: input, out_w: out, kernel_w: 5, pad_left: pad, ..dot }
+        }
+    });
+    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => three, 2 => line, 2 => five]
 }
 
 /// All values follow from a seed, so that shrinking goes for the shape.
