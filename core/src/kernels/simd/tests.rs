@@ -59,8 +59,10 @@ fn row<S: Arrange>(shape: &ConvShape, weights: &[i8]) {
     let mut scratch = vec![0xA5; row::scratch_len(shape)];
     // SAFETY: the CPU has the instruction set, arguments fit.
     check(shape, weights, &packed, |args, output| unsafe { row::run::<S>(shape, args, output, &mut scratch) });
-    // Whatever is missing of the weights is not read.
     assert!(!row::holds(shape, &packed[..len - 1]));
+    assert!(!row::holds(shape, &vec![0xFF; len]));
+    packed.extend([0; 64]);
+    assert!(!row::holds(shape, &packed));
 }
 
 /// AVX-VNNI itself is not on every machine that tests run on; what AVX512-VNNI takes for narrow

@@ -69,7 +69,16 @@ impl<W: Thirds> Filter<W> for Line {
     }
 }
 
-/// 4a - 5c + e, 4(b + c) with both signs of b from d + e, 2(d - b) with both signs and e - c, 4b - 5d + f.
+/// `B' d`, where the rows of `B'` are
+///
+/// ```text
+///  4  0 -5  0  1  0
+///  0 -4 -4  1  1  0
+///  0  4 -4 -1  1  0
+///  0 -2 -1  2  1  0
+///  0  2 -1 -2  1  0
+///  0  4  0 -5  0  1
+/// ```
 ///
 /// # Safety
 /// The CPU has the instruction set.
@@ -91,7 +100,7 @@ unsafe fn input_points<W: Wide>([a, b, c, d, e, f]: [W::Values; 6]) -> [W::Value
     }
 }
 
-/// (6a - 4(b + c) + d + e) / 24 and (2(c - b) + d - e) / 12 + f.
+/// `(6a - 4(b + c) + d + e) / 24` and `(2(c - b) + d - e) / 12 + f`.
 ///
 /// # Safety
 /// The CPU has the instruction set.
