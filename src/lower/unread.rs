@@ -1,10 +1,10 @@
 //! Channels between two convolutions that the second multiplies by nothing but zeros. They are neither computed
 //! nor stored: training with a penalty on weights leaves many of them, and pruning does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Lowering, int};
+use super::{Expanded, Lowering, int};
 use crate::model::Node;
 
 /// A convolution on integers.
@@ -18,6 +18,13 @@ struct Conv {
     link: Option<[String; 2]>,
 }
 
+impl Conv {
+    /// Input channels.
+    fn channels(&self) -> usize {
+        if self.depthwise { self.dims[0] } else { self.dims[1] }
+    }
+}
+
 impl Lowering<'_> {
     /// Whether a node is nothing but stored integers seen through a stored scale.
     pub(super) fn dequantizes_stored(&self, node: &Node) -> bool {
@@ -27,10 +34,21 @@ impl Lowering<'_> {
     /// Finds the channels that are read, from the last convolution to the first. What is stored has to have been
     /// lowered.
     pub(super) fn find_unread(&mut self) {
-        let convs: Vec<Conv> = (0..self.nodes.len()).filter_map(|index| self.conv(index)).collect();
+        let dequantized: HashSet<&str> = (self.nodes.iter().map(Expanded::get))
+            .filter(|node| node.op == "DequantizeLinear" && !self.dequantizes_stored(node))
+            .filter_map(|node| node.outputs.first().map(String::as_str))
+            .collect();
+        let on_integers = |node: &Node| node.input(0).is_some_and(|name| dequantized.contains(name));
+        let convs: Vec<Conv> = (0..self.nodes.len())
+            .filter(|&index| on_integers(self.nodes[index].get()))
+            .filter_map(|index| self.conv(index))
+            .collect();
         let by_input: HashMap<&str, usize> =
             (0..convs.len()).filter_map(|i| Some((self.nodes[convs[i].node].get().input(0)?, i))).collect();
-        let reader = |conv: &Conv| conv.link.as_ref().and_then(|[_, name]| by_input.get(name.as_str())).copied();
+        let reader = |conv: &Conv| {
+            let next = conv.link.as_ref().and_then(|[_, name]| by_input.get(name.as_str()))?;
+            (convs[*next].channels() == conv.dims[0]).then_some(*next)
+        };
         // A depthwise convolution has the channels of its input: it can leave some out if that does.
         let mut leaves_out: Vec<bool> = convs.iter().map(|conv| !conv.depthwise).collect();
         for i in 0..convs.len() {
@@ -53,7 +71,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The node as a convolution that will be lowered to integers, one group or depthwise.
+    /// The node as a convolution that will be lowered to integers if its input is, one group or depthwise.
     fn conv(&self, index: usize) -> Option<Conv> {
         let node = self.nodes[index].get();
         if node.op != "Conv" {
@@ -65,13 +83,9 @@ impl Lowering<'_> {
         let (&[outputs, inputs], kernel) = stored.tensor.dims.split_first_chunk()?;
         let groups = int(node, "group", 1);
         let depthwise = inputs == 1 && groups > 1 && usize::try_from(groups) == Ok(outputs);
-        let link = self.link(&tail.output).filter(|_| groups == 1 || depthwise);
-        (groups == 1 || depthwise).then(|| Conv {
-            node: index,
-            depthwise,
-            dims: [outputs, inputs, kernel.iter().product()],
-            link,
-        })
+        let dims = [outputs, inputs, kernel.iter().product()];
+        let taken = (groups == 1 || depthwise) && !dims.contains(&0);
+        taken.then(|| Conv { node: index, depthwise, dims, link: self.link(&tail.output) })
     }
 
     /// The integers of that name and what their sole reader, a DequantizeLinear, makes of them for a sole reader.

@@ -175,6 +175,11 @@ def blocks() -> None:
     add("unread_channels_that_are_an_output", bind(unread, seen=True))
     add("unread_channels_all", bind(unread, channels=tuple(range(12))))
 
+    def unread_after_floats(g):
+        y = g.qdq(g.op("Conv", g.input(1, 3, 5, 5), g.stored(g.normal(4, 3, 1, 1), "i8", 0), kernel_shape=[1, 1]))
+        finish(g, g.conv(y, 5, (1, 1), unread=(1,)))
+    add("unread_channels_of_a_product_of_floats", unread_after_floats, floats=True)
+
     def mixed(g):
         y = g.qdq(g.conv(image(g, 3, 6, 6), 5, (3, 3), pads=[1, 1, 1, 1]))
         y = g.op("Tanh", g.conv(y, 4, (3, 3), w=None))
