@@ -244,23 +244,32 @@ fn as_i8(bytes: &mut [u8]) -> &mut [i8] {
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
 }
 
+/// Weights spread as those of a trained network are: sums of three numbers, their deviation a third of
+/// the largest.
+fn bell(len: usize) -> Vec<i8> {
+    let mut state = 1_u32;
+    let mut third = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as i32 % 85 - 42
+    };
+    (0..len).map(|_| (third() + third() + third()) as i8).collect()
+}
+
 fn layer(isa: Isa, shape: &ConvShape) -> (Layer, usize) {
     let w = &shape.window;
-    let weights: Vec<i8> = (0..shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups)
-        .map(|i| ((i * 91 % 255) as i32 - 127) as i8)
-        .collect();
+    let weights = bell(shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups);
     let dense = shape.groups == 1;
-    let (packed_len, pack, scratch_len) = if dense {
+    let (max_packed_len, pack, scratch_len) = if dense {
         (
-            conv::packed_len(isa, shape),
-            conv::pack as fn(Isa, &ConvShape, &[i8], &mut [u8]),
+            conv::max_packed_len(isa, shape),
+            conv::pack as fn(Isa, &ConvShape, &[i8], &mut [u8]) -> usize,
             conv::scratch_len(isa, shape),
         )
     } else {
-        (depthwise::packed_len(isa, shape), depthwise::pack as _, depthwise::scratch_len(isa, shape))
+        (depthwise::max_packed_len(isa, shape), depthwise::pack as _, depthwise::scratch_len(isa, shape))
     };
-    let mut packed = Aligned::new(packed_len);
-    pack(isa, shape, &weights, packed.bytes());
+    let mut packed = Aligned::new(max_packed_len);
+    packed.len = pack(isa, shape, &weights, packed.bytes());
     let layer =
         Layer { shape: *shape, weights: packed, bias: vec![100; shape.out_c], multiplier: vec![1e-3; shape.out_c] };
     (layer, scratch_len)

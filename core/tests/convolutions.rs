@@ -19,22 +19,27 @@ struct Case {
     out: Requantize,
 }
 
-type PackedLen = fn(Isa, &ConvShape) -> usize;
-type Pack = fn(Isa, &ConvShape, &[i8], &mut [u8]);
+type Len = fn(Isa, &ConvShape) -> usize;
+type Pack = fn(Isa, &ConvShape, &[i8], &mut [u8]) -> usize;
+type Holds = fn(Isa, &ConvShape, &[u8]) -> bool;
 type Run = fn(Isa, &ConvShape, &ConvArgs<'_>, &mut [i8], &mut [u8]);
 
-struct Kernel(PackedLen, Pack, PackedLen, Run);
+struct Kernel(Len, Pack, Holds, Len, Run);
 
-const DENSE: Kernel = Kernel(conv::packed_len, conv::pack, conv::scratch_len, conv::run);
-const DEPTHWISE: Kernel = Kernel(depthwise::packed_len, depthwise::pack, depthwise::scratch_len, depthwise::run);
-const GROUPED: Kernel = Kernel(grouped::packed_len, grouped::pack, grouped::scratch_len, grouped::run);
+const DENSE: Kernel = Kernel(conv::max_packed_len, conv::pack, conv::holds, conv::scratch_len, conv::run);
+const DEPTHWISE: Kernel =
+    Kernel(depthwise::max_packed_len, depthwise::pack, depthwise::holds, depthwise::scratch_len, depthwise::run);
+const GROUPED: Kernel =
+    Kernel(grouped::max_packed_len, grouped::pack, grouped::holds, grouped::scratch_len, grouped::run);
 
 impl Kernel {
     /// Runs from exactly as many bytes as it asks for, full of what an earlier layer left.
     fn run(&self, isa: Isa, case: &Case) -> Vec<i8> {
-        let Kernel(packed_len, pack, scratch_len, run) = self;
-        let mut weights = vec![0xA5; packed_len(isa, &case.shape)];
-        pack(isa, &case.shape, &case.weights, &mut weights);
+        let Kernel(max_packed_len, pack, holds, scratch_len, run) = self;
+        let mut weights = vec![0xA5; max_packed_len(isa, &case.shape)];
+        let len = pack(isa, &case.shape, &case.weights, &mut weights);
+        weights.truncate(len);
+        assert!(holds(isa, &case.shape, &weights));
         let mut scratch = vec![0xA5; scratch_len(isa, &case.shape)];
         let w = &case.shape.window;
         let mut output = vec![77; w.out_h * w.out_w * case.shape.out_c];
@@ -180,7 +185,15 @@ fn any_window() -> impl Strategy<Value = Window> {
         pad_left: left,
         ..dot
     });
-    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => three, 2 => line]
+    let five = (1..=70_usize, 0..=4_usize, any::<bool>()).prop_map(move |(out, pad, upright)| {
+        let input = (out + 4).saturating_sub(pad).max(1);
+        if upright {
+            Window { in_h: input, out_h: out, kernel_h: 5, pad_top: pad, ..dot }
+        } else {
+            Window { in_w: input, out_w: out, kernel_w: 5, pad_left: pad, ..dot }
+        }
+    });
+    prop_oneof![4 => window(), 1 => Just(dot), 2 => pointwise, 2 => same, 2 => three, 2 => line, 2 => five]
 }
 
 /// All values follow from a seed, so that shrinking goes for the shape.

@@ -19,10 +19,12 @@ mod pool;
 mod product;
 mod program;
 mod quantized;
+mod unread;
 mod value;
 mod views;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::PlanBuilder;
@@ -63,15 +65,23 @@ pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered,
         return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
     let mut refusals = vec![];
-    // Constants first: a QuantizeLinear's scale may be one that stands right before it.
+    // Constants first: a QuantizeLinear's scale may be one that stands right before it. Then what is stored, by which it
+    // is known what later nodes read.
     let (constants, others): (Vec<_>, Vec<_>) = nodes.iter().enumerate().partition(|(_, n)| n.get().op == "Constant");
-    for (index, node) in constants.into_iter().chain(others) {
-        if lowering.consumed.contains(&index) || lowering.lost(node.get()) {
-            continue;
+    let (stored, others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|(_, n)| lowering.dequantizes_stored(n.get()));
+    for (pass, nodes) in [constants, stored, others].into_iter().enumerate() {
+        if pass == 2 {
+            lowering.find_unread();
         }
-        if let Err(why) = lowering.node(node) {
-            let node = node.get();
-            refusals.push(Refusal { node: node.name.clone(), op: node.op.clone(), why });
+        for (index, node) in nodes {
+            if lowering.consumed.contains(&index) || lowering.lost(node.get()) {
+                continue;
+            }
+            if let Err(why) = lowering.node(node) {
+                let node = node.get();
+                refusals.push(Refusal { node: node.name.clone(), op: node.op.clone(), why });
+            }
         }
     }
     if refusals.is_empty()
@@ -125,6 +135,9 @@ struct Lowering<'m> {
     origins: HashMap<&'m str, &'m str>,
     graph_outputs: HashSet<&'m str>,
     values: HashMap<String, Value<'m>>,
+    /// The channels that tensors have here, by the names of their integers and of what these stand for, where some of the
+    /// model's are not read.
+    read: HashMap<String, Rc<[usize]>>,
     /// Nodes that went into the op of an earlier one.
     consumed: HashSet<usize>,
     computed_in: HashMap<String, &'static str>,
@@ -158,6 +171,7 @@ impl<'m> Lowering<'m> {
             origins,
             graph_outputs: graph.outputs.iter().map(|output| output.name.as_str()).collect(),
             values: graph.initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
+            read: HashMap::new(),
             consumed: HashSet::new(),
             computed_in: HashMap::new(),
             program: Program::default(),

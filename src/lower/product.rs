@@ -1,11 +1,13 @@
 //! Convolutions and fully connected layers on integers, with their weights and biases.
 
+use std::rc::Rc;
+
 use tractlet_core::plan::{ArenaSpan, ConvS8};
 use tractlet_core::shape::{ConvShape, Requantize};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
-use super::{Lowering, Why, geometry, int, number};
+use super::{Lowering, Why, geometry, int, number, unread};
 use crate::model::{DType, Node};
 
 /// Weights as they are stored, and less their zero points.
@@ -15,8 +17,10 @@ pub(super) type Stored8<'m> = (StoredQuant<'m>, Vec<i8>);
 struct Weights {
     /// OHWI.
     values: Vec<i8>,
-    /// One for each output channel.
+    /// One for each output channel of the model.
     scales: Vec<f32>,
+    /// Which of those channels there are, if not all.
+    outputs: Option<Rc<[usize]>>,
 }
 
 impl<'m> Lowering<'m> {
@@ -28,14 +32,25 @@ impl<'m> Lowering<'m> {
         to: QParams,
         requantize: Requantize,
     ) -> Result<Act, Why> {
-        let groups = int(node, "group", 1) as usize;
+        let mut groups = int(node, "group", 1) as usize;
         let act = self.channels_last(&node.name, x.act)?;
         let dims = &stored.tensor.dims;
-        let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
-        let output_dims = self.output_dims(node)?;
+        let (mut out_c, mut in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
+        let taps = kernel.iter().product();
+        let scales = spread(&stored, 0, out_c)?;
+        let mut output_dims = self.output_dims(node)?;
+        let mut values = values;
+        let outputs = self.read.get(&self.tail(node)?.output).cloned();
+        let inputs = node.input(0).and_then(|name| self.read.get(name)).cloned().filter(|_| groups == 1);
+        if outputs.is_some() || inputs.is_some() {
+            values = unread::kept(&values, [out_c, in_c, taps], outputs.as_deref(), inputs.as_deref());
+            in_c = inputs.map_or(in_c, |inputs| inputs.len());
+            out_c = outputs.as_ref().map_or(out_c, |outputs| outputs.len());
+            groups = if groups == 1 { 1 } else { out_c };
+            output_dims[1] = out_c;
+        }
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
-        let values = geometry::ohwi(&values, out_c, in_c, kernel.iter().product());
-        let weights = Weights { values, scales: spread(&stored, 0, out_c)? };
+        let weights = Weights { values: geometry::ohwi(&values, out_c, in_c, taps), scales, outputs };
         let shape = ConvShape { window, out_c, groups };
         let output = self.program.bytes(output_dims, Layout::ChannelsLast);
         self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &output)?;
@@ -58,7 +73,7 @@ impl<'m> Lowering<'m> {
         let transposed = int(node, "transB", 0) != 0;
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
         let values = if transposed { values } else { transpose(&values, in_c, out_c) };
-        let weights = Weights { values, scales: spread(&stored, usize::from(!transposed), out_c)? };
+        let weights = Weights { values, scales: spread(&stored, usize::from(!transposed), out_c)?, outputs: None };
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }
@@ -74,11 +89,11 @@ impl<'m> Lowering<'m> {
         node: &Node,
         x: &Input,
         shape: ConvShape,
-        weights: Weights,
+        mut weights: Weights,
         to: (QParams, Requantize),
         output: &Act,
     ) -> Result<(), Why> {
-        let out_c = shape.out_c;
+        let out_c = weights.scales.len();
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         let mut bias = vec![0i32; out_c];
         for (c, (bias, value)) in bias.iter_mut().zip(self.bias_of(node, out_c)?).enumerate() {
@@ -95,7 +110,11 @@ impl<'m> Lowering<'m> {
         {
             self.exact_bias(&q, scale, &mut bias)?;
         }
-        let row = weights.values.len() / out_c;
+        if let Some(outputs) = &weights.outputs {
+            bias = outputs.iter().map(|&c| bias[c]).collect();
+            weights.scales = outputs.iter().map(|&c| weights.scales[c]).collect();
+        }
+        let row = weights.values.len() / shape.out_c;
         hold_sums(&weights.values, row, x.q.zero_point, &bias)?;
         for (bias, row) in bias.iter_mut().zip(weights.values.chunks(row)) {
             let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();

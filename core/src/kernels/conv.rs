@@ -1,8 +1,9 @@
 //! Dense int8 convolution (`groups == 1`), 1x1 and fully connected included: a fully connected
 //! layer is a 1x1 convolution of a 1x1 image.
 //!
-//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has four functions:
-//! how much memory packed weights take, packing, how much scratch a run takes, and the run.
+//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has five functions:
+//! how much memory packed weights take at most, packing, whether weights are packed for a shape, how
+//! much scratch a run takes, and the run.
 //!
 //! ```
 //! use tractlet_core::isa::Isa;
@@ -16,8 +17,9 @@
 //! };
 //! let shape = ConvShape { window, out_c: 1, groups: 1 };
 //! let isa = Isa::detect();
-//! let mut weights = vec![0; conv::packed_len(isa, &shape)];
-//! conv::pack(isa, &shape, &[3, -4], &mut weights);
+//! let mut weights = vec![0; conv::max_packed_len(isa, &shape)];
+//! let len = conv::pack(isa, &shape, &[3, -4], &mut weights);
+//! weights.truncate(len);
 //! let args = ConvArgs {
 //!     input: &[10, 20],
 //!     weights: &weights,
@@ -37,7 +39,7 @@ use crate::shape::{ConvShape, Requantize};
 
 use super::reference;
 use super::simd::winograd::{self, Winograd};
-use super::simd::{self, Gemm, Layout};
+use super::simd::{self, Gemm, Layout, row};
 
 /// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
 const MAX_SIZE: usize = 1 << 20;
@@ -67,11 +69,14 @@ enum Way {
     Gemm(Layout),
     /// Minimal filtering.
     Winograd(Layout),
+    /// A vector times a matrix.
+    Row,
 }
 
 impl Way {
     fn of(isa: Isa, shape: &ConvShape) -> Way {
         match (winograd::layout(isa, shape), Layout::gemm(isa, shape.out_c)) {
+            _ if row::takes(isa, shape) => Way::Row,
             (Some(layout), _) => Way::Winograd(layout),
             (None, Some(layout)) => Way::Gemm(layout),
             (None, None) => Way::Plain,
@@ -79,26 +84,37 @@ impl Way {
     }
 }
 
-/// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
-pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
+/// Bytes that packed weights take at most; more than there can be if `shape` is beyond reason.
+pub fn max_packed_len(isa: Isa, shape: &ConvShape) -> usize {
     match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).packed_len(layout),
         Way::Winograd(layout) => Winograd::new(layout, shape).packed_len(),
+        Way::Row => row::max_packed_len(shape),
         Way::Plain => reference::packed_len(shape),
     }
 }
 
-/// Lays OHWI `weights` out for `isa`.
+/// Lays OHWI `weights` out for `isa` at the beginning of `dst`; returns how many bytes they take.
 ///
 /// # Panics
-/// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
-pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
-    assert_eq!(dst.len(), packed_len(isa, shape));
+/// If `dst` does not have [`max_packed_len`] bytes or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
+    assert_eq!(dst.len(), max_packed_len(isa, shape));
     match Way::of(isa, shape) {
         Way::Gemm(layout) => simd::gemm::pack(layout, shape, weights, dst),
         Way::Winograd(layout) => winograd::pack(layout, shape, weights, dst),
+        Way::Row => return row::pack(shape, weights, dst),
         Way::Plain => reference::pack(shape, weights, dst),
+    }
+    dst.len()
+}
+
+/// Whether `packed` is laid out as [`pack`] does it for `shape`.
+pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
+    match Way::of(isa, shape) {
+        Way::Row => reasonable(shape) && row::holds(shape, packed),
+        _ => packed.len() == max_packed_len(isa, shape),
     }
 }
 
@@ -109,6 +125,7 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).scratch_len(layout),
         Way::Winograd(layout) => Winograd::new(layout, shape).scratch_len(),
+        Way::Row => row::scratch_len(shape),
         Way::Plain => 0,
     }
 }

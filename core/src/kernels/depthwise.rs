@@ -30,8 +30,8 @@ impl Way {
     }
 }
 
-/// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
-pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
+/// Bytes that packed weights take at most, which is what they take; more than there can be if `shape` is beyond reason.
+pub fn max_packed_len(isa: Isa, shape: &ConvShape) -> usize {
     match Way::of(isa, shape) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Quads(layout) => Depthwise::new(layout, shape).packed_len(layout),
@@ -40,17 +40,23 @@ pub fn packed_len(isa: Isa, shape: &ConvShape) -> usize {
     }
 }
 
-/// Lays OHWI `weights` out for `isa`.
+/// Lays OHWI `weights` out for `isa` in `dst`; returns how many bytes they take.
 ///
 /// # Panics
-/// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
-pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
-    assert_eq!(dst.len(), packed_len(isa, shape));
+/// If `dst` does not have [`max_packed_len`] bytes or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
+    assert_eq!(dst.len(), max_packed_len(isa, shape));
     match Way::of(isa, shape) {
         Way::Quads(layout) => simd::depthwise::pack(layout, shape, weights, dst),
         Way::Floats => floats::pack(shape, weights, dst),
         Way::Plain => reference::pack(shape, weights, dst),
     }
+    dst.len()
+}
+
+/// Whether `packed` is laid out as [`pack`] does it for `shape`.
+pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
+    packed.len() == max_packed_len(isa, shape)
 }
 
 /// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`

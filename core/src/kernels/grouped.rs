@@ -8,18 +8,24 @@ use crate::shape::ConvShape;
 use super::conv::{ConvArgs, reasonable};
 use super::reference;
 
-/// Bytes of the packed weights; more than there can be if `shape` is beyond reason.
-pub fn packed_len(_isa: Isa, shape: &ConvShape) -> usize {
+/// Bytes that packed weights take at most, which is what they take; more than there can be if `shape` is beyond reason.
+pub fn max_packed_len(_isa: Isa, shape: &ConvShape) -> usize {
     if reasonable(shape) { reference::packed_len(shape) } else { usize::MAX }
 }
 
 /// Copies OHWI `weights`.
 ///
 /// # Panics
-/// If `dst` does not have [`packed_len`] bytes or `weights` are not those of `shape`.
-pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
-    assert_eq!(dst.len(), packed_len(isa, shape));
+/// If `dst` does not have [`max_packed_len`] bytes or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
+    assert_eq!(dst.len(), max_packed_len(isa, shape));
     reference::pack(shape, weights, dst);
+    dst.len()
+}
+
+/// Whether `packed` is laid out as [`pack`] does it for `shape`.
+pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
+    packed.len() == max_packed_len(isa, shape)
 }
 
 /// Bytes of scratch that [`run`] works in: none.

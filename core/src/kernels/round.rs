@@ -20,6 +20,12 @@ impl ToI8 {
         }
     }
 
+    /// What a value is clamped to before and what is added after it is rounded.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn bounds(self) -> (f32, f32, i16) {
+        (self.low, self.high, self.zero_point as i16)
+    }
+
     /// NaN becomes `min`.
     #[inline(always)]
     pub(super) fn apply(self, value: f32) -> i8 {

@@ -28,21 +28,31 @@ impl ConvKernel {
         }
     }
 
-    /// Bytes of the packed weights.
-    pub fn packed_len(self, isa: Isa, shape: &ConvShape) -> usize {
+    /// Bytes that packed weights take at most.
+    pub fn max_packed_len(self, isa: Isa, shape: &ConvShape) -> usize {
         match self {
-            Self::Dense => conv::packed_len(isa, shape),
-            Self::Depthwise => depthwise::packed_len(isa, shape),
-            Self::Grouped => grouped::packed_len(isa, shape),
+            Self::Dense => conv::max_packed_len(isa, shape),
+            Self::Depthwise => depthwise::max_packed_len(isa, shape),
+            Self::Grouped => grouped::max_packed_len(isa, shape),
         }
     }
 
-    /// Lays out OHWI `weights` for `isa` in `dst`, which has [`ConvKernel::packed_len`] bytes.
-    pub fn pack(self, isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
+    /// Lays out OHWI `weights` for `isa` in `dst`, which has [`ConvKernel::max_packed_len`] bytes;
+    /// returns how many they take.
+    pub fn pack(self, isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
         match self {
             Self::Dense => conv::pack(isa, shape, weights, dst),
             Self::Depthwise => depthwise::pack(isa, shape, weights, dst),
             Self::Grouped => grouped::pack(isa, shape, weights, dst),
+        }
+    }
+
+    /// Whether `packed` is laid out as [`ConvKernel::pack`] does it for `shape`.
+    pub fn holds(self, isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
+        match self {
+            Self::Dense => conv::holds(isa, shape, packed),
+            Self::Depthwise => depthwise::holds(isa, shape, packed),
+            Self::Grouped => grouped::holds(isa, shape, packed),
         }
     }
 

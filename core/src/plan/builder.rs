@@ -136,9 +136,9 @@ impl PlanBuilder {
     /// Packs and stores the weights of an int8 convolution, given as OHWI.
     pub fn conv_weights(&mut self, shape: &ConvShape, weights: &[i8]) -> DataSpan {
         let kernel = ConvKernel::of(shape);
-        let mut packed = vec![0u8; kernel.packed_len(self.isa, shape)];
-        kernel.pack(self.isa, shape, weights, &mut packed);
-        self.data(&packed)
+        let mut packed = vec![0u8; kernel.max_packed_len(self.isa, shape)];
+        let len = kernel.pack(self.isa, shape, weights, &mut packed);
+        self.data(&packed[..len])
     }
 
     /// Stores the table of a quantized softmax: `exp(-d * input_scale)` for `d` in `0..256`.

@@ -62,6 +62,8 @@ pub enum Fault {
         /// Bytes that the plan states.
         found: usize,
     },
+    /// It is not laid out as weights of the shape are for the plan's instruction set.
+    Packing,
     /// A product of sizes does not fit.
     Overflow,
     /// Its value is outside the legal range.
@@ -136,6 +138,7 @@ impl fmt::Display for Fault {
             Self::Length { expected, found } => {
                 write!(f, "{found} bytes where the shape implies {expected}")
             }
+            Self::Packing => write!(f, "not packed as weights of this shape are for the plan's instruction set"),
             Self::Overflow => write!(f, "size overflows"),
             Self::OutOfRange => write!(f, "out of range"),
             Self::NotFinite => write!(f, "not finite"),

@@ -23,8 +23,8 @@ impl Check for ConvS8 {
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_conv(plan, &self.shape, self.input, self.output, 1)?;
         check_requantize(&self.requantize)?;
-        let packed_bytes = ConvKernel::of(&self.shape).packed_len(plan.isa, &self.shape);
-        plan.block::<u8>("weights", self.weights, packed_bytes)?;
+        let weights = plan.block("weights", self.weights, self.weights.len)?;
+        require(ConvKernel::of(&self.shape).holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
         plan.block::<i32>("bias", self.bias, self.shape.out_c)?;
         let multipliers = plan.block("multipliers", self.multipliers, self.shape.out_c)?;
         multipliers.iter().try_for_each(|&value| check_multiplier("multipliers", value))

@@ -106,11 +106,12 @@ class Graph:
         axis = {"axis": 0} if scale.ndim else {}
         return self.op("DequantizeLinear", self.const(q, np.int32), self.const(scale), self.const(np.zeros_like(q if scale.ndim else scale), np.int32), **axis)
 
-    def conv(self, x: str, out: int, kernel, *, w: str = "i8", per_channel: bool = True, w_zero_point: int = 0, bias: str | None = "i32", **attributes) -> str:
-        """Conv by quantized weights where `x` is dequantized, by float ones where it is not."""
+    def conv(self, x: str, out: int, kernel, *, w: str = "i8", per_channel: bool = True, w_zero_point: int = 0, bias: str | None = "i32", unread: tuple[int, ...] = (), **attributes) -> str:
+        """Conv by quantized weights where `x` is dequantized, by float ones where it is not; by 0 for the channels `unread`."""
         channels = self.values(x).shape[1]
         shape = (out, channels // attributes.get("group", 1), *kernel)
         values = self.normal(*shape, scale=1 / np.sqrt(np.prod(shape[1:])))
+        values[:, list(unread)] = 0
         quantized = x in self.parameters and w
         weights = self.stored(values, w, 0 if per_channel else None, w_zero_point) if quantized else self.const(values)
         return self.op("Conv", x, weights, *self._bias(out, x, weights, bias if quantized else bias and "f32"), kernel_shape=list(kernel), **attributes)

@@ -160,6 +160,26 @@ def blocks() -> None:
     for quantized in (True, False):
         add(f"mobile_block{'' if quantized else '_f32'}", bind(mobile, quantized=quantized), opset=14)
 
+    def unread(g, *, first=True, deep=True, seen=False, channels=(0, 3, 4, 5, 10), kernel=(1, 1)):
+        y = image(g, 6 if first else 12, 7, 7)
+        if first:
+            y = g.qdq(g.op("Relu", g.conv(y, 12, kernel)))
+        if deep:
+            y = g.qdq(g.conv(y, 12, (3, 3), group=12, pads=[1, 1, 1, 1]))
+        if seen:
+            g.output(y)
+        finish(g, g.conv(y, 9, kernel, unread=channels))
+    add("unread_channels", unread)
+    add("unread_channels_of_3x3", bind(unread, deep=False, kernel=(3, 3)))
+    add("unread_channels_of_an_input", bind(unread, first=False))
+    add("unread_channels_that_are_an_output", bind(unread, seen=True))
+    add("unread_channels_all", bind(unread, channels=tuple(range(12))))
+
+    def unread_after_floats(g):
+        y = g.qdq(g.op("Conv", g.input(1, 3, 5, 5), g.stored(g.normal(4, 3, 1, 1), "i8", 0), kernel_shape=[1, 1]))
+        finish(g, g.conv(y, 5, (1, 1), unread=(1,)))
+    add("unread_channels_of_a_product_of_floats", unread_after_floats, floats=True)
+
     def mixed(g):
         y = g.qdq(g.conv(image(g, 3, 6, 6), 5, (3, 3), pads=[1, 1, 1, 1]))
         y = g.op("Tanh", g.conv(y, 4, (3, 3), w=None))

@@ -1,4 +1,5 @@
-//! AVX2: 8 lanes, quads of i16, exact products through `vpmaddwd`; depthwise in f32.
+//! AVX2: 8 lanes, quads of i16, exact products through `vpmaddwd`, or of bytes where their sums of two
+//! fit i16; depthwise in f32.
 // Every function here is nothing but unsafe operations, all under the contract of `Simd`.
 #![allow(unsafe_op_in_unsafe_fn)]
 
@@ -6,9 +7,13 @@ use core::arch::x86_64::*;
 
 use super::Layout;
 use super::floats::Floats;
-use super::ops::{Epilogue, Rows, Simd, each};
+use super::ops::{Arrange, Epilogue, Rows, Simd, each};
 
 pub struct Avx2;
+
+/// Quads of bytes. Neighbouring products of u8 and i8 are added in i16 and would saturate: weights have
+/// to be such that they cannot.
+pub struct Bytes;
 
 /// The same CPUs' f32 instructions.
 pub struct Fma;
@@ -53,7 +58,7 @@ impl Simd for Avx2 {
         let high = _mm256_set1_ps(out.high);
         let multiplier: [__m256; 4] = each!(|i| _mm256_loadu_ps(multiplier.add(i % BLOCKS * 32).cast()));
         let rounded = each!(|i| round(_mm256_cvtepi32_ps(acc[i]), multiplier[i], high));
-        put_rows::<BLOCKS>(rounded, Bytes::new(out), to);
+        put_rows::<BLOCKS>(rounded, Bounds::new(out), to);
     }
 
     #[inline(always)]
@@ -74,6 +79,78 @@ impl Simd for Avx2 {
     #[target_feature(enable = "avx2")]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
+    }
+}
+
+impl Simd for Bytes {
+    type Acc = __m256i;
+    type Quads = __m256i;
+    const LAYOUT: Layout = Layout::BYTES;
+
+    #[inline(always)]
+    unsafe fn broadcast(quad: *const u8) -> __m256i {
+        Avx2::broadcast(quad)
+    }
+
+    #[inline(always)]
+    unsafe fn load(lanes: *const u8) -> __m256i {
+        Avx2::load(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights(weights: *const u8) -> __m256i {
+        _mm256_loadu_si256(weights.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
+        Avx2::add(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        Avx2::zero()
+    }
+
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, values: __m256i, weights: __m256i) -> __m256i {
+        Avx2::dot(acc, _mm256_maddubs_epi16(values, weights), _mm256_set1_epi16(1))
+    }
+
+    #[inline(always)]
+    unsafe fn store<const BLOCKS: usize>(acc: [__m256i; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+        Avx2::store::<BLOCKS>(acc, multiplier, out, to);
+    }
+
+    #[inline(always)]
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
+        let mut at = 0;
+        while at < len {
+            let values = load_up_to_16(src.add(at), len - at);
+            _mm_storeu_si128(dst.add(at).cast(), _mm_xor_si128(values, _mm_set1_epi8(i8::MIN)));
+            at += 16;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        Avx2::vectorize(f)
+    }
+}
+
+impl Arrange for Bytes {
+    #[inline(always)]
+    unsafe fn arrange(src: *const i8, order: *const u8, dst: *mut u8) {
+        let sixteen: [__m256i; 4] = each!(|i| _mm256_broadcastsi128_si256(_mm_loadu_si128(src.add(i * 16).cast())));
+        for half in 0..2 {
+            let order = _mm256_loadu_si256(order.add(half * 32).cast());
+            // Shuffles go by the lowest four bits of a number; the two above pick among the four.
+            let [a, b, c, d] = each!(|i| _mm256_shuffle_epi8(sixteen[i], order));
+            let (odd, upper) = (_mm256_slli_epi16(order, 3), _mm256_slli_epi16(order, 2));
+            let values = _mm256_blendv_epi8(_mm256_blendv_epi8(a, b, odd), _mm256_blendv_epi8(c, d, odd), upper);
+            let values = _mm256_xor_si256(values, _mm256_set1_epi8(i8::MIN));
+            _mm256_storeu_si256(dst.add(half * 32).cast(), values);
+        }
     }
 }
 
@@ -109,7 +186,7 @@ impl Floats for Fma {
 
     #[inline(always)]
     unsafe fn finish(out: &Epilogue) -> Finish {
-        Finish { high: _mm256_set1_ps(out.high), bytes: Bytes::new(out) }
+        Finish { high: _mm256_set1_ps(out.high), bytes: Bounds::new(out) }
     }
 
     #[inline(always)]
@@ -128,26 +205,26 @@ impl Floats for Fma {
 #[derive(Clone, Copy)]
 pub struct Finish {
     high: __m256,
-    bytes: Bytes,
+    bytes: Bounds,
 }
 
 /// What rounded values need to leave as i8.
 #[derive(Clone, Copy)]
-struct Bytes {
+struct Bounds {
     zero_point: __m256i,
     min: __m256i,
 }
 
-impl Bytes {
+impl Bounds {
     #[inline(always)]
-    unsafe fn new(out: &Epilogue) -> Bytes {
-        Bytes { zero_point: _mm256_set1_epi16(out.zero_point.into()), min: _mm256_set1_epi8(out.min) }
+    unsafe fn new(out: &Epilogue) -> Bounds {
+        Bounds { zero_point: _mm256_set1_epi16(out.zero_point.into()), min: _mm256_set1_epi8(out.min) }
     }
 }
 
-/// Writes four registers of rounded values: `4 / BLOCKS` rows.
+/// Writes four registers of rounded values: `4 / BLOCKS` rows, or one of three or four blocks.
 #[inline(always)]
-unsafe fn put_rows<const BLOCKS: usize>([a, b, c, d]: [__m256i; 4], out: Bytes, to: Rows) {
+unsafe fn put_rows<const BLOCKS: usize>([a, b, c, d]: [__m256i; 4], out: Bounds, to: Rows) {
     let first = _mm256_adds_epi16(_mm256_packs_epi32(a, b), out.zero_point);
     let second = _mm256_adds_epi16(_mm256_packs_epi32(c, d), out.zero_point);
     let bytes = _mm256_max_epi8(_mm256_packs_epi16(first, second), out.min);
@@ -157,6 +234,9 @@ unsafe fn put_rows<const BLOCKS: usize>([a, b, c, d]: [__m256i; 4], out: Bytes, 
     let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
     let Rows { dst, step, len, rows } = to;
     store_partial(low, dst, len);
+    if BLOCKS > 2 && len > 16 {
+        store_partial(high, dst.add(16), len - 16);
+    }
     if BLOCKS == 2 && rows > 1 {
         store_partial(high, dst.add(step), len);
     }

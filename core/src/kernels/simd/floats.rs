@@ -13,7 +13,7 @@ use crate::kernels::conv::ConvArgs;
 use crate::shape::{ConvShape, Window};
 
 use super::ops::{Epilogue, Rows, each, vectorized};
-use super::panel::{Fill, Panel, Region};
+use super::panel::{Fill, Panel, Region, lying};
 
 /// Values of a register.
 const LANES: usize = 8;
@@ -148,28 +148,6 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
 /// The panel of one block of channels.
 fn panel_of(window: &Window) -> Panel {
     Panel::new(lying(*window), Block::width(window.in_c) * 4, MAX_PIXELS, TILES)
-}
-
-/// A one-column image becomes a one-row one: regions cut rows, too.
-fn lying(w: Window) -> Window {
-    if (w.in_w, w.out_w, w.kernel_w, w.pad_left) != (1, 1, 1, 0) {
-        return w;
-    }
-    Window {
-        in_h: 1,
-        in_w: w.in_h,
-        out_h: 1,
-        out_w: w.out_h,
-        kernel_h: 1,
-        kernel_w: w.kernel_h,
-        stride_h: 1,
-        stride_w: w.stride_h,
-        dilation_h: 1,
-        dilation_w: w.dilation_h,
-        pad_top: 0,
-        pad_left: w.pad_top,
-        ..w
-    }
 }
 
 /// Some channels: 16 where there are as many, else up to 8.

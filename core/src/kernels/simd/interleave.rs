@@ -1,4 +1,4 @@
-//! Three rows of bytes into triples: the channels of an image.
+//! Rows of bytes into columns: the channels of an image, or of anything else.
 
 use crate::isa::Isa;
 
@@ -65,6 +65,45 @@ unsafe fn ssse3(rows: [*const i8; 3], len: usize, y: *mut i8) -> usize {
     whole
 }
 
+/// `y[i][row] = rows[row][i]`.
+pub fn columns8(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: all of x86-64 has SSE2.
+    return unsafe { sse2(rows) };
+    #[cfg(not(target_arch = "x86_64"))]
+    core::array::from_fn(|i| rows.map(|row| row[i]))
+}
+
+/// # Safety
+/// The CPU has SSE2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+unsafe fn sse2(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+    use core::arch::x86_64::*;
+
+    let mut columns = [[0; 8]; 16];
+    // SAFETY: a row has 16 bytes, and so have two columns.
+    unsafe {
+        let [a, b, c, d, e, f, g, h] = rows.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
+        let mut dst = columns.as_mut_ptr().cast::<__m128i>();
+        let mut put = |[a, b, c, d]: [__m128i; 4]| {
+            let upper = [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)];
+            let lower = [_mm_unpacklo_epi16(c, d), _mm_unpackhi_epi16(c, d)];
+            for (upper, lower) in upper.into_iter().zip(lower) {
+                _mm_storeu_si128(dst, _mm_unpacklo_epi32(upper, lower));
+                _mm_storeu_si128(dst.add(1), _mm_unpackhi_epi32(upper, lower));
+                dst = dst.add(2);
+            }
+        };
+        let low = _mm_unpacklo_epi8;
+        put([low(a, b), low(c, d), low(e, f), low(g, h)]);
+        let high = _mm_unpackhi_epi8;
+        put([high(a, b), high(c, d), high(e, f), high(g, h)]);
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +121,12 @@ mod tests {
                 assert_eq!(y, expected);
             }
         }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        let rows: [[i8; 16]; 8] = core::array::from_fn(|row| core::array::from_fn(|i| (row * 16 + i) as i8));
+        let columns = columns8(rows.each_ref());
+        assert!((0..16).all(|i| (0..8).all(|row| columns[i][row] == rows[row][i])), "{columns:?}");
     }
 }

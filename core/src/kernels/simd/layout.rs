@@ -21,6 +21,8 @@ impl Layout {
     pub const NARROW_VNNI: Layout = Layout { lanes: 8, taps: 4, blocks: 2, offset: 128 };
 
     pub const AVX2: Layout = Layout { lanes: 8, taps: 2, blocks: 2, offset: 0 };
+    /// Quads of bytes on AVX2, for weights whose products of two fit 16 bits.
+    pub const BYTES: Layout = Layout { lanes: 8, taps: 4, blocks: 2, offset: 128 };
     pub const NEON: Layout = Layout { lanes: 4, taps: 4, blocks: 2, offset: 0 };
     pub const DOTPROD: Layout = Layout { lanes: 4, taps: 4, blocks: 4, offset: 0 };
 

@@ -10,10 +10,11 @@
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
-//! - `winograd`: 3x3 dense convolution with less than half of the products (AVX2, NEON)
+//! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
+//! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
-//! - `interleave`: the channels of an image
+//! - `interleave`: the channels of an image; `nearest`: from f32 to i8
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
@@ -29,9 +30,11 @@ pub(super) mod floats;
 pub(super) mod gemm;
 mod interleave;
 mod layout;
+mod nearest;
 mod ops;
 mod panel;
 mod params;
+pub(super) mod row;
 pub(super) mod winograd;
 
 #[cfg(target_arch = "x86_64")]
@@ -54,8 +57,9 @@ use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::Gemm;
-pub(super) use interleave::interleave3;
+pub(super) use interleave::{columns8, interleave3};
 pub(super) use layout::Layout;
+pub(super) use nearest::nearest;
 
 /// Dense convolution; `false` where weights or scratch are not as long as they have to be.
 ///
@@ -72,9 +76,15 @@ pub(super) unsafe fn conv(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if winograd::layout(isa, shape).is_some() => {
-                winograd::run::<winograd::Avx2Wide>(shape, args, output, scratch)
+            Isa::Avx2 if winograd::kind(isa, shape) == Some(winograd::Kind::Plane) => {
+                winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch)
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if winograd::kind(isa, shape) == Some(winograd::Kind::Line) => {
+                winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if row::takes(isa, shape) => row::run::<avx2::Bytes>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -87,7 +97,7 @@ pub(super) unsafe fn conv(
             Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon if winograd::layout(isa, shape).is_some() => {
-                winograd::run::<winograd::NeonWide>(shape, args, output, scratch)
+                winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),

@@ -28,7 +28,7 @@ pub trait Simd: Sized {
     unsafe fn zero() -> Self::Acc;
     /// `acc` plus the products of the quads of `values` and `weights`.
     unsafe fn dot(acc: Self::Acc, values: Self::Quads, weights: Self::Quads) -> Self::Acc;
-    /// Adds the products of `quads` quads of each row of `windows` and the weights of `BLOCKS`
+    /// Adds the products of `quads` quads, at least one, of each row of `windows` and the weights of `BLOCKS`
     /// blocks of channels, which lie in the order in which they are read.
     #[inline(always)]
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
@@ -38,9 +38,10 @@ pub trait Simd: Sized {
         quads: usize,
     ) {
         let step = Self::LAYOUT.lanes * Self::LAYOUT.taps;
+        let mut quad = 0;
         // SAFETY: there are as many quads and weights.
         unsafe {
-            for quad in 0..quads {
+            loop {
                 let w: [Self::Quads; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * step)));
                 for r in 0..ROWS {
                     let values = Self::broadcast(windows[r].add(quad * 4));
@@ -49,6 +50,10 @@ pub trait Simd: Sized {
                     }
                 }
                 weights = weights.add(BLOCKS * step);
+                quad += 1;
+                if quad == quads {
+                    break;
+                }
             }
         }
     }
@@ -67,6 +72,13 @@ pub trait Simd: Sized {
 pub trait Interleave: Simd {
     /// Gathers `len` quads: quad `i` holds value `i` of each of the [`Layout::taps`] `rows`.
     unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8);
+}
+
+/// What a convolution to a single pixel needs of an instruction set beside [`Simd`].
+#[allow(clippy::missing_safety_doc)]
+pub trait Arrange: Simd {
+    /// Turns 64 values into what quads hold, in another order: `order` has the number of each.
+    unsafe fn arrange(src: *const i8, order: *const u8, dst: *mut u8);
 }
 
 /// [`Requantize`] as the vectors want it.

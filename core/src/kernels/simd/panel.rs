@@ -146,6 +146,28 @@ impl Panel {
     }
 }
 
+/// A one-column image becomes a one-row one: regions cut rows, too.
+pub fn lying(w: Window) -> Window {
+    if (w.in_w, w.out_w, w.kernel_w, w.pad_left) != (1, 1, 1, 0) {
+        return w;
+    }
+    Window {
+        in_h: 1,
+        in_w: w.in_h,
+        out_h: 1,
+        out_w: w.out_h,
+        kernel_h: 1,
+        kernel_w: w.kernel_h,
+        stride_h: 1,
+        stride_w: w.stride_h,
+        dilation_h: 1,
+        dilation_w: w.dilation_h,
+        pad_top: 0,
+        pad_left: w.pad_top,
+        ..w
+    }
+}
+
 /// How inputs lie under outputs along rows or columns of the panel.
 #[derive(Clone, Copy, Debug)]
 struct Axis {

@@ -3,7 +3,7 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use super::Layout;
-use super::ops::{Epilogue, Interleave, Rows, Simd};
+use super::ops::{Arrange, Epilogue, Interleave, Rows, Simd};
 
 pub struct Scalar<const LANES: usize, const BLOCKS: usize, const OFFSET: u8>;
 
@@ -67,6 +67,65 @@ impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8> Interleave for S
     unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
         for i in 0..len {
             dst.add(i * 4).cast::<[u8; 4]>().write(rows.map(|row| row.add(i).read() as u8 ^ OFFSET));
+        }
+    }
+}
+
+/// Eight lanes whose products of two neighbours are added in 16 bits and saturate, as those of AVX2 do.
+pub struct Saturating;
+
+type Exact = Scalar<8, 2, 128>;
+
+impl Simd for Saturating {
+    type Acc = [i32; 8];
+    type Quads = [[u8; 4]; 8];
+    const LAYOUT: Layout = Layout::BYTES;
+
+    unsafe fn broadcast(quad: *const u8) -> [[u8; 4]; 8] {
+        Exact::broadcast(quad)
+    }
+
+    unsafe fn load(lanes: *const u8) -> [i32; 8] {
+        Exact::load(lanes)
+    }
+
+    unsafe fn load_weights(weights: *const u8) -> [[u8; 4]; 8] {
+        Exact::load_weights(weights)
+    }
+
+    unsafe fn add(a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
+        Exact::add(a, b)
+    }
+
+    unsafe fn zero() -> [i32; 8] {
+        Exact::zero()
+    }
+
+    unsafe fn dot(acc: [i32; 8], values: [[u8; 4]; 8], weights: [[u8; 4]; 8]) -> [i32; 8] {
+        core::array::from_fn(|lane| {
+            let product = |tap: usize| i32::from(values[lane][tap]) * i32::from(weights[lane][tap] as i8);
+            let pair = |tap: usize| (product(tap) + product(tap + 1)).clamp(i16::MIN.into(), i16::MAX.into());
+            acc[lane] + pair(0) + pair(2)
+        })
+    }
+
+    unsafe fn store<const COLUMNS: usize>(acc: [[i32; 8]; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
+        Exact::store::<COLUMNS>(acc, multiplier, out, to);
+    }
+
+    unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
+        Exact::widen(src, len, dst);
+    }
+
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+impl Arrange for Saturating {
+    unsafe fn arrange(src: *const i8, order: *const u8, dst: *mut u8) {
+        for i in 0..64 {
+            dst.add(i).write(src.add(order.add(i).read().into()).read() as u8 ^ 128);
         }
     }
 }

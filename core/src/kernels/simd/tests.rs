@@ -3,8 +3,8 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::ops::{Interleave, Simd};
-use super::scalar::Scalar;
+use super::ops::{Arrange, Interleave, Simd};
+use super::scalar::{Saturating, Scalar};
 use super::*;
 use crate::shape::{Requantize, Window};
 
@@ -20,6 +20,49 @@ fn the_layouts_of_vnni_in_scalars() {
 fn the_layouts_of_neon_in_scalars() {
     dense::<Scalar<4, 2, 0>>();
     dense::<Scalar<4, 4, 0>>();
+}
+
+/// Packing lets nothing saturate: weights and values at the ends of their range, and some between.
+#[test]
+fn a_row_of_bytes() {
+    for (values, out_c) in [(1, 1), (3, 40), (64, 33), (75, 21), (640, 24), (1024, 8)] {
+        let one = Window {
+            in_h: 1,
+            in_w: 1,
+            out_h: 1,
+            out_w: 1,
+            kernel_h: 1,
+            kernel_w: 1,
+            pad_top: 0,
+            pad_left: 0,
+            ..window((1, 1, values, 0))
+        };
+        let shape = ConvShape { window: one, out_c, groups: 1 };
+        for ends in [[-128, 127], [127, 127], [-128, -128], [-64, 65]] {
+            let any = noise(out_c * values);
+            let weights: Vec<i8> = any.iter().map(|&w| if w % 3 == 0 { w } else { ends[usize::from(w > 0)] }).collect();
+            row::<Saturating>(&shape, &weights);
+            #[cfg(target_arch = "x86_64")]
+            if Isa::Avx2.is_available() {
+                row::<avx2::Bytes>(&shape, &weights);
+            }
+        }
+    }
+}
+
+fn row<S: Arrange>(shape: &ConvShape, weights: &[i8]) {
+    assert!(row::takes(Isa::Avx2, shape));
+    let mut packed = vec![0xA5; row::max_packed_len(shape)];
+    let len = row::pack(shape, weights, &mut packed);
+    packed.truncate(len);
+    assert!(row::holds(shape, &packed));
+    let mut scratch = vec![0xA5; row::scratch_len(shape)];
+    // SAFETY: the CPU has the instruction set, arguments fit.
+    check(shape, weights, &packed, |args, output| unsafe { row::run::<S>(shape, args, output, &mut scratch) });
+    assert!(!row::holds(shape, &packed[..len - 1]));
+    assert!(!row::holds(shape, &vec![0xFF; len]));
+    packed.extend([0; 64]);
+    assert!(!row::holds(shape, &packed));
 }
 
 /// AVX-VNNI itself is not on every machine that tests run on; what AVX512-VNNI takes for narrow
@@ -103,7 +146,8 @@ fn each_channel<S: Interleave>() {
 /// Compares `run` on `packed` with the reference on `weights`.
 fn check(shape: &ConvShape, weights: &[i8], packed: &[u8], run: impl FnOnce(&ConvArgs<'_>, &mut [i8]) -> bool) {
     let w = &shape.window;
-    let input = noise(w.in_h * w.in_w * w.in_c);
+    let mut input = noise(w.in_h * w.in_w * w.in_c);
+    input.iter_mut().step_by(3).for_each(|value| *value = *value >> 7 ^ 127);
     let bias: Vec<i32> = (0..shape.out_c as i32).map(|channel| channel * 31 - 700).collect();
     let multiplier: Vec<f32> = (0..shape.out_c).map(|channel| 1e-3 + channel as f32 * 1e-5).collect();
     let out = Requantize { zero_point: 5, min: -120, max: 100 };

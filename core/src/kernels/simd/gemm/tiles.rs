@@ -105,23 +105,37 @@ impl Product<'_> {
 /// The CPU has the instruction set; windows, weights, parameters and destination are there.
 #[inline(always)]
 unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Product) {
-    let gemm = product.gemm;
+    let Gemm { outer, outer_step, inner, inner_step, quads, .. } = *product.gemm;
     let step = S::LAYOUT.lanes * S::LAYOUT.taps;
     // SAFETY: windows lie inside the panel, which has slack for the last quad; a block's weights
     // are as many quads as the window has.
     unsafe {
         let first: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(b));
+        let group = product.group::<S>();
         for (tile, windows) in product.windows.chunks_exact(ROWS).enumerate() {
-            let windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
+            let mut windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
             let mut acc = [first; ROWS];
-            let mut weights = product.group::<S>();
-            for outer in 0..gemm.outer {
-                for inner in 0..gemm.inner {
-                    let segment = outer * gemm.outer_step + inner * gemm.inner_step;
-                    let segments: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
-                    S::products(&mut acc, segments, weights, gemm.quads);
-                    weights = weights.add(gemm.quads * BLOCKS * step);
+            let mut weights = group;
+            // Loops that end at their end: there is a segment, and the compiler need not ask.
+            let mut outer = outer;
+            loop {
+                let mut segments = windows;
+                let mut inner = inner;
+                loop {
+                    S::products(&mut acc, segments, weights, quads);
+                    inner -= 1;
+                    if inner == 0 {
+                        break;
+                    }
+                    weights = weights.add(quads * BLOCKS * step);
+                    segments = each!(|r| segments[r].add(inner_step));
                 }
+                outer -= 1;
+                if outer == 0 {
+                    break;
+                }
+                weights = weights.add(quads * BLOCKS * step);
+                windows = each!(|r| windows[r].add(outer_step));
             }
             product.store::<S, ROWS, BLOCKS>(acc, tile * ROWS);
         }

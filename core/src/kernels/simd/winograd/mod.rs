@@ -1,19 +1,22 @@
-//! 3x3 convolution with a stride of 1 by minimal filtering, F(2x2, 3x3): 16 products for four
-//! outputs of a channel instead of 36 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
-//! Networks", 2015), and exactly.
+//! Convolution by minimal filtering, which takes fewer products for some additions (Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks", 2015), and exactly.
 //!
-//! A *tile* is 2x2 outputs, under which lie 4x4 inputs. Inputs `d` and weights `g` are transformed
-//! into `V = B' d B` and `U = (2G) g (2G)'`, multiplied position by position and summed over the
-//! input channels, and `A' M A` is four times the convolution: `2G` has whole numbers where `G` has
-//! halves. |V| <= 4 * 2^7 and |U| <= 9 * 2^7 fit i16, [`MAX_CHANNELS`] bounds the sums, and what is
-//! four times an integer is divided without a remainder.
+//! A *tile* is a few neighbouring outputs. The inputs under it and the weights are transformed, multiplied
+//! position by position and summed over the input channels; what a second transformation makes of the sums
+//! is a multiple of the convolution, and is divided without a remainder.
 //!
-//! AVX2 and NEON without dot products take this way, since their products cost the most; packing is
-//! plain code. `wide` has the operations in which they differ.
+//! - `plane`: 3x3 kernels with a stride of 1, 16 products in place of 36
+//! - `line`: kernels of five along a line with a stride of 1, 6 products in place of 10
+//! - `wide`: the operations of instruction sets
+//!
+//! AVX2 takes this way, and NEON without dot products the first, since their products cost the most; packing
+//! is plain code.
 
 // Indices that are constants keep values in registers.
 #![allow(clippy::needless_range_loop)]
 
+mod line;
+mod plane;
 mod wide;
 
 use core::marker::PhantomData;
@@ -23,53 +26,81 @@ use crate::kernels::conv::ConvArgs;
 use crate::shape::{ConvShape, Window};
 
 use super::Layout;
-use super::ops::{Epilogue, Rows, Simd, each, vectorized};
-use super::panel::{Fill, Panel, Region};
+use super::ops::{Epilogue, Simd, vectorized};
+use super::panel::{Fill, Panel, Region, lying};
 use super::params::Params;
 use wide::Wide;
 
+pub use line::Line;
+pub use plane::Plane;
 #[cfg(target_arch = "x86_64")]
 pub use wide::Avx2Wide;
 #[cfg(target_arch = "aarch64")]
 pub use wide::NeonWide;
 
-/// Four times a sum of so many products of a 3x3 kernel fits i32.
-const MAX_CHANNELS: usize = 2048;
 /// With fewer channels the transformations cost more than they save.
 const MIN_CHANNELS: usize = 12;
 /// Tiles of a region.
-const MAX_TILES: usize = 24;
+const MAX_TILES: usize = 30;
+/// Rows of tiles that are multiplied together.
+const MAX_ROWS: usize = 6;
 /// Panel bytes aimed at: weights come by once a region, so that regions should be large.
 const PANEL_BYTES: usize = 64 << 10;
-/// Positions of a transformed tile.
-const POSITIONS: usize = 16;
 /// Values that transformed pixels are filled up to a multiple of: the longest vector of i16.
 const VALUES: usize = 16;
 
 /// On NEON a lane has the weight of one channel.
 const NEON: Layout = Layout { lanes: 4, taps: 1, blocks: 2, offset: 0 };
 
+/// The two kinds of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Plane,
+    Line,
+}
+
+/// Whether and how `isa` takes a convolution this way.
+pub fn kind(isa: Isa, shape: &ConvShape) -> Option<Kind> {
+    let w = lying(shape.window);
+    let dense = (w.stride_h, w.stride_w, w.dilation_h, w.dilation_w) == (1, 1, 1, 1)
+        && w.in_c >= MIN_CHANNELS
+        && shape.out_c >= 8
+        && w.out_w > 1;
+    match (w.kernel_h, w.kernel_w) {
+        (3, 3) if dense && w.out_h > 1 && w.in_c <= plane::MAX_CHANNELS => {
+            matches!(isa, Isa::Avx2 | Isa::Neon).then_some(Kind::Plane)
+        }
+        (1, 5) if dense && (w.in_h, w.out_h, w.pad_top) == (1, 1, 0) && w.in_c <= line::MAX_CHANNELS => {
+            (isa == Isa::Avx2).then_some(Kind::Line)
+        }
+        _ => None,
+    }
+}
+
 /// What an instruction set takes for a convolution that goes this way: `taps` i16 weights a lane.
 pub fn layout(isa: Isa, shape: &ConvShape) -> Option<Layout> {
-    let layout = match isa {
-        Isa::Avx2 => Layout::AVX2,
-        Isa::Neon => NEON,
-        _ => return None,
-    };
-    let w = &shape.window;
-    let takes = (w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.dilation_h, w.dilation_w) == (3, 3, 1, 1, 1, 1)
-        && (MIN_CHANNELS..=MAX_CHANNELS).contains(&w.in_c)
-        && shape.out_c >= 8
-        && w.out_h > 1
-        && w.out_w > 1;
-    takes.then_some(layout)
+    kind(isa, shape).map(|_| if isa == Isa::Neon { NEON } else { Layout::AVX2 })
+}
+
+/// What differs between kinds of kernels.
+///
+/// # Safety
+/// Both methods need a CPU with the instruction set, and what `tiles` names to be there.
+#[allow(clippy::missing_safety_doc)]
+pub trait Filter<W: Wide> {
+    /// Transforms the inputs of all tiles, a vector of channels at a time.
+    unsafe fn inputs(tiles: &Tiles, panel: *const u8);
+    /// Transforms the sums of all tiles for `BLOCKS` blocks of channels from `channel` on; adds the bias,
+    /// requantizes and writes.
+    unsafe fn outputs<const BLOCKS: usize>(tiles: &Tiles, channel: usize);
 }
 
 /// How such a convolution is cut up.
 #[derive(Clone, Copy, Debug)]
 pub struct Winograd {
     layout: Layout,
-    /// Regions of tiles: a tile is a pixel whose window is 4x4 with a stride of 2.
+    kind: Kind,
+    /// Regions of tiles: a tile is a pixel whose window is 4x4, or 6 on a line, with a stride of 2.
     panel: Panel,
     out_h: usize,
     out_w: usize,
@@ -81,19 +112,20 @@ pub struct Winograd {
 }
 
 impl Winograd {
+    /// Of a shape that goes this way.
     pub fn new(layout: Layout, shape: &ConvShape) -> Winograd {
-        let w = shape.window;
-        let tiles = Window {
-            out_h: w.out_h.div_ceil(2),
-            out_w: w.out_w.div_ceil(2),
-            kernel_h: 4,
-            kernel_w: 4,
-            stride_h: 2,
-            stride_w: 2,
-            ..w
+        let w = lying(shape.window);
+        let out_w = w.out_w.div_ceil(2);
+        let (kind, tiles) = match w.kernel_w {
+            3 => {
+                let out_h = w.out_h.div_ceil(2);
+                (Kind::Plane, Window { out_h, out_w, kernel_h: 4, kernel_w: 4, stride_h: 2, stride_w: 2, ..w })
+            }
+            _ => (Kind::Line, Window { out_w, kernel_w: 6, stride_w: 2, ..w }),
         };
         Winograd {
             layout,
+            kind,
             panel: Panel::within(PANEL_BYTES, tiles, w.in_c * 2, MAX_TILES, 1),
             out_h: w.out_h,
             out_w: w.out_w,
@@ -103,9 +135,17 @@ impl Winograd {
         }
     }
 
+    /// Positions of a transformed tile.
+    fn positions(&self) -> usize {
+        match self.kind {
+            Kind::Plane => plane::POSITIONS,
+            Kind::Line => line::POSITIONS,
+        }
+    }
+
     /// Bytes of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.block_bytes().saturating_mul(POSITIONS * self.out_c.div_ceil(self.layout.lanes))
+        self.block_bytes().saturating_mul(self.positions() * self.out_c.div_ceil(self.layout.lanes))
     }
 
     /// Bytes that a run works in.
@@ -122,28 +162,41 @@ impl Winograd {
 
     /// Bytes of a region's transformed inputs, position by position and tile by tile.
     fn inputs_len(&self) -> usize {
-        (POSITIONS * self.panel.rows * self.panel.cols).saturating_mul(self.row_bytes)
+        (self.positions() * self.panel.rows * self.panel.cols).saturating_mul(self.row_bytes)
     }
 
     /// Bytes of the sums of a region for two blocks of output channels.
     fn sums_len(&self) -> usize {
-        POSITIONS * self.panel.rows * self.panel.cols * self.layout.blocks * self.layout.lanes * 4
+        self.positions() * self.panel.rows * self.panel.cols * self.layout.blocks * self.layout.lanes * 4
     }
 }
 
 /// For each group of one or two blocks of output channels and each position, the blocks; in each,
 /// for every step through the input channels, the i16 weights of every lane.
 pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
-    let Layout { lanes, taps, .. } = layout;
     let winograd = Winograd::new(layout, shape);
-    let in_c = shape.window.in_c;
-    assert_eq!(weights.len(), shape.out_c * 9 * in_c);
     dst.fill(0);
+    match winograd.kind {
+        Kind::Plane => pack_transformed(&winograd, shape, weights, dst, plane::transformed),
+        Kind::Line => pack_transformed(&winograd, shape, weights, dst, line::transformed),
+    }
+}
+
+fn pack_transformed<const TAPS: usize, const POSITIONS: usize>(
+    winograd: &Winograd,
+    shape: &ConvShape,
+    weights: &[i8],
+    dst: &mut [u8],
+    transformed: fn([i16; TAPS]) -> [i16; POSITIONS],
+) {
+    let Layout { lanes, taps, .. } = winograd.layout;
+    let in_c = shape.window.in_c;
+    assert_eq!(weights.len(), shape.out_c * TAPS * in_c);
     let blocks = shape.out_c.div_ceil(lanes);
-    for (channel, filter) in weights.chunks_exact(9 * in_c).enumerate() {
+    for (channel, filter) in weights.chunks_exact(TAPS * in_c).enumerate() {
         let block = channel / lanes;
-        let group = block / layout.blocks * layout.blocks;
-        let in_group = layout.blocks.min(blocks - group);
+        let group = block / winograd.layout.blocks * winograd.layout.blocks;
+        let in_group = winograd.layout.blocks.min(blocks - group);
         for c in 0..in_c {
             let u = transformed(core::array::from_fn(|at| filter[at * in_c + c].into()));
             for (position, value) in u.into_iter().enumerate() {
@@ -155,23 +208,17 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     }
 }
 
-/// `(2G) g (2G)'`.
-fn transformed(g: [i16; 9]) -> [i16; POSITIONS] {
-    let rows = |[a, b, c]: [i16; 3]| [2 * a, a + b + c, a - b + c, 2 * c];
-    let columns: [[i16; 4]; 3] = core::array::from_fn(|x| rows([g[x], g[3 + x], g[6 + x]]));
-    let mut u = [0; POSITIONS];
-    for y in 0..4 {
-        u[y * 4..][..4].copy_from_slice(&rows([columns[0][y], columns[1][y], columns[2][y]]));
-    }
-    u
-}
-
 /// Convolves, or returns `false` where weights or scratch are not as long as they have to be.
 ///
 /// # Safety
 /// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`, for which it has
-/// a [layout], that of `W`.
-pub unsafe fn run<W: Wide>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+/// a [layout], that of `W`, and which is of the [kind] of `F`.
+pub unsafe fn run<W: Wide, F: Filter<W>>(
+    shape: &ConvShape,
+    args: &ConvArgs<'_>,
+    output: &mut [i8],
+    scratch: &mut [u8],
+) -> bool {
     let winograd = &Winograd::new(W::LAYOUT, shape);
     if args.weights.len() != winograd.packed_len() || scratch.len() < winograd.scratch_len() {
         return false;
@@ -199,7 +246,7 @@ pub unsafe fn run<W: Wide>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
         unsafe {
             vectorized!(W, {
                 panel.fill(&source, region, panel_bytes.as_mut_ptr());
-                convolve::<W>(tiles, panel_bytes.as_ptr(), args.weights.as_ptr());
+                convolve::<W, F>(tiles, panel_bytes.as_ptr(), args.weights.as_ptr());
             });
         }
     }
@@ -207,7 +254,7 @@ pub unsafe fn run<W: Wide>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
 }
 
 /// The tiles of a region, where they go, and what is worked in.
-struct Tiles<'a> {
+pub struct Tiles<'a> {
     winograd: &'a Winograd,
     region: Region,
     /// Where the inputs of each tile begin in the panel.
@@ -222,84 +269,48 @@ struct Tiles<'a> {
 /// # Safety
 /// The CPU has the instruction set; panel, weights and what `tiles` names are there.
 #[inline(always)]
-unsafe fn convolve<W: Wide>(tiles: &Tiles, panel: *const u8, mut weights: *const u8) {
+unsafe fn convolve<W: Wide, F: Filter<W>>(tiles: &Tiles, panel: *const u8, mut weights: *const u8) {
     let blocks = tiles.winograd.out_c.div_ceil(W::LAYOUT.lanes);
     // SAFETY: as the caller's; groups have as many weights as they move on by.
     unsafe {
-        transform_inputs::<W>(tiles, panel);
+        F::inputs(tiles, panel);
         for block in (0..blocks).step_by(2) {
+            let channel = block * W::LAYOUT.lanes;
             if block + 1 < blocks {
-                weights = group::<W, 2>(tiles, weights, block);
+                weights = group::<W, 2>(tiles, weights);
+                F::outputs::<2>(tiles, channel);
             } else {
-                weights = group::<W, 1>(tiles, weights, block);
+                weights = group::<W, 1>(tiles, weights);
+                F::outputs::<1>(tiles, channel);
             }
         }
     }
 }
 
-/// `V = B' d B` of every tile, a vector of channels at a time.
+/// The sums of `BLOCKS` blocks of channels; returns where the weights of the next ones are.
 ///
 /// # Safety
 /// As [`convolve`].
 #[inline(always)]
-unsafe fn transform_inputs<W: Wide>(tiles: &Tiles, panel: *const u8) {
-    let Winograd { panel: Panel { pitch, pixel_bytes, .. }, row_bytes, .. } = *tiles.winograd;
-    let plane = tiles.windows.len() * row_bytes;
-    for (tile, &window) in tiles.windows.iter().enumerate() {
-        // SAFETY: a tile's inputs are in the panel, which has slack for the last vector, and there is
-        // room for what they become.
-        unsafe {
-            let (src, dst) = (panel.add(window as usize), tiles.inputs.add(tile * row_bytes));
-            for at in (0..row_bytes).step_by(W::VALUES * 2) {
-                let d: [[W::Values; 4]; 4] =
-                    each!(|y| { each!(|x| W::load_values(src.add(y * pitch + x * pixel_bytes + at))) });
-                let down: [[W::Values; 4]; 4] = each!(|x| input_rows::<W>([d[0][x], d[1][x], d[2][x], d[3][x]]));
-                let v: [[W::Values; 4]; 4] =
-                    each!(|y| input_rows::<W>([down[0][y], down[1][y], down[2][y], down[3][y]]));
-                for y in 0..4 {
-                    for x in 0..4 {
-                        W::store_values(dst.add((y * 4 + x) * plane + at), v[y][x]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `B' d` of a column.
-///
-/// # Safety
-/// The CPU has the instruction set.
-#[inline(always)]
-unsafe fn input_rows<W: Wide>([a, b, c, d]: [W::Values; 4]) -> [W::Values; 4] {
-    // SAFETY: as the caller's.
-    unsafe { [W::sub_values(a, c), W::add_values(b, c), W::sub_values(c, b), W::sub_values(b, d)] }
-}
-
-/// The outputs of `BLOCKS` blocks of channels; returns where the weights of the next ones are.
-///
-/// # Safety
-/// As [`convolve`].
-#[inline(always)]
-unsafe fn group<W: Wide, const BLOCKS: usize>(tiles: &Tiles, mut weights: *const u8, block: usize) -> *const u8 {
-    const ROWS: usize = 6;
+unsafe fn group<W: Wide, const BLOCKS: usize>(tiles: &Tiles, mut weights: *const u8) -> *const u8 {
     let Winograd { row_bytes, steps, .. } = *tiles.winograd;
     let count = tiles.windows.len();
     let mut sums = tiles.sums;
     let mut inputs = tiles.inputs.cast_const();
     // SAFETY: as the caller's; inputs and sums lie position by position and tile by tile.
     unsafe {
-        for _ in 0..POSITIONS {
+        for _ in 0..tiles.winograd.positions() {
             let mut left = count;
-            while left > 0 {
-                let rows = left.min(ROWS);
+            for parts in (1..=count.div_ceil(MAX_ROWS)).rev() {
+                // Of like size: 13 are 5, 4 and 4, and not 6, 6 and 1.
+                let rows = left.div_ceil(parts);
                 match rows {
                     1 => W::products::<1, BLOCKS>(inputs, row_bytes, weights, steps, sums),
                     2 => W::products::<2, BLOCKS>(inputs, row_bytes, weights, steps, sums),
                     3 => W::products::<3, BLOCKS>(inputs, row_bytes, weights, steps, sums),
                     4 => W::products::<4, BLOCKS>(inputs, row_bytes, weights, steps, sums),
                     5 => W::products::<5, BLOCKS>(inputs, row_bytes, weights, steps, sums),
-                    _ => W::products::<6, BLOCKS>(inputs, row_bytes, weights, steps, sums),
+                    _ => W::products::<MAX_ROWS, BLOCKS>(inputs, row_bytes, weights, steps, sums),
                 }
                 inputs = inputs.add(rows * row_bytes);
                 sums = sums.add(rows * BLOCKS * W::LAYOUT.lanes * 4);
@@ -307,65 +318,16 @@ unsafe fn group<W: Wide, const BLOCKS: usize>(tiles: &Tiles, mut weights: *const
             }
             weights = weights.add(BLOCKS * tiles.winograd.block_bytes());
         }
-        transform_sums::<W, BLOCKS>(tiles, block * W::LAYOUT.lanes);
     }
     weights
 }
 
-/// `A' M A / 4` and the bias of every tile, requantized and written.
-///
-/// # Safety
-/// As [`convolve`].
-#[inline(always)]
-unsafe fn transform_sums<W: Wide, const BLOCKS: usize>(tiles: &Tiles, channel: usize) {
-    let Winograd { out_h, out_w, out_c, .. } = *tiles.winograd;
-    let Region { y, x, cols, .. } = tiles.region;
-    let block_bytes = W::LAYOUT.lanes * 4;
-    let plane = tiles.windows.len() * BLOCKS * block_bytes;
-    let len = (BLOCKS * W::LAYOUT.lanes).min(out_c - channel);
-    // SAFETY: as the caller's; a tile has an output, and those that it has are inside the image.
-    unsafe {
-        let bias: [Sums<W>; BLOCKS] = each!(|b| tiles.params.first::<W::Simd>(channel + b * W::LAYOUT.lanes));
-        let multiplier = tiles.params.multiplier(channel);
-        for tile in 0..tiles.windows.len() {
-            let (oy, ox) = ((y + tile / cols) * 2, (x + tile % cols) * 2);
-            let sums = tiles.sums.add(tile * BLOCKS * block_bytes);
-            let outputs: [[[Sums<W>; 2]; 2]; BLOCKS] = each!(|b| {
-                let down: [[Sums<W>; 2]; 4] = each!(|x| {
-                    output_rows::<W>(each!(|y| W::Simd::load(sums.add((y * 4 + x) * plane + b * block_bytes))))
-                });
-                each!(|y| {
-                    let four = output_rows::<W>([down[0][y], down[1][y], down[2][y], down[3][y]]);
-                    each!(|x| W::Simd::add(W::quarter(four[x]), bias[b]))
-                })
-            });
-            let dst = tiles.output.add((oy * out_w + ox) * out_c + channel);
-            let row = Rows { dst, step: out_c, len, rows: 2.min(out_w - ox) };
-            W::Simd::store::<BLOCKS>(pixels::<W, BLOCKS>(&outputs, 0), multiplier, &tiles.out, row);
-            if oy + 1 < out_h {
-                let row = Rows { dst: dst.add(out_w * out_c), ..row };
-                W::Simd::store::<BLOCKS>(pixels::<W, BLOCKS>(&outputs, 1), multiplier, &tiles.out, row);
-            }
-        }
-    }
-}
-
 type Sums<W> = <<W as Wide>::Simd as Simd>::Acc;
 
-/// `A' m` of a column.
-///
-/// # Safety
-/// The CPU has the instruction set.
+/// Two neighbouring pixels of some blocks, as [`Simd::store`] takes them.
 #[inline(always)]
-unsafe fn output_rows<W: Wide>([a, b, c, d]: [Sums<W>; 4]) -> [Sums<W>; 2] {
-    // SAFETY: as the caller's.
-    unsafe { [W::Simd::add(W::Simd::add(a, b), c), W::sub_sums(W::sub_sums(b, c), d)] }
-}
-
-/// The two pixels of row `y` of a tile, as [`Simd::store`] takes them.
-#[inline(always)]
-fn pixels<W: Wide, const BLOCKS: usize>(outputs: &[[[Sums<W>; 2]; 2]; BLOCKS], y: usize) -> [Sums<W>; 4] {
-    let (first, second) = (outputs[0][y], outputs[BLOCKS - 1][y]);
+fn two_pixels<W: Wide, const BLOCKS: usize>(outputs: [[Sums<W>; 2]; BLOCKS]) -> [Sums<W>; 4] {
+    let (first, second) = (outputs[0], outputs[BLOCKS - 1]);
     if BLOCKS == 1 { [first[0], first[1], first[0], first[1]] } else { [first[0], second[0], first[1], second[1]] }
 }
 

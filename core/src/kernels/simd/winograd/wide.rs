@@ -42,6 +42,15 @@ pub trait Wide {
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R;
 }
 
+/// Further divisions of sums.
+#[allow(clippy::missing_safety_doc)]
+pub trait Thirds: Wide {
+    /// Sums divided by 2, of which they are multiples.
+    unsafe fn half(sums: Sums<Self>) -> Sums<Self>;
+    /// Sums divided by 3, of which they are multiples.
+    unsafe fn third(sums: Sums<Self>) -> Sums<Self>;
+}
+
 type Sums<W> = <<W as Wide>::Simd as Simd>::Acc;
 
 #[cfg(target_arch = "x86_64")]
@@ -127,6 +136,19 @@ mod x86 {
         #[inline(always)]
         unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
             Avx2::vectorize(f)
+        }
+    }
+
+    impl Thirds for Avx2Wide {
+        #[inline(always)]
+        unsafe fn half(sums: __m256i) -> __m256i {
+            _mm256_srai_epi32(sums, 1)
+        }
+
+        #[inline(always)]
+        unsafe fn third(sums: __m256i) -> __m256i {
+            // 3 * 0xAAAAAAAB is 1 in 32 bits.
+            _mm256_mullo_epi32(sums, _mm256_set1_epi32(0xAAAA_AAAB_u32.cast_signed()))
         }
     }
 }
