@@ -12,8 +12,6 @@ mod calibration;
 mod compare;
 mod compile;
 mod cpu;
-#[cfg(feature = "quantize")]
-mod curve;
 mod elements;
 mod eval;
 mod failure;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::trace;
+
 /// The system's allocator, with counters: a few relaxed atomic additions a call.
 ///
 /// ```
@@ -71,14 +73,15 @@ fn grown(bytes: usize) {
     if live > PEAK.load(Relaxed) {
         PEAK.fetch_max(live, Relaxed);
     }
+    trace::note(live);
 }
 
 fn shrunk(bytes: usize) {
-    LIVE.fetch_sub(bytes, Relaxed);
+    trace::note(LIVE.fetch_sub(bytes, Relaxed) - bytes);
 }
 
 // SAFETY: every call goes to `System` with the arguments that came, and its answer goes back
-// unchanged; the counters touch no memory but their own and never allocate.
+// unchanged; the counters and the trace touch no memory but their own and never allocate.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -3,6 +3,7 @@
 //! [`Loading`] and [`Running`] are the two phases that are measured, with two sources: [`proc`], the
 //! pages that the kernel keeps for the process, and [`CountingAllocator`], the bytes that the
 //! program asked of its heap. The first is what a board runs out of; the second says whose fault it is.
+//! [`Watch`] takes both over time, for a picture.
 //!
 //! ```
 //! use tractlet::footprint::{Loading, heap};
@@ -22,6 +23,8 @@
 
 mod alloc;
 pub mod proc;
+mod trace;
+mod watch;
 
 use std::io;
 
@@ -29,6 +32,7 @@ use serde::Serialize;
 
 pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
 use proc::Faults;
+pub use watch::{Sample, Timeline, Watch};
 
 /// Memory of a process that loaded and ran a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
