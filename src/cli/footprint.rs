@@ -11,7 +11,7 @@ use super::budget::{self, Budget, BudgetArg, Held};
 use super::failure::Failure;
 use super::runner::Runner;
 use super::svg::Memory;
-use super::{ModelArgs, output, size, synthetic};
+use super::{ModelArgs, cap, output, size, synthetic};
 
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
@@ -47,6 +47,7 @@ Examples:
   tractlet footprint model.onnx --budget pi4
   tractlet footprint model.onnx --budget budget.toml
   tractlet footprint model.onnx --svg memory.svg
+  tractlet footprint model.onnx --max-rss 24MiB
 
 A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes,
 scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
@@ -106,6 +107,8 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
     synthetic::fill(&mut runner);
     let (session, inputs, mut outputs) = runner.parts();
     phase("first run")?;
+    // The kernel forgets the peak of loading here.
+    cap::check()?;
     let running = loading.loaded()?;
     let (engine, predicted) = (session.engine(), session.memory());
     let mut limits = match &budget {

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output::{self, Out};
 use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
-use super::{ModelArgs, files};
+use super::{ModelArgs, cap, files};
 
 /// Run a model on the samples of .npy files
 ///
@@ -109,6 +109,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             screen.sample(sample, scores.as_deref(), &specs, &runner)?;
         }
     }
+    // No answer is given away that took more than it might.
+    cap::check()?;
     publish(writers)?;
     if !args.model.json {
         return screen.end(&args.output);

@@ -3,7 +3,7 @@
 //! [`Loading`] and [`Running`] are the two phases that are measured, with two sources: [`proc`], the
 //! pages that the kernel keeps for the process, and [`CountingAllocator`], the bytes that the
 //! program asked of its heap. The first is what a board runs out of; the second says whose fault it is.
-//! [`Watch`] takes both over time, for a picture.
+//! [`Watch`] takes both over time, for a picture, and [`Cap`] holds them to a bound.
 //!
 //! ```
 //! use tractlet::footprint::{Loading, heap};
@@ -22,6 +22,7 @@
 //! ```
 
 mod alloc;
+mod cap;
 pub mod proc;
 mod trace;
 mod watch;
@@ -31,6 +32,8 @@ use std::io;
 use serde::Serialize;
 
 pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
+pub(crate) use cap::Copy;
+pub use cap::{Cap, CapError, Excess, NoRoom, room_for};
 use proc::Faults;
 pub use watch::{Sample, Timeline, Watch};
 

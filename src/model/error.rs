@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::footprint::NoRoom;
+
 /// A model file that cannot be taken: which file, what is wrong, and where in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", path.display())]
@@ -19,7 +21,7 @@ pub enum ModelErrorKind {
     Io,
     /// The bytes are not an ONNX model.
     Malformed,
-    /// A size is above the [`Limits`](super::Limits).
+    /// A size is above the [`Limits`](super::Limits), or a [`Cap`](crate::footprint::Cap) leaves no room for it.
     Limit,
     /// Names, edges, inputs or outputs of the graph do not fit together.
     Graph,
@@ -44,6 +46,8 @@ pub(crate) enum Fault {
     Malformed { at: usize, what: String },
     #[error("{subject}: {value} is above the limit of {limit}")]
     Limit { subject: String, value: u64, limit: u64 },
+    #[error(transparent)]
+    Room(#[from] NoRoom),
     #[error("graph: {what}")]
     Graph { what: String },
     #[error("tensor `{tensor}`: {what}")]
@@ -73,7 +77,7 @@ impl ModelError {
         match self.fault {
             Fault::Io { .. } => ModelErrorKind::Io,
             Fault::Malformed { .. } => ModelErrorKind::Malformed,
-            Fault::Limit { .. } => ModelErrorKind::Limit,
+            Fault::Limit { .. } | Fault::Room(_) => ModelErrorKind::Limit,
             Fault::Graph { .. } => ModelErrorKind::Graph,
             Fault::Tensor { .. } => ModelErrorKind::Tensor,
             Fault::Attribute { .. } => ModelErrorKind::Attribute,
