@@ -135,19 +135,19 @@ pub fn room_for(what: impl Into<String>, bytes: usize) -> Result<(), NoRoom> {
 
 /// A copy of a file, counted while it is held.
 #[derive(Debug)]
-pub(crate) struct Copy(usize);
+pub(crate) struct FileCopy(usize);
 
-impl Copy {
+impl FileCopy {
     /// # Errors
     /// As [`room_for`].
-    pub fn new(what: impl Into<String>, bytes: usize) -> Result<Copy, NoRoom> {
+    pub fn new(what: impl Into<String>, bytes: usize) -> Result<FileCopy, NoRoom> {
         room_for(what, bytes)?;
         COPIES.fetch_add(bytes, Relaxed);
-        Ok(Copy(bytes))
+        Ok(FileCopy(bytes))
     }
 }
 
-impl Drop for Copy {
+impl Drop for FileCopy {
     fn drop(&mut self) {
         COPIES.fetch_sub(self.0, Relaxed);
     }
@@ -190,6 +190,6 @@ mod tests {
     #[test]
     fn without_a_cap_there_is_room_for_all() {
         assert_eq!(room_for("all", usize::MAX), Ok(()));
-        assert!(Copy::new("a file", usize::MAX / 2).is_ok());
+        assert!(FileCopy::new("a file", usize::MAX / 2).is_ok());
     }
 }

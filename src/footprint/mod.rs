@@ -32,7 +32,7 @@ use std::io;
 use serde::Serialize;
 
 pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
-pub(crate) use cap::Copy;
+pub(crate) use cap::FileCopy;
 pub use cap::{Cap, CapError, Excess, NoRoom, room_for};
 use proc::Faults;
 pub use watch::{Sample, Timeline, Watch};

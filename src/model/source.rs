@@ -6,20 +6,20 @@ use std::os::fd::AsFd;
 use tractlet_io::{HeldFile, HoldError, MapMode};
 
 use super::error::Fault;
-use crate::footprint::Copy;
+use crate::footprint::FileCopy;
 
 /// The bytes of one file, read-only and stable.
 #[derive(Debug)]
 pub(crate) struct Source {
     file: HeldFile,
     /// What a copy takes of a cap on memory; a file that is mapped itself takes none.
-    _copy: Option<Copy>,
+    _copy: Option<FileCopy>,
 }
 
 impl Source {
     /// `file` must be a regular file of `len` bytes, open for reading and at its start.
     pub fn new(file: impl AsFd, len: u64, mode: MapMode) -> Result<Source, Fault> {
-        let copy = Copy::new("a copy of the file", usize::try_from(len).unwrap_or(usize::MAX))?;
+        let copy = FileCopy::new("a copy of the file", usize::try_from(len).unwrap_or(usize::MAX))?;
         let file = HeldFile::new(file, len, mode).map_err(fault("read the file"))?;
         let copy = (!file.is_direct()).then_some(copy);
         Ok(Source { file, _copy: copy })
@@ -27,7 +27,7 @@ impl Source {
 
     /// A sealed copy of bytes in memory.
     pub fn of_bytes(bytes: &[u8]) -> Result<Source, Fault> {
-        let copy = Copy::new("a copy of the file", bytes.len())?;
+        let copy = FileCopy::new("a copy of the file", bytes.len())?;
         let file = HeldFile::of_bytes(bytes).map_err(fault("copy it"))?;
         Ok(Source { file, _copy: Some(copy) })
     }
