@@ -17,7 +17,7 @@ export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
 # Read by the scripts in targets/.
-export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET
+export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET SERVICE BOARD
 
 .PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
@@ -50,7 +50,7 @@ manual: ## Write manual pages and shell completions to target/manual
 	@rm -rf $(MANUAL)
 	cargo run --quiet --no-default-features --features manual --example manual -- $(MANUAL)
 
-install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual and completions; PREFIX=/usr/local, DESTDIR=, BINARY=
+install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completions and unit; PREFIX=/usr/local, DESTDIR=, BINARY=
 	install -D -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
 	install -d $(SHARE)/man/man1
 	install -m 644 $(MANUAL)/*.1 $(SHARE)/man/man1/
@@ -58,10 +58,15 @@ install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual and comple
 	install -D -m 644 $(MANUAL)/_tractlet $(SHARE)/zsh/site-functions/_tractlet
 	install -D -m 644 $(MANUAL)/tractlet.fish $(SHARE)/fish/vendor_completions.d/tractlet.fish
 
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' targets/systemd/tractlet@.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
+
 uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 	rm -f $(DESTDIR)$(PREFIX)/bin/tractlet $(SHARE)/man/man1/tractlet.1 $(SHARE)/man/man1/tractlet-*.1 \
 		$(SHARE)/bash-completion/completions/tractlet $(SHARE)/zsh/site-functions/_tractlet \
-		$(SHARE)/fish/vendor_completions.d/tractlet.fish
+		$(SHARE)/fish/vendor_completions.d/tractlet.fish \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
 
 cross: ## Install what the targets below need, on Debian 12
 	@targets/setup-cross.sh
@@ -126,7 +131,7 @@ fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, a
 	@$(FUZZ_BUILD)
 	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
 
-deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; BINARY=, DIR=, SSH= as in targets/board.sh
+deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; SERVICE=name BOARD=pi4 for a systemd unit too; targets/board.sh has more
 	@targets/board.sh deploy '$(HOST)'
 
 test-on: ## Compare a board's answers on the int8 models with this machine's, bit for bit; needs HOST=pi@...
