@@ -19,7 +19,7 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET SERVICE BOARD
 
-.PHONY: help run build dist test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
+.PHONY: help run build dist size test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -35,6 +35,12 @@ build: ## Build target/release/tractlet, the one to use
 dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and show its size
 	cargo build --profile dist
 	@ls -l $(TARGET)/dist/tractlet | awk '{ print $$5 " bytes  " $$9 }'
+
+# Unstripped, a build of its own beside `dist`.
+size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tract, PROFILE=release for a quick look
+	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
+		$(if $(SLIM),--no-default-features) --bin tractlet
+	@scripts/size.sh $(TARGET)/$(or $(PROFILE),dist)/tractlet
 
 # Made where there is none yet, so that `make build manual` and then `sudo make install` needs no cargo as root.
 INSTALLED := $(or $(BINARY),$(RELEASE))
