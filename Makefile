@@ -20,7 +20,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET SERVICE BOARD
 
 .PHONY: help run build dist size test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
 help: ## List the targets
@@ -136,6 +136,14 @@ fuzz-replay: ## Run the fuzzer's corpus and seeds, unchanged
 fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, as little of it as does
 	@$(FUZZ_BUILD)
 	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
+
+deb: manual ## Make a Debian package, dist/tractlet_*.deb; BOARD=pi4 after `make pi4`, or this machine without it
+	@[ -n '$(BOARD)$(BINARY)' ] || $(MAKE) --no-print-directory build
+	@targets/deb.sh $(or $(BOARD),host)
+
+test-deb: manual ## Make this machine's package of the debug build, install it below a scratch folder, run it and remove it
+	@cargo build --quiet --bin tractlet
+	@targets/test-deb.sh $(TARGET)/debug/tractlet
 
 deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; SERVICE=name BOARD=pi4 for a systemd unit too; targets/board.sh has more
 	@targets/board.sh deploy '$(HOST)'
