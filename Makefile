@@ -20,7 +20,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET SERVICE BOARD
 
 .PHONY: help run build dist size test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deb test-deb deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
 help: ## List the targets
@@ -74,8 +74,8 @@ uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 		$(SHARE)/fish/vendor_completions.d/tractlet.fish \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
 
-cross: ## Install what the targets below need, on Debian 12
-	@targets/setup-cross.sh
+cross: ## Install what the targets below need, on Debian 12; ARMV6=1 also what the Pi Zero does
+	@targets/setup-cross.sh $(if $(ARMV6),armv6)
 
 boards: ## Name the boards that make builds for
 	@echo $(BOARDS)
@@ -105,6 +105,9 @@ test-slim: ## Run every test that a build without tract has
 
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh
+
+test-armv6: ## Compare the Pi Zero's answers on the int8 models with this machine's, under QEMU; make cross ARMV6=1 first
+	@targets/test-armv6.sh
 
 arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes targets/README.md's table
 	@targets/build.sh pi4 slim

@@ -40,6 +40,7 @@ binary() {
     case $machine in
         aarch64 | arm64) arch=aarch64 boards='pi4, or another 64-bit board' ;;
         armv7l | armv8l) arch=armv7 boards=armv7 ;;
+        armv6l) arch=armv6 boards=pi-zero ;;
         *) die "$host is $machine, for which there is no build here; BINARY=file says what to deploy" ;;
     esac
     binary=dist/tractlet-$arch${SLIM:+-slim}

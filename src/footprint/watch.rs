@@ -120,14 +120,14 @@ impl Watch {
         let _ = thread.join();
         let mut timeline = std::mem::take(&mut shared.seen().timeline);
         timeline.heap = trace::stop();
-        timeline.from_the_first_phase();
+        timeline.begin_at_the_first_phase();
         Ok(timeline)
     }
 }
 
 impl Timeline {
     /// Makes the first phase begin at 0: what came before is the watch's own.
-    fn from_the_first_phase(&mut self) {
+    fn begin_at_the_first_phase(&mut self) {
         let Some((first, _)) = self.phases.first().copied() else { return };
         let before = self.heap.partition_point(|(at, _)| *at <= first);
         self.heap.drain(..before.saturating_sub(1));
