@@ -19,7 +19,7 @@ endif
 # Read by the scripts in targets/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET SERVICE BOARD
 
-.PHONY: help run build dist size test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
+.PHONY: help run build dist size pgo test test-slim check fmt-check clippy rooms deny fmt bench figures budgets parity parity-quantized pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -41,6 +41,9 @@ size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tra
 	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
 		$(if $(SLIM),--no-default-features) --bin tractlet
 	@scripts/size.sh $(TARGET)/$(or $(PROFILE),dist)/tractlet
+
+pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM=1, PROFILE=, ROUNDS= as in scripts/pgo.sh
+	@scripts/pgo.sh
 
 # Made where there is none yet, so that `make build manual` and then `sudo make install` needs no cargo as root.
 INSTALLED := $(or $(BINARY),$(RELEASE))
