@@ -87,7 +87,6 @@ debian() { # TRIPLE
 rustflags() {
     printf '%s' '-Ctarget-feature=+crt-static'
     printf '\037--remap-path-prefix=%s=/tractlet' "$PWD"
-    printf '\037--remap-path-prefix=%s=/toolchain' "$cross"
     [ -z "${CARGO_TARGET_DIR:-}" ] || printf '\037--remap-path-prefix=%s=/target' "$CARGO_TARGET_DIR"
     for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
         printf '\037--remap-path-prefix=%s=/registry' "${sources%/}"

@@ -13,8 +13,9 @@ trap 'rm -rf "$scratch"' EXIT
 architecture=$(dpkg --print-architecture)
 
 echo '-- two builds are one'
-targets/deb.sh host
-package=$(ls -t dist/tractlet_*_"$architecture".deb | head -n 1)
+built=$(targets/deb.sh host)
+echo "$built"
+package=${built%% *}
 cp "$package" "$scratch/first.deb"
 sleep 1
 touch CHANGELOG.md targets/systemd/example.conf
