@@ -27,7 +27,7 @@ use_toolchain "$triple"
 flags=
 if [ "$triple" = arm-unknown-linux-musleabihf ]; then
     [ "$variant" = slim ] || die "the engine tract is not built for ARMv6 here: make $board SLIM=1"
-    set -- "$@" -Zbuild-std=std,panic_unwind
+    set -- "$@" -Zbuild-std=std,panic_abort
     flags=$(printf '\037%s' -Clink-self-contained=no -Ctarget-cpu=arm1176jzf-s "--remap-path-prefix=$cross=/toolchain")
 fi
 # The folders of sources, which `rustflags` lists, are there only after this.
