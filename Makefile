@@ -17,10 +17,10 @@ export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
 # Read by the scripts in targets/ and scripts/.
-export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA
+export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm arm-figures deploy test-on footprint-on test-deploy \
+.PHONY: help run build dist size pgo test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
 help: ## List the targets
@@ -36,6 +36,15 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 	cargo build --profile dist
 	@ls -l $(TARGET)/dist/tractlet | awk '{ print $$5 " bytes  " $$9 }'
 
+# Unstripped, a build of its own beside `dist`.
+size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tract, PROFILE=release for a quick look
+	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
+		$(if $(SLIM),--no-default-features) --bin tractlet
+	@scripts/size.sh $(TARGET)/$(or $(PROFILE),dist)/tractlet
+
+pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM=1, PROFILE=, ROUNDS= as in scripts/pgo.sh
+	@scripts/pgo.sh
+
 # Made where there is none yet, so that `make build manual` and then `sudo make install` needs no cargo as root.
 INSTALLED := $(or $(BINARY),$(RELEASE))
 SHARE := $(DESTDIR)$(PREFIX)/share
@@ -50,7 +59,7 @@ manual: ## Write manual pages and shell completions to target/manual
 	@rm -rf $(MANUAL)
 	cargo run --quiet --no-default-features --features manual --example manual -- $(MANUAL)
 
-install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual and completions; PREFIX=/usr/local, DESTDIR=, BINARY=
+install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completions and unit; PREFIX=/usr/local, DESTDIR=, BINARY=
 	install -D -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
 	install -d $(SHARE)/man/man1
 	install -m 644 $(MANUAL)/*.1 $(SHARE)/man/man1/
@@ -58,13 +67,18 @@ install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual and comple
 	install -D -m 644 $(MANUAL)/_tractlet $(SHARE)/zsh/site-functions/_tractlet
 	install -D -m 644 $(MANUAL)/tractlet.fish $(SHARE)/fish/vendor_completions.d/tractlet.fish
 
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' targets/systemd/tractlet@.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
+
 uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 	rm -f $(DESTDIR)$(PREFIX)/bin/tractlet $(SHARE)/man/man1/tractlet.1 $(SHARE)/man/man1/tractlet-*.1 \
 		$(SHARE)/bash-completion/completions/tractlet $(SHARE)/zsh/site-functions/_tractlet \
-		$(SHARE)/fish/vendor_completions.d/tractlet.fish
+		$(SHARE)/fish/vendor_completions.d/tractlet.fish \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
 
-cross: ## Install what the targets below need, on Debian 12
-	@targets/setup-cross.sh
+cross: ## Install what the targets below need, on Debian 12; ARMV6=1 also what the Pi Zero does
+	@targets/setup-cross.sh $(if $(ARMV6),armv6)
 
 boards: ## Name the boards that make builds for
 	@echo $(BOARDS)
@@ -98,6 +112,9 @@ test-torch: ## Test the feature torch: LIBTORCH=dir, or PyPI's in target/; CUDA=
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh
 
+test-armv6: ## Compare the Pi Zero's answers on the int8 models with this machine's, under QEMU; make cross ARMV6=1 first
+	@targets/test-armv6.sh
+
 arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes targets/README.md's table
 	@targets/build.sh pi4 slim
 	@targets/build.sh armv7 slim
@@ -129,7 +146,15 @@ fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, a
 	@$(FUZZ_BUILD)
 	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
 
-deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; BINARY=, DIR=, SSH= as in targets/board.sh
+deb: manual ## Make a Debian package, dist/tractlet_*.deb; BOARD=pi4 after `make pi4`, or this machine without it
+	@[ -n '$(BOARD)$(BINARY)' ] || $(MAKE) --no-print-directory build
+	@targets/deb.sh $(or $(BOARD),host)
+
+test-deb: manual ## Make this machine's package of the debug build, install it below a scratch folder, run it and remove it
+	@cargo build --quiet --bin tractlet
+	@targets/test-deb.sh $(TARGET)/debug/tractlet
+
+deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; SERVICE=name BOARD=pi4 for a systemd unit too; targets/board.sh has more
 	@targets/board.sh deploy '$(HOST)'
 
 test-on: ## Compare a board's answers on the int8 models with this machine's, bit for bit; needs HOST=pi@...
@@ -150,10 +175,8 @@ fmt-check:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --no-default-features -- -D warnings
-	cargo clippy --no-default-features --features ort,quantize --all-targets -- -D warnings
-	cargo clippy --no-default-features --features manual --example manual -- -D warnings
-	cargo clippy --no-default-features --features quantize,torch,tch/doc-only --all-targets -- -D warnings
+	cargo clippy --no-default-features --features manual --all-targets -- -D warnings
+	cargo clippy --no-default-features --features ort,quantize,torch,tch/doc-only --all-targets -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 

@@ -5,6 +5,8 @@
 #   SSH     the ssh to use, with options; default ssh
 #   DIR     where to put things on the board; default tractlet, in the home folder
 #   BINARY  what to deploy; default dist/tractlet-<arch>, by what the board says that it is, with SLIM=1 the slim one
+#   SERVICE what to call a stream that systemd starts: deploy then also puts program, models and unit into the system, which
+#           takes root there, and BOARD, such as pi4, says how much memory the service may have
 #   HOST_TRACTLET  the binary of this machine that answers are compared with; default: built
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,6 +40,7 @@ binary() {
     case $machine in
         aarch64 | arm64) arch=aarch64 boards='pi4, or another 64-bit board' ;;
         armv7l | armv8l) arch=armv7 boards=armv7 ;;
+        armv6l) arch=armv6 boards=pi-zero ;;
         *) die "$host is $machine, for which there is no build here; BINARY=file says what to deploy" ;;
     esac
     binary=dist/tractlet-$arch${SLIM:+-slim}
@@ -61,6 +64,42 @@ deploy() {
         rm -rf $dir/models && mv $dir.new/models $dir/models
         rmdir $dir.new"
     echo "$binary and the models are in $dir on $host"
+}
+
+# What was deployed becomes the system's, with a unit that is ready to be started. What /etc/tractlet has stays as it is.
+service() {
+    case $SERVICE in
+        *[!A-Za-z0-9_]*) die "SERVICE=$SERVICE: only letters, digits and _, since it is part of a unit's name" ;;
+    esac
+    mkdir "$scratch/unit"
+    sed 's|^ExecStart=/usr/bin/|ExecStart=/usr/local/bin/|' targets/systemd/tractlet@.service >"$scratch/unit/tractlet@.service"
+    sed -e 's|/usr/share/|/usr/local/share/|' -e "s|example.jsonl|$SERVICE.jsonl|" targets/systemd/example.conf \
+        >"$scratch/unit/service.conf"
+    if [ -n "${BOARD:-}" ]; then
+        bytes=$(field "$BOARD" budget_bytes)
+        printf '# The budget of %s.\n[Service]\nMemoryMax=%s\n' "$BOARD" "$bytes" >"$scratch/unit/board.conf"
+    fi
+    # ROOT is for tests: a system below a folder.
+    tar -C "$scratch/unit" -cf - . | remote "
+        set -e
+        root=${ROOT:-}
+        sudo=\$([ \"\$(id -u)\" -eq 0 ] || echo sudo)
+        unit=\$(mktemp -d)
+        trap 'rm -rf \"\$unit\"' EXIT
+        tar -xf - -C \"\$unit\"
+        \$sudo install -D -m 755 $dir/tractlet \$root/usr/local/bin/tractlet
+        \$sudo mkdir -p \$root/usr/local/share/tractlet
+        \$sudo rm -rf \$root/usr/local/share/tractlet/models
+        \$sudo cp -R $dir/models \$root/usr/local/share/tractlet/models
+        system=\$root/etc/systemd/system
+        \$sudo install -D -m 644 \$unit/tractlet@.service \$system/tractlet@.service
+        [ ! -e \$unit/board.conf ] ||
+            \$sudo install -D -m 644 \$unit/board.conf \$system/tractlet@.service.d/board.conf
+        [ -e \$root/etc/tractlet/$SERVICE.conf ] ||
+            \$sudo install -D -m 644 \$unit/service.conf \$root/etc/tractlet/$SERVICE.conf
+        [ -n \"\$root\" ] || \$sudo systemctl daemon-reload"
+    echo "the unit tractlet@$SERVICE is on $host; there, once /etc/tractlet/$SERVICE.conf names model and sensor:"
+    echo "  sudo systemctl enable --now tractlet@$SERVICE"
 }
 
 # Runs one of the scripts here on the board and brings the folder back that it fills.
@@ -111,7 +150,10 @@ footprint() {
 }
 
 case $action in
-    deploy) deploy ;;
+    deploy)
+        deploy
+        [ -z "${SERVICE:-}" ] || service
+        ;;
     test) compare ;;
     footprint) footprint ;;
     *) usage ;;

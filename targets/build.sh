@@ -1,6 +1,7 @@
 #!/bin/sh
 # build.sh BOARD [slim]: one static binary for a board, dist/tractlet-<arch>[-slim].
 #
+# For the Pi Zero there is the slim one alone: its C library is not that of which tract's kernels are assembled.
 # Slim is without the engine `tract`. PROFILE names a profile of Cargo.toml other than dist.
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,9 +24,15 @@ case $variant in
 esac
 
 use_toolchain "$triple"
+flags=
+if [ "$triple" = arm-unknown-linux-musleabihf ]; then
+    [ "$variant" = slim ] || die "the engine tract is not built for ARMv6 here: make $board SLIM=1"
+    set -- "$@" -Zbuild-std=std,panic_abort
+    flags=$(printf '\037%s' -Clink-self-contained=no -Ctarget-cpu=arm1176jzf-s "--remap-path-prefix=$cross=/toolchain")
+fi
 # The folders of sources, which `rustflags` lists, are there only after this.
 cargo fetch --locked --target "$triple"
-CARGO_ENCODED_RUSTFLAGS=$(rustflags)
+CARGO_ENCODED_RUSTFLAGS=$(rustflags)$flags
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export CARGO_ENCODED_RUSTFLAGS SOURCE_DATE_EPOCH
 cargo build "$@" --bin tractlet

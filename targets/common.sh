@@ -16,7 +16,8 @@ field() { # BOARD KEY
 gnu() { # TRIPLE
     case $1 in
         aarch64-unknown-linux-gnu) echo aarch64-linux-gnu ;;
-        armv7-unknown-linux-gnueabihf) echo arm-linux-gnueabihf ;;
+        # Of ARMv6 only the tools that know no processor are used: Debian's C library is ARMv7.
+        armv7-unknown-linux-gnueabihf | arm-unknown-linux-musleabihf) echo arm-linux-gnueabihf ;;
         *) die "there is no build for $1 yet; the board's file in targets/ says why" ;;
     esac
 }
@@ -26,6 +27,7 @@ arch() { # TRIPLE
     case $1 in
         aarch64-*) echo aarch64 ;;
         armv7-*) echo armv7 ;;
+        arm-*) echo armv6 ;;
         *) die "there is no build for $1 yet; the board's file in targets/ says why" ;;
     esac
 }
@@ -41,6 +43,10 @@ has_std() { # RUSTC TRIPLE
 # library, else the private one.
 use_toolchain() { # TRIPLE
     prefix=$(gnu "$1")
+    if [ "$1" = arm-unknown-linux-musleabihf ]; then
+        use_zig
+        return
+    fi
     if ! command -v "$prefix-gcc" >/dev/null; then
         die "there is no $prefix-gcc, which links and assembles; either install it (Debian:
   apt-get install --no-install-recommends gcc-$prefix libc6-dev-$(debian "$1")-cross), or let all be set up:
@@ -57,6 +63,16 @@ use_toolchain() { # TRIPLE
     fi
     variable=$(echo "$1" | tr 'a-z-' 'A-Z_')
     export "CARGO_TARGET_${variable}_LINKER=$prefix-gcc"
+}
+
+# For ARMv6 the standard library is built from its sources, and linked with musl by Zig, which has a C library for
+# every ARM processor.
+use_zig() {
+    [ -x "$cross/usr/bin/rustc" ] && [ -e "$cross/usr/lib/rustlib/src/rust/library/std" ] && [ -x "$cross/zig-arm1176" ] ||
+        die "there is no toolchain for ARMv6; this makes one of Debian packages and of Zig from PyPI, below $cross:
+  targets/setup-cross.sh armv6"
+    export RUSTC="$cross/usr/bin/rustc" RUSTDOC="$cross/usr/bin/rustdoc" RUSTC_BOOTSTRAP=1
+    export CARGO_TARGET_ARM_UNKNOWN_LINUX_MUSLEABIHF_LINKER="$cross/zig-arm1176"
 }
 
 debian() { # TRIPLE

@@ -1,10 +1,11 @@
 #!/bin/sh
-# setup-cross.sh: what `make pi4`, `make test-arm` and their like need, on Debian 12 (amd64).
+# setup-cross.sh [armv6]: what `make pi4`, `make test-arm` and their like need, on Debian 12 (amd64).
 #
 # Cross compilers and the emulator come through apt. Where the default Rust toolchain lacks the standard
 # library of a board's platform, a private toolchain is made of Debian's packages as well, in one folder that
 # neither dpkg nor rustup knows of: delete it, and it is gone. With `rustup target add` for both platforms
-# done first, only the packages are installed. Does nothing where all is there.
+# done first, only the packages are installed. Does nothing where all is there. With `armv6` also what `make pi-zero` needs:
+# the standard library's sources, and Zig from PyPI.
 #
 # How: a toolchain is just files. Debian 12's security suite has a current compiler for amd64 alone; the
 # next release has the standard libraries of the same version for arm64 and armhf. They are unpacked side by side.
@@ -19,6 +20,8 @@ version=1.96.0
 pins='arm64 libstd-rust-web-dev_1.96.0+dfsg1-1~deb13u1+b1_arm64.deb 732ee16043f6917b1e4aaef020449752b68a78853a3b4bd3389a9523142729b9
 armhf libstd-rust-web-dev_1.96.0+dfsg1-1~deb13u1+b1_armhf.deb cc965568e0d1120e36621269d798dd5747b750e91b00bfa20756b0a8328197e9'
 suites='trixie forky sid'
+# It links with a C library for any ARM processor.
+zig=0.17.1
 
 main() {
     command -v apt-get >/dev/null || die "this is for Debian 12. Elsewhere: rustup target add $triples,
@@ -33,6 +36,11 @@ main() {
         echo "the default toolchain has no standard library for$lacking: making a toolchain in $cross"
         toolchain
     fi
+    case ${1:-} in
+        armv6) armv6 ;;
+        '') ;;
+        *) die "there is nothing to set up for $1; only for armv6, or without an argument for all others" ;;
+    esac
     summary
 }
 
@@ -189,4 +197,31 @@ unpack() {
     mv "$new" "$cross"
 }
 
-main
+armv6() {
+    is_complete || toolchain
+    packages python3-venv
+    if [ ! -e "$cross/usr/lib/rustlib/src/rust/library/std" ]; then
+        here=$("$cross/usr/bin/rustc" --version | cut -d ' ' -f 2)
+        case $(candidate rust-web-src) in "$here"[+-]*) ;; *) refresh ;; esac
+        case $(candidate rust-web-src) in
+            "$here"[+-]*) ;;
+            *) die "apt has rust-web-src $(candidate rust-web-src), and the compiler in $cross is $here: delete it and begin anew" ;;
+        esac
+        mkdir "$scratch/sources"
+        (cd "$scratch/sources" && logged apt-get -o APT::Sandbox::User=root download rust-web-src) ||
+            failed 'apt-get could not download rust-web-src'
+        dpkg -x "$scratch"/sources/*.deb "$cross"
+        rm -rf "${cross:?}/usr/share"
+    fi
+    if [ "$("$cross/zig/bin/python" -m ziglang version 2>/dev/null)" != $zig ]; then
+        rm -rf "${cross:?}/zig"
+        logged python3 -m venv "$cross/zig" || failed 'python3 could not make a virtual environment'
+        logged "$cross/zig/bin/pip" install "ziglang==$zig" || failed "pip could not install ziglang $zig"
+    fi
+    printf '#!/bin/sh\nexec "%s/zig/bin/python" -m ziglang cc -target arm-linux-musleabihf -mcpu=arm1176jzf_s "$@"\n' "$cross" \
+        >"$cross/zig-arm1176"
+    chmod +x "$cross/zig-arm1176"
+    echo "arm-unknown-linux-musleabihf: built from sources, linked by Zig $zig"
+}
+
+main "$@"

@@ -63,6 +63,21 @@ targets/board.sh deploy "$HOST"
 targets/board.sh deploy "$HOST" >/dev/null
 cmp "$BINARY" "$DIR/tractlet"
 [ ! -e "$DIR.new" ] || fail 'the folder of the transfer is still there'
+echo '-- deploy as a service, below a root of its own, and once more with what the administrator wrote left alone'
+ROOT=$scratch/system
+SERVICE=walk
+BOARD=pi4
+export ROOT SERVICE BOARD
+targets/board.sh deploy "$HOST" | grep -q 'systemctl enable --now tractlet@walk' || fail 'it does not say how to start it'
+cmp "$BINARY" "$ROOT/usr/local/bin/tractlet"
+grep -q '^MemoryMax=67108864$' "$ROOT/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not the budget of a pi4'
+model=$(sed -n 's/^STREAM=\([^ ]*\) .*/\1/p' "$ROOT/etc/tractlet/walk.conf")
+[ -e "$ROOT$model/model.toml" ] || fail "the example names $model, which was not deployed"
+targets/check-unit.sh "$ROOT"
+echo STREAM=mine >"$ROOT/etc/tractlet/walk.conf"
+targets/board.sh deploy "$HOST" >/dev/null
+grep -qx STREAM=mine "$ROOT/etc/tractlet/walk.conf" || fail 'a deployment wrote over the configuration'
+unset ROOT SERVICE BOARD
 echo '-- test'
 targets/board.sh test "$HOST"
 echo '-- another answer is found'

@@ -142,3 +142,66 @@ fn a_budget_that_is_none_is_refused() {
         assert!(stderr(&output).contains("`arena_bytes` limits what a plan states, and the tract engine states"));
     }
 }
+
+/// Exit code, message and JSON of a command under a cap.
+fn capped(args: &[&str], cap: u64) -> (Option<i32>, String, Value) {
+    let cap = cap.to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_tractlet"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(args)
+        .args(["--max-rss", &cap, "--json"])
+        .output()
+        .unwrap();
+    (output.status.code(), stderr(&output), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+/// From the program alone to more than is needed: each cap is held, or the command says why not, and what was refused
+/// is named. No signal ends it.
+fn ladder(args: &[&str]) -> Vec<String> {
+    let (_, _, report) = capped(args, 1 << 40);
+    let peak = bytes(&report["measured"]["run_peak_bytes"]).max(bytes(&report["measured"]["load_peak_bytes"]));
+    let heap = bytes(&report["measured"]["heap_peak_bytes"]);
+    let (lowest, highest) = (peak.saturating_sub(3 * heap + (4 << 20)), peak + (2 << 20));
+    let mut refused = vec![];
+    for cap in (lowest..=highest).step_by(((highest - lowest) / 40) as usize) {
+        let (code, why, report) = capped(args, cap);
+        match code {
+            Some(0) => {
+                let peaks = ["run_peak_bytes", "load_peak_bytes"].map(|key| bytes(&report["measured"][key]));
+                assert!(peaks.iter().all(|peak| *peak <= cap), "{cap}: {peaks:?}");
+            }
+            Some(1) => {
+                assert!(why.contains("--max-rss") || why.contains("and the cap of"), "{cap}: {why}");
+                assert!(why.starts_with("error: ") && why.lines().count() == 1, "{cap}: {why}");
+                refused.push(why);
+            }
+            other => panic!("{cap}: {other:?}: {why}"),
+        }
+    }
+    assert!(!refused.is_empty() && refused.len() < 41, "{refused:?}");
+    refused
+}
+
+#[test]
+fn a_cap_is_held_or_what_passes_it_is_named() {
+    let refused = ladder(&["footprint", "models/ad_autoencoder/f32.onnx", "--engine", "plan"]).join("");
+    assert!(refused.contains("a copy of the file: 1066") && refused.contains("of heap: heap and copies"), "{refused}");
+    if cfg!(feature = "tract") {
+        ladder(&["footprint", "models/ad_autoencoder/f32.onnx", "--engine", "tract"]);
+    }
+}
+
+#[test]
+fn a_run_beneath_its_cap_answers_as_without_and_above_it_not_at_all() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("y.npy");
+    let run = ["run", KWS, "--input", "models/kws_dscnn/samples.npy", "--output", target.to_str().unwrap()];
+    let (code, why, answers) = capped(&run, 1 << 30);
+    assert_eq!((code, why.as_str()), (Some(0), ""));
+    assert_eq!(answers, capped(&run, 1 << 40).2);
+    fs::remove_file(&target).unwrap();
+    let (code, why, _) = capped(&run, 64 << 10);
+    assert_eq!(code, Some(1));
+    assert!(why.contains("before anything was loaded: ") && why.contains("above --max-rss 64.0 KiB"), "{why}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

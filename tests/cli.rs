@@ -288,6 +288,32 @@ fn a_build_without_tract_says_so() {
 }
 
 #[test]
+fn bench_and_footprint_draw_what_they_measured() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("out.svg");
+    let path = target.to_str().unwrap();
+    let report = json(&["bench", KWS, "--runs", "50", "--svg", path]);
+    let svg = fs::read_to_string(&target).unwrap();
+    assert!(svg.starts_with("<svg xmlns") && svg.ends_with("</svg>\n") && svg.contains("50 runs on one thread"));
+    let max = format!("max {:.1} us", report["max_us"].as_f64().unwrap());
+    assert!(svg.contains(&max) && svg.contains(">median "), "{max}: {svg}");
+
+    let report = json(&["footprint", KWS, "--engine", "plan", "--svg", path, "--budget", "1GiB"]);
+    let svg = fs::read_to_string(&target).unwrap();
+    let stated = report["predicted"]["total_bytes"].as_f64().unwrap() / 1024.0;
+    for part in [&format!("the plan states {stated:.1} KiB"), ">budget 1024.00 MiB<", ">first run<", "<polygon"] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    // Nothing is left over, and nothing is written over what is no file.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    for command in ["bench", "footprint"] {
+        let output = tractlet(&[command, KWS, "--svg", "/dev/null"]);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && why.contains("/dev/null: cannot write it"), "{command}: {why}");
+    }
+}
+
+#[test]
 fn inspect_draws_the_arena() {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("arena.svg");

@@ -1,7 +1,7 @@
 //! `tractlet bench`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,6 +13,7 @@ use super::cpu::Cpu;
 use super::failure::Failure;
 use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
+use super::svg::Histogram;
 use super::torch::{ToldBy, TorchArgs};
 use super::{BatchArgs, ModelArgs, output, synthetic};
 
@@ -46,6 +47,9 @@ pub struct BenchArgs {
     /// Also print the ratio to an earlier report, which `bench --json` wrote; below 1 is faster now
     #[arg(long, value_name = "OTHER.json")]
     compare: Option<PathBuf>,
+    /// Also draw the times of the runs into this file, as a histogram
+    #[arg(long, value_name = "OUT.svg")]
+    svg: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -53,6 +57,7 @@ Examples:
   tractlet bench model.onnx
   tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json >before.json
   tractlet bench model.onnx --profile --compare before.json
+  tractlet bench model.onnx --svg latency.svg
 
 JSON: engine, provider (with engine ort), runs, warmup, threads, batch, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
 median absolute deviation), throughput_per_s (samples, one inference after the other), allocations_per_run,
@@ -141,7 +146,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let used = heap().since(&before);
     let cpu = Cpu::here();
     let batch = args.batch.samples();
-    let latency = Latency::of(&mut nanos, batch);
+    nanos.sort_unstable();
+    let latency = Latency::of(&nanos, batch);
     let ops = if args.profile {
         Some(profile(|each| Ok(session.profile(&inputs, &mut outputs, runs, each)?))?)
     } else {
@@ -166,6 +172,9 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         ops,
         comparison,
     };
+    if let Some(target) = &args.svg {
+        report.draw(&nanos, &args.model.model, target)?;
+    }
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }
 }
 
@@ -199,7 +208,11 @@ fn profile(work: impl FnOnce(&mut dyn FnMut(&[StepTime])) -> Result<(), Failure>
         }
         nanos.iter_mut().zip(steps).for_each(|(all, step)| all.push(step.nanos));
     })?;
-    let medians: Vec<f64> = nanos.iter_mut().map(|times| Latency::of(times, 1).median_us).collect();
+    let median = |nanos: &mut Vec<u64>| {
+        nanos.sort_unstable();
+        microseconds(nearest_rank(nanos, 50))
+    };
+    let medians: Vec<f64> = nanos.iter_mut().map(median).collect();
     let total: f64 = medians.iter().sum();
     let op = |(step, median_us): (StepTime, f64)| Op {
         name: step.name,
@@ -214,19 +227,23 @@ fn profile(work: impl FnOnce(&mut dyn FnMut(&[StepTime])) -> Result<(), Failure>
 }
 
 impl Latency {
-    /// Of runs of `batch` samples each. Sorts them, and leaves their distances from the median in their place.
-    fn of(nanos: &mut [u64], batch: usize) -> Latency {
-        nanos.sort_unstable();
+    /// Of times in ascending order, of runs of `batch` samples each.
+    fn of(nanos: &[u64], batch: usize) -> Latency {
         let mean_us = nanos.iter().sum::<u64>() as f64 / nanos.len() as f64 / 1e3;
-        let at = |nanos: &[u64], percent| microseconds(nearest_rank(nanos, percent));
-        let [min_us, median_us, p90_us, p99_us, max_us] = [0, 50, 90, 99, 100].map(|percent| at(nanos, percent));
-        let median = nearest_rank(nanos, 50).unwrap_or(0);
-        nanos.iter_mut().for_each(|time| *time = time.abs_diff(median));
-        nanos.sort_unstable();
-        let jitter_us = at(nanos, 50);
+        let at = |percent| microseconds(nearest_rank(nanos, percent));
+        let [min_us, median_us, p90_us, p99_us, max_us] = [0, 50, 90, 99, 100].map(at);
+        let jitter_us = microseconds(median_distance(nanos));
         let throughput_per_s = batch as f64 * 1e6 / mean_us;
         Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s }
     }
+}
+
+/// The median of what lies between each and their median.
+fn median_distance(sorted: &[u64]) -> Option<u64> {
+    let median = nearest_rank(sorted, 50)?;
+    let mut distances: Vec<u64> = sorted.iter().map(|time| time.abs_diff(median)).collect();
+    distances.sort_unstable();
+    nearest_rank(&distances, 50)
 }
 
 fn nearest_rank(sorted: &[u64], percent: usize) -> Option<u64> {
@@ -238,6 +255,21 @@ fn microseconds(nanos: Option<u64>) -> f64 {
 }
 
 impl Report {
+    /// The histogram of `nanos`, which are in ascending order.
+    fn draw(&self, nanos: &[u64], model: &Path, target: &Path) -> Result<(), Failure> {
+        let Latency { median_us, p90_us, p99_us, jitter_us, max_us, .. } = self.latency;
+        let name = model.display();
+        let facts = format!(
+            "{} runs on one thread of {}; engine {}; jitter {jitter_us:.1} us; max {max_us:.1} us",
+            self.runs,
+            self.cpu.text(),
+            self.engine
+        );
+        let marks = [("median", median_us), ("p90", p90_us), ("p99", p99_us)];
+        let histogram = Histogram { title: format!("Latency of {name}"), facts, nanos, marks: &marks };
+        output::file(target, histogram.svg())
+    }
+
     fn text(&self) -> String {
         let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s } = self.latency;
         let on = self.provider.as_ref().map_or(String::new(), |provider| format!(" on {provider}"));
@@ -284,17 +316,17 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_nearest_rank() {
-        let mut nanos: Vec<u64> = (1..=100).rev().map(|us| us * 1000).collect();
-        let latency = Latency::of(&mut nanos, 1);
+        let nanos: Vec<u64> = (1..=100).map(|us| us * 1000).collect();
+        let latency = Latency::of(&nanos, 1);
         assert_eq!((latency.min_us, latency.median_us, latency.p90_us), (1.0, 50.0, 90.0));
         assert_eq!((latency.p99_us, latency.max_us, latency.mean_us), (99.0, 100.0, 50.5));
-        let alone = Latency::of(&mut [8000], 2);
+        let alone = Latency::of(&[8000], 2);
         assert_eq!((alone.p99_us, alone.jitter_us, alone.throughput_per_s), (8.0, 0.0, 250_000.0));
     }
 
     #[test]
     fn one_run_that_was_interrupted_is_no_jitter() {
-        let latency = Latency::of(&mut [10_000, 11_000, 9_000, 10_000, 500_000, 12_000, 10_000], 1);
+        let latency = Latency::of(&[9_000, 10_000, 10_000, 10_000, 11_000, 12_000, 500_000], 1);
         assert_eq!((latency.median_us, latency.jitter_us, latency.max_us), (10.0, 1.0, 500.0));
     }
 }

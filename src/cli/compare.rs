@@ -12,10 +12,11 @@ use tractlet_quantize::{Comparison, LayerError};
 use super::calibration::{Bar, Sessions, bind, in_threads};
 use super::failure::Failure;
 use super::output::{self, table};
+use super::parse_dim;
+use super::svg::curve;
 use super::torch::TorchArgs;
 #[cfg(feature = "torch")]
 use super::{calibration::Run, samples::Samples, torch::ToldBy};
-use super::{curve, parse_dim};
 
 /// Hold a model against a reference, tensor by tensor
 ///
@@ -125,7 +126,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     if let Some(target) = &args.svg {
         let title = format!("{} beside {}", args.model.display(), args.reference.display());
         let points = compared.layers.iter().map(|layer| (layer.node.as_str(), layer.sqnr_db)).collect::<Vec<_>>();
-        output::file(target, curve::svg(&title, "SQNR, dB", &points))?;
+        output::file(target, curve(&title, "SQNR, dB", &points))?;
     }
     if args.json { output::json(&Report::of(&compared)) } else { output::text(&text(&compared)) }
 }

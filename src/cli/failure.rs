@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tractlet::footprint::NoRoom;
 use tractlet::npy::NpyError;
 use tractlet::{ModelError, OpenError, PlanFileError, RunError};
 
@@ -43,6 +44,12 @@ impl From<OpenError> for Failure {
 
 impl From<NpyError> for Failure {
     fn from(error: NpyError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<NoRoom> for Failure {
+    fn from(error: NoRoom) -> Failure {
         Failure::Because(error.to_string())
     }
 }

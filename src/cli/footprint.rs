@@ -1,14 +1,17 @@
 //! `tractlet footprint`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde::Serialize;
-use tractlet::footprint::{Loading, Measured, heap};
+use tractlet::footprint::{Loading, Measured, Timeline, Watch, heap};
 use tractlet::{EngineName, MemoryPlan};
 
 use super::budget::{self, Budget, BudgetArg, Held};
 use super::failure::Failure;
 use super::runner::Runner;
-use super::{ModelArgs, output, size, synthetic};
+use super::svg::Memory;
+use super::{ModelArgs, cap, output, size, synthetic};
 
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
@@ -20,6 +23,9 @@ use super::{ModelArgs, output, size, synthetic};
 ///
 /// A budget is checked twice: what the plan states before the first run, which there is none of if
 /// that is too much, and what was measured after the last.
+///
+/// For a drawing a second thread looks at the process every tenth of a millisecond or so, which takes some time and
+/// some 100 KiB of its own, and the figures contain that.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct FootprintArgs {
@@ -29,6 +35,9 @@ pub struct FootprintArgs {
     /// a unit (8MiB, 8MB); a board of `tractlet targets`, for its budget; or a .toml file of limits
     #[arg(long, value_name = "SIZE|BOARD|FILE.toml", value_parser = budget::parse)]
     budget: Option<BudgetArg>,
+    /// Also draw memory over the time of loading and of the first run into this file
+    #[arg(long, value_name = "OUT.svg")]
+    svg: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -37,6 +46,8 @@ Examples:
   tractlet footprint model.onnx --budget 32MiB
   tractlet footprint model.onnx --budget pi4
   tractlet footprint model.onnx --budget budget.toml
+  tractlet footprint model.onnx --svg memory.svg
+  tractlet footprint model.onnx --max-rss 24MiB
 
 A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes,
 scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
@@ -81,26 +92,35 @@ struct Verdict {
 
 pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
     let budget = args.budget.as_ref().map(Budget::read).transpose()?;
+    let watch = args.svg.as_ref().map(|_| Watch::start("open and check")).transpose()?;
+    let phase = |name| watch.as_ref().map_or(Ok(()), |watch| watch.phase(name));
     let loading = Loading::start();
     // The model goes before anything is measured: a session needs nothing of it.
     let open = || {
         let model = args.model.open()?;
+        phase("make ready")?;
         Ok::<_, Failure>((args.model.session(&model)?, model.file_bytes()))
     };
     let (session, model_bytes) = open()?;
+    phase("inputs and outputs")?;
     let mut runner = Runner::new(session);
     synthetic::fill(&mut runner);
     let (session, inputs, mut outputs) = runner.parts();
+    phase("first run")?;
+    // The kernel forgets the peak of loading here.
+    cap::check()?;
     let running = loading.loaded()?;
     let (engine, predicted) = (session.engine(), session.memory());
     let mut limits = match &budget {
         Some(budget) => budget.on_plan(predicted.as_ref(), engine)?,
         None => vec![],
     };
-    let mut measured = None;
+    let (mut measured, mut timeline) = (None, None);
     if limits.iter().all(|held| held.fits) {
+        session.run(&inputs, &mut outputs)?;
+        timeline = watch.map(Watch::finish).transpose()?;
         let mut before = heap();
-        for _ in 0..RUNS {
+        for _ in 1..RUNS {
             before = heap();
             session.run(&inputs, &mut outputs)?;
         }
@@ -118,6 +138,11 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
         limits,
     });
     let report = Report { engine, predicted, measured, binary_bytes, model_bytes, budget };
+    match (&args.svg, &timeline) {
+        (Some(target), Some(timeline)) => report.draw(timeline, &args.model.model, target)?,
+        (Some(target), None) => log::warn!("{}: not drawn, since the model was not run", target.display()),
+        (None, _) => {}
+    }
     if args.model.json {
         output::json(&report)?
     } else {
@@ -127,6 +152,28 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
 }
 
 impl Report {
+    fn draw(&self, timeline: &Timeline, model: &Path, target: &Path) -> Result<(), Failure> {
+        let human = |bytes: usize| size::human(bytes as u64);
+        let heap = self.measured.map_or(0, |measured| measured.heap_peak_bytes);
+        let facts = format!(
+            "engine {}; file {}; heap at most {}; {} samples",
+            self.engine,
+            human(self.model_bytes),
+            human(heap),
+            timeline.samples.len()
+        );
+        let budget = self.budget.as_ref();
+        let memory = Memory {
+            title: format!("Memory of {}", model.display()),
+            facts,
+            timeline,
+            peak_bytes: self.measured.as_ref().map_or(0, Measured::peak_bytes),
+            stated_bytes: self.predicted.map(|plan| plan.total_bytes as u64),
+            budget: budget.and_then(|budget| Some((budget.source.clone(), budget.bytes?))),
+        };
+        output::file(target, memory.svg())
+    }
+
     fn text(&self) -> String {
         let engine = self.engine;
         let mut text = format!("engine {engine}\n\npredicted\n");

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tractlet::{ArenaBlock, EngineName, ModelFile, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
 
 use super::failure::Failure;
-use super::svg::Drawing;
+use super::svg::Arena;
 use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, output, size};
 
@@ -139,7 +139,7 @@ fn draw(session: &Session, model: &Path, target: &Path) -> Result<(), Failure> {
         return Err(format!("--svg: the {engine} engine has no arena that could be drawn; `plan` has one").into());
     };
     let title = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let drawing = Drawing { title, memory, steps: session.steps(), blocks: session.arena() };
+    let drawing = Arena { title, memory, steps: session.steps(), blocks: session.arena() };
     output::file(target, drawing.svg())
 }
 

@@ -8,12 +8,11 @@ mod board;
 mod budget;
 #[cfg(feature = "quantize")]
 mod calibration;
+mod cap;
 #[cfg(feature = "quantize")]
 mod compare;
 mod compile;
 mod cpu;
-#[cfg(feature = "quantize")]
-mod curve;
 mod elements;
 mod eval;
 mod failure;
@@ -45,7 +44,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions};
+use tractlet::footprint::room_for;
+use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions, TensorSpec};
 
 use failure::Failure;
 
@@ -106,6 +106,12 @@ struct ModelArgs {
     /// one that TRACTLET_PLAN_CACHE names, and without that none
     #[arg(long, value_name = "FOLDER")]
     plan_cache: Option<PathBuf>,
+    /// Most that may be resident at any time, such as 24MiB: what would pass it is refused, and exit 1. Heap and copies of
+    /// files never do. The program's own pages and stacks, which no program can refuse itself, are measured once the model
+    /// is opened, once it is ready, and at the end; what they took too much is an error then. For a bound that the kernel
+    /// holds, see MemoryMax= of systemd
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    max_rss: Option<u64>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -158,6 +164,7 @@ impl ModelArgs {
 
     /// As [`ModelArgs::open`], where MODEL is a folder that says which file is meant.
     fn open_at(&self, model: &Path) -> Result<ModelFile, Failure> {
+        self.begin_opening(model)?;
         let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         match self.plan_cache.clone().or_else(variable) {
             Some(folder) if self.engine.is_planned() => {
@@ -170,7 +177,14 @@ impl ModelArgs {
 
     /// What MODEL names, and no plan in its place.
     fn open_itself(&self) -> Result<ModelFile, Failure> {
+        self.begin_opening(&self.model)?;
         self.checked(ModelFile::open(&self.model, &OpenOptions::default())?, &self.model)
+    }
+
+    /// From here on the cap on memory holds.
+    fn begin_opening(&self, model: &Path) -> Result<(), Failure> {
+        cap::begin(self.max_rss)?;
+        cap::step(format!("opening {}", model.display()))
     }
 
     /// Holds a plan against the model that `--from` names.
@@ -194,7 +208,7 @@ impl ModelArgs {
         if let ModelFile::Torch(file) = file {
             return Err(torch::not_taken(file));
         }
-        Ok(file.session(self.options(file, named)?)?)
+        self.ready(file, named, self.options(file, named)?)
     }
 
     fn options(&self, file: &ModelFile, named: &Path) -> Result<SessionOptions, Failure> {
@@ -204,6 +218,16 @@ impl ModelArgs {
         // A plan that is kept of the model has its sizes.
         let dims = if file.path() == named { self.dim.as_slice() } else { &[] };
         Ok(dims.iter().fold(options, |options, (name, size)| options.bind(name, *size)))
+    }
+
+    /// The session, with every step of it held against `--max-rss`.
+    fn ready(&self, file: &ModelFile, named: &Path, options: SessionOptions) -> Result<Session, Failure> {
+        cap::step(format!("making {} ready", named.display()))?;
+        let session = file.session(options)?;
+        let ends = session.inputs().iter().chain(session.outputs());
+        room_for(format!("{}: inputs and outputs", named.display()), ends.map(TensorSpec::byte_len).sum())?;
+        cap::step(format!("running {}", named.display()))?;
+        Ok(session)
     }
 }
 
@@ -237,6 +261,8 @@ pub fn main() -> ExitCode {
         Command::Stream(args) => stream::stream(&args),
         Command::Targets(args) => targets::targets(&args),
     };
+    // What was done within the cap is a success, and nothing else.
+    let work = || work().and_then(|()| cap::check());
     let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err("tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows".into())
     });

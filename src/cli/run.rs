@@ -12,7 +12,7 @@ use super::output::{self, Out};
 use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
 use super::torch::{ToldBy, TorchArgs};
-use super::{ModelArgs, files};
+use super::{ModelArgs, cap, files};
 
 /// Run a model on the samples of .npy files
 ///
@@ -116,6 +116,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             screen.sample(sample, scores.as_deref(), &specs, &runner)?;
         }
     }
+    // No answer is given away that took more than it might.
+    cap::check()?;
     publish(writers)?;
     if !args.model.json {
         return screen.end(&args.output);

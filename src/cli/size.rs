@@ -32,6 +32,17 @@ pub fn human(bytes: u64) -> String {
     }
 }
 
+/// As [`human`], without digits that are zero: what an axis is marked with.
+pub fn round(bytes: u64) -> String {
+    let human = human(bytes);
+    match human.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => human,
+    }
+}
+
 /// As [`human`], with every byte: what a limit is held against.
 pub fn exact(bytes: u64) -> String {
     if bytes < 1024 { human(bytes) } else { format!("{} ({bytes} B)", human(bytes)) }
@@ -56,6 +67,7 @@ mod tests {
     #[test]
     fn sizes_are_shown_in_the_unit_that_fits() {
         assert_eq!([human(1000), human(2048), human(3 << 20)], ["1000 B", "2.0 KiB", "3.00 MiB"]);
+        assert_eq!([round(0), round(800), round(2048), round(3 << 19)], ["0 B", "800 B", "2 KiB", "1.5 MiB"]);
         assert_eq!([exact(1000), exact(2048)], ["1000 B", "2.0 KiB (2048 B)"]);
     }
 }

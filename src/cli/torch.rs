@@ -45,12 +45,12 @@ pub enum ToldBy<'a> {
 impl TorchArgs {
     pub fn session(
         &self,
-        _: &ModelArgs,
+        model: &ModelArgs,
         file: &ModelFile,
         _: ToldBy<'_>,
         options: SessionOptions,
     ) -> Result<Session, Failure> {
-        Ok(file.session(options)?)
+        model.ready(file, &model.model, options)
     }
 
     #[cfg(feature = "quantize")]
@@ -70,10 +70,10 @@ impl TorchArgs {
         options: SessionOptions,
     ) -> Result<Session, Failure> {
         if let ModelFile::Torch(_) = file {
-            return Ok(file.session(options.torch(self.options(told)?))?);
+            return model.ready(file, &model.model, options.torch(self.options(told)?));
         }
         self.expect_unused(&model.model.display())?;
-        Ok(file.session(options)?)
+        model.ready(file, &model.model, options)
     }
 
     /// Nothing that was asked for is passed over.

@@ -263,7 +263,10 @@ pub(crate) fn open(
     }
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
     let refusals = match compile(model, &shapes, isa, None) {
-        Ok(compiled) => return Ok((Box::new(PlanEngine::new(compiled)), None)),
+        Ok(compiled) => {
+            compiled.room().map_err(|error| model.error(error.into()))?;
+            return Ok((Box::new(PlanEngine::new(compiled)), None));
+        }
         Err(refusals) => lower::list(&refusals),
     };
     if choice == EngineChoice::Auto && EngineChoice::Tract.is_built() {

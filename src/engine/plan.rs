@@ -10,6 +10,7 @@ use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Op, Plan, Port, Sect
 use super::{
     Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, computes,
 };
+use crate::footprint::{NoRoom, room_for};
 use crate::lower::{self, Lowered, Refusal};
 use crate::model::{DType, Model, Shapes, Source};
 use crate::plan::{blocks, plan};
@@ -52,6 +53,13 @@ pub(crate) struct PlanEngine {
 pub(crate) struct Compiled {
     pub plan: StablePlan,
     pub nodes: Vec<NodeReport>,
+}
+
+impl Compiled {
+    /// Whether the arena, which a session allocates, has room beneath a cap on memory.
+    pub fn room(&self) -> Result<(), NoRoom> {
+        room_for("the plan's arena", self.plan.arena_bytes())
+    }
 }
 
 /// What a plan that will lie in a file says of its model.

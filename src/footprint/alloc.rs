@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::{cap, trace};
+
 /// The system's allocator, with counters: a few relaxed atomic additions a call.
 ///
 /// ```
@@ -63,38 +65,44 @@ impl Heap {
     }
 }
 
+/// Before the memory is asked for: the cap is held against all requests, those of other threads included.
 fn grown(bytes: usize) {
     ALLOCATIONS.fetch_add(1, Relaxed);
     ALLOCATED.fetch_add(bytes as u64, Relaxed);
     let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    cap::hold(live, bytes);
     // Most calls do not set a record, and then share the line instead of owning it.
     if live > PEAK.load(Relaxed) {
         PEAK.fetch_max(live, Relaxed);
     }
+    trace::note(live);
 }
 
 fn shrunk(bytes: usize) {
-    LIVE.fetch_sub(bytes, Relaxed);
+    trace::note(LIVE.fetch_sub(bytes, Relaxed) - bytes);
 }
 
 // SAFETY: every call goes to `System` with the arguments that came, and its answer goes back
-// unchanged; the counters touch no memory but their own and never allocate.
+// unchanged; the counters, the trace and the cap touch no memory but their own, never allocate while a cap lets the
+// call through, and never unwind.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
         // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s too.
         let block = unsafe { System.alloc(layout) };
-        if !block.is_null() {
-            grown(layout.size());
+        if block.is_null() {
+            shrunk(layout.size());
         }
         block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
         // SAFETY: as in `alloc`. Passed on, and not done by `alloc`, so that fresh pages stay untouched.
         let block = unsafe { System.alloc_zeroed(layout) };
-        if !block.is_null() {
-            grown(layout.size());
+        if block.is_null() {
+            shrunk(layout.size());
         }
         block
     }
@@ -106,13 +114,12 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // In this order the peak counts both blocks, which a move holds at once.
+        grown(new_size);
         // SAFETY: as in `dealloc`; the caller vouches for `new_size`.
         let moved = unsafe { System.realloc(block, layout, new_size) };
-        if !moved.is_null() {
-            // In this order the peak counts both blocks, which a move holds at once.
-            grown(new_size);
-            shrunk(layout.size());
-        }
+        // One of the two is no more, or never was.
+        shrunk(if moved.is_null() { new_size } else { layout.size() });
         moved
     }
 }

@@ -3,6 +3,7 @@
 //! [`Loading`] and [`Running`] are the two phases that are measured, with two sources: [`proc`], the
 //! pages that the kernel keeps for the process, and [`CountingAllocator`], the bytes that the
 //! program asked of its heap. The first is what a board runs out of; the second says whose fault it is.
+//! [`Watch`] takes both over time, for a picture, and [`Cap`] holds them to a bound.
 //!
 //! ```
 //! use tractlet::footprint::{Loading, heap};
@@ -21,14 +22,20 @@
 //! ```
 
 mod alloc;
+mod cap;
 pub mod proc;
+mod trace;
+mod watch;
 
 use std::io;
 
 use serde::Serialize;
 
 pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
+pub(crate) use cap::FileCopy;
+pub use cap::{Cap, CapError, Excess, NoRoom, room_for};
 use proc::Faults;
+pub use watch::{Sample, Timeline, Watch};
 
 /// Memory of a process that loaded and ran a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,7 +1,8 @@
 //! What the kernel says about this process, in /proc/self: status, smaps, smaps_rollup and stat.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Memory that is resident now, and the most since the process began or [`reset_peak`], in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,62 @@ pub fn pss_bytes() -> Option<u64> {
 pub fn exact_bytes() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     field(&text, "Rss").zip(field(&text, "Anonymous"))
+}
+
+/// Resident pages by what is in them, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Heap, stacks and other private memory.
+    pub anon_bytes: u64,
+    /// The program, its libraries and mapped files.
+    pub file_bytes: u64,
+    /// Shared memory, the snapshot of a model included.
+    pub shmem_bytes: u64,
+}
+
+impl Kinds {
+    /// All of them.
+    pub fn all_bytes(&self) -> u64 {
+        self.anon_bytes.saturating_add(self.file_bytes).saturating_add(self.shmem_bytes)
+    }
+}
+
+/// Resident pages by what is in them, now.
+///
+/// # Errors
+/// Where /proc cannot be read.
+pub fn kinds() -> io::Result<Kinds> {
+    read_kinds(&open_kinds()?)
+}
+
+/// What [`open_kinds`] opened, read anew and without an allocation.
+pub(super) fn read_kinds(file: &File) -> io::Result<Kinds> {
+    // The longest of what /proc has is some 1500 bytes.
+    let mut text = [0; 4096];
+    let length = file.read_at(&mut text, 0)?;
+    let kinds = text.get(..length).and_then(parse_kinds);
+    kinds.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self lacks a size"))
+}
+
+/// The file that [`parse_kinds`] reads, to be read from its start time and again: smaps_rollup, which is exact, where
+/// it tells kinds apart (from 5.4), and status otherwise.
+pub(super) fn open_kinds() -> io::Result<File> {
+    if fs::read("/proc/self/smaps_rollup").is_ok_and(|text| parse_kinds(&text).is_some()) {
+        return File::open("/proc/self/smaps_rollup");
+    }
+    File::open("/proc/self/status")
+}
+
+fn parse_kinds(text: &[u8]) -> Option<Kinds> {
+    let text = str::from_utf8(text).ok()?;
+    if let Some(read) = parse_status(text) {
+        let Resident { anon_bytes, file_bytes, shmem_bytes, .. } = read;
+        return Some(Kinds { anon_bytes, file_bytes, shmem_bytes });
+    }
+    let (all, anon_bytes) = field(text, "Rss").zip(field(text, "Anonymous"))?;
+    // A snapshot has no other user, so that its share is all of it.
+    let shmem_bytes = field(text, "Pss_Shmem")?;
+    Some(Kinds { anon_bytes, file_bytes: all.saturating_sub(anon_bytes).saturating_sub(shmem_bytes), shmem_bytes })
 }
 
 /// Page faults of the whole process since it began.
@@ -142,6 +199,21 @@ mod tests {
         for odd in ["Pss: kB", "Pss: 12", "Pss: -1 kB", "Pss: 18446744073709551615 kB", "Pss 12 kB", ""] {
             assert_eq!(field(odd, "Pss"), None, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn kinds_are_told_apart_by_either_file() {
+        let rollup = "5581-7ffd ---p 0 00:00 0 [rollup]\nRss: 900 kB\nPss: 300 kB\nPss_Anon: 90 kB\n\
+            Pss_Shmem: 60 kB\nAnonymous: 100 kB\n";
+        let kinds = |anon: u64, file: u64, shmem: u64| Kinds {
+            anon_bytes: anon << 10,
+            file_bytes: file << 10,
+            shmem_bytes: shmem << 10,
+        };
+        assert_eq!(parse_kinds(rollup.as_bytes()), Some(kinds(100, 740, 60)));
+        assert_eq!(parse_kinds(STATUS.as_bytes()), Some(kinds(1024, 3000, 72)));
+        assert_eq!(parse_kinds(rollup.replace("Pss_Shmem", "Pss_Other").as_bytes()), None);
+        assert_eq!(kinds(1, 2, 3).all_bytes(), 6 << 10);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::error::Fault;
 use super::graph::Dim;
 use super::schema::{GRAPH, MODEL, SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO};
 use super::wire::{Chunk, Field, Fields, Schema, Value};
-use super::{Model, ModelError, OpenOptions, Source, held};
+use super::{Model, ModelError, OpenOptions, Source};
 use crate::model::MapMode;
 
 /// The messages on the way from a model's graph to a dimension, each with the field that the next is in.
@@ -36,9 +36,8 @@ impl Model {
                 }
             }
         }
-        let bytes = self.rewritten(samples).map_err(|fault| self.error(fault))?;
-        let source = Source::of_bytes(&bytes)
-            .map_err(|error| self.error(Fault::Io { action: "copy it", source: held(error) }))?;
+        let source = self.rewritten(samples).and_then(|bytes| Source::of_bytes(&bytes));
+        let source = source.map_err(|fault| self.error(fault))?;
         let options = OpenOptions { limits: self.limits.clone(), map: MapMode::default() };
         let follow = |error: ModelError| {
             refused(format!("the graph does not follow a batch of {samples}; export it with an open batch: {error}"))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
+use crate::footprint::NoRoom;
 
 /// A model file that cannot be taken: which file, what is wrong, and where in it.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum ModelErrorKind {
     Io,
     /// The bytes are not an ONNX model.
     Malformed,
-    /// A size is above the [`Limits`](super::Limits).
+    /// A size is above the [`Limits`](super::Limits), or a [`Cap`](crate::footprint::Cap) leaves no room for it.
     Limit,
     /// Names, edges, inputs or outputs of the graph do not fit together.
     Graph,
@@ -48,6 +49,8 @@ pub(crate) enum Fault {
     PyTorch(Archive),
     #[error("{subject}: {value} is above the limit of {limit}")]
     Limit { subject: String, value: u64, limit: u64 },
+    #[error(transparent)]
+    Room(#[from] NoRoom),
     #[error("graph: {what}")]
     Graph { what: String },
     #[error("tensor `{tensor}`: {what}")]
@@ -77,7 +80,7 @@ impl ModelError {
         match self.fault {
             Fault::Io { .. } => ModelErrorKind::Io,
             Fault::Malformed { .. } | Fault::PyTorch(_) => ModelErrorKind::Malformed,
-            Fault::Limit { .. } => ModelErrorKind::Limit,
+            Fault::Limit { .. } | Fault::Room(_) => ModelErrorKind::Limit,
             Fault::Graph { .. } => ModelErrorKind::Graph,
             Fault::Tensor { .. } => ModelErrorKind::Tensor,
             Fault::Attribute { .. } => ModelErrorKind::Attribute,

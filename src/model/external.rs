@@ -110,7 +110,7 @@ fn open_beneath(model_path: &Path, location: &str, mode: MapMode, limits: &Limit
     if meta.len() > limits.file_bytes {
         return Err(format!("`{location}` has {} bytes, above the limit of {}", meta.len(), limits.file_bytes));
     }
-    Source::new(&file, meta.len(), mode).map_err(|e| format!("cannot read `{location}`: {e}"))
+    Source::new(&file, meta.len(), mode).map_err(|e| format!("`{location}`: {e}"))
 }
 
 fn fault(tensor: &Tensor, what: String) -> Fault {

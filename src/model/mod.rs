@@ -13,6 +13,7 @@ mod limits;
 mod parse;
 mod schema;
 mod shape;
+mod source;
 mod wire;
 
 use std::collections::HashSet;
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
-use tractlet_io::HoldError;
 
 pub use error::{ModelError, ModelErrorKind};
 pub use graph::{DType, Dim, ValueInfo};
@@ -33,7 +33,7 @@ pub(crate) use error::Fault;
 use graph::Output;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
 pub(crate) use shape::{Binding, Shapes};
-pub(crate) use tractlet_io::HeldFile as Source;
+pub(crate) use source::Source;
 
 use external::ExternalFiles;
 
@@ -111,8 +111,7 @@ impl Model {
     /// As [`Model::open`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Model, ModelError> {
         let name = name.as_ref();
-        let source = Source::of_bytes(bytes).map_err(|error| Fault::Io { action: "copy it", source: held(error) });
-        let model = source.and_then(|source| load(name, source, &OpenOptions::default(), None));
+        let model = Source::of_bytes(bytes).and_then(|source| load(name, source, &OpenOptions::default(), None));
         model.map_err(|fault| ModelError::new(name, fault))
     }
 
@@ -231,14 +230,7 @@ impl Model {
 /// The bytes of a model or a plan, so that they cannot change any more.
 pub(crate) fn hold(path: &Path, options: &OpenOptions) -> Result<Source, Fault> {
     let (file, len) = open_regular(path, &options.limits)?;
-    Source::new(&file, len, options.map).map_err(|error| Fault::Io { action: "read the file", source: held(error) })
-}
-
-fn held(error: HoldError) -> std::io::Error {
-    match error {
-        HoldError::Os(error) => error.into(),
-        HoldError::Changed => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
-    }
+    Source::new(&file, len, options.map)
 }
 
 /// `beside` is the file that external data lies beside.

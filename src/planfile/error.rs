@@ -27,7 +27,7 @@ pub struct PlanFileError {
 pub enum PlanFileErrorKind {
     /// The file cannot be opened, read or written.
     Io,
-    /// A size is above the [`Limits`](crate::Limits).
+    /// A size is above the [`Limits`](crate::Limits), or a [`Cap`](crate::footprint::Cap) leaves no room for it.
     Limit,
     /// The bytes are no plan, or not those that were written.
     Damaged,
@@ -78,7 +78,7 @@ impl PlanFileError {
     /// What sort of fault it is.
     pub fn kind(&self) -> PlanFileErrorKind {
         match &*self.fault {
-            PlanFault::File(Fault::Limit { .. }) => PlanFileErrorKind::Limit,
+            PlanFault::File(Fault::Limit { .. } | Fault::Room(_)) => PlanFileErrorKind::Limit,
             PlanFault::File(_) | PlanFault::Write(_) => PlanFileErrorKind::Io,
             PlanFault::Plan(PlanError::Version { .. }) => PlanFileErrorKind::Version,
             PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,

@@ -152,7 +152,9 @@ impl PlanFile {
             return Err(self.refused(PlanFault::Isa { found: self.isa(), held_to: here }));
         }
         log::info!("{}: engine plan, compiled for {}", self.path.display(), self.isa());
-        Ok(Session::of_plan(Compiled { plan: self.plan.clone(), nodes: vec![] }))
+        let compiled = Compiled { plan: self.plan.clone(), nodes: vec![] };
+        compiled.room().map_err(|error| self.refused(PlanFault::File(error.into())))?;
+        Ok(Session::of_plan(compiled))
     }
 
     fn refused(&self, fault: PlanFault) -> PlanFileError {

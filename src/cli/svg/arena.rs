@@ -3,7 +3,8 @@
 
 use tractlet::{ArenaBlock, MemoryPlan, StepReport};
 
-use super::size;
+use super::{AXIS, CHARACTER_WIDTH, END, GRID, LINE_HEIGHT, MARK, MARK_TEXT, SOFT, bytes_tick, line, page, rect, text};
+use crate::cli::size;
 
 /// In pixels, the plot without its margins.
 const PLOT_WIDTH: f64 = 1200.0;
@@ -13,9 +14,6 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 68.0;
 const BOTTOM: f64 = 150.0;
-/// Of the font, 11 pixels high.
-const CHARACTER_WIDTH: f64 = 6.1;
-const LINE_HEIGHT: f64 = 13.0;
 
 /// Fill and border of tensors, in turn.
 const TENSORS: [(&str, &str); 8] = [
@@ -32,37 +30,30 @@ const TENSORS: [(&str, &str); 8] = [
 /// Fill and border of scratch.
 const SCRATCH: (&str, &str) = ("#b9b9b9", "#6f6f6f");
 
-pub struct Drawing<'a> {
+pub struct Arena<'a> {
     pub title: String,
     pub memory: MemoryPlan,
     pub steps: &'a [StepReport],
     pub blocks: &'a [ArenaBlock],
 }
 
-impl Drawing<'_> {
+impl Arena<'_> {
     pub fn svg(&self) -> String {
         let (width, height) = (LEFT + self.plot_width() + RIGHT, TOP + PLOT_HEIGHT + BOTTOM);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-             height=\"{height:.0}\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"11\" fill=\"#222\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
-        );
         let MemoryPlan { arena_bytes, scratch_bytes, io_bytes, .. } = self.memory;
         let [arena, scratch, io] = [arena_bytes, scratch_bytes, io_bytes].map(|bytes| size::human(bytes as u64));
         let facts = format!(
             "arena {arena} and, for scratch, {scratch} more; {} steps; inputs and outputs, {io}, are the caller's",
             self.steps.len()
         );
-        svg += &text(LEFT, 28.0, "font-size=\"16\" font-weight=\"bold\"", &self.title);
-        svg += &text(LEFT, 48.0, "font-size=\"12\" fill=\"#555\"", &facts);
-        svg += &self.axes();
+        let mut svg = page((width, height), LEFT, &self.title, &facts) + &self.axes();
         let mut colours = TENSORS.into_iter().cycle();
         for block in self.blocks {
             let paint = if block.scratch { Some(SCRATCH) } else { colours.next() };
             svg += &self.block(block, paint.unwrap_or(SCRATCH));
         }
         svg += &self.lower_bound();
-        svg + "</svg>\n"
+        svg + END
     }
 
     fn step_width(&self) -> f64 {
@@ -88,23 +79,23 @@ impl Drawing<'_> {
         let (right, bottom) = (LEFT + self.plot_width(), TOP + PLOT_HEIGHT);
         let mut svg = String::new();
         let all = self.memory.arena_bytes + self.memory.scratch_bytes;
-        for bytes in (0..=all).step_by(tick(all)) {
+        for bytes in (0..=all).step_by(bytes_tick(all)) {
             let y = self.y(bytes);
-            svg += &line((LEFT, y), (right, y), "stroke=\"#e4e4e4\"");
-            svg += &text(LEFT - 8.0, y + 4.0, "text-anchor=\"end\" fill=\"#555\"", &size::human(bytes as u64));
+            svg += &line((LEFT, y), (right, y), GRID);
+            svg += &text(LEFT - 8.0, y + 4.0, &format!("text-anchor=\"end\" {SOFT}"), &size::round(bytes as u64));
         }
         // Where steps are narrow, every second or third name.
         let every = (LINE_HEIGHT / self.step_width()).ceil().max(1.0) as usize;
         for (index, step) in self.steps.iter().enumerate() {
             let x = self.x(index);
-            svg += &line((x, bottom), (x, bottom + 4.0), "stroke=\"#999\"");
+            svg += &line((x, bottom), (x, bottom + 4.0), AXIS);
             if index % every == 0 {
                 let (x, y) = (x + self.step_width() / 2.0 + 3.0, bottom + 12.0);
-                let place = format!("text-anchor=\"end\" fill=\"#555\" transform=\"rotate(-55 {x:.1} {y:.1})\"");
+                let place = format!("text-anchor=\"end\" {SOFT} transform=\"rotate(-55 {x:.1} {y:.1})\"");
                 svg += &text(x, y, &place, &shortened(&step.name, 25));
             }
         }
-        svg + &line((LEFT, bottom), (right, bottom), "stroke=\"#999\"")
+        svg + &line((LEFT, bottom), (right, bottom), AXIS)
     }
 
     fn block(&self, block: &ArenaBlock, (fill, stroke): (&str, &str)) -> String {
@@ -131,8 +122,8 @@ impl Drawing<'_> {
         } else {
             "lower bound"
         };
-        line((LEFT, y), (right, y), "stroke=\"#c22\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"")
-            + &text(right - 6.0, y + 14.0, "text-anchor=\"end\" fill=\"#c22\"", what)
+        line((LEFT, y), (right, y), MARK)
+            + &text(right - 6.0, y + 14.0, &format!("text-anchor=\"end\" {MARK_TEXT}"), what)
     }
 }
 
@@ -153,14 +144,9 @@ fn label((x, y): (f64, f64), (width, height): (f64, f64), names: &str, human: &s
     let (x, y) = (x + width / 2.0, y + height / 2.0);
     let turned = if upright { format!(" transform=\"rotate(-90 {x:.1} {y:.1})\"") } else { String::new() };
     let first = y + 4.0 - LINE_HEIGHT / 2.0 * (lines.len() as f64 - 1.0);
-    let place = format!("text-anchor=\"middle\" pointer-events=\"none\"{turned}");
+    // On the block's own colour, which is the same on a dark page.
+    let place = format!("text-anchor=\"middle\" fill=\"#222\" pointer-events=\"none\"{turned}");
     lines.iter().enumerate().map(|(index, line)| text(x, first + LINE_HEIGHT * index as f64, &place, line)).collect()
-}
-
-/// A round number of bytes of which four to eight make `all`.
-fn tick(all: usize) -> usize {
-    let powers = std::iter::successors(Some(64usize), |tick| tick.checked_mul(2));
-    powers.into_iter().find(|tick| all / tick <= 8).unwrap_or(usize::MAX)
 }
 
 /// The end is what tells names of one network apart.
@@ -171,42 +157,11 @@ fn shortened(name: &str, most: usize) -> String {
     }
 }
 
-fn rect((x, y): (f64, f64), (width, height): (f64, f64), paint: &str, tip: &str) -> String {
-    format!(
-        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" {paint}><title>{}</title></rect>\n",
-        escaped(tip)
-    )
-}
-
-fn line((x1, y1): (f64, f64), (x2, y2): (f64, f64), paint: &str) -> String {
-    format!("<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" {paint}/>\n")
-}
-
-fn text(x: f64, y: f64, attributes: &str, content: &str) -> String {
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{}</text>\n", escaped(content))
-}
-
-/// Names come out of model files: none may end up as markup, nor make the file no XML at all.
-pub fn escaped(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push('\n'),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn drawing<'a>(steps: &'a [StepReport], blocks: &'a [ArenaBlock]) -> Drawing<'a> {
+    fn drawing<'a>(steps: &'a [StepReport], blocks: &'a [ArenaBlock]) -> Arena<'a> {
         let memory = MemoryPlan {
             weights_bytes: 0,
             arena_bytes: 2048,
@@ -215,7 +170,7 @@ mod tests {
             total_bytes: 2112,
             arena_lower_bound_bytes: 2048,
         };
-        Drawing { title: "a<b".into(), memory, steps, blocks }
+        Arena { title: "a<b".into(), memory, steps, blocks }
     }
 
     fn step(name: &str, scratch_bytes: usize) -> StepReport {
@@ -253,10 +208,5 @@ mod tests {
     fn names_are_cut_at_their_start() {
         assert_eq!(shortened("block_1/conv", 12), "block_1/conv");
         assert_eq!(shortened("block_1/conv", 6), "\u{2026}/conv");
-    }
-
-    #[test]
-    fn ticks_are_few_and_round() {
-        assert_eq!([tick(0), tick(3200), tick(55_296), tick(1 << 20)], [64, 512, 8192, 1 << 17]);
     }
 }
