@@ -43,7 +43,8 @@ impl SessionOptions {
         self
     }
 
-    /// Threads of one inference on [`EngineChoice::Ort`]: 1 where nothing else is said. Other engines take one.
+    /// Threads of one inference on [`EngineChoice::Ort`] and [`EngineChoice::Torch`]: 1 where nothing else is said. Other
+    /// engines take one.
     pub fn threads(mut self, threads: NonZeroUsize) -> SessionOptions {
         self.threads = Some(threads);
         self
@@ -212,7 +213,8 @@ impl Session {
         self.engine.name()
     }
 
-    /// What the engine runs it on, where it has a choice: `cpu`, `cuda` or `tensorrt` on [`EngineChoice::Ort`].
+    /// What the engine runs it on, where it has a choice: `cpu` or `cuda` on
+    /// [`EngineChoice::Torch`], also `tensorrt` on [`EngineChoice::Ort`].
     pub fn provider(&self) -> Option<&str> {
         self.engine.description().provider
     }

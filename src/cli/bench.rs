@@ -59,7 +59,7 @@ Examples:
   tractlet bench model.onnx --profile --compare before.json
   tractlet bench model.onnx --svg latency.svg
 
-JSON: engine, provider (with engine ort), runs, warmup, threads, batch, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
+JSON: engine, provider (with engines ort and torch), runs, warmup, threads, batch, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
 median absolute deviation), throughput_per_s (samples, one inference after the other), allocations_per_run,
 bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, temperature_celsius, note} (each
 null where the kernel does not say; note says so if the governor is not `performance`); with --profile ops[].{name, kind, dtype,
@@ -289,7 +289,8 @@ impl Report {
         };
         text += &match (self.allocations_per_run, self.bytes_allocated_per_run) {
             (Some(allocations), Some(bytes)) => {
-                format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes\n")
+                let own = if self.engine == EngineName::Ort { "; ONNX Runtime's own are not counted" } else { "" };
+                format!("heap   {allocations:.1} allocations a run, {bytes:.0} bytes{own}\n")
             }
             _ => format!("heap   not counted: the {} engine allocates by itself\n", self.engine),
         };

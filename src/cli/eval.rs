@@ -52,7 +52,7 @@ Examples:
   tractlet eval autoencoder.onnx --inputs windows.npy --labels clips.npy --metric auc --group 196
 
 auc: labels are 0 (normal) or 1 (anomalous), and ties count half.
-JSON: engine, provider (with engine ort), samples, metric, value, group, batch, threads, samples_per_second.";
+JSON: engine, provider (with engines ort and torch), samples, metric, value, group, batch, threads, samples_per_second.";
 
 #[derive(Serialize)]
 struct Report<'a> {
