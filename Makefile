@@ -39,8 +39,8 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 # Unstripped, a build of its own beside `dist`.
 size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tract, PROFILE=release for a quick look
 	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
-		$(if $(SLIM),--no-default-features) --bin tractlet
-	@scripts/size.sh $(TARGET)/$(or $(PROFILE),dist)/tractlet
+		--target-dir $(TARGET)/size $(if $(SLIM),--no-default-features) --bin tractlet
+	@scripts/size.sh $(TARGET)/size/$(or $(PROFILE),dist)/tractlet
 
 pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM=1, PROFILE=, ROUNDS= as in scripts/pgo.sh
 	@scripts/pgo.sh

@@ -147,15 +147,20 @@ pub enum RunError {
         index: usize,
     },
     /// The engine failed.
-    #[error("engine {engine} failed at node `{node}`: {what}")]
+    #[error("engine {engine} failed{}: {what}", at(node))]
     Engine {
         /// The engine.
         engine: EngineName,
-        /// The node that it was at.
+        /// The node that it was at; empty where the engine cannot tell.
         node: String,
         /// What it said.
         what: String,
     },
+}
+
+/// Where an engine that can tell says it was.
+fn at(node: &str) -> String {
+    if node.is_empty() { String::new() } else { format!(" at node `{node}`") }
 }
 
 /// The kinds of [`RunError`].

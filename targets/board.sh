@@ -89,8 +89,13 @@ service() {
         tar -xf - -C \"\$unit\"
         \$sudo install -D -m 755 $dir/tractlet \$root/usr/local/bin/tractlet
         \$sudo mkdir -p \$root/usr/local/share/tractlet
-        \$sudo rm -rf \$root/usr/local/share/tractlet/models
-        \$sudo cp -R $dir/models \$root/usr/local/share/tractlet/models
+        # Those of the owner's own beside them stay.
+        shipped=\$root/usr/local/share/tractlet/models
+        \$sudo mkdir -p \$shipped
+        for model in $dir/models/*; do
+            \$sudo rm -rf \$shipped/\${model##*/}
+            \$sudo cp -R \$model \$shipped/
+        done
         system=\$root/etc/systemd/system
         \$sudo install -D -m 644 \$unit/tractlet@.service \$system/tractlet@.service
         [ ! -e \$unit/board.conf ] ||

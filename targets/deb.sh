@@ -3,6 +3,7 @@
 # manual pages and completions. It depends on nothing, since the binary is static; the one for this machine is built without
 # a target and depends on the C library.
 #
+#   OUT         the folder of the package; default dist
 #   BINARY      the program; default dist/tractlet-<arch>, by the board, with SLIM=1 the slim one; for host target/release/tractlet
 #   MANUAL      the folder that `make manual` fills; default target/manual
 #   MAINTAINER  who answers for the package; default the project
@@ -113,8 +114,9 @@ chmod 755 "$root"/DEBIAN/p*
 (cd "$root" && find usr -type f | LC_ALL=C sort | xargs -d '\n' md5sum) >"$root/DEBIAN/md5sums"
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-mkdir -p dist
-package=dist/tractlet_${version}_$architecture.deb
+out=${OUT:-dist}
+mkdir -p "$out"
+package=$out/tractlet_${version}_$architecture.deb
 # One thread: the bytes of xz depend on how many there are.
 dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$root" "$package" >/dev/null
 printf '%s  %s bytes  sha256 %s\n' "$package" "$(wc -c <"$package")" "$(sha256sum "$package" | cut -d ' ' -f 1)"

@@ -7,8 +7,10 @@ cd "$(dirname "$0")/.."
 
 [ $# -eq 1 ] || { echo 'usage: test-deb.sh BINARY' >&2; exit 2; }
 BINARY=$1
-export BINARY
 scratch=$(mktemp -d)
+# What `make deb` made stays as it is.
+OUT=$scratch/made
+export BINARY OUT
 trap 'rm -rf "$scratch"' EXIT
 architecture=$(dpkg --print-architecture)
 

@@ -182,6 +182,30 @@ fn two_engines_are_compared() {
 }
 
 #[test]
+fn an_output_that_is_an_input_is_passed_on() {
+    if !there_is_a_library() {
+        return;
+    }
+    let model = Model::open("tests/golden/ort/passed_on.onnx").unwrap();
+    let mut session = session(&model, exact());
+    let (x, mut same, mut above) = ([-1f32, 2.0, -3.0, 4.0], [0f32; 4], [0f32; 4]);
+    session.run(&[x.as_slice().into()], &mut [same.as_mut_slice().into(), above.as_mut_slice().into()]).unwrap();
+    assert_eq!((same, above), (x, [0.0, 2.0, 0.0, 4.0]));
+}
+
+#[test]
+fn options_that_cannot_be_heeded_are_refused() {
+    let refused_with = |options: &[&str], words: &str| {
+        let output =
+            tractlet(&[&["run", KWS, "--input", SAMPLES, "--engine", "ort"], options].concat()).output().unwrap();
+        let told = refused(&output);
+        assert!(told.contains(words), "{told}");
+    };
+    refused_with(&["--provider", "cpu", "--device-id", "1"], "are for a GPU");
+    refused_with(&["--provider", "cuda", "--tensorrt-int8"], "are for --provider tensorrt");
+}
+
+#[test]
 fn external_data_comes_along() {
     if !there_is_a_library() {
         return;

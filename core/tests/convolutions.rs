@@ -277,6 +277,45 @@ fn cases() -> u32 {
     if cfg!(debug_assertions) { 50 } else { 1500 }
 }
 
+/// Sums of five products along a line, as far up as they go: random extremes cancel.
+#[test]
+fn lines_of_largest_sums() {
+    for in_c in [843, 844, 1023, 1024] {
+        for (kernel_h, kernel_w) in [(1, 5), (5, 1)] {
+            let (in_h, in_w) = if kernel_h == 1 { (1, 6) } else { (6, 1) };
+            let window = Window {
+                in_h,
+                in_w,
+                in_c,
+                out_h: in_h - kernel_h + 1,
+                out_w: in_w - kernel_w + 1,
+                kernel_h,
+                kernel_w,
+                stride_h: 1,
+                stride_w: 1,
+                dilation_h: 1,
+                dilation_w: 1,
+                pad_top: 0,
+                pad_left: 0,
+            };
+            let along = |values: &[i8]| values.iter().flat_map(|value| vec![*value; in_c]).collect::<Vec<i8>>();
+            for sign in [1, -1] {
+                let weights = along(&[127, -128, -128, -128, -128].map(|w: i8| if sign > 0 { w } else { !w }));
+                let case = Case {
+                    shape: ConvShape { window, out_c: 8, groups: 1 },
+                    input: along(&[0, 127, -128, -128, -128, 127]),
+                    weights: weights.repeat(8),
+                    bias: vec![0; 8],
+                    multiplier: vec![1e-6; 8],
+                    input_zp: 0,
+                    out: Requantize { zero_point: 0, min: -128, max: 127 },
+                };
+                check(&DENSE, &case).unwrap();
+            }
+        }
+    }
+}
+
 /// Long rows are cut into regions, and long sums reach far.
 #[test]
 fn large_layers() {

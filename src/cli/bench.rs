@@ -39,7 +39,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     batch: BatchArgs,
     /// Threads of one inference; engines of this build but `ort` and `torch` take one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
     /// Also time each step, in as many further runs
     #[arg(long)]

@@ -1,7 +1,6 @@
 //! `--max-rss`: the cap on memory, and what is being done while it holds.
 
 use std::cmp::Reverse;
-use std::process;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tractlet::footprint::proc::{self, Kinds};
@@ -58,8 +57,8 @@ fn parts(resident: &Kinds, heap_bytes: usize) -> String {
     format!("now {}", parts.map(|(what, bytes)| format!("{what} {}", size::human(bytes))).join(", "))
 }
 
-/// Called within an allocation that may not be: nothing can be returned from here, and nothing is written halfway but
-/// files that have no name yet.
+/// Called within an allocation that may not be: nothing can be returned from here. What was being written stays a .part file
+/// beside the name that it would have had. Nothing runs at exit: what asked for memory may hold a lock that it would wait for.
 fn refuse(excess: &Excess) -> ! {
     let [asked, held, grant] = [excess.asked_bytes, excess.held_bytes, excess.grant_bytes].map(|b| b as u64);
     let doing = DOING.try_lock().map(|doing| doing.clone()).unwrap_or_default();
@@ -69,5 +68,5 @@ fn refuse(excess: &Excess) -> ! {
         "{doing}: refused {asked} of heap: heap and copies of files are at {held}, and --max-rss {cap} leaves them \
          {grant} beside what else is resident{parts}"
     ));
-    process::exit(1)
+    signal_hook::low_level::exit(1)
 }

@@ -155,6 +155,8 @@ fn outputs_alone(args: &CompareArgs, reference: &ModelFile, model: &ModelFile) -
     let (engine_a, engine_b) = (args.engine_a, args.engine_b);
     let (a, b) = match (reference, model) {
         (ModelFile::Torch(_), ModelFile::Torch(_)) => {
+            // Nothing that was asked for is passed over.
+            args.options(engine_a)?;
             let told = ToldBy::Arguments(&args.inputs);
             (reference.session(torch(engine_a, told)?)?, model.session(torch(engine_b, told)?)?)
         }

@@ -87,6 +87,13 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         );
     };
     let (input, output) = (of_sample(input, batch), of_sample(output, batch));
+    if let Some(empty) = [&input, &output].into_iter().find(|spec| spec.byte_len() == 0) {
+        return Err(format!(
+            "`{}` of shape {:?} has no elements; there is nothing to measure",
+            empty.name, empty.shape
+        )
+        .into());
+    }
     let samples = Samples::open(&args.inputs, "input", &input)?;
     let truth = Truth::open(args, input, output, samples.count(), group)?;
     let (engine, provider, count) = (session.engine(), session.provider().map(str::to_owned), samples.count());

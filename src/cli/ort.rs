@@ -52,8 +52,17 @@ impl OrtArgs {
         {
             return Err(format!("{option} is for the engine ort, which is not asked for").into());
         }
+        let asked = self.provider.or(self.require);
+        let for_gpu = self.device_id.is_some() || self.gpu_mem_limit.is_some();
+        if (self.tensorrt_cache.is_some() || self.tensorrt_int8) && asked != Some(Provider::TensorRt) {
+            return Err("--tensorrt-cache and --tensorrt-int8 are for --provider tensorrt".into());
+        }
+        if for_gpu && asked == Some(Provider::Cpu) {
+            return Err("--device-id and --gpu-mem-limit are for a GPU, and the provider asked for is cpu".into());
+        }
         Ok(OrtOptions {
-            provider: self.provider,
+            // Who says which GPU wants one.
+            provider: self.provider.or((for_gpu && asked.is_none()).then_some(Provider::Cuda)),
             require: self.require,
             device: self.device_id.unwrap_or(0).into(),
             gpu_memory: self.gpu_mem_limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),

@@ -116,7 +116,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             screen.sample(sample, scores.as_deref(), &specs, &runner)?;
         }
     }
-    // No answer is given away that took more than it might.
+    // No file is published that took more than it might.
     cap::check()?;
     publish(writers)?;
     if !args.model.json {

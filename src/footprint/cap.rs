@@ -125,9 +125,9 @@ fn grant(cap: u64, resident: &Kinds, heap: usize, copies: usize, least_rest: u64
 /// # Errors
 /// Where the cap leaves less; without a cap never.
 pub fn room_for(what: impl Into<String>, bytes: usize) -> Result<(), NoRoom> {
-    let held = heap().live_bytes.saturating_add(COPIES.load(Relaxed));
-    let left_bytes = GRANT.load(Relaxed).saturating_sub(held);
-    if bytes <= left_bytes {
+    let grant = GRANT.load(Relaxed);
+    let left_bytes = grant.saturating_sub(heap().live_bytes.saturating_add(COPIES.load(Relaxed)));
+    if grant == usize::MAX || bytes <= left_bytes {
         return Ok(());
     }
     Err(NoRoom { what: what.into(), asked_bytes: bytes, left_bytes, cap_bytes: CAP.load(Relaxed) })

@@ -68,22 +68,12 @@ pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered,
     // Constants first: a QuantizeLinear's scale may be one that stands right before it. Then what is stored, by which it
     // is known what later nodes read.
     let (constants, others): (Vec<_>, Vec<_>) = nodes.iter().enumerate().partition(|(_, n)| n.get().op == "Constant");
+    lowering.each(constants, &mut refusals);
     let (stored, others): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|(_, n)| lowering.dequantizes_stored(n.get()));
-    for (pass, nodes) in [constants, stored, others].into_iter().enumerate() {
-        if pass == 2 {
-            lowering.find_unread();
-        }
-        for (index, node) in nodes {
-            if lowering.consumed.contains(&index) || lowering.lost(node.get()) {
-                continue;
-            }
-            if let Err(why) = lowering.node(node) {
-                let node = node.get();
-                refusals.push(Refusal { node: node.name.clone(), op: node.op.clone(), why });
-            }
-        }
-    }
+    lowering.each(stored, &mut refusals);
+    lowering.find_unread();
+    lowering.each(others, &mut refusals);
     if refusals.is_empty()
         && let Err(why) = lowering.outputs()
     {
@@ -146,6 +136,19 @@ struct Lowering<'m> {
 }
 
 impl<'m> Lowering<'m> {
+    /// Lowers those that were not taken by another, and adds why what cannot be is not.
+    fn each(&mut self, nodes: Vec<(usize, &'m Expanded<'m>)>, refusals: &mut Vec<Refusal>) {
+        for (index, node) in nodes {
+            if self.consumed.contains(&index) || self.lost(node.get()) {
+                continue;
+            }
+            if let Err(why) = self.node(node) {
+                let node = node.get();
+                refusals.push(Refusal { node: node.name.clone(), op: node.op.clone(), why });
+            }
+        }
+    }
+
     fn new(model: &'m Model, shapes: &'m Shapes, nodes: &'m [Expanded<'m>], isa: Isa) -> Lowering<'m> {
         let graph = model.graph();
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();

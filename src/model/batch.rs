@@ -5,7 +5,7 @@ use super::error::Fault;
 use super::graph::Dim;
 use super::schema::{GRAPH, MODEL, SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO};
 use super::wire::{Chunk, Field, Fields, Schema, Value};
-use super::{Model, ModelError, OpenOptions, Source};
+use super::{Model, ModelError, ModelErrorKind, OpenOptions, Source};
 use crate::model::MapMode;
 
 /// The messages on the way from a model's graph to a dimension, each with the field that the next is in.
@@ -27,27 +27,33 @@ impl Model {
     /// or the shapes of the graph do not follow; and as [`Model::open`], since external data is opened anew.
     pub fn with_batch(&self, samples: usize) -> Result<Model, ModelError> {
         let refused = |what: String| self.error(Fault::unsupported(what));
-        for input in self.inputs() {
-            match input.dims.first() {
-                Some(Dim::Fixed(1) | Dim::Symbol(_)) => {}
-                _ => {
-                    let what = format!("input `{}`: its leading dimension is no batch of 1", input.name);
-                    return Err(refused(format!("{what}; a batch cannot be set")));
-                }
+        if self.inputs().is_empty() {
+            return Err(refused("it has no input; a batch cannot be set".to_owned()));
+        }
+        let ends = self.inputs().iter().map(|input| ("input", input));
+        for (role, end) in ends.chain(self.outputs().iter().map(|output| ("output", output))) {
+            if !matches!(end.dims.first(), Some(Dim::Fixed(1) | Dim::Symbol(_))) {
+                let what = format!("{role} `{}`: its leading dimension is no batch of 1", end.name);
+                return Err(refused(format!("{what}; a batch cannot be set")));
             }
         }
         let source = self.rewritten(samples).and_then(|bytes| Source::of_bytes(&bytes));
         let source = source.map_err(|fault| self.error(fault))?;
         let options = OpenOptions { limits: self.limits.clone(), map: MapMode::default() };
-        let follow = |error: ModelError| {
-            refused(format!("the graph does not follow a batch of {samples}; export it with an open batch: {error}"))
+        let follow = |error: ModelError| match error.kind() {
+            ModelErrorKind::Graph | ModelErrorKind::Shape | ModelErrorKind::Unsupported => refused(format!(
+                "the graph does not follow a batch of {samples}; export it with an open batch: {error}"
+            )),
+            _ => error,
         };
         let model = Model::from_source(self.path(), source, &options).map_err(follow)?;
         let shapes = model.shapes(&[]).map_err(follow)?;
         for output in self.outputs() {
-            let (_, shape) = shapes.get(&output.name).unwrap_or((output.dtype, vec![]));
-            if shape.first() != Some(&samples) {
-                let what = format!("output `{}` becomes {shape:?} with a batch of {samples}", output.name);
+            let inferred = shapes.info(&output.name);
+            let leading = inferred.as_ref().and_then(|info| info.dims.first());
+            if leading != Some(&Dim::Fixed(samples)) {
+                let found = leading.map_or("an unknown size".to_owned(), Dim::to_string);
+                let what = format!("output `{}` has {found} in place of a batch of {samples}", output.name);
                 return Err(refused(format!("{what}; export the model with an open batch")));
             }
         }
@@ -198,6 +204,12 @@ mod tests {
         assert!(Model::from_bytes("x.onnx", &fixed).is_ok());
         let told = refused(&fixed, 4);
         assert!(told.contains("batch of 4") && told.contains("open batch"), "{told}");
+        // Sizes at which they would pass for a batch.
+        for (file, samples) in [("averaged", 12), ("sequence_first", 6)] {
+            let model = Model::open(format!("tests/golden/ort/{file}.onnx")).unwrap();
+            let told = model.with_batch(samples).unwrap_err().to_string();
+            assert!(told.contains("output `y`: its leading dimension is no batch of 1"), "{told}");
+        }
         let twice = Model::from_bytes("x.onnx", &bytes).unwrap().with_batch(2).unwrap().with_batch(2);
         assert!(twice.unwrap_err().to_string().contains("no batch of 1"));
     }

@@ -11,12 +11,13 @@ use super::simd::{columns8, interleave3, nearest};
 /// -128.
 pub fn quantize(isa: Isa, x: &[f32], y: &mut [i8], channels: usize, scale: f32, zero_point: i8) {
     let pixels = x.len() / channels.max(1);
-    let x = &x[..pixels * channels];
+    let len = pixels * channels;
+    let (Some(x), Some(y)) = (x.get(..len), y.get_mut(..len)) else { return };
     let convert = |x: &[f32], y: &mut [i8]| quantize_each(isa, x, y, scale, zero_point);
     match (channels, pixels) {
         (0, _) | (_, 0) => {}
         (1, _) | (_, 1) => convert(x, y),
-        (3, _) if y.len() == x.len() => {
+        (3, _) => {
             // The channels of an image are put together by shuffles.
             let mut rows = [[0; IMAGE_BLOCK]; 3];
             for (block, y) in y.chunks_mut(3 * IMAGE_BLOCK).enumerate() {

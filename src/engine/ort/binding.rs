@@ -24,9 +24,16 @@ use crate::tensor::{TensorMut, TensorRef};
 pub(super) struct Binding {
     binding: IoBinding,
     inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    outputs: Vec<Output>,
     /// Whether a device reads inputs from memory of its own: binding them again copies them there.
     on_device: bool,
+}
+
+/// Where the values of an output are after a run.
+enum Output {
+    Made(Port),
+    /// In the input of this index, which it is: ONNX Runtime would put that in the place of what is bound.
+    Given(usize),
 }
 
 /// One input or output: memory, and a tensor over it.
@@ -57,14 +64,18 @@ impl Binding {
             None => host(),
         };
         let allocator = Rc::new(Allocator::new(session, memory.map_err(words)?).map_err(words)?);
-        let ports = |specs: &[TensorSpec]| specs.iter().map(|spec| Port::new(&allocator, spec)).collect();
+        let output = |spec: &TensorSpec| match inputs.iter().position(|input| input.name == spec.name) {
+            Some(index) => Ok(Output::Given(index)),
+            None => Port::new(&allocator, spec).map(Output::Made),
+        };
+        let outputs = outputs.iter().map(output).collect::<Result<_, String>>()?;
+        let inputs = inputs.iter().map(|spec| Port::new(&allocator, spec)).collect::<Result<_, String>>()?;
         let binding = session.create_binding().map_err(words)?;
-        let (inputs, outputs): (Result<Vec<Port>, String>, Result<Vec<Port>, String>) = (ports(inputs), ports(outputs));
-        let binding = Binding { binding, inputs: inputs?, outputs: outputs?, on_device: device.is_some() };
+        let binding = Binding { binding, inputs, outputs, on_device: device.is_some() };
         for port in &binding.inputs {
             binding.bind_input(port)?;
         }
-        for port in &binding.outputs {
+        for port in binding.made() {
             // SAFETY: the binding, the name and the value are live. ONNX Runtime copies the name and counts a reference to
             // the value, whose memory `Binding` frees after the binding has gone.
             let status = unsafe {
@@ -73,6 +84,14 @@ impl Binding {
             check(status)?;
         }
         Ok(binding)
+    }
+
+    /// Outputs that a run makes.
+    fn made(&self) -> impl Iterator<Item = &Port> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Made(port) => Some(port),
+            Output::Given(_) => None,
+        })
     }
 
     fn bind_input(&self, port: &Port) -> Result<(), String> {
@@ -89,6 +108,21 @@ impl Binding {
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
     ) -> Result<(), String> {
+        if self.made().next().is_some() {
+            self.made_by(session, inputs)?;
+        }
+        for (from, output) in self.outputs.iter_mut().zip(outputs) {
+            match from {
+                Output::Made(port) => output.bytes_mut().copy_from_slice(port.bytes_mut()),
+                Output::Given(index) => {
+                    inputs.get(*index).into_iter().for_each(|input| output.bytes_mut().copy_from_slice(input.bytes()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn made_by(&mut self, session: &mut Session, inputs: &[TensorRef<'_>]) -> Result<(), String> {
         for (port, input) in self.inputs.iter_mut().zip(inputs) {
             port.bytes_mut().copy_from_slice(input.bytes());
         }
@@ -102,9 +136,6 @@ impl Binding {
         check(status)?;
         if self.on_device {
             self.binding.synchronize_outputs().map_err(words)?;
-        }
-        for (port, output) in self.outputs.iter_mut().zip(outputs) {
-            output.bytes_mut().copy_from_slice(port.bytes_mut());
         }
         Ok(())
     }

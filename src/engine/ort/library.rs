@@ -39,27 +39,30 @@ const CUDA: [&str; 17] = [
     "libnvonnxparser",
 ];
 
-/// The library that this process uses.
-static LOADED: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// The library that this process uses, or why `ort` did not take what was found: it is not asked again.
+static LOADED: Mutex<Option<Result<PathBuf, String>>> = Mutex::new(None);
 
 /// Loads the library unless that was done, and says where it was found.
 pub(super) fn load() -> Result<PathBuf, String> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = &*loaded {
-        return Ok(path.clone());
+    if let Some(known) = &*loaded {
+        return known.clone();
     }
     let mut tried = Vec::new();
     for candidate in candidates()? {
         match probe::load(&candidate) {
             Ok(()) => {
-                let environment = ort::init_from(&candidate).map_err(|error| error.to_string())?;
-                environment.with_telemetry(false).with_logger(Arc::new(log)).commit();
-                log::info!("ONNX Runtime: {}", candidate.display());
-                *loaded = Some(candidate.clone());
-                return Ok(candidate);
+                // `ort` would look for a bare name beside the binary first.
+                let path = if candidate.is_relative() { mapped().unwrap_or(candidate) } else { candidate };
+                let taken = ort::init_from(&path).map_err(|error| error.to_string()).map(|environment| {
+                    environment.with_telemetry(false).with_logger(Arc::new(log)).commit();
+                    log::info!("ONNX Runtime: {}", path.display());
+                    path
+                });
+                return loaded.insert(taken).clone();
             }
             // The loader's own search finding nothing is no news.
-            Err(Unfit::Load(_)) if candidate.is_relative() => {}
+            Err(Unfit::Load(error)) if candidate.is_relative() && is_absent(&error, &candidate) => {}
             Err(unfit) => tried.push(format!("{} {unfit}", candidate.display())),
         }
     }
@@ -70,6 +73,21 @@ pub(super) fn load() -> Result<PathBuf, String> {
          (`pip install onnxruntime`, or onnxruntime-gpu for CUDA, into the active Python environment; or a release \
          archive) or name it: {VARIABLE}=/path/to/libonnxruntime.so"
     ))
+}
+
+/// Whether the loader found no such library, rather than one that it could not load.
+fn is_absent(error: &libloading::Error, name: &Path) -> bool {
+    let error = error.to_string();
+    error.contains("No such file") && error.contains(&format!("{}:", name.display()))
+}
+
+/// Where the library that was just loaded lies.
+fn mapped() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let paths = maps.lines().filter_map(|line| Some(Path::new(line.get(line.find('/')?..)?)));
+    let is_it =
+        |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"));
+    paths.into_iter().find(is_it).map(Path::to_owned)
 }
 
 /// What it says goes where this library's own words go. Its warnings are about choices that it made by itself, such as

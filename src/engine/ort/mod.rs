@@ -20,7 +20,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynTensor, ValueType};
 
 use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
-use crate::model::{Binding as Dimension, Fault, Model, ModelError, Shapes};
+use crate::model::{AttributeValue, Binding as Dimension, DType, Fault, Model, ModelError, Shapes};
 use crate::session::SessionOptions;
 use crate::tensor::{TensorMut, TensorRef};
 use binding::Binding;
@@ -34,6 +34,9 @@ pub(super) struct OrtEngine {
     description: Description,
     remake: Remake,
 }
+
+/// Runs of a profile: as many as a median is steady with.
+const MOST_PROFILED: usize = 200;
 
 /// What a second session of the same model takes: one that writes a profile.
 struct Remake {
@@ -91,16 +94,20 @@ impl OrtEngine {
             engine.description.nodes = engine.placement().map_err(refused)?;
         }
         if let Some(required) = options.require {
+            if has_branches(model) {
+                let what = "a branch that no run has taken may have nodes elsewhere; a model with If, Loop or Scan";
+                return Err(refused(format!("{what} cannot be required to be whole on {required}")));
+            }
             whole_on(required, &engine.description.nodes).map_err(refused)?;
         }
         Ok((engine, fallback))
     }
 
-    /// Where each node runs, by running them on zeros.
+    /// Where each node runs, by running them on ones: some models divide by what they are given.
     fn placement(&self) -> Result<Vec<NodeReport>, String> {
         let mut nodes = Vec::new();
-        let zeros: Vec<Vec<u64>> = self.description.inputs.iter().map(room).collect();
-        let inputs: Vec<TensorRef<'_>> = views(&self.description.inputs, &zeros);
+        let ones: Vec<Vec<u64>> = self.description.inputs.iter().map(ones).collect();
+        let inputs: Vec<TensorRef<'_>> = views(&self.description.inputs, &ones);
         let mut room: Vec<Vec<u64>> = self.description.outputs.iter().map(room).collect();
         let specs = &self.description.outputs;
         let mut outputs: Vec<TensorMut<'_>> = specs.iter().zip(&mut room).map(|(s, r)| view_mut(s, r)).collect();
@@ -116,6 +123,8 @@ impl OrtEngine {
         runs: usize,
         mut each: impl FnMut(&[Event]),
     ) -> Result<(), String> {
+        // ONNX Runtime keeps and writes some 300 bytes for each node of each run.
+        let runs = runs.min(MOST_PROFILED);
         let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder for a profile: {error}"))?;
         let mut session = self.remake.session(Some(&folder.path().join("profile")))?;
         let (ins, outs) = (&self.description.inputs, &self.description.outputs);
@@ -237,6 +246,12 @@ fn choose(options: &OrtOptions, library: &Path) -> Result<(Provider, Option<Stri
     Ok((provider, fallback))
 }
 
+/// Whether some of its nodes run only where others say so.
+fn has_branches(model: &Model) -> bool {
+    let attributes = model.graph().nodes.iter().flat_map(|node| &node.attributes);
+    attributes.into_iter().any(|attribute| matches!(attribute.value, AttributeValue::Graph(_)))
+}
+
 /// Refuses a model of which a node runs elsewhere.
 fn whole_on(provider: Provider, nodes: &[NodeReport]) -> Result<(), String> {
     let elsewhere: Vec<&NodeReport> =
@@ -313,6 +328,20 @@ fn spec_of(name: &str, value: &ValueType) -> Option<TensorSpec> {
 /// Room for a tensor, aligned for any type.
 fn room(spec: &TensorSpec) -> Vec<u64> {
     vec![0; spec.byte_len().div_ceil(size_of::<u64>())]
+}
+
+/// As [`room`], all elements 1.
+fn ones(spec: &TensorSpec) -> Vec<u64> {
+    let mut room = room(spec);
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut room);
+    let one = match spec.dtype {
+        DType::F32 => 1f32.to_le_bytes().to_vec(),
+        DType::F64 => 1f64.to_le_bytes().to_vec(),
+        DType::F16 => 0x3C00u16.to_le_bytes().to_vec(),
+        dtype => 1u64.to_le_bytes()[..dtype.size()].to_vec(),
+    };
+    bytes.chunks_exact_mut(one.len()).for_each(|element| element.copy_from_slice(&one));
+    room
 }
 
 fn views<'a>(specs: &[TensorSpec], rooms: &'a [Vec<u64>]) -> Vec<TensorRef<'a>> {

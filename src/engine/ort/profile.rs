@@ -1,9 +1,10 @@
 //! What ONNX Runtime ran, where, and for how long: the profile that a session writes.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use crate::model::DType;
 
@@ -29,7 +30,16 @@ struct Record {
     #[serde(default, rename = "dur")]
     duration: u64,
     #[serde(default)]
-    args: Value,
+    args: Arguments,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Arguments {
+    op_name: Option<String>,
+    provider: Option<String>,
+    /// For each output a type, and the shape by it.
+    output_type_shape: Vec<HashMap<String, IgnoredAny>>,
 }
 
 /// The runs of a profile, each with its nodes in the order in which they ran.
@@ -55,14 +65,13 @@ fn runs(text: &[u8]) -> Result<Vec<Vec<Event>>, String> {
 /// Of several records of a node, the one for its kernel.
 fn event(record: &Record) -> Option<Event> {
     let name = record.name.strip_suffix("_kernel_time")?;
-    let text = |key: &str| record.args.get(key).and_then(Value::as_str).map(str::to_owned);
-    let output = record.args.get("output_type_shape").and_then(|outputs| outputs.get(0)).and_then(Value::as_object);
-    let dtype = output.and_then(|output| output.keys().next()).map_or("unknown", |name| dtype(name));
+    let Arguments { op_name, provider, output_type_shape } = &record.args;
+    let output = output_type_shape.first().and_then(|output| output.keys().next());
     Some(Event {
         name: name.to_owned(),
-        op: text("op_name")?,
-        provider: text("provider")?,
-        dtype,
+        op: op_name.clone()?,
+        provider: provider.clone()?,
+        dtype: output.map_or("unknown", |name| dtype(name)),
         nanos: record.duration * 1000,
     })
 }

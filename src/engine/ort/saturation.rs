@@ -5,8 +5,9 @@
 //! int8 activations it makes uint8 first. Models whose neighbouring weights are small enough cannot meet it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{DType, Graph, Model, Node, Tensor};
+use crate::model::{AttributeValue, DType, Graph, Model, Node, Tensor};
 
 /// The largest sum of two weights whose products with 255 fit 16 bits, and the least: -32768 / 255 is -128.5.
 const MOST: i32 = 128;
@@ -17,7 +18,9 @@ pub(super) fn warn(model: &Model) {
         return;
     }
     let (at_risk, layers) = count(model);
-    if at_risk > 0 {
+    // Once: whoever makes several sessions knows by then.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if at_risk > 0 && !TOLD.swap(true, Ordering::Relaxed) {
         log::warn!(
             "{}: in {at_risk} of {layers} quantized layers ONNX Runtime's sums may saturate on this CPU, which has no \
              VNNI, and answers be wrong; ask for exact sums (--exact), or run a model of portable weights, which \
@@ -43,23 +46,55 @@ fn count(model: &Model) -> (usize, usize) {
     let stored: HashMap<&str, &Tensor> =
         graph.initializers.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let weights = graph.nodes.iter().filter_map(|node| weights(graph, &stored, node));
-    let at_risk = |tensor: &&Tensor| model.bytes(tensor).is_ok_and(|bytes| saturates(&tensor.dims, bytes));
-    let layers: Vec<&Tensor> = weights.collect();
-    (layers.iter().filter(|tensor| at_risk(tensor)).count(), layers.len())
+    let at_risk = |weights: &&Weights<'_>| match weights {
+        Weights::Stored(tensor) => model.bytes(tensor).is_ok_and(|bytes| saturates(&tensor.dims, bytes)),
+        Weights::Made => true,
+    };
+    let layers: Vec<Weights<'_>> = weights.collect();
+    (layers.iter().filter(at_risk).count(), layers.len())
 }
 
-/// The int8 weights of a layer.
-fn weights<'a>(graph: &Graph, stored: &HashMap<&str, &'a Tensor>, node: &Node) -> Option<&'a Tensor> {
+enum Weights<'a> {
+    /// int8, as they are multiplied but for a transposition of rows and columns.
+    Stored(&'a Tensor),
+    /// Quantized when the session is made: what they become is not known here.
+    Made,
+}
+
+/// The weights of a layer on integers, where they are int8 and constant.
+fn weights<'a>(graph: &'a Graph, stored: &HashMap<&str, &'a Tensor>, node: &Node) -> Option<Weights<'a>> {
     let producer = |name: &str| graph.nodes.iter().find(|node| node.outputs.iter().any(|output| output == name));
-    let weight = match node.op.as_str() {
+    let mut name = match node.op.as_str() {
         "Conv" | "MatMul" | "Gemm" => {
-            let quantized = |slot| producer(node.input(slot)?).filter(|node| node.op == "DequantizeLinear");
-            quantized(0).and_then(|_| quantized(1))?.input(0)?
+            producer(node.input(0)?).filter(|node| node.op == "DequantizeLinear")?;
+            node.input(1)?
         }
+        "ConvInteger" | "MatMulInteger" => node.input(1)?,
         "QLinearConv" | "QLinearMatMul" | "QGemm" => node.input(3)?,
         _ => return None,
     };
-    stored.get(weight).copied().filter(|tensor| tensor.dtype == DType::I8)
+    let mut made = false;
+    // The chain that leads to what is stored cannot be longer than the graph.
+    for _ in 0..=graph.nodes.len() {
+        let tensor = match (stored.get(name), producer(name)) {
+            (Some(tensor), _) => *tensor,
+            (None, Some(node)) => match (node.op.as_str(), node.attribute("value")) {
+                ("Constant", Some(AttributeValue::Tensor(tensor))) => tensor,
+                ("DequantizeLinear" | "QuantizeLinear" | "Transpose" | "Identity" | "Reshape", _) => {
+                    made |= node.op == "QuantizeLinear";
+                    name = node.input(0)?;
+                    continue;
+                }
+                _ => return None,
+            },
+            (None, None) => return None,
+        };
+        return match tensor.dtype {
+            DType::I8 => Some(Weights::Stored(tensor)),
+            _ => made.then_some(Weights::Made),
+        };
+    }
+    None
 }
 
 /// Whether any two weights that a kernel may pair, neighbours as the tensor stores them or as one with channels last
@@ -123,6 +158,11 @@ mod tests {
     #[test]
     fn depthwise_kernels_pair_nothing() {
         assert!(!saturates(&[2, 1, 3], &bytes(&[127; 6])));
+    }
+
+    #[test]
+    fn weights_are_found_wherever_they_lie() {
+        assert_eq!(count(&Model::open("tests/golden/ort/weights_in_a_node.onnx").unwrap()), (1, 1));
     }
 
     #[test]

@@ -27,6 +27,20 @@ pub struct Wanted {
     pub channels: Vec<String>,
 }
 
+/// A first line that does not give what is asked for.
+#[derive(Debug, PartialEq)]
+struct Misfit {
+    what: String,
+    /// It names some of the model's channels: by chance half a line does not.
+    is_header: bool,
+}
+
+impl From<String> for Misfit {
+    fn from(what: String) -> Misfit {
+        Misfit { what, is_header: false }
+    }
+}
+
 /// What the first line told.
 struct Layout {
     separator: Separator,
@@ -106,7 +120,9 @@ impl Csv {
                         return Decoded::Nothing(used);
                     }
                 }
-                Err(what) if recorded => return Decoded::Unfit(format!("line {}: {what}", self.line + 1)),
+                Err(Misfit { what, is_header }) if recorded || is_header => {
+                    return Decoded::Unfit(format!("line {}: {what}", self.line + 1));
+                }
                 // A port is opened in the midst of a line as often as not.
                 Err(_) => {
                     let (found, expected) = (Separator::of(text).split(text).count(), self.wanted.channels.len());
@@ -172,7 +188,7 @@ impl Separator {
 
 impl Layout {
     /// Finds the columns by the first line, which is a header if a field of it is no number.
-    fn of(text: &str, wanted: &Wanted) -> Result<Layout, String> {
+    fn of(text: &str, wanted: &Wanted) -> Result<Layout, Misfit> {
         let separator = Separator::of(text);
         let fields: Vec<&str> = separator.split(text).map(|field| field.trim_matches('"')).collect();
         let header = fields.iter().any(|field| field.parse::<f64>().is_err());
@@ -214,14 +230,15 @@ impl Layout {
             }
         } else if !here.is_empty() {
             let (here, missing) = (here.join(", "), missing.join(", "));
-            return Err(format!("the header names {here} and not {missing}: say which columns with --columns"));
+            let what = format!("the header names {here} and not {missing}: say which columns with --columns");
+            return Err(Misfit { what, is_header: true });
         } else if others == wanted.channels.len() {
             for (channel, role) in roles.iter_mut().filter(|role| matches!(role, Role::Ignored)).enumerate() {
                 *role = Role::Channel(channel);
             }
         } else {
             let channels = wanted.channels.join(", ");
-            return Err(format!("the model takes {channels}; {}: say which with --columns", there()));
+            return Err(format!("the model takes {channels}; {}: say which with --columns", there()).into());
         }
         Ok(Layout { separator, roles, time_ns: wanted.time.as_ref().map_or(0.0, |time| time.unit_ns), header, by_name })
     }
@@ -254,7 +271,9 @@ mod tests {
         assert_eq!(layout("a,b"), Ok((true, false)));
         assert_eq!(layout("1,2"), Ok((false, false)));
         let told = layout("y,z").unwrap_err();
-        assert_eq!(told, "the header names y and not x: say which columns with --columns");
+        let what = "the header names y and not x: say which columns with --columns".to_owned();
+        assert_eq!(told, Misfit { what, is_header: true });
+        assert!(matches!(first_line("y,z\n", false), Decoded::Unfit(_)), "nor of a live source");
         let named = wanted(Some(vec![Column::Name("z".into()), Column::Name("y".into())]));
         assert!(Layout::of("y,z", &named).is_ok_and(|layout| layout.by_name));
     }

@@ -1,8 +1,8 @@
 //! F(2, 5): a tile is two outputs, under which lie six inputs. Weights are taken as a polynomial's
 //! coefficients and evaluated at 0, 1, -1, 2, -2 and infinity, inputs and sums transformed to match, such that
 //! what comes out is 24 times the first output, and 12 times the second less the last sum. Inputs become at
-//! most 10 * 2^7, weights 31 * 2^7, which fits i16. Sums may wrap: only the results, which [`MAX_CHANNELS`]
-//! bounds, have to fit.
+//! most 10 * 2^7, weights 31 * 2^7, which fits i16. Sums may wrap: only what is divided, which [`MAX_CHANNELS`]
+//! bounds, has to fit.
 
 use super::super::ops::{Rows, Simd, each};
 use super::super::panel::Panel;
@@ -102,6 +102,9 @@ unsafe fn input_points<W: Wide>([a, b, c, d, e, f]: [W::Values; 6]) -> [W::Value
 
 /// `(6a - 4(b + c) + d + e) / 24` and `(2(c - b) + d - e) / 12 + f`.
 ///
+/// Before it is divided by four the second has four times `f` added, and after that twice, which makes it three times
+/// the output: it is 12 times the output less 12 `f`, which alone may be beyond an i32.
+///
 /// # Safety
 /// The CPU has the instruction set.
 #[inline(always)]
@@ -111,6 +114,8 @@ unsafe fn output_points<W: Thirds>([a, b, c, d, e, f]: [Sums<W>; POSITIONS]) -> 
         let (add, twice) = (|x, y| W::Simd::add(x, y), |x| W::Simd::add(x, x));
         let first = add(twice(add(twice(W::sub_sums(a, add(b, c))), a)), add(d, e));
         let second = add(twice(W::sub_sums(c, b)), W::sub_sums(d, e));
-        [W::third(W::half(W::quarter(first))), add(W::third(W::quarter(second)), f)]
+        let last = twice(f);
+        let second = add(W::quarter(add(second, twice(last))), last);
+        [W::third(W::half(W::quarter(first))), W::third(second)]
     }
 }
