@@ -259,8 +259,10 @@ impl Report {
     fn draw(&self, nanos: &[u64], model: &Path, target: &Path) -> Result<(), Failure> {
         let Latency { median_us, p90_us, p99_us, jitter_us, max_us, .. } = self.latency;
         let name = model.display();
+        let threads = if self.threads == 1 { "one thread".to_owned() } else { format!("{} threads", self.threads) };
+        let on = self.provider.as_ref().map_or(String::new(), |provider| format!(" on {provider}"));
         let facts = format!(
-            "{} runs on one thread of {}; engine {}; jitter {jitter_us:.1} us; max {max_us:.1} us",
+            "{} runs on {threads} of {}; engine {}{on}; jitter {jitter_us:.1} us; max {max_us:.1} us",
             self.runs,
             self.cpu.text(),
             self.engine
