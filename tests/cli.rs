@@ -4,9 +4,9 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use common::{Array, repository};
+use common::{Array, command, json, repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{DType, EngineChoice, npy};
@@ -18,24 +18,6 @@ const AD: &str = "models/ad_autoencoder/f32.onnx";
 const AD_SAMPLES: &str = "models/ad_autoencoder/samples.npy";
 /// The engine `tract`, and the other where the build has none.
 const REFERENCE: &str = if EngineChoice::Tract.is_built() { "tract" } else { "plan" };
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
-    command.current_dir(repository()).env_remove("RUST_LOG").args(args);
-    command
-}
-
-fn tractlet(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    let output = tractlet(&[args, &["--json"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {stderr}");
-    assert_eq!(stderr, "", "{args:?} is silent");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn has_keys(value: &Value, keys: &[&str]) {
     keys.iter().for_each(|key| assert!(value.get(key).is_some(), "no `{key}` in {value}"));

@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use common::{Array, pack, repository, run_samples};
+use common::{Array, command, json, pack, repository, run_samples, tractlet};
 use serde_json::Value;
 use tractlet::{EngineChoice, Model, OrtOptions, Provider, Session, SessionOptions};
 
@@ -13,20 +13,8 @@ const SHIPPED: [&str; 5] = ["ad_autoencoder", "har_cnn1d", "ic_resnet8", "kws_ds
 const KWS: &str = "models/kws_dscnn/int8.onnx";
 const SAMPLES: &str = "models/kws_dscnn/samples.npy";
 
-fn tractlet(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
-    command.current_dir(repository()).env_remove("RUST_LOG").args(args);
-    command
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn json(args: &[&str]) -> Value {
-    let output = tractlet(&[args, &["--json"]].concat()).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn refused(output: &Output) -> String {
@@ -36,7 +24,7 @@ fn refused(output: &Output) -> String {
 
 /// Whether there is a library to test with.
 fn there_is_a_library() -> bool {
-    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--engine", "ort"]).output().unwrap();
+    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--engine", "ort"]);
     if output.status.success() {
         return true;
     }
@@ -138,9 +126,7 @@ fn the_provider_that_is_required_is_had_or_the_model_is_refused() {
     if !there_is_a_library() {
         return;
     }
-    let run = |options: &[&str]| {
-        tractlet(&[&["run", KWS, "--input", SAMPLES, "--engine", "ort"], options].concat()).output().unwrap()
-    };
+    let run = |options: &[&str]| tractlet(&[&["run", KWS, "--input", SAMPLES, "--engine", "ort"], options].concat());
     assert!(run(&["--require", "cpu"]).status.success());
     let told = refused(&run(&["--require", "cpu", "--provider", "cuda"]));
     assert!(told.contains("cpu is required, and cuda is chosen"), "{told}");
@@ -196,8 +182,7 @@ fn an_output_that_is_an_input_is_passed_on() {
 #[test]
 fn options_that_cannot_be_heeded_are_refused() {
     let refused_with = |options: &[&str], words: &str| {
-        let output =
-            tractlet(&[&["run", KWS, "--input", SAMPLES, "--engine", "ort"], options].concat()).output().unwrap();
+        let output = tractlet(&[&["run", KWS, "--input", SAMPLES, "--engine", "ort"], options].concat());
         let told = refused(&output);
         assert!(told.contains(words), "{told}");
     };
@@ -230,7 +215,7 @@ fn weights_that_may_saturate_are_told_of_and_portable_ones_are_not() {
     let full_range = pack.join("models/kws_dscnn_int8_qdq_minmax.onnx");
     let warned = |model: &str, more: &[&str]| {
         let args = [&["run", model, "--input", SAMPLES, "--engine", "ort", "--provider", "cpu"], more].concat();
-        text(&tractlet(&args).output().unwrap().stderr)
+        text(&tractlet(&args).stderr)
     };
     let has_vnni = std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("vnni");
     let told = warned(full_range.to_str().unwrap(), &[]);
@@ -242,7 +227,7 @@ fn weights_that_may_saturate_are_told_of_and_portable_ones_are_not() {
 #[test]
 fn what_is_no_library_is_named_with_what_to_do() {
     let run = |library: &str| {
-        let output = tractlet(&["run", KWS, "--input", SAMPLES, "--engine", "ort"])
+        let output = command(&["run", KWS, "--input", SAMPLES, "--engine", "ort"])
             .env("ORT_DYLIB_PATH", library)
             .output()
             .unwrap();
@@ -259,10 +244,10 @@ fn what_is_no_library_is_named_with_what_to_do() {
 
 #[test]
 fn its_options_are_refused_with_other_engines() {
-    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--provider", "cuda"]).output().unwrap();
+    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--provider", "cuda"]);
     let told = refused(&output);
     assert!(told.contains("--provider is for the engine ort"), "{told}");
-    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--engine", "ort", "--provider", "tpu"]).output().unwrap();
+    let output = tractlet(&["run", KWS, "--input", SAMPLES, "--engine", "ort", "--provider", "tpu"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cpu, cuda, tensorrt"));
 }

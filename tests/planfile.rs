@@ -4,10 +4,8 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-use common::{Array, repository};
-use serde_json::Value;
+use common::{Array, json, repository, tractlet};
 use tempfile::TempDir;
 use tractlet::{
     CompileOptions, EngineChoice, Isa, Limits, Model, ModelFile, OpenOptions, PlanCache, PlanFile, PlanFileError,
@@ -202,19 +200,6 @@ fn a_cache_that_cannot_be_written_costs_the_plan_and_not_the_run() {
     fs::write(&file, b"in the way").unwrap();
     let opened = PlanCache::new(file.join("plans")).open(repository().join(KWS), &[], &OpenOptions::default()).unwrap();
     assert!(matches!(opened, ModelFile::Model(_)));
-}
-
-fn tractlet(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
-    command.current_dir(repository()).env_remove("RUST_LOG").env_remove("TRACTLET_PLAN_CACHE");
-    command.args(args).output().unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    let output = tractlet(&[args, &["--json"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && stderr.is_empty(), "{args:?}: {stderr}");
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn failure(args: &[&str], code: i32) -> String {

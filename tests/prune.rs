@@ -4,19 +4,14 @@
 mod common;
 
 use std::fs;
-use std::process::{Command, Output};
 
-use common::repository;
+use common::{repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
 
 const RESNET: &str = "models/ic_resnet8/f32.onnx";
 const SAMPLES: &str = "models/ic_resnet8/samples.npy";
-
-fn tractlet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tractlet")).current_dir(repository()).args(args).output().unwrap()
-}
 
 fn json(args: &[&str]) -> Value {
     let output = tractlet(args);

@@ -5,21 +5,11 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
-use common::{Array, pack, repository};
+use common::{Array, pack, repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{DType, Model, Session, SessionOptions, npy};
-
-fn tractlet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tractlet"))
-        .current_dir(repository())
-        .env_remove("RUST_LOG")
-        .args(args)
-        .output()
-        .unwrap()
-}
 
 fn json(args: &[&str]) -> Value {
     let output = tractlet(&[args, &["--json"]].concat());

@@ -4,9 +4,8 @@
 mod common;
 
 use std::fs;
-use std::process::{Command, Output};
 
-use common::{Array, repository};
+use common::{Array, json as json_of, repository, tractlet};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tractlet::{
@@ -18,19 +17,6 @@ const KWS: &str = "tests/golden/torch/kws_dscnn.pt";
 const KWS_ONNX: &str = "models/kws_dscnn/f32.onnx";
 const SAMPLES: &str = "models/kws_dscnn/samples.npy";
 const SHAPE: &str = "1x1x49x10";
-
-fn tractlet(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
-    command.current_dir(repository()).env_remove("RUST_LOG").args(args).output().unwrap()
-}
-
-fn json_of(args: &[&str]) -> Value {
-    let output = tractlet(&[args, &["--json"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {stderr}");
-    assert_eq!(stderr, "", "{args:?} is silent");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 /// What a command says that fails, on one line.
 fn refusal(args: &[&str]) -> String {

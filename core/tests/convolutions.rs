@@ -277,27 +277,38 @@ fn cases() -> u32 {
     if cfg!(debug_assertions) { 50 } else { 1500 }
 }
 
+/// Every place of an input that is padded alike on opposite sides.
+fn unit_steps(
+    (in_h, in_w, in_c): (usize, usize, usize),
+    (kernel_h, kernel_w): (usize, usize),
+    (pad_top, pad_left): (usize, usize),
+) -> Window {
+    let (out_h, out_w) = (in_h + 2 * pad_top + 1 - kernel_h, in_w + 2 * pad_left + 1 - kernel_w);
+    let (stride_h, stride_w, dilation_h, dilation_w) = (1, 1, 1, 1);
+    Window {
+        in_h,
+        in_w,
+        in_c,
+        out_h,
+        out_w,
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        dilation_h,
+        dilation_w,
+        pad_top,
+        pad_left,
+    }
+}
+
 /// Sums of five products along a line, as far up as they go: random extremes cancel.
 #[test]
 fn lines_of_largest_sums() {
     for in_c in [843, 844, 1023, 1024] {
         for (kernel_h, kernel_w) in [(1, 5), (5, 1)] {
             let (in_h, in_w) = if kernel_h == 1 { (1, 6) } else { (6, 1) };
-            let window = Window {
-                in_h,
-                in_w,
-                in_c,
-                out_h: in_h - kernel_h + 1,
-                out_w: in_w - kernel_w + 1,
-                kernel_h,
-                kernel_w,
-                stride_h: 1,
-                stride_w: 1,
-                dilation_h: 1,
-                dilation_w: 1,
-                pad_top: 0,
-                pad_left: 0,
-            };
+            let window = unit_steps((in_h, in_w, in_c), (kernel_h, kernel_w), (0, 0));
             let along = |values: &[i8]| values.iter().flat_map(|value| vec![*value; in_c]).collect::<Vec<i8>>();
             for sign in [1, -1] {
                 let weights = along(&[127, -128, -128, -128, -128].map(|w: i8| if sign > 0 { w } else { !w }));
@@ -328,21 +339,7 @@ fn large_layers() {
         (9, 300, 5, 64, 20),
         dot(640, 128),
     ] {
-        let window = Window {
-            in_h: h,
-            in_w: w,
-            in_c,
-            out_h: h,
-            out_w: w,
-            kernel_h: k,
-            kernel_w: k,
-            stride_h: 1,
-            stride_w: 1,
-            dilation_h: 1,
-            dilation_w: 1,
-            pad_top: k / 2,
-            pad_left: k / 2,
-        };
+        let window = unit_steps((h, w, in_c), (k, k), (k / 2, k / 2));
         let shape = ConvShape { window, out_c, groups: 1 };
         for extreme in [false, true] {
             check(&DENSE, &Case::new(shape, 1, extreme)).unwrap();

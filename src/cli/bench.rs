@@ -260,12 +260,11 @@ impl Report {
         let Latency { median_us, p90_us, p99_us, jitter_us, max_us, .. } = self.latency;
         let name = model.display();
         let threads = if self.threads == 1 { "one thread".to_owned() } else { format!("{} threads", self.threads) };
-        let on = self.provider.as_ref().map_or(String::new(), |provider| format!(" on {provider}"));
+        let engine = output::engine_on(self.engine, self.provider.as_deref());
         let facts = format!(
-            "{} runs on {threads} of {}; engine {}{on}; jitter {jitter_us:.1} us; max {max_us:.1} us",
+            "{} runs on {threads} of {}; engine {engine}; jitter {jitter_us:.1} us; max {max_us:.1} us",
             self.runs,
             self.cpu.text(),
-            self.engine
         );
         let marks = [("median", median_us), ("p90", p90_us), ("p99", p99_us)];
         let histogram = Histogram { title: format!("Latency of {name}"), facts, nanos, marks: &marks };
@@ -274,8 +273,8 @@ impl Report {
 
     fn text(&self) -> String {
         let Latency { min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us, throughput_per_s } = self.latency;
-        let on = self.provider.as_ref().map_or(String::new(), |provider| format!(" on {provider}"));
-        let mut text = format!("engine {}{on}, {} runs after {} to warm up\n", self.engine, self.runs, self.warmup);
+        let engine = output::engine_on(self.engine, self.provider.as_deref());
+        let mut text = format!("engine {engine}, {} runs after {} to warm up\n", self.runs, self.warmup);
         text += &format!("input {}\ncpu {}\n", self.input, self.cpu.text());
         if let Some(note) = &self.cpu.note {
             text += &format!("note: {note}\n");

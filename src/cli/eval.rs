@@ -115,8 +115,8 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         let report = Report { engine, provider, samples, metric, value, group, batch, threads, samples_per_second };
         return output::json(&report);
     }
-    let on = provider.map_or(String::new(), |provider| format!(" on {provider}"));
-    let what = format!("{} {value:.4}  on {count} samples, engine {engine}{on}", metric.name());
+    let engine = output::engine_on(engine, provider);
+    let what = format!("{} {value:.4}  on {count} samples, engine {engine}", metric.name());
     output::text(&format!("{what}, {samples_per_second:.0} samples/s"))
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Serialize;
+use tractlet::EngineName;
 
 use super::failure::Failure;
 
@@ -24,6 +25,11 @@ impl Out {
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(refused)
     }
+}
+
+/// An engine, and what it runs on where it has a choice.
+pub fn engine_on(engine: EngineName, provider: Option<&str>) -> String {
+    provider.map_or_else(|| engine.to_string(), |provider| format!("{engine} on {provider}"))
 }
 
 pub fn text(text: &str) -> Result<(), Failure> {

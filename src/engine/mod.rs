@@ -214,7 +214,9 @@ pub(crate) trait Engine: Send {
     fn name(&self) -> EngineName;
     fn description(&self) -> &Description;
     /// What it will use, where it plans that.
-    fn memory(&self) -> Option<MemoryPlan>;
+    fn memory(&self) -> Option<MemoryPlan> {
+        None
+    }
     /// Runs one inference. Slices have the lengths and types that the specs state.
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault>;
     /// As [`Engine::run`], as often as `runs` says; `each` sees the time of each step of each run.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{CModule, Cuda, Device, IValue, Kind, TchError, Tensor};
 
-use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, StepTime, TensorSpec};
+use super::{Description, Engine, EngineFault, EngineName, StepTime, TensorSpec};
 use crate::model::{DType, Fault, Limits};
 use crate::tensor::{TensorMut, TensorRef};
 use crate::torchscript::{TorchDevice, TorchFault, TorchOptions};
@@ -79,10 +79,6 @@ impl Engine for TorchEngine {
 
     fn description(&self) -> &Description {
         &self.description
-    }
-
-    fn memory(&self) -> Option<MemoryPlan> {
-        None
     }
 
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {

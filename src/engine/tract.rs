@@ -8,7 +8,7 @@ use std::time::Instant;
 use tract_core::internal::*;
 use tract_core::plan::SimpleState;
 
-use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
+use super::{Description, Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
 use crate::import::{guarded, to_tract};
 use crate::model::{AttributeValue, Binding, DType, Fault, Model, ModelError, Node, Shapes};
 use crate::tensor::{TensorMut, TensorRef};
@@ -94,10 +94,6 @@ impl Engine for TractEngine {
 
     fn description(&self) -> &Description {
         &self.description
-    }
-
-    fn memory(&self) -> Option<MemoryPlan> {
-        None
     }
 
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use tractlet::{DType, EngineChoice, Session, TensorMut, TensorRef};
 
@@ -80,6 +81,26 @@ pub fn run_samples(session: &mut Session, samples: &[f32]) -> Vec<f32> {
 /// The engines that this build has.
 pub fn engines() -> impl Iterator<Item = EngineChoice> {
     [EngineChoice::Tract, EngineChoice::Plan].into_iter().filter(|engine| engine.is_built())
+}
+
+/// The built binary, to be run where the models are.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+    command.current_dir(repository()).env_remove("RUST_LOG").env_remove("TRACTLET_PLAN_CACHE").args(args);
+    command
+}
+
+pub fn tractlet(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// What a command that succeeds says with `--json`; it says nothing else.
+pub fn json(args: &[&str]) -> serde_json::Value {
+    let output = tractlet(&[args, &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {stderr}");
+    assert_eq!(stderr, "", "{args:?} is silent");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 pub fn repository() -> PathBuf {

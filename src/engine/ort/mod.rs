@@ -19,7 +19,7 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynTensor, ValueType};
 
-use super::{Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepTime, TensorSpec, computes};
+use super::{Description, Engine, EngineFault, EngineName, NodeReport, StepTime, TensorSpec, computes};
 use crate::model::{AttributeValue, Binding as Dimension, DType, Fault, Model, ModelError, Shapes};
 use crate::session::SessionOptions;
 use crate::tensor::{TensorMut, TensorRef};
@@ -60,6 +60,10 @@ impl OrtEngine {
         let options = &session.ort;
         let library = library::load().map_err(refused)?;
         let (provider, fallback) = choose(options, &library).map_err(refused)?;
+        if let Some(required) = options.require.filter(|_| has_branches(model)) {
+            let what = "a branch that no run has taken may have nodes elsewhere; a model with If, Loop or Scan";
+            return Err(refused(format!("{what} cannot be required to be whole on {required}")));
+        }
         let mut remake = Remake {
             model: model.file().to_vec(),
             external: model.external_files().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect(),
@@ -94,10 +98,6 @@ impl OrtEngine {
             engine.description.nodes = engine.placement().map_err(refused)?;
         }
         if let Some(required) = options.require {
-            if has_branches(model) {
-                let what = "a branch that no run has taken may have nodes elsewhere; a model with If, Loop or Scan";
-                return Err(refused(format!("{what} cannot be required to be whole on {required}")));
-            }
             whole_on(required, &engine.description.nodes).map_err(refused)?;
         }
         Ok((engine, fallback))
@@ -146,10 +146,6 @@ impl Engine for OrtEngine {
 
     fn description(&self) -> &Description {
         &self.description
-    }
-
-    fn memory(&self) -> Option<MemoryPlan> {
-        None
     }
 
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
