@@ -5,6 +5,7 @@
 //! - [`shape`]: windows and quantization parameters, shared by everything above
 //! - [`isa`]: instruction sets, and the one place that picks among them
 //! - [`kernels`]: each a function over slices
+//! - `ops`: what a plan is made of, one file a family; public as part of [`plan`]
 //! - [`plan`]: the bytes that state which kernels run on what, their verifier and their builder
 //! - [`exec`]: the loop that runs a verified plan on slices that the caller gives
 //!
@@ -46,6 +47,7 @@ pub mod isa;
 // Vector instructions; each block says why it is sound.
 #[allow(unsafe_code)]
 pub mod kernels;
+mod ops;
 pub mod plan;
 pub mod ring;
 pub mod shape;

@@ -4,19 +4,27 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
 use crate::plan::{ArenaSpan, DataSpan, Operand, Section};
 
+/// A slice of the caller's that is read.
+pub(crate) trait Input: AsRef<[u8]> {}
+impl<T: AsRef<[u8]>> Input for T {}
+
+/// A slice of the caller's that is written.
+pub(crate) trait Output: AsRef<[u8]> + AsMut<[u8]> {}
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Output for T {}
+
 /// What an op can name. Inputs and outputs are the caller's.
-pub(super) struct Memory<'m, I, O> {
-    pub(super) arena: &'m mut [u8],
-    pub(super) data: &'m [u8],
-    pub(super) inputs: &'m [I],
-    pub(super) outputs: &'m mut [O],
+pub(crate) struct Memory<'m, I, O> {
+    pub(crate) arena: &'m mut [u8],
+    pub(crate) data: &'m [u8],
+    pub(crate) inputs: &'m [I],
+    pub(crate) outputs: &'m mut [O],
 }
 
 /// What two spans leave of the arena: where each piece starts, in order, and its bytes.
 type Pieces<'m> = [(usize, &'m [u8]); 3];
 
 /// All of the memory but the output of an op and its scratch.
-pub(super) struct Rest<'m, I, O> {
+pub(crate) struct Rest<'m, I, O> {
     arena: Pieces<'m>,
     data: &'m [u8],
     inputs: &'m [I],
@@ -28,17 +36,17 @@ pub(super) struct Rest<'m, I, O> {
 /// What an op reads, where it writes, and what it works in.
 type Split<'m, I, O> = (Rest<'m, I, O>, &'m mut [u8], &'m mut [u8]);
 
-impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
+impl<I: Input, O: Output> Memory<'_, I, O> {
     /// The output to write, and everything else to read.
     #[inline]
-    pub(super) fn split(&mut self, output: Operand) -> Option<(Rest<'_, I, O>, &mut [u8])> {
+    pub(crate) fn split(&mut self, output: Operand) -> Option<(Rest<'_, I, O>, &mut [u8])> {
         let (rest, bytes, _) = self.split_scratch(output, ArenaSpan::default())?;
         Some((rest, bytes))
     }
 
     /// The output to write, the scratch to work in, and everything else to read.
     #[inline]
-    pub(super) fn split_scratch(&mut self, output: Operand, scratch: ArenaSpan) -> Option<Split<'_, I, O>> {
+    pub(crate) fn split_scratch(&mut self, output: Operand, scratch: ArenaSpan) -> Option<Split<'_, I, O>> {
         let Operand { section, offset, len } = output;
         let (data, inputs) = (self.data, self.inputs);
         match section {
@@ -60,7 +68,7 @@ impl<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>> Memory<'_, I, O> {
 
     /// Like [`split`](Self::split), with the output holding `input` already.
     #[inline]
-    pub(super) fn in_place(&mut self, input: Operand, output: Operand) -> Option<(Rest<'_, I, O>, &mut [u8])> {
+    pub(crate) fn in_place(&mut self, input: Operand, output: Operand) -> Option<(Rest<'_, I, O>, &mut [u8])> {
         let (rest, bytes) = self.split(output)?;
         if input != output {
             let input = rest.operand(input)?;
@@ -86,10 +94,10 @@ fn cut(arena: &mut [u8], one: ArenaSpan, other: ArenaSpan) -> Option<(Pieces<'_>
     Some(if in_order { (pieces, low_bytes, high_bytes) } else { (pieces, high_bytes, low_bytes) })
 }
 
-impl<'m, I: AsRef<[u8]>, O: AsRef<[u8]>> Rest<'m, I, O> {
+impl<'m, I: Input, O: AsRef<[u8]>> Rest<'m, I, O> {
     /// A tensor, wherever it lies.
     #[inline]
-    pub(super) fn operand(&self, Operand { section, offset, len }: Operand) -> Option<&'m [u8]> {
+    pub(crate) fn operand(&self, Operand { section, offset, len }: Operand) -> Option<&'m [u8]> {
         let (bytes, offset) = match section {
             Section::Arena => {
                 // The last piece that starts no later: an empty one may start where the next does.
@@ -105,7 +113,7 @@ impl<'m, I: AsRef<[u8]>, O: AsRef<[u8]>> Rest<'m, I, O> {
 
     /// A constant.
     #[inline]
-    pub(super) fn data(&self, span: DataSpan) -> Option<&'m [u8]> {
+    pub(crate) fn data(&self, span: DataSpan) -> Option<&'m [u8]> {
         self.data.get(span.offset..)?.get(..span.len)
     }
 
@@ -121,12 +129,12 @@ impl<'m, I: AsRef<[u8]>, O: AsRef<[u8]>> Rest<'m, I, O> {
 
 /// Bytes as elements; `None` if they are not aligned.
 #[inline]
-pub(super) fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Option<&[T]> {
+pub(crate) fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Option<&[T]> {
     bytemuck::try_cast_slice(bytes).ok()
 }
 
 /// Bytes as elements; `None` if they are not aligned.
 #[inline]
-pub(super) fn cast_mut<T: AnyBitPattern + NoUninit + Pod>(bytes: &mut [u8]) -> Option<&mut [T]> {
+pub(crate) fn cast_mut<T: AnyBitPattern + NoUninit + Pod>(bytes: &mut [u8]) -> Option<&mut [T]> {
     bytemuck::try_cast_slice_mut(bytes).ok()
 }

@@ -7,18 +7,15 @@
 
 #[cfg(all(test, feature = "alloc"))]
 pub(crate) mod fixtures;
-mod memory;
+pub(crate) mod memory;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 
 use core::fmt;
 
 use crate::isa::Isa;
-use crate::kernels::conv::ConvArgs;
-use crate::kernels::conv_f32::{self, ConvF32Args};
-use crate::kernels::{ConvKernel, binary, copy, lut, pool, quantize, softmax, unary};
-use crate::plan::{ALIGN, Op, Plan, Port};
-use memory::{Memory, cast, cast_mut};
+use crate::plan::{ALIGN, Plan, Port};
+use memory::Memory;
 
 /// Called around every op of a run: profiling, and looking at activations.
 pub trait Hook {
@@ -139,7 +136,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
         for (index, op) in self.decoded().enumerate() {
             hook.before(index);
             let output = op.and_then(|op| {
-                step(&op, self.isa(), &mut memory)?;
+                op.run(self.isa(), &mut memory)?;
                 memory.split(op.output())
             });
             let (_, output) = output.ok_or(RunError::Damaged { index })?;
@@ -169,117 +166,6 @@ fn fit<'a>(
         }
     }
     Ok(())
-}
-
-/// Runs one op; `None` if it names memory that is not there.
-fn step<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(op: &Op, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
-    match op {
-        Op::ConvS8(op) => {
-            let (rest, output, scratch) = memory.split_scratch(op.output, op.scratch)?;
-            let args = ConvArgs {
-                input: cast(rest.operand(op.input)?)?,
-                weights: rest.data(op.weights)?,
-                bias: cast(rest.data(op.bias)?)?,
-                multiplier: cast(rest.data(op.multipliers)?)?,
-                input_zp: op.input_zero_point,
-                out: op.requantize,
-            };
-            ConvKernel::of(&op.shape).run(isa, &op.shape, &args, cast_mut(output)?, scratch);
-        }
-        Op::AddS8(op) => {
-            let (rest, a) = memory.in_place(op.a, op.output)?;
-            binary::add_s8(isa, cast_mut(a)?, cast(rest.operand(op.b)?)?, op);
-        }
-        Op::MulS8(op) => {
-            let (rest, a) = memory.in_place(op.a, op.output)?;
-            binary::mul_s8(isa, cast_mut(a)?, cast(rest.operand(op.b)?)?, op);
-        }
-        Op::MaxPoolS8(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.operand(op.input)?)?;
-            pool::max_s8(isa, input, cast_mut(output)?, &op.window);
-        }
-        Op::AveragePoolS8(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            pool::average_s8(isa, cast(rest.operand(op.input)?)?, cast_mut(output)?, op);
-        }
-        Op::LutS8(op) => {
-            let (rest, output) = memory.in_place(op.input, op.output)?;
-            let table: &[i8] = cast(rest.data(op.table)?)?;
-            lut::lut_s8(isa, cast_mut(output)?, table.try_into().ok()?);
-        }
-        Op::SoftmaxS8(op) => {
-            let (rest, output) = memory.in_place(op.input, op.output)?;
-            let table: &[f32] = cast(rest.data(op.exp_table)?)?;
-            let table = table.try_into().ok()?;
-            let output = cast_mut(output)?;
-            softmax::softmax_s8(isa, output, op.cols, table, op.output_scale, &op.requantize);
-        }
-        Op::Quantize(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.operand(op.input)?)?;
-            let output = cast_mut(output)?;
-            quantize::quantize(isa, input, output, op.channels, op.scale, op.zero_point);
-        }
-        Op::Dequantize(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.operand(op.input)?)?;
-            let output = cast_mut(output)?;
-            quantize::dequantize(isa, input, output, op.channels, op.scale, op.zero_point);
-        }
-        Op::StridedCopy(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = rest.operand(op.input)?;
-            match op.element_bytes {
-                4 => copy::strided_copy(cast::<u32>(input)?, cast_mut(output)?, op)?,
-                _ => copy::strided_copy(input, output, op)?,
-            }
-        }
-        Op::Fill(op) => {
-            let (_, output) = memory.split(op.output)?;
-            match op.element_bytes {
-                4 => cast_mut::<u32>(output)?.fill(op.bits),
-                _ => output.fill(op.bits as u8),
-            }
-        }
-        Op::ConvF32(op) => {
-            let (rest, output, scratch) = memory.split_scratch(op.output, op.scratch)?;
-            let args = ConvF32Args {
-                input: cast(rest.operand(op.input)?)?,
-                weights: cast(rest.data(op.weights)?)?,
-                bias: cast(rest.data(op.bias)?)?,
-                min: op.min,
-                max: op.max,
-            };
-            let scratch = cast_mut(scratch)?;
-            conv_f32::run(isa, &op.shape, &args, cast_mut(output)?, scratch);
-        }
-        Op::BinaryF32(op) => {
-            let (rest, a) = memory.in_place(op.a, op.output)?;
-            let b = cast(rest.operand(op.b)?)?;
-            binary::binary_f32(isa, cast_mut(a)?, b, op.function, op.min, op.max);
-        }
-        Op::UnaryF32(op) => {
-            let (_, output) = memory.in_place(op.input, op.output)?;
-            unary::unary_f32(isa, cast_mut(output)?, op.function, op.alpha, op.beta);
-        }
-        Op::MaxPoolF32(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.operand(op.input)?)?;
-            pool::max_f32(isa, input, cast_mut(output)?, &op.window);
-        }
-        Op::AveragePoolF32(op) => {
-            let (rest, output) = memory.split(op.output)?;
-            let input = cast(rest.operand(op.input)?)?;
-            let output = cast_mut(output)?;
-            pool::average_f32(isa, input, output, &op.window, op.count_include_pad);
-        }
-        Op::SoftmaxF32(op) => {
-            let (_, output) = memory.in_place(op.input, op.output)?;
-            softmax::softmax_f32(isa, cast_mut(output)?, op.cols);
-        }
-    }
-    Some(())
 }
 
 impl fmt::Display for Role {

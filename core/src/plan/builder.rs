@@ -5,9 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::op::{OP_BYTES, Op};
+use super::op::{OP_BYTES, Op, OpRecord};
 use super::operand::Section;
-use super::record::OpRecord;
 use super::wire::{DType, DataSpan, NameSpan, Wire};
 use super::{
     ALIGN, CHECKSUM, HEADER_BYTES, Header, IsaName, MAGIC, MAX_RANK, PORT_BYTES, Plan, PlanError, PortRecord,

@@ -87,12 +87,12 @@ pub enum Fault {
 }
 
 impl FieldFault {
-    pub(super) const fn new(field: &'static str, fault: Fault) -> Self {
+    pub(crate) const fn new(field: &'static str, fault: Fault) -> Self {
         Self { field, fault }
     }
 
     /// Names the field, unless an inner field has been named already.
-    pub(super) fn within(self, field: &'static str) -> Self {
+    pub(crate) fn within(self, field: &'static str) -> Self {
         if self.field.is_empty() { Self { field, ..self } } else { self }
     }
 }

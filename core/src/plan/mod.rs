@@ -24,33 +24,33 @@
 //! running it. Running it is an error.
 //!
 //! - `wire`: fields as words; encoding and decoding in one place
-//! - `op`, `operand`, `record`: what each op means, its parameters, and its record; `cost`: what it takes
-//! - `verify`: what must hold before a plan may run; `rules`: the part that differs between ops
+//! - `op`: which ops there are, and what is asked of any; `operand`: what they work on. What each means is in
+//!   `core/src/ops/`
+//! - `verify`: what must hold before a plan may run; `rules`: what ops hold their fields to
 //! - `builder` (feature `alloc`): writes a plan
 
 #[cfg(feature = "alloc")]
 mod builder;
-mod cost;
-mod error;
+pub(crate) mod error;
 mod op;
 mod operand;
-mod record;
-mod rules;
+pub(crate) mod rules;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 mod verify;
-mod wire;
+pub(crate) mod wire;
 
+pub use crate::ops::*;
 #[cfg(feature = "alloc")]
 pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
-pub use op::*;
-pub use operand::{ArenaSpan, Binary, Operand, Section, Unary};
+pub use op::Op;
+pub use operand::{ArenaSpan, Operand, Section};
+pub(crate) use verify::Verifier;
 pub use wire::{DType, DataSpan};
 
 use crate::isa::Isa;
-use op::OP_BYTES;
-use record::OpRecord;
+use op::{OP_BYTES, OpRecord};
 use wire::{NameSpan, Wire, Words, record};
 
 /// The first bytes of every plan.

@@ -1,10 +1,8 @@
-//! What must hold for each op, beyond what all ops share.
+//! What ops hold their fields to: windows, lengths, ranges.
 
-use super::op::*;
-use super::operand::{Operand, Unary};
+use super::operand::Operand;
 use super::verify::{MAX_BYTES, Verifier};
 use super::{Fault, FieldFault};
-use crate::kernels::ConvKernel;
 use crate::shape::{ConvShape, Requantize, Window};
 
 /// The largest size, stride, dilation or padding of a window.
@@ -13,171 +11,6 @@ const MAX_EXTENT: usize = 1 << 20;
 const MAX_WEIGHTS: usize = 1 << 28;
 /// Bounds multipliers so that no product of one with an i32 is infinite: 2^64.
 const MAX_MULTIPLIER: f32 = 18_446_744_073_709_551_616.0;
-
-/// The rules of one op, beyond those that all ops share.
-pub(super) trait Check {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault>;
-}
-
-impl Check for ConvS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(plan, &self.shape, self.input, self.output, 1)?;
-        check_requantize(&self.requantize)?;
-        let weights = plan.block("weights", self.weights, self.weights.len)?;
-        require(ConvKernel::of(&self.shape).holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
-        plan.block::<i32>("bias", self.bias, self.shape.out_c)?;
-        let multipliers = plan.block("multipliers", self.multipliers, self.shape.out_c)?;
-        multipliers.iter().try_for_each(|&value| check_multiplier("multipliers", value))
-    }
-}
-
-impl Check for AddS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(plan, self.a, self.b, self.output, 1)?;
-        check_multiplier("a_multiplier", self.a_multiplier)?;
-        check_multiplier("b_multiplier", self.b_multiplier)?;
-        check_requantize(&self.requantize)
-    }
-}
-
-impl Check for MulS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(plan, self.a, self.b, self.output, 1)?;
-        check_multiplier("multiplier", self.multiplier)?;
-        check_requantize(&self.requantize)
-    }
-}
-
-impl Check for MaxPoolS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(plan, &self.window, self.input, self.output, 1)
-    }
-}
-
-impl Check for AveragePoolS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(plan, &self.window, self.input, self.output, 1)?;
-        check_undilated(&self.window)?;
-        check_multiplier("multiplier", self.multiplier)?;
-        check_requantize(&self.requantize)
-    }
-}
-
-impl Check for LutS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        exact("output", self.output.len, self.input.len)?;
-        plan.block::<i8>("table", self.table, 256).map(|_| ())
-    }
-}
-
-impl Check for SoftmaxS8 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor(plan, "input", self.input, &[self.rows, self.cols], 1)?;
-        check_tensor(plan, "output", self.output, &[self.rows, self.cols], 1)?;
-        check_scale("output_scale", self.output_scale)?;
-        check_requantize(&self.requantize)?;
-        // A first entry of 1 keeps every sum at or above 1.
-        let table = plan.block::<f32>("exp_table", self.exp_table, 256)?;
-        let legal = table.iter().all(|value| (0.0..=1.0).contains(value));
-        require(legal && table.first() == Some(&1.0), "exp_table", Fault::OutOfRange)
-    }
-}
-
-impl Check for Quantize {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor(plan, "input", self.input, &[self.channels, self.pixels], 4)?;
-        check_tensor(plan, "output", self.output, &[self.pixels, self.channels], 1)?;
-        check_scale("scale", self.scale)
-    }
-}
-
-impl Check for Dequantize {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor(plan, "input", self.input, &[self.pixels, self.channels], 1)?;
-        check_tensor(plan, "output", self.output, &[self.channels, self.pixels], 4)?;
-        check_scale("scale", self.scale)
-    }
-}
-
-impl Check for StridedCopy {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_element("element_bytes", self.element_bytes)?;
-        // No more elements than the output has, so that a run takes no longer than its tensors say.
-        let elements = product("dims", &self.dims)?;
-        let fits = elements > 0 && elements <= self.output.len / self.element_bytes;
-        require(fits, "dims", Fault::OutOfRange)?;
-        let views = [
-            ("input_strides", self.input, self.input_start, &self.input_strides),
-            ("output_strides", self.output, self.output_start, &self.output_strides),
-        ];
-        for (field, span, start, strides) in views {
-            check_tensor(plan, field, span, &[span.len / self.element_bytes], self.element_bytes)?;
-            let mut last = Some(start);
-            for (&dim, &stride) in self.dims.iter().zip(strides) {
-                let reach = (dim - 1).checked_mul(stride);
-                last = last.zip(reach).and_then(|(last, reach)| last.checked_add(reach));
-            }
-            let last = last.ok_or(FieldFault::new(field, Fault::Overflow))?;
-            require(last < span.len / self.element_bytes, field, Fault::OutOfBounds)?;
-        }
-        Ok(())
-    }
-}
-
-impl Check for Fill {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_element("element_bytes", self.element_bytes)?;
-        let count = self.output.len / self.element_bytes;
-        check_tensor(plan, "output", self.output, &[count], self.element_bytes)
-    }
-}
-
-impl Check for ConvF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(plan, &self.shape, self.input, self.output, 4)?;
-        let ConvShape { window, out_c, groups } = self.shape;
-        let per_channel = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
-        plan.block::<f32>("weights", self.weights, product("weights", &per_channel)?)?;
-        plan.block::<f32>("bias", self.bias, out_c)?;
-        require(self.min <= self.max, "min", Fault::OutOfRange)
-    }
-}
-
-impl Check for BinaryF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_broadcast(plan, self.a, self.b, self.output, 4)?;
-        require(self.min <= self.max, "min", Fault::OutOfRange)
-    }
-}
-
-impl Check for UnaryF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor(plan, "input", self.input, &[self.input.len / 4], 4)?;
-        check_tensor(plan, "output", self.output, &[self.input.len / 4], 4)?;
-        let ordered = self.function != Unary::Clamp || self.alpha <= self.beta;
-        require(ordered, "alpha", Fault::OutOfRange)
-    }
-}
-
-impl Check for MaxPoolF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(plan, &self.window, self.input, self.output, 4)
-    }
-}
-
-impl Check for AveragePoolF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(plan, &self.window, self.input, self.output, 4)?;
-        check_undilated(&self.window)
-    }
-}
-
-impl Check for SoftmaxF32 {
-    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_tensor(plan, "input", self.input, &[self.rows, self.cols], 4)?;
-        check_tensor(plan, "output", self.output, &[self.rows, self.cols], 4)
-    }
-}
 
 /// The window fits its input, and the tensors fit the window.
 fn check_window(window: &Window) -> Result<(), FieldFault> {
@@ -213,7 +46,7 @@ fn check_window(window: &Window) -> Result<(), FieldFault> {
     Ok(())
 }
 
-fn check_conv(
+pub(crate) fn check_conv(
     plan: &Verifier<'_>,
     shape: &ConvShape,
     input: Operand,
@@ -231,7 +64,7 @@ fn check_conv(
     check_tensor(plan, "output", output, &[window.out_h, window.out_w, out_c], element_bytes)
 }
 
-fn check_pool(
+pub(crate) fn check_pool(
     plan: &Verifier<'_>,
     window: &Window,
     input: Operand,
@@ -244,12 +77,12 @@ fn check_pool(
     check_tensor(plan, "output", output, &[window.out_h, window.out_w, window.in_c], element_bytes)
 }
 
-fn check_undilated(window: &Window) -> Result<(), FieldFault> {
+pub(crate) fn check_undilated(window: &Window) -> Result<(), FieldFault> {
     let undilated = window.dilation_h == 1 && window.dilation_w == 1;
     require(undilated, "dilation_h", Fault::Unsupported)
 }
 
-fn check_broadcast(
+pub(crate) fn check_broadcast(
     plan: &Verifier<'_>,
     a: Operand,
     b: Operand,
@@ -264,7 +97,7 @@ fn check_broadcast(
 }
 
 /// A tensor that is aligned to its elements and as long as `dims` imply.
-fn check_tensor(
+pub(crate) fn check_tensor(
     plan: &Verifier<'_>,
     field: &'static str,
     span: Operand,
@@ -275,39 +108,39 @@ fn check_tensor(
     plan.check_alignment(field, span, element_bytes)
 }
 
-fn check_element(field: &'static str, element_bytes: usize) -> Result<(), FieldFault> {
+pub(crate) fn check_element(field: &'static str, element_bytes: usize) -> Result<(), FieldFault> {
     require(matches!(element_bytes, 1 | 4), field, Fault::OutOfRange)
 }
 
-fn check_multiplier(field: &'static str, value: f32) -> Result<(), FieldFault> {
+pub(crate) fn check_multiplier(field: &'static str, value: f32) -> Result<(), FieldFault> {
     require(value.is_finite(), field, Fault::NotFinite)?;
     require(value.abs() <= MAX_MULTIPLIER, field, Fault::OutOfRange)
 }
 
-fn check_scale(field: &'static str, value: f32) -> Result<(), FieldFault> {
+pub(crate) fn check_scale(field: &'static str, value: f32) -> Result<(), FieldFault> {
     require(value.is_finite(), field, Fault::NotFinite)?;
     require(value.is_normal() && value > 0.0, field, Fault::OutOfRange)
 }
 
-fn check_requantize(requantize: &Requantize) -> Result<(), FieldFault> {
+pub(crate) fn check_requantize(requantize: &Requantize) -> Result<(), FieldFault> {
     require(requantize.min <= requantize.max, "min", Fault::OutOfRange)
 }
 
-pub(super) fn require(holds: bool, field: &'static str, fault: Fault) -> Result<(), FieldFault> {
+pub(crate) fn require(holds: bool, field: &'static str, fault: Fault) -> Result<(), FieldFault> {
     if holds { Ok(()) } else { Err(FieldFault::new(field, fault)) }
 }
 
-pub(super) fn exact(field: &'static str, found: usize, expected: usize) -> Result<(), FieldFault> {
+pub(crate) fn exact(field: &'static str, found: usize, expected: usize) -> Result<(), FieldFault> {
     require(found == expected, field, Fault::Length { expected, found })
 }
 
-pub(super) fn within(field: &'static str, offset: usize, len: usize, section_bytes: usize) -> Result<(), FieldFault> {
+pub(crate) fn within(field: &'static str, offset: usize, len: usize, section_bytes: usize) -> Result<(), FieldFault> {
     let end = offset.checked_add(len);
     require(end.is_some_and(|end| end <= section_bytes), field, Fault::OutOfBounds)
 }
 
 /// The product of `factors`, which must stay within 31 bits.
-pub(super) fn product(field: &'static str, factors: &[usize]) -> Result<usize, FieldFault> {
+pub(crate) fn product(field: &'static str, factors: &[usize]) -> Result<usize, FieldFault> {
     let mut result = Some(1usize);
     for &factor in factors {
         result = result.and_then(|result| result.checked_mul(factor));

@@ -1,16 +1,15 @@
 //! What must hold before a plan may run.
 //!
 //! Here is what all ops share: bounds, overlap, scratch, reading only what was written. What differs
-//! between them is in [`rules`](super::rules).
+//! between them is with each op, in [`ops`](crate::ops).
 
 use core::cell::Cell;
 
 use bytemuck::AnyBitPattern;
 
-use super::op::{OP_BYTES, Op};
+use super::op::{OP_BYTES, Op, OpRecord};
 use super::operand::{Operand, Section};
-use super::record::OpRecord;
-use super::rules::{Check, exact, product, require, within};
+use super::rules::{exact, product, require, within};
 use super::wire::{DataSpan, NameSpan, Wire, Words};
 use super::{
     ALIGN, Fault, FieldFault, Header, MAGIC, MAX_OPS, MAX_RANK, PORT_BYTES, Plan, PlanError, Port, PortRecord,
@@ -96,8 +95,8 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
 }
 
 /// The sections of a plan whose header is sound.
-pub(super) struct Verifier<'p> {
-    pub(super) isa: Isa,
+pub(crate) struct Verifier<'p> {
+    pub(crate) isa: Isa,
     arena_bytes: usize,
     ports: &'p [[u8; PORT_BYTES]],
     ops: &'p [[u8; OP_BYTES]],
@@ -159,7 +158,7 @@ impl Verifier<'_> {
 
     /// Elements of this size can be read and written at `operand`, wherever its section starts: the
     /// arena and the data do at [`ALIGN`], a slice of the caller's at what its own elements need.
-    pub(super) fn check_alignment(
+    pub(crate) fn check_alignment(
         &self,
         field: &'static str,
         operand: Operand,
@@ -178,31 +177,13 @@ impl Verifier<'_> {
         require(output.section.is_writable(), "output", Fault::ReadOnly)?;
         within("output", output.offset, output.len, self.section_bytes(output.section))?;
         for (position, input) in op.inputs().into_iter().enumerate() {
-            let field = if position == 0 { "input" } else { "b" };
+            let field = op.operation().input_names().get(position).copied().unwrap_or_default();
             within(field, input.offset, input.len, self.section_bytes(input.section))?;
             let in_place = position == 0 && op.in_place() && input == output;
             require(in_place || !overlap(input, output), field, Fault::Overlap)?;
             self.check_written(field, input, index)?;
         }
-        match op {
-            Op::ConvS8(op) => op.check(self),
-            Op::AddS8(op) => op.check(self),
-            Op::MulS8(op) => op.check(self),
-            Op::MaxPoolS8(op) => op.check(self),
-            Op::AveragePoolS8(op) => op.check(self),
-            Op::LutS8(op) => op.check(self),
-            Op::SoftmaxS8(op) => op.check(self),
-            Op::Quantize(op) => op.check(self),
-            Op::Dequantize(op) => op.check(self),
-            Op::StridedCopy(op) => op.check(self),
-            Op::Fill(op) => op.check(self),
-            Op::ConvF32(op) => op.check(self),
-            Op::BinaryF32(op) => op.check(self),
-            Op::UnaryF32(op) => op.check(self),
-            Op::MaxPoolF32(op) => op.check(self),
-            Op::AveragePoolF32(op) => op.check(self),
-            Op::SoftmaxF32(op) => op.check(self),
-        }?;
+        op.operation().check(self)?;
         self.check_scratch(op)
     }
 
@@ -213,8 +194,7 @@ impl Verifier<'_> {
         exact("scratch", span.len, op.scratch_bytes(self.isa))?;
         require(span.offset.is_multiple_of(ALIGN), "scratch", Fault::Unaligned)?;
         within("scratch", span.offset, span.len, self.arena_bytes)?;
-        let [first, second] = op.inputs();
-        let apart = [op.output(), first, second].iter().all(|&operand| !overlap(span.into(), operand));
+        let apart = op.inputs().iter().chain([&op.output()]).all(|&operand| !overlap(span.into(), operand));
         require(apart, "scratch", Fault::Overlap)
     }
 
@@ -257,7 +237,7 @@ impl Verifier<'_> {
     }
 
     /// A block of `count` elements in the data section.
-    pub(super) fn block<T: AnyBitPattern>(
+    pub(crate) fn block<T: AnyBitPattern>(
         &self,
         field: &'static str,
         span: DataSpan,

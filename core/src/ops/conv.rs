@@ -1,0 +1,167 @@
+//! Convolutions, and as such fully connected layers.
+
+use super::{Operation, operands};
+use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
+use crate::isa::Isa;
+use crate::kernels::ConvKernel;
+use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv_f32::{self, ConvF32Args};
+use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
+use crate::plan::wire::record;
+use crate::plan::{ArenaSpan, DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::shape::{ConvShape, Requantize};
+
+record! {
+    /// Convolution and, as a 1x1 window over a 1x1 image, the fully connected layer:
+    /// `acc = bias[c] + sum x * w` in wrapping i32, then [`Requantize`] with `multipliers[c]`.
+    /// Padding reads `input_zero_point`.
+    pub struct ConvS8 {
+        /// i8 `[in_h, in_w, in_c]`.
+        input: Operand,
+        /// i8 `[out_h, out_w, out_c]`.
+        output: Operand,
+        /// Window, output channels, groups.
+        shape: ConvShape,
+        /// Zero point of the input.
+        input_zero_point: i8,
+        /// From the accumulator to the output.
+        requantize: Requantize,
+        /// Packed by [`ConvKernel::pack`](ConvKernel::pack) for the plan's ISA.
+        weights: DataSpan,
+        /// i32 `[out_c]`, the zero point folded in: `bias[c] - input_zero_point * sum w[c]`.
+        bias: DataSpan,
+        /// f32 `[out_c]`: `input_scale * weight_scale[c] / output_scale`.
+        multipliers: DataSpan,
+        /// What the kernel works in; [`Op::with_scratch_at`](crate::plan::Op::with_scratch_at) places it.
+        scratch: ArenaSpan,
+    }
+}
+
+impl Operation for ConvS8 {
+    operands!(input => output);
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.weights, self.bias, self.multipliers]
+    }
+
+    fn macs(&self) -> u64 {
+        macs(&self.shape)
+    }
+
+    fn scratch(&self) -> ArenaSpan {
+        self.scratch
+    }
+
+    #[cfg(feature = "alloc")]
+    fn place_scratch(&mut self, at: ArenaSpan) {
+        self.scratch = at;
+    }
+
+    fn scratch_bytes(&self, isa: Isa) -> usize {
+        ConvKernel::of(&self.shape).scratch_len(isa, &self.shape)
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_conv(plan, &self.shape, self.input, self.output, 1)?;
+        check_requantize(&self.requantize)?;
+        let weights = plan.block("weights", self.weights, self.weights.len)?;
+        require(ConvKernel::of(&self.shape).holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
+        plan.block::<i32>("bias", self.bias, self.shape.out_c)?;
+        let multipliers = plan.block("multipliers", self.multipliers, self.shape.out_c)?;
+        multipliers.iter().try_for_each(|&value| check_multiplier("multipliers", value))
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output, scratch) = memory.split_scratch(self.output, self.scratch)?;
+        let args = ConvArgs {
+            input: cast(rest.operand(self.input)?)?,
+            weights: rest.data(self.weights)?,
+            bias: cast(rest.data(self.bias)?)?,
+            multiplier: cast(rest.data(self.multipliers)?)?,
+            input_zp: self.input_zero_point,
+            out: self.requantize,
+        };
+        ConvKernel::of(&self.shape).run(isa, &self.shape, &args, cast_mut(output)?, scratch);
+        Some(())
+    }
+}
+
+record! {
+    /// Convolution in f32, then `clamp`. Sums are in an order that differs between instruction sets.
+    pub struct ConvF32 {
+        /// f32 `[in_h, in_w, in_c]`.
+        input: Operand,
+        /// f32 `[out_h, out_w, out_c]`.
+        output: Operand,
+        /// Window, output channels, groups.
+        shape: ConvShape,
+        /// f32 `[kernel_h, kernel_w, in_c / groups, out_c]`.
+        weights: DataSpan,
+        /// f32 `[out_c]`.
+        bias: DataSpan,
+        /// Lower bound of the output; may be infinite.
+        min: f32,
+        /// Upper bound of the output; may be infinite.
+        max: f32,
+        /// What the kernel works in; [`Op::with_scratch_at`](crate::plan::Op::with_scratch_at) places it.
+        scratch: ArenaSpan,
+    }
+}
+
+impl Operation for ConvF32 {
+    operands!(input => output);
+
+    fn writes_f32(&self) -> bool {
+        true
+    }
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.weights, self.bias, DataSpan::default()]
+    }
+
+    fn macs(&self) -> u64 {
+        macs(&self.shape)
+    }
+
+    fn scratch(&self) -> ArenaSpan {
+        self.scratch
+    }
+
+    #[cfg(feature = "alloc")]
+    fn place_scratch(&mut self, at: ArenaSpan) {
+        self.scratch = at;
+    }
+
+    fn scratch_bytes(&self, _: Isa) -> usize {
+        conv_f32::scratch_len(&self.shape)
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_conv(plan, &self.shape, self.input, self.output, 4)?;
+        let ConvShape { window, out_c, groups } = self.shape;
+        let per_channel = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
+        plan.block::<f32>("weights", self.weights, product("weights", &per_channel)?)?;
+        plan.block::<f32>("bias", self.bias, out_c)?;
+        require(self.min <= self.max, "min", Fault::OutOfRange)
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output, scratch) = memory.split_scratch(self.output, self.scratch)?;
+        let args = ConvF32Args {
+            input: cast(rest.operand(self.input)?)?,
+            weights: cast(rest.data(self.weights)?)?,
+            bias: cast(rest.data(self.bias)?)?,
+            min: self.min,
+            max: self.max,
+        };
+        let scratch = cast_mut(scratch)?;
+        conv_f32::run(isa, &self.shape, &args, cast_mut(output)?, scratch);
+        Some(())
+    }
+}
+
+fn macs(shape: &ConvShape) -> u64 {
+    let ConvShape { window, out_c, groups } = *shape;
+    let taps = [window.kernel_h, window.kernel_w, window.in_c / groups.max(1)];
+    [window.out_h, window.out_w, out_c].iter().chain(&taps).map(|&size| size as u64).product()
+}

@@ -1,0 +1,123 @@
+//! The ops of a plan, one file a family: their parameters with their exact meaning, what must hold of
+//! them, what they cost, and which kernel runs them.
+//!
+//! Images are NHWC without the batch. Quantized values are `i8`; `real = (q - zero_point) * scale`.
+//! `round` is round half to even, `clamp` is to the op's `min..=max`. Quantized ops are defined in
+//! single f32 operations, in the order written here, without fused multiply-add, so that every
+//! instruction set gives the same bits.
+//!
+//! An op is a record ([`record!`](crate::plan::wire::record)) with an [`Operation`], and a line in the list
+//! of codes, `plan/op.rs`. Nothing else knows ops apart.
+
+mod binary;
+mod conv;
+mod copy;
+mod edges;
+mod pool;
+mod softmax;
+mod unary;
+
+pub use binary::{AddS8, Binary, BinaryF32, MulS8};
+pub use conv::{ConvF32, ConvS8};
+pub use copy::{COPY_DIMS, Fill, StridedCopy};
+pub use edges::{Dequantize, Quantize};
+pub use pool::{AveragePoolF32, AveragePoolS8, MaxPoolF32, MaxPoolS8};
+pub use softmax::{SoftmaxF32, SoftmaxS8};
+pub use unary::{LutS8, Unary, UnaryF32};
+
+use crate::exec::memory::{Input, Memory, Output};
+use crate::isa::Isa;
+use crate::plan::{ArenaSpan, DataSpan, FieldFault, Operand, Verifier};
+
+/// The most tensors that an op reads.
+pub const MAX_INPUTS: usize = 4;
+
+/// What an op states of itself.
+pub(crate) trait Operation {
+    /// What is read, empty operands behind it. [`operands!`] writes this and the three that follow.
+    fn inputs(&self) -> [Operand; MAX_INPUTS];
+
+    /// Names of the fields that are read, in that order.
+    fn input_names(&self) -> &'static [&'static str];
+
+    /// Where the result goes.
+    fn output(&self) -> Operand;
+
+    /// Every tensor that is named, constants among them.
+    #[cfg(feature = "alloc")]
+    fn each_operand(&mut self, visit: &mut dyn FnMut(&mut Operand));
+
+    /// Whether the output may lie exactly where the first input does.
+    fn in_place(&self) -> bool {
+        false
+    }
+
+    /// Whether the output's elements are f32, and not i8.
+    fn writes_f32(&self) -> bool {
+        false
+    }
+
+    /// Weights, biases, multipliers and tables, beyond what [`Operation::inputs`] names.
+    fn constants(&self) -> [DataSpan; 3] {
+        [DataSpan::default(); 3]
+    }
+
+    /// Multiply-accumulates, taps that fall on padding included.
+    fn macs(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that are read of [`Operation::inputs`], and bytes that are written.
+    fn moved_bytes(&self) -> (u64, u64) {
+        (self.inputs().iter().map(|input| input.len as u64).sum(), self.output().len as u64)
+    }
+
+    /// Where the scratch lies that the kernel works in.
+    fn scratch(&self) -> ArenaSpan {
+        ArenaSpan::default()
+    }
+
+    /// Says where the scratch is to lie, of an op that takes some.
+    #[cfg(feature = "alloc")]
+    fn place_scratch(&mut self, _: ArenaSpan) {}
+
+    /// Bytes of scratch that the kernel takes on `isa`.
+    fn scratch_bytes(&self, _: Isa) -> usize {
+        0
+    }
+
+    /// What must hold beyond what all ops share: that operands lie within their sections, are apart and were
+    /// written.
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault>;
+
+    /// Runs it; `None` if it names memory that is not there.
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()>
+    where
+        Self: Sized;
+}
+
+/// Says which fields of a record an op reads, and where it writes: `operands!(a, b => output);`.
+macro_rules! operands {
+    ($($input:ident),* => $output:ident) => {
+        fn inputs(&self) -> [$crate::plan::Operand; $crate::ops::MAX_INPUTS] {
+            let named = [$(self.$input),*];
+            core::array::from_fn(|index| named.get(index).copied().unwrap_or_default())
+        }
+
+        fn input_names(&self) -> &'static [&'static str] {
+            &[$(stringify!($input)),*]
+        }
+
+        fn output(&self) -> $crate::plan::Operand {
+            self.$output
+        }
+
+        #[cfg(feature = "alloc")]
+        fn each_operand(&mut self, visit: &mut dyn FnMut(&mut $crate::plan::Operand)) {
+            $(visit(&mut self.$input);)*
+            visit(&mut self.$output);
+        }
+    };
+}
+
+use operands;

@@ -1,0 +1,121 @@
+//! Functions of one tensor, element by element.
+
+use super::{Operation, operands};
+use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
+use crate::isa::Isa;
+use crate::kernels::{lut, unary};
+use crate::plan::rules::{check_tensor, exact, require};
+use crate::plan::wire::{codes, record};
+use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+
+record! {
+    /// `table[x + 128]` of every byte: any unary function of a quantized value, requantization, or
+    /// u8 to i8. May work in place.
+    pub struct LutS8 {
+        /// i8.
+        input: Operand,
+        /// i8, as long as the input.
+        output: Operand,
+        /// i8 `[256]`.
+        table: DataSpan,
+    }
+}
+
+impl Operation for LutS8 {
+    operands!(input => output);
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.table, DataSpan::default(), DataSpan::default()]
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        exact("output", self.output.len, self.input.len)?;
+        plan.block::<i8>("table", self.table, 256).map(|_| ())
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output) = memory.in_place(self.input, self.output)?;
+        let table: &[i8] = cast(rest.data(self.table)?)?;
+        lut::lut_s8(isa, cast_mut(output)?, table.try_into().ok()?);
+        Some(())
+    }
+}
+
+record! {
+    /// `function(x)` of every element. May work in place.
+    pub struct UnaryF32 {
+        /// f32.
+        input: Operand,
+        /// f32, as long as the input.
+        output: Operand,
+        /// What is computed.
+        function: Unary,
+        /// First parameter, 0 where the function has none.
+        alpha: f32,
+        /// Second parameter, 0 where the function has none.
+        beta: f32,
+    }
+}
+
+impl Operation for UnaryF32 {
+    operands!(input => output);
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn writes_f32(&self) -> bool {
+        true
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_tensor(plan, "input", self.input, &[self.input.len / 4], 4)?;
+        check_tensor(plan, "output", self.output, &[self.input.len / 4], 4)?;
+        let ordered = self.function != Unary::Clamp || self.alpha <= self.beta;
+        require(ordered, "alpha", Fault::OutOfRange)
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (_, output) = memory.in_place(self.input, self.output)?;
+        unary::unary_f32(isa, cast_mut(output)?, self.function, self.alpha, self.beta);
+        Some(())
+    }
+}
+
+codes! {
+    /// A function of one f32 value and up to two parameters.
+    Unary {
+        /// `x` limited to `alpha..=beta`: Relu, Relu6, Clip.
+        Clamp = 0,
+        /// `x >= 0 ? x : alpha * x`
+        LeakyRelu = 1,
+        /// `1 / (1 + exp(-x))`
+        Sigmoid = 2,
+        /// Hyperbolic tangent.
+        Tanh = 3,
+        /// `exp(x)`
+        Exp = 4,
+        /// Natural logarithm.
+        Log = 5,
+        /// Square root.
+        Sqrt = 6,
+        /// `|x|`
+        Abs = 7,
+        /// `-x`
+        Neg = 8,
+        /// Error function.
+        Erf = 9,
+        /// `clamp(alpha * x + beta, 0, 1)`
+        HardSigmoid = 10,
+        /// `x * clamp(alpha * x + beta, 0, 1)`, with ONNX's `alpha = 1/6`, `beta = 0.5`.
+        HardSwish = 11,
+        /// `x >= 0 ? x : alpha * (exp(x) - 1)`
+        Elu = 12,
+        /// `alpha * x + beta`
+        Affine = 13,
+    }
+}
