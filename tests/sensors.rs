@@ -134,6 +134,7 @@ fn a_serial_port_that_is_unplugged_ends_with_its_name() {
     let last: Value = serde_json::from_str(rest.last().unwrap()).unwrap();
     let count = |key: &str| last["summary"][key].as_u64().unwrap();
     assert_eq!((count("read"), count("malformed"), count("windows")), (202, 2, 2), "{last}");
+    assert!(last["summary"]["first_malformed"].as_str().unwrap().starts_with("line 1: "), "{last}");
     assert_eq!(count("answered") + count("remainder"), 200);
 }
 
@@ -182,6 +183,7 @@ fn a_server_and_datagrams_are_read() {
         (last["read"].as_u64(), last["malformed"].as_u64(), last["windows"].as_u64()),
         (Some(129), Some(1), Some(1))
     );
+    assert_eq!(last["first_malformed"], "frame 129: cut off after 7 of 24 bytes");
 
     let address = free_address();
     let child = start(&[HAR, "--source", &format!("udp:{address}"), "--format", "f32le"]);
@@ -303,15 +305,9 @@ fn sigterm_finishes_and_writes_everything() {
 
 #[test]
 fn sighup_exchanges_a_good_model_and_refuses_a_bad_one() {
-    let folder = TempDir::new().unwrap();
-    let model = folder.path().join("model.onnx");
+    let folder = exchangeable();
     let copy = |from: &str| fs::copy(repository().join(from), folder.path().join("new")).unwrap();
-    let exchange = || fs::rename(folder.path().join("new"), &model).unwrap();
-    copy("models/har_cnn1d/int8.onnx");
-    exchange();
-    let recipe = fs::read_to_string(repository().join("models/har_cnn1d/model.toml")).unwrap();
-    fs::copy(repository().join("models/har_cnn1d/labels.txt"), folder.path().join("labels.txt")).unwrap();
-    fs::write(folder.path().join("model.toml"), recipe.replace("int8.onnx", "model.onnx")).unwrap();
+    let exchange = || fs::rename(folder.path().join("new"), folder.path().join("model.onnx")).unwrap();
 
     let address = free_address();
     let mut child = start(&[folder.path().to_str().unwrap(), "--source", "-", "--metrics", &address]);
@@ -354,6 +350,64 @@ fn sighup_exchanges_a_good_model_and_refuses_a_bad_one() {
     assert!(told.contains("was not exchanged") && told.contains("[1, 1, 49, 10]"), "{told}");
     let last = summary(&output);
     assert_eq!((last["reloads"].as_u64(), last["reloads_refused"].as_u64()), (Some(1), Some(2)));
+}
+
+/// A folder of which the model may be exchanged, with har_cnn1d's recipe.
+fn exchangeable() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let from = repository().join(HAR);
+    fs::copy(from.join("int8.onnx"), folder.path().join("model.onnx")).unwrap();
+    fs::copy(from.join("labels.txt"), folder.path().join("labels.txt")).unwrap();
+    let recipe = fs::read_to_string(from.join("model.toml")).unwrap();
+    fs::write(folder.path().join("model.toml"), recipe.replace("int8.onnx", "model.onnx")).unwrap();
+    folder
+}
+
+#[test]
+fn a_model_that_the_cap_has_no_room_for_is_refused_and_the_old_one_goes_on() {
+    let folder = exchangeable();
+    let model = folder.path().to_str().unwrap();
+    let first_line = |child: &mut Child| {
+        child.stdin.as_mut().unwrap().write_all(LINE.repeat(128).as_bytes()).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    };
+    let mut uncapped = start(&[model, "--source", "-"]);
+    first_line(&mut uncapped);
+    let status = fs::read_to_string(format!("/proc/{}/status", uncapped.id())).unwrap();
+    let peak_kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak_kib.trim().trim_end_matches(" kB").parse().unwrap();
+    uncapped.kill().unwrap();
+    uncapped.wait().unwrap();
+
+    let cap = format!("{}KiB", peak_kib + 1024);
+    let mut child = start(&[model, "--source", "-", "--max-rss", &cap]);
+    first_line(&mut child);
+    fs::copy(repository().join("models/ad_autoencoder/f32.onnx"), folder.path().join("new")).unwrap();
+    fs::rename(folder.path().join("new"), folder.path().join("model.onnx")).unwrap();
+    signal(&child, "HUP");
+    thread::sleep(Duration::from_millis(600));
+    child.stdin.as_mut().unwrap().write_all(LINE.repeat(128).as_bytes()).unwrap();
+    drop(child.stdin.take());
+    let output = end(child);
+    assert!(output.status.success(), "{}", error(&output));
+    assert!(error(&output).contains("beside the model that runs"), "{}", error(&output));
+    assert_eq!(summary(&output)["reloads_refused"], 1);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_who_no_longer_reads() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("walk.csv");
+    fs::write(&file, LINE.repeat(10_000)).unwrap();
+    let mut child = start(&[HAR, "--source", file.to_str().unwrap(), "--repeat", "0"]);
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    // Until the pipe is full, and some more.
+    thread::sleep(Duration::from_millis(500));
+    signal(&child, "TERM");
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("took nothing for 2s after the stop"), "{}", error(&output));
 }
 
 #[test]

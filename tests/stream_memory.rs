@@ -32,7 +32,7 @@ fn a_long_replay_allocates_nothing_and_loses_nothing() {
     let session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
     let source = Source::open(&file.to_str().unwrap().parse().unwrap(), options, &recipe.input).unwrap();
     let sink = format!("json:{}", folder.path().join("decisions.json").display());
-    let mut sinks = [sink.parse::<tractlet::sensor::SinkSpec>().unwrap().open().unwrap()];
+    let mut sinks = [sink.parse::<tractlet::sensor::SinkSpec>().unwrap().open(&Control::default()).unwrap()];
     // Resident pages, those of the program included, and the heap, when everything has been used once and near the end.
     let (mut early, mut late) = (None, None);
     let progress = |counters: &tractlet::sensor::Counters| match counters.windows() {

@@ -1,6 +1,7 @@
 //! `tractlet stream`.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use tractlet::footprint::{heap, reset_heap_peak, room_for};
 use tractlet::sensor::{
     Column, Control, Counters, Format, Notifier, Overflow, Pace, Recipe, Sink, SinkSpec, Source, SourceOptions,
     SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
@@ -146,12 +148,13 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
     let mut status = Status::new();
     let load = || args.model.session_at(&args.model.open_at(&recipe.model)?, &recipe.model);
-    let session = load()?;
+    let (session, loading) = Loading::measured(&recipe.model, load)?;
     let options = StreamOptions {
         overflow: args.overflow(),
         capacity: args.buffer.map(|frames| frames as usize),
         deadline: args.deadline.map(|ms| Duration::from_millis(ms.into())),
         reload: Some(Box::new(|| {
+            loading.may_happen_again(&recipe.model)?;
             load().map_err(|failure| match failure {
                 Failure::Because(why) => why,
                 Failure::Closed => "standard output was closed".to_owned(),
@@ -167,7 +170,7 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
     let source = Source::open(&args.source.source, args.source.options(), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
-    let mut sinks = args.sinks()?;
+    let mut sinks = args.sinks(&control)?;
     let ended = stream.run(source, &mut sinks, &control);
     if let Some(notifier) = &notifier {
         notifier.stopping();
@@ -196,7 +199,7 @@ impl StreamArgs {
         }
     }
 
-    fn sinks(&self) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    fn sinks(&self, control: &Control) -> Result<Vec<Box<dyn Sink>>, Failure> {
         let mut specs = self.sink.clone();
         if specs.is_empty() && !self.model.json {
             specs.extend("-".parse::<SinkSpec>());
@@ -204,7 +207,8 @@ impl StreamArgs {
         if specs.iter().filter(|spec| spec.is_stdout()).count() > 1 {
             usage("two sinks write to standard output; give one of them a file");
         }
-        let open = |spec: &SinkSpec| spec.open().map_err(|error| format!("{spec}: cannot write it: {error}").into());
+        let open =
+            |spec: &SinkSpec| spec.open(control).map_err(|error| format!("{spec}: cannot write it: {error}").into());
         specs.iter().map(open).collect()
     }
 }
@@ -228,6 +232,37 @@ impl SourceArgs {
             reconnect: self.reconnect.map(Duration::from_secs_f64),
         }
     }
+}
+
+/// What it took to load the model. Under `--max-rss` an exchange that would take more than there is left has to be refused before
+/// it begins: in its midst a request for heap that passes the cap ends the process.
+struct Loading {
+    heap_bytes: usize,
+    file_bytes: u64,
+}
+
+impl Loading {
+    fn measured<T>(model: &Path, load: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Loading), Failure> {
+        let before = heap().live_bytes;
+        reset_heap_peak();
+        let loaded = load()?;
+        let heap_bytes = heap().peak_bytes.saturating_sub(before);
+        Ok((loaded, Loading { heap_bytes, file_bytes: file_bytes(model) }))
+    }
+
+    /// As much heap again for each byte of the file, and the copy of the file.
+    fn may_happen_again(&self, model: &Path) -> Result<(), String> {
+        let now = file_bytes(model);
+        let heap_bytes = self.heap_bytes as f64 * (now as f64 / self.file_bytes.max(1) as f64).max(1.0);
+        let bytes = heap_bytes + now as f64;
+        room_for(format!("loading {} beside the model that runs", model.display()), bytes as usize)
+            .map_err(|error| format!("--max-rss: {error}"))
+    }
+}
+
+/// 0 where it is not there, which loading it will tell.
+fn file_bytes(model: &Path) -> u64 {
+    std::fs::metadata(model).map_or(0, |file| file.len())
 }
 
 /// Signals become flags, which the stream looks at; a second one of those that end it ends it at once.

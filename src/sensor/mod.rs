@@ -36,6 +36,7 @@ mod sink;
 mod source;
 mod stream;
 mod unit;
+mod writer;
 
 pub use counters::{Counter, Counters, Kind, Summary};
 pub use decide::{ClassScore, Decision, Top, Verdict};

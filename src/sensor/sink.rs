@@ -9,9 +9,12 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::Control;
 use super::counters::Summary;
 use super::decide::{Decision, Verdict};
+use super::writer::Writer;
 
 /// Small, so that all of it is in use soon and memory stands still.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -90,17 +93,18 @@ impl SinkSpec {
         self.path.is_none()
     }
 
-    /// Opens it, a file for appending.
+    /// Opens it, a file for appending, for the stream that `control` steers: once that is stopped, a reader who stalls is
+    /// not waited for.
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn open(&self) -> io::Result<Box<dyn Sink>> {
+    pub fn open(&self, control: &Control) -> io::Result<Box<dyn Sink>> {
         let file = match &self.path {
             Some(path) => OpenOptions::new().append(true).create(true).open(path)?,
             None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
         };
         let is_empty = self.path.is_none() || file.metadata()?.len() == 0;
-        let out = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
         Ok(match self.form {
             Form::Json => Box::new(Json(out)),
             Form::Csv => Box::new(Csv { out, header_due: is_empty }),
@@ -110,7 +114,7 @@ impl SinkSpec {
 }
 
 /// A JSON object a line: one for each decision, and in the end `{"summary": {…}}`.
-struct Json(BufWriter<File>);
+struct Json(BufWriter<Writer>);
 
 impl Sink for Json {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
@@ -134,7 +138,7 @@ impl Sink for Json {
 
 /// A row for each decision, behind a header where the file is new.
 struct Csv {
-    out: BufWriter<File>,
+    out: BufWriter<Writer>,
     header_due: bool,
 }
 
@@ -192,7 +196,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A line for each decision, to be read.
-struct Text(BufWriter<File>);
+struct Text(BufWriter<Writer>);
 
 impl Sink for Text {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {

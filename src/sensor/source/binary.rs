@@ -96,6 +96,12 @@ impl Binary {
             Err(channel) => fault(self.frame, self.frame_bytes, Reason::NotFinite { field: channel + 1 }),
         }
     }
+
+    /// The source broke after so many bytes of a frame.
+    pub fn cut_off(&self, bytes: usize) -> Malformed {
+        let reason = Reason::Incomplete { bytes, expected: self.frame_bytes };
+        Malformed { what: "frame", number: self.frame + 1, reason }
+    }
 }
 
 #[cfg(test)]

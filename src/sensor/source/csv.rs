@@ -139,6 +139,11 @@ impl Csv {
         }
     }
 
+    /// The source broke after so many bytes of a line.
+    pub fn cut_off(&self, bytes: usize) -> Malformed {
+        Malformed { what: "line", number: self.line + 1, reason: Reason::Incomplete { bytes, expected: 0 } }
+    }
+
     fn frame(&mut self, text: &str, batch: &mut Batch) -> Result<(), Reason> {
         let Some(layout) = &self.layout else { return Ok(()) };
         let mut fields = layout.separator.split(text);

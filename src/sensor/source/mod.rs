@@ -283,12 +283,12 @@ impl Source {
     fn is_malformed(&mut self, what: Malformed) -> Result<(), SourceError> {
         self.malformed += 1;
         self.in_succession += 1;
+        self.first_malformed.get_or_insert(what);
         if self.in_succession >= self.options.max_malformed {
             let count = self.in_succession;
             let what = format!("{count} malformed frames in succession; the last, {what}");
             return Err(SourceError::new(self.spec.to_string(), what));
         }
-        self.first_malformed.get_or_insert(what);
         Ok(())
     }
 
@@ -318,8 +318,14 @@ impl Source {
 
     /// What was read of a frame when it broke will never be whole.
     fn broke(&mut self, error: &std::io::Error) -> SourceError {
-        if !std::mem::take(&mut self.filled).is_empty() {
+        let left = std::mem::take(&mut self.filled).len();
+        if left > 0 {
+            let what = match &self.decoder {
+                Decoder::Csv(csv) => csv.cut_off(left),
+                Decoder::Binary(binary) => binary.cut_off(left),
+            };
             self.malformed += 1;
+            self.first_malformed.get_or_insert(what);
         }
         match self.spec.is_recorded() {
             true => SourceError::new(self.spec.to_string(), format!("cannot read it: {error}")),
