@@ -1,11 +1,11 @@
-//! Two small networks that between them use every op.
+//! Small networks that between them use every op.
 
 use std::vec::Vec;
 
 use crate::isa::Isa;
 use crate::plan::{
     AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
-    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, SoftmaxF32,
+    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, Shift, SoftmaxF32,
     SoftmaxS8, StridedCopy, Unary, UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
@@ -318,5 +318,35 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     builder.op("swap", Op::from(op).with_scratch_at(isa, 384));
     builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
     builder.output("squares", DType::I8, &[4]).unwrap();
+    builder.finish().unwrap()
+}
+
+/// Readings of a window of [`hopping`], and of a hop.
+pub(crate) const READINGS: (usize, usize) = (5, 2);
+
+/// Mean and maximum of a window of f32 readings, of which each run is given those of a hop.
+pub(crate) fn hopping(isa: Isa) -> Plan<AlignedBytes> {
+    let (length, hop) = READINGS;
+    let readings = Operand::arena(0, 4 * length);
+    let builder = &mut PlanBuilder::new(isa);
+    builder.hop(1, length, 64).input("readings", DType::F32, &[1, hop]).unwrap();
+    builder.op("pass", Shift { output: readings, element_bytes: 4, by: hop });
+    let new = StridedCopy {
+        input: Operand::input(0, 4 * hop),
+        output: readings,
+        element_bytes: 4,
+        dims: [1, 1, 1, 1, 1, hop],
+        input_start: 0,
+        input_strides: [0, 0, 0, 0, 0, 1],
+        output_start: length - hop,
+        output_strides: [0, 0, 0, 0, 0, 1],
+    };
+    builder.op("new", new);
+    let window = Window { kernel_w: length, ..window((1, length), 1, (1, 1), 1) };
+    let mean = Operand::output(0, 4);
+    builder.op("mean", AveragePoolF32 { input: readings, output: mean, window, count_include_pad: false });
+    builder.op("max", MaxPoolF32 { input: readings, output: Operand::output(1, 4), window });
+    builder.output("mean", DType::F32, &[1]).unwrap();
+    builder.output("max", DType::F32, &[1]).unwrap();
     builder.finish().unwrap()
 }

@@ -2,8 +2,8 @@
 //!
 //! Inputs are read and outputs written where the caller has them. The memory is the arena, where
 //! all other activations lie, and among them the scratch of kernels. One loop decodes a record,
-//! borrows the slices it names and calls a kernel: no allocation, no state between runs, no unsafe
-//! code.
+//! borrows the slices it names and calls a kernel: no allocation, no state between runs but in the
+//! memory that the caller gives, no unsafe code.
 
 #[cfg(all(test, feature = "alloc"))]
 pub(crate) mod fixtures;
@@ -98,6 +98,9 @@ impl<B: AsRef<[u8]>> Plan<B> {
     /// as [`Port::byte_len`] says and at a multiple of the size of its elements. `memory` has at least
     /// [`Plan::arena_bytes`] bytes and starts at a multiple of [`ALIGN`]; what it holds does not
     /// matter.
+    ///
+    /// A plan that runs [hop by hop](Plan::hop) is given only what is new of each window, and the memory of the run before,
+    /// which it keeps the first [`Plan::state_bytes`] of. What the first of its runs finds there does not matter.
     ///
     /// # Errors
     /// Slices that do not fit, of which nothing has been written then. [`RunError::Damaged`] only if

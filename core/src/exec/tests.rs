@@ -244,3 +244,24 @@ fn inputs_and_outputs_that_do_not_fit_are_refused() {
     assert_eq!(refused, RunError::Length { role: output, index: 0, needed, given });
     assert_eq!(std::format!("{refused}"), "output 0 takes 16 bytes, 24 were given");
 }
+
+#[test]
+fn what_is_new_of_a_window_is_enough() {
+    let (length, hop) = READINGS;
+    let plan = hopping(Isa::detect());
+    let stated = plan.hop().unwrap();
+    assert_eq!((stated.axis, stated.window_rows, stated.rows, stated.runs()), (1, length, hop, 3));
+    let (mut memory, mut outputs) = room(&plan);
+    memory.fill(0xa5);
+    let readings: Vec<f32> = noise(5, 40).into_iter().map(f32::from).collect();
+    for (run, end) in (hop..=readings.len()).step_by(hop).enumerate() {
+        let new = bytemuck::cast_slice::<f32, u8>(&readings[end - hop..end]);
+        plan.run(&mut memory, &[new], &mut outputs).unwrap();
+        if run + 1 >= stated.runs() {
+            let window = &readings[end - length..end];
+            let answers = [0, 1].map(|output| bytemuck::cast_slice::<u8, f32>(&outputs[output])[0]);
+            let mean = window.iter().sum::<f32>() / length as f32;
+            assert_eq!(answers, [mean, window.iter().copied().fold(f32::MIN, f32::max)], "window to {end}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Moving elements without looking at them.
 
-use super::{Operation, operands};
+use super::{MAX_INPUTS, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::copy;
@@ -112,6 +112,66 @@ impl Operation for Fill {
             4 => cast_mut::<u32>(output)?.fill(self.bits),
             _ => output.fill(self.bits as u8),
         }
+        Some(())
+    }
+}
+
+record! {
+    /// Moves every element but the first `by` ahead by that many, in place; the last `by` stay as they are. So time
+    /// passes in the state of a plan that runs hop by hop.
+    pub struct Shift {
+        /// i8 or f32, read and written.
+        output: Operand,
+        /// Bytes of an element: 1 or 4.
+        element_bytes: usize,
+        /// Elements, fewer than there are.
+        by: usize,
+    }
+}
+
+impl Operation for Shift {
+    fn inputs(&self) -> [Operand; MAX_INPUTS] {
+        core::array::from_fn(|index| if index == 0 { self.output } else { Operand::default() })
+    }
+
+    fn input_names(&self) -> &'static [&'static str] {
+        &["output"]
+    }
+
+    fn output(&self) -> Operand {
+        self.output
+    }
+
+    #[cfg(feature = "alloc")]
+    fn each_operand(&mut self, visit: &mut dyn FnMut(&mut Operand)) {
+        visit(&mut self.output);
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn writes_f32(&self) -> bool {
+        self.element_bytes == 4
+    }
+
+    fn moved_bytes(&self) -> (u64, u64) {
+        let bytes = self.output.len.saturating_sub(self.by * self.element_bytes) as u64;
+        (bytes, bytes)
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_element("element_bytes", self.element_bytes)?;
+        let count = self.output.len / self.element_bytes;
+        check_tensor(plan, "output", self.output, &[count], self.element_bytes)?;
+        require((1..count).contains(&self.by), "by", Fault::OutOfRange)
+    }
+
+    fn run<I: Input, O: Output>(&self, _: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (_, output) = memory.split(self.output)?;
+        let by = self.by * self.element_bytes;
+        output.get(by..)?;
+        output.copy_within(by.., 0);
         Some(())
     }
 }

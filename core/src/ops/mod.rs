@@ -19,7 +19,7 @@ mod unary;
 
 pub use binary::{AddS8, Binary, BinaryF32, MulS8};
 pub use conv::{ConvF32, ConvS8};
-pub use copy::{COPY_DIMS, Fill, StridedCopy};
+pub use copy::{COPY_DIMS, Fill, Shift, StridedCopy};
 pub use edges::{Dequantize, Quantize};
 pub use pool::{AveragePoolF32, AveragePoolS8, MaxPoolF32, MaxPoolS8};
 pub use softmax::{SoftmaxF32, SoftmaxS8};

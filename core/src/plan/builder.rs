@@ -33,6 +33,8 @@ pub struct PlanBuilder {
     model_name: NameSpan,
     scratch_bytes: usize,
     arena_lower_bound_bytes: usize,
+    state_bytes: usize,
+    window: [usize; 2],
 }
 
 /// Why no plan was built.
@@ -63,6 +65,8 @@ impl PlanBuilder {
             model_name: NameSpan::default(),
             scratch_bytes: 0,
             arena_lower_bound_bytes: 0,
+            state_bytes: 0,
+            window: [0; 2],
         }
     }
 
@@ -88,6 +92,13 @@ impl PlanBuilder {
     /// cannot be smaller than.
     pub fn arena_parts(&mut self, scratch_bytes: usize, lower_bound_bytes: usize) -> &mut Self {
         (self.scratch_bytes, self.arena_lower_bound_bytes) = (scratch_bytes, lower_bound_bytes);
+        self
+    }
+
+    /// States that the plan runs hop by hop: along which dimension of its first input, of how many rows a window is, and how many
+    /// bytes at the start of the arena it keeps. See [`Hop`](super::Hop).
+    pub fn hop(&mut self, axis: usize, window_rows: usize, state_bytes: usize) -> &mut Self {
+        (self.window, self.state_bytes) = ([axis, window_rows], state_bytes);
         self
     }
 
@@ -182,6 +193,9 @@ impl PlanBuilder {
             arena_lower_bound_bytes: self.arena_lower_bound_bytes,
             model_digest: self.model_digest,
             model_name: self.model_name,
+            state_bytes: self.state_bytes,
+            window_axis: self.window[0],
+            window_rows: self.window[1],
         };
         let sections = SectionRanges::of(&header).expect("what lies in memory has a size");
         header.total_bytes = sections.data.end;

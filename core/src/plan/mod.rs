@@ -12,6 +12,9 @@
 //! | padding | zeros up to a multiple of [`ALIGN`] |
 //! | data | packed weights, multipliers, tables; each block at a multiple of [`ALIGN`] |
 //!
+//! A plan that runs hop by hop keeps the start of its arena, its state, from one run to the next: what it computed of a window
+//! and the next one has too. All other plans start anew with each run.
+//!
 //! Ops name what they read and write by section ([`Section`]): the arena, the data, or the slice that
 //! the caller gives for an input or output. Inputs and outputs are therefore never copied. What a kernel
 //! works in, its scratch, lies in the arena too, where no tensor is alive while it runs.
@@ -59,7 +62,7 @@ pub const MAGIC: [u8; 8] = *b"TRACTLET";
 ///
 /// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed:
 /// plans lie in files, and an older one must not be run with kernels that it was not packed for.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.
@@ -127,6 +130,29 @@ record! {
         arena_lower_bound_bytes: usize,
         model_digest: [u32; 8],
         model_name: NameSpan,
+        state_bytes: usize,
+        window_axis: usize,
+        window_rows: usize,
+    }
+}
+
+/// How a plan runs that is given only what is new of each window: its first input is the part of a window of `window_rows`
+/// along `axis` by which it differs from the window before, moved along by `rows`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The dimension of the first input that is time.
+    pub axis: usize,
+    /// Rows of a window along it.
+    pub window_rows: usize,
+    /// Rows from a window to the next: what a run takes.
+    pub rows: usize,
+}
+
+impl Hop {
+    /// Runs until the answer is that of a whole window, whatever the state was before: at the start, and behind a gap. What
+    /// the first of them takes beyond a window does not matter.
+    pub const fn runs(&self) -> usize {
+        self.window_rows.div_ceil(self.rows)
     }
 }
 
@@ -223,6 +249,19 @@ impl<B: AsRef<[u8]>> Plan<B> {
     /// By how much the scratch of kernels makes the arena larger, as the planner states it.
     pub fn scratch_bytes(&self) -> usize {
         self.header.scratch_bytes
+    }
+
+    /// What the plan keeps from one run to the next: so many bytes at the start of its arena. 0 but for a plan that runs hop by
+    /// hop.
+    pub fn state_bytes(&self) -> usize {
+        self.header.state_bytes
+    }
+
+    /// How it runs, if hop by hop: see [`Plan::run`].
+    pub fn hop(&self) -> Option<Hop> {
+        let Header { window_axis: axis, window_rows, .. } = self.header;
+        let rows = self.inputs().next()?.shape().get(axis).copied()?;
+        (window_rows > 0).then_some(Hop { axis, window_rows, rows })
     }
 
     /// The largest sum of tensors and scratch that are alive at once, as the planner states it: no arena

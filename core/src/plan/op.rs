@@ -98,6 +98,7 @@ ops! {
     9 => Dequantize,
     10 => StridedCopy,
     11 => Fill,
+    12 => Shift,
     16 => ConvF32,
     17 => BinaryF32,
     18 => UnaryF32,

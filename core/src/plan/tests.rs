@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::builder::seal;
 use super::*;
-use crate::exec::fixtures::{self, mixed, network, room};
+use crate::exec::fixtures::{self, hopping, mixed, network, room};
 use crate::shape::{ConvShape, Window};
 
 /// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
@@ -108,13 +108,13 @@ fn weights_are_packed_as_this_version_says() {
         0xa5b3_8b98_4886_16f0,
         0x45f1_acfe_0d65_ad7f,
     ];
-    assert_eq!((VERSION, packed), (5, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (6, EXPECTED), "{packed:#x?}");
 }
 
 #[test]
 fn a_hostile_plan_is_refused_or_runs_within_bounds() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        for plan in [network(isa), mixed(isa)] {
+        for plan in [network(isa), mixed(isa), hopping(isa)] {
             let (refused, accepted) = flip_every_byte(&plan, seal);
             assert!(refused > 1_000 && accepted > 1_000, "{refused} refused, {accepted} accepted");
         }
@@ -327,4 +327,25 @@ fn a_plan_that_takes_too_long_to_verify_is_refused() {
     // The fifth would go beyond 2^26 ops looked at.
     let refused = PlanError::Op { index: 4004, kind: "LutS8", fault };
     assert_eq!(verified(4000, 4000), Err(BuildError::Invalid(refused)));
+}
+
+#[test]
+fn a_state_is_for_plans_that_run_hop_by_hop() {
+    let altered = |word: usize, value: u32| {
+        let mut bytes = AlignedBytes::from(hopping(Isa::Generic).as_bytes());
+        bytes[MAGIC.len() + 4 * word..][..4].copy_from_slice(&value.to_le_bytes());
+        seal(&mut bytes);
+        Plan::parse(bytes).map(drop)
+    };
+    let [state_bytes, window_axis, window_rows] = [0, 1, 2].map(|field| Header::WORDS - 3 + field);
+    let refused = |field, fault| Err(PlanError::Header(FieldFault::new(field, fault)));
+    assert_eq!(altered(state_bytes, 64), Ok(()));
+    // What the state would hold is read before it is written.
+    let fault = FieldFault::new("output", Fault::Unwritten);
+    assert_eq!(altered(state_bytes, 0), Err(PlanError::Op { index: 0, kind: "Shift", fault }));
+    assert_eq!(altered(state_bytes, 8), refused("state_bytes", Fault::OutOfRange));
+    assert_eq!(altered(state_bytes, 128), refused("state_bytes", Fault::OutOfRange));
+    assert_eq!(altered(window_axis, 2), refused("window_axis", Fault::OutOfRange));
+    assert_eq!(altered(window_rows, 1), refused("window_rows", Fault::OutOfRange));
+    assert_eq!(altered(window_rows, 0), refused("state_bytes", Fault::OutOfRange));
 }

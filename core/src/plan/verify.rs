@@ -60,6 +60,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
         let verifier = Verifier {
             isa,
             arena_bytes: header.arena_bytes,
+            state_bytes: header.state_bytes,
             ports: plan.section(&plan.sections.ports).as_chunks().0,
             ops: plan.op_records(),
             names: plan.section(&plan.sections.names),
@@ -70,6 +71,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
         let name = verifier.check_name(header.model_name);
         name.map_err(|fault| PlanError::Header(FieldFault::new("model_name", fault.fault)))?;
         verifier.check()?;
+        verifier.check_hop(&header).map_err(PlanError::Header)?;
         Ok(plan)
     }
 }
@@ -84,6 +86,8 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
     {
         require(bytes <= header.arena_bytes, field, Fault::OutOfRange)?;
     }
+    let state_fits = header.state_bytes.is_multiple_of(ALIGN) && header.state_bytes <= header.arena_bytes;
+    require(state_fits && (header.state_bytes == 0 || header.window_rows > 0), "state_bytes", Fault::OutOfRange)?;
     require(header.op_count <= MAX_OPS, "op_count", Fault::OutOfRange)?;
     require(header.output_count > 0, "output_count", Fault::OutOfRange)?;
 
@@ -98,6 +102,7 @@ fn check_header(header: &Header, len: usize) -> Result<SectionRanges, FieldFault
 pub(crate) struct Verifier<'p> {
     pub(crate) isa: Isa,
     arena_bytes: usize,
+    state_bytes: usize,
     ports: &'p [[u8; PORT_BYTES]],
     ops: &'p [[u8; OP_BYTES]],
     names: &'p [u8],
@@ -124,6 +129,16 @@ impl Verifier<'_> {
             self.check_written("dims", all, self.ops.len()).map_err(|fault| PlanError::Output(index, fault))?;
         }
         Ok(())
+    }
+
+    /// What a run takes is a part of a window.
+    fn check_hop(&self, header: &Header) -> Result<(), FieldFault> {
+        if header.window_rows == 0 {
+            return Ok(());
+        }
+        let rows = self.port(Section::Input(0)).and_then(|port| port.shape().get(header.window_axis).copied());
+        let rows = rows.ok_or(FieldFault::new("window_axis", Fault::OutOfRange))?;
+        require(rows <= header.window_rows, "window_rows", Fault::OutOfRange)
     }
 
     fn check_port(&self, bytes: &[u8; PORT_BYTES]) -> Result<(), FieldFault> {
@@ -206,7 +221,7 @@ impl Verifier<'_> {
     }
 
     /// Every byte that is read in the arena or in an output of the network lies in the output of an op
-    /// before `reader`. An op that writes part of its output, a strided copy, counts as writing all of it.
+    /// before `reader`, or in the state, which holds something from the start. An op that writes part of its output, a strided copy, counts as writing all of it.
     ///
     /// Looks the writers up anew for each read and again for each part that another one wrote, since there is
     /// no memory to keep a map in: quadratic in the number of ops where each read has a few writers, and 500
@@ -216,7 +231,8 @@ impl Verifier<'_> {
             return Ok(());
         }
         let end = read.offset + read.len;
-        let mut covered = read.offset;
+        let state_bytes = if read.section == Section::Arena { self.state_bytes } else { 0 };
+        let mut covered = read.offset.max(state_bytes);
         while covered < end {
             let left = self.steps_left.get().checked_sub(reader);
             self.steps_left.set(left.ok_or(FieldFault::new(field, Fault::TooManyWriters))?);
