@@ -3,6 +3,8 @@
 //! Activations are NHWC; a 1-D network has height 1. The batch is not part of a shape:
 //! the executor runs one sample.
 
+use core::ops::Range;
+
 /// A sliding window over an NHWC image: what convolution and pooling have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -32,6 +34,62 @@ pub struct Window {
     pub pad_top: usize,
     /// Padding before the first column.
     pub pad_left: usize,
+}
+
+/// A window over some of the output's lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowPart {
+    /// What slides over `input` and gives these lines.
+    pub window: Window,
+    /// The lines of the input that are under it.
+    pub input: Range<usize>,
+}
+
+impl Window {
+    /// Whether lines are columns: the image is a single row.
+    fn is_row(&self) -> bool {
+        (self.in_h, self.out_h, self.kernel_h, self.pad_top) == (1, 1, 1, 0)
+    }
+
+    /// Lines of the output: what follows each other in memory and can be computed apart. They are rows, and in an
+    /// image of one row its columns.
+    pub fn lines(&self) -> usize {
+        if self.is_row() { self.out_w } else { self.out_h }
+    }
+
+    /// Pixels in a line of the input and of the output.
+    pub fn line_pixels(&self) -> [usize; 2] {
+        if self.is_row() { [1, 1] } else { [self.in_w, self.out_w] }
+    }
+
+    /// The window that gives `lines` of the output and nothing else: some, and no more than there are.
+    pub fn part(&self, lines: Range<usize>) -> WindowPart {
+        let w = *self;
+        let under = |size: usize, kernel: usize, stride: usize, dilation: usize, pad: usize| {
+            let start = lines.start * stride;
+            let end = lines.end.saturating_sub(1) * stride + kernel.saturating_sub(1) * dilation + 1;
+            (start.saturating_sub(pad)..end.saturating_sub(pad).min(size), pad.saturating_sub(start))
+        };
+        if self.is_row() {
+            let (input, pad_left) = under(w.in_w, w.kernel_w, w.stride_w, w.dilation_w, w.pad_left);
+            WindowPart { window: Window { in_w: input.len(), out_w: lines.len(), pad_left, ..w }, input }
+        } else {
+            let (input, pad_top) = under(w.in_h, w.kernel_h, w.stride_h, w.dilation_h, w.pad_top);
+            WindowPart { window: Window { in_h: input.len(), out_h: lines.len(), pad_top, ..w }, input }
+        }
+    }
+
+    /// A 1x1 kernel that visits every pixel once sees one long row.
+    pub(crate) fn flattened(self) -> Window {
+        let w = self;
+        let pointwise = (w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_top, w.pad_left) == (1, 1, 1, 1, 0, 0);
+        if pointwise && (w.in_h, w.in_w) == (w.out_h, w.out_w) {
+            let pixels = w.in_h * w.in_w;
+            Window { in_h: 1, in_w: pixels, out_h: 1, out_w: pixels, ..w }
+        } else {
+            w
+        }
+    }
 }
 
 /// A convolution. Weights are OHWI: `[out_c, kernel_h, kernel_w, in_c / groups]`.

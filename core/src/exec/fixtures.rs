@@ -10,29 +10,29 @@ use crate::plan::{
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
-pub(super) const IN_H: usize = 6;
-pub(super) const IN_W: usize = 5;
-pub(super) const IN_C: usize = 3;
-pub(super) const CHANNELS: usize = 8;
-pub(super) const CLASSES: usize = 4;
+pub(crate) const IN_H: usize = 6;
+pub(crate) const IN_W: usize = 5;
+pub(crate) const IN_C: usize = 3;
+pub(crate) const CHANNELS: usize = 8;
+pub(crate) const CLASSES: usize = 4;
 
-pub(super) const INPUT_SCALE: f32 = 0.02;
-pub(super) const INPUT_ZERO: i8 = -3;
-pub(super) const LOGIT_SCALE: f32 = 0.1;
+pub(crate) const INPUT_SCALE: f32 = 0.02;
+pub(crate) const INPUT_ZERO: i8 = -3;
+pub(crate) const LOGIT_SCALE: f32 = 0.1;
 
-pub(super) const CONV_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
-pub(super) const DEPTHWISE_OUT: Requantize = Requantize { zero_point: 4, min: -128, max: 127 };
-pub(super) const ADD_OUT: Requantize = Requantize { zero_point: -20, min: -20, max: 127 };
-pub(super) const MEAN_OUT: Requantize = Requantize { zero_point: 7, min: -128, max: 127 };
-pub(super) const LOGITS_OUT: Requantize = Requantize { zero_point: 0, min: -128, max: 127 };
-pub(super) const SOFTMAX_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
-pub(super) const SOFTMAX_SCALE: f32 = 1.0 / 256.0;
+pub(crate) const CONV_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
+pub(crate) const DEPTHWISE_OUT: Requantize = Requantize { zero_point: 4, min: -128, max: 127 };
+pub(crate) const ADD_OUT: Requantize = Requantize { zero_point: -20, min: -20, max: 127 };
+pub(crate) const MEAN_OUT: Requantize = Requantize { zero_point: 7, min: -128, max: 127 };
+pub(crate) const LOGITS_OUT: Requantize = Requantize { zero_point: 0, min: -128, max: 127 };
+pub(crate) const SOFTMAX_OUT: Requantize = Requantize { zero_point: -128, min: -128, max: 127 };
+pub(crate) const SOFTMAX_SCALE: f32 = 1.0 / 256.0;
 
-pub(super) const CONV_MULTIPLIERS: [f32; CHANNELS] = [0.01, 0.02, 0.005, 0.03, 0.011, 0.007, 0.04, 0.0125];
-pub(super) const DEPTHWISE_MULTIPLIERS: [f32; CHANNELS] = [0.004; CHANNELS];
-pub(super) const DENSE_MULTIPLIERS: [f32; CLASSES] = [0.01; CLASSES];
-pub(super) const ADD_MULTIPLIERS: (f32, f32) = (0.7, 0.9);
-pub(super) const MEAN_MULTIPLIER: f32 = 1.5;
+pub(crate) const CONV_MULTIPLIERS: [f32; CHANNELS] = [0.01, 0.02, 0.005, 0.03, 0.011, 0.007, 0.04, 0.0125];
+pub(crate) const DEPTHWISE_MULTIPLIERS: [f32; CHANNELS] = [0.004; CHANNELS];
+pub(crate) const DENSE_MULTIPLIERS: [f32; CLASSES] = [0.01; CLASSES];
+pub(crate) const ADD_MULTIPLIERS: (f32, f32) = (0.7, 0.9);
+pub(crate) const MEAN_MULTIPLIER: f32 = 1.5;
 
 pub(crate) fn window(size: (usize, usize), in_c: usize, out: (usize, usize), kernel: usize) -> Window {
     Window {
@@ -52,15 +52,15 @@ pub(crate) fn window(size: (usize, usize), in_c: usize, out: (usize, usize), ker
     }
 }
 
-pub(super) fn padded(groups: usize, in_c: usize) -> ConvShape {
+pub(crate) fn padded(groups: usize, in_c: usize) -> ConvShape {
     let size = (IN_H, IN_W);
     let window = Window { pad_top: 1, pad_left: 1, ..window(size, in_c, size, 3) };
     ConvShape { window, out_c: CHANNELS, groups }
 }
 
-pub(super) const DENSE: (usize, usize) = (CHANNELS, CLASSES);
+pub(crate) const DENSE: (usize, usize) = (CHANNELS, CLASSES);
 
-pub(super) fn half_size() -> Window {
+pub(crate) fn half_size() -> Window {
     let halved = (IN_H / 2, IN_W / 2);
     Window { stride_h: 2, stride_w: 2, ..window((IN_H, IN_W), CHANNELS, halved, 2) }
 }
@@ -76,16 +76,16 @@ pub(crate) fn noise(seed: u32, len: usize) -> Vec<i8> {
     .collect()
 }
 
-pub(super) fn biases(seed: u32, len: usize) -> Vec<i32> {
+pub(crate) fn biases(seed: u32, len: usize) -> Vec<i32> {
     noise(seed, len).into_iter().map(|byte| i32::from(byte) * 20).collect()
 }
 
-pub(super) fn square_root(q: i8) -> i8 {
+pub(crate) fn square_root(q: i8) -> i8 {
     (f64::from(i32::from(q) + 128).sqrt() * 15.9) as i32 as i8
 }
 
 /// Stores weights and biases, the input's zero point folded into the latter.
-pub(super) fn conv(
+pub(crate) fn conv(
     builder: &mut PlanBuilder,
     shape: ConvShape,
     (input, input_zero_point): (Operand, i8),

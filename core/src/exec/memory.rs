@@ -4,20 +4,20 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
 use crate::plan::{ArenaSpan, DataSpan, Operand, Section};
 
-/// A slice of the caller's that is read.
-pub(crate) trait Input: AsRef<[u8]> {}
-impl<T: AsRef<[u8]>> Input for T {}
+/// A slice of the caller's that is read, by more than one thread where parts of an op run at the same time.
+pub(crate) trait Input: AsRef<[u8]> + Sync {}
+impl<T: AsRef<[u8]> + Sync> Input for T {}
 
 /// A slice of the caller's that is written.
-pub(crate) trait Output: AsRef<[u8]> + AsMut<[u8]> {}
-impl<T: AsRef<[u8]> + AsMut<[u8]>> Output for T {}
+pub(crate) trait Output: AsRef<[u8]> + AsMut<[u8]> + Send + Sync {}
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync> Output for T {}
 
 /// What an op can name. Inputs and outputs are the caller's.
-pub(crate) struct Memory<'m, I, O> {
-    pub(crate) arena: &'m mut [u8],
-    pub(crate) data: &'m [u8],
-    pub(crate) inputs: &'m [I],
-    pub(crate) outputs: &'m mut [O],
+pub(crate) enum Memory<'m, I, O> {
+    /// All there is.
+    Whole { arena: &'m mut [u8], data: &'m [u8], inputs: &'m [I], outputs: &'m mut [O] },
+    /// What a part of an op has while others run: its piece of the output, scratch of its own, and what nobody writes.
+    Part { rest: Rest<'m, I, O>, output: &'m mut [u8], scratch: &'m mut [u8] },
 }
 
 /// What two spans leave of the arena: where each piece starts, in order, and its bytes.
@@ -33,8 +33,16 @@ pub(crate) struct Rest<'m, I, O> {
     outputs_after: &'m [O],
 }
 
+impl<I, O> Clone for Rest<'_, I, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I, O> Copy for Rest<'_, I, O> {}
+
 /// What an op reads, where it writes, and what it works in.
-type Split<'m, I, O> = (Rest<'m, I, O>, &'m mut [u8], &'m mut [u8]);
+pub(super) type Split<'m, I, O> = (Rest<'m, I, O>, &'m mut [u8], &'m mut [u8]);
 
 impl<I: Input, O: Output> Memory<'_, I, O> {
     /// The output to write, and everything else to read.
@@ -48,18 +56,21 @@ impl<I: Input, O: Output> Memory<'_, I, O> {
     #[inline]
     pub(crate) fn split_scratch(&mut self, output: Operand, scratch: ArenaSpan) -> Option<Split<'_, I, O>> {
         let Operand { section, offset, len } = output;
-        let (data, inputs) = (self.data, self.inputs);
+        let (arena, data, inputs, outputs) = match self {
+            Memory::Whole { arena, data, inputs, outputs } => (&mut **arena, *data, *inputs, &mut **outputs),
+            Memory::Part { rest, output, scratch } => return (output.len() == len).then_some((*rest, output, scratch)),
+        };
         match section {
             Section::Arena => {
-                let (arena, bytes, scratch) = cut(self.arena, ArenaSpan { offset, len }, scratch)?;
-                let rest = Rest { arena, data, inputs, outputs_before: &*self.outputs, outputs_after: &[] };
+                let (arena, bytes, scratch) = cut(arena, ArenaSpan { offset, len }, scratch)?;
+                let rest = Rest { arena, data, inputs, outputs_before: &*outputs, outputs_after: &[] };
                 Some((rest, bytes, scratch))
             }
             Section::Output(index) => {
-                let (outputs_before, from) = self.outputs.split_at_mut_checked(index)?;
+                let (outputs_before, from) = outputs.split_at_mut_checked(index)?;
                 let (output, outputs_after) = from.split_first_mut()?;
                 let bytes = output.as_mut().get_mut(offset..)?.get_mut(..len)?;
-                let (arena, _, scratch) = cut(self.arena, ArenaSpan::default(), scratch)?;
+                let (arena, _, scratch) = cut(arena, ArenaSpan::default(), scratch)?;
                 Some((Rest { arena, data, inputs, outputs_before, outputs_after }, bytes, scratch))
             }
             Section::Data | Section::Input(_) => None,

@@ -3,19 +3,23 @@
 //! Inputs are read and outputs written where the caller has them. The memory is the arena, where
 //! all other activations lie, and among them the scratch of kernels. One loop decodes a record,
 //! borrows the slices it names and calls a kernel: no allocation, no state between runs but in the
-//! memory that the caller gives, no unsafe code.
+//! memory that the caller gives, no unsafe code. Where the caller brings a [`Team`], an op that is worth it is done
+//! in parts at the same time.
 
 #[cfg(all(test, feature = "alloc"))]
 pub(crate) mod fixtures;
 pub(crate) mod memory;
+mod team;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 
 use core::fmt;
 
 use crate::isa::Isa;
-use crate::plan::{ALIGN, Plan, Port};
+use crate::plan::{ALIGN, Op, Plan, Port};
 use memory::Memory;
+use team::Lack;
+pub use team::Team;
 
 /// Called around every op of a run: profiling, and looking at activations.
 pub trait Hook {
@@ -50,7 +54,7 @@ pub enum Role {
 pub enum RunError {
     /// The plan is packed for an instruction set that this CPU does not have.
     Isa(Isa),
-    /// The memory is smaller than [`Plan::arena_bytes`].
+    /// The memory is smaller than [`Plan::memory_bytes`]; with a team this may be found at a later op.
     TooSmall {
         /// Bytes that the plan needs.
         needed: usize,
@@ -105,7 +109,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
     /// # Errors
     /// Slices that do not fit, of which nothing has been written then. [`RunError::Damaged`] only if
     /// the plan's bytes have changed.
-    pub fn run<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
+    pub fn run<I: AsRef<[u8]> + Sync, O: AsRef<[u8]> + AsMut<[u8]> + Send + Sync>(
         &self,
         memory: &mut [u8],
         inputs: &[I],
@@ -118,8 +122,24 @@ impl<B: AsRef<[u8]>> Plan<B> {
     ///
     /// # Errors
     /// Those of [`Plan::run`].
-    pub fn run_with<I: AsRef<[u8]>, O: AsRef<[u8]> + AsMut<[u8]>>(
+    pub fn run_with<I: AsRef<[u8]> + Sync, O: AsRef<[u8]> + AsMut<[u8]> + Send + Sync>(
         &self,
+        memory: &mut [u8],
+        inputs: &[I],
+        outputs: &mut [O],
+        hook: &mut impl Hook,
+    ) -> Result<(), RunError> {
+        self.run_on(&mut (), memory, inputs, outputs, hook)
+    }
+
+    /// Like [`Plan::run_with`], with a team to share the work among. `memory` has at least [`Plan::memory_bytes`] for
+    /// its threads. The answers are the same bits, whatever the team.
+    ///
+    /// # Errors
+    /// Those of [`Plan::run`].
+    pub fn run_on<I: AsRef<[u8]> + Sync, O: AsRef<[u8]> + AsMut<[u8]> + Send + Sync>(
+        &self,
+        team: &mut impl Team,
         memory: &mut [u8],
         inputs: &[I],
         outputs: &mut [O],
@@ -132,20 +152,30 @@ impl<B: AsRef<[u8]>> Plan<B> {
             return Err(RunError::Unaligned);
         }
         let (needed, given) = (self.arena_bytes(), memory.len());
-        let arena = memory.get_mut(..needed).ok_or(RunError::TooSmall { needed, given })?;
+        let (arena, scratch) = memory.split_at_mut_checked(needed).ok_or(RunError::TooSmall { needed, given })?;
         fit(Role::Input, self.inputs(), inputs.iter().map(AsRef::as_ref))?;
         fit(Role::Output, self.outputs(), outputs.iter().map(AsRef::as_ref))?;
-        let mut memory = Memory { arena, data: self.data(), inputs, outputs };
+        let mut memory = Memory::Whole { arena, data: self.data(), inputs, outputs };
         for (index, op) in self.decoded().enumerate() {
+            let damaged = RunError::Damaged { index };
             hook.before(index);
-            let output = op.and_then(|op| {
-                op.run(self.isa(), &mut memory)?;
-                memory.split(op.output())
-            });
-            let (_, output) = output.ok_or(RunError::Damaged { index })?;
+            let op = op.ok_or(damaged)?;
+            let parts = op.parts(self.isa(), team.threads());
+            team::run(&op, self.isa(), parts, team, &mut memory, scratch).map_err(|lack| match lack {
+                Lack::Memory => damaged,
+                Lack::Scratch => RunError::TooSmall { needed: self.memory_bytes(team.threads()), given },
+            })?;
+            let (_, output) = memory.split(op.output()).ok_or(damaged)?;
             hook.after(index, output);
         }
         Ok(())
+    }
+
+    /// Bytes of memory that a run on a team of so many threads asks for: the arena, and what the parts of ops work in
+    /// beyond the scratch that lies there.
+    pub fn memory_bytes(&self, threads: usize) -> usize {
+        let beyond = |op: &Op| team::scratch_bytes(op, self.isa(), op.parts(self.isa(), threads));
+        self.arena_bytes() + self.decoded().flatten().map(|op| beyond(&op)).max().unwrap_or(0)
     }
 }
 

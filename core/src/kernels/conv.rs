@@ -1,9 +1,9 @@
 //! Dense int8 convolution (`groups == 1`), 1x1 and fully connected included: a fully connected
 //! layer is a 1x1 convolution of a 1x1 image.
 //!
-//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has five functions:
-//! how much memory packed weights take at most, packing, whether weights are packed for a shape, how
-//! much scratch a run takes, and the run.
+//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has six functions:
+//! how much memory packed weights take at most, packing, whether weights are packed for a shape, which
+//! parts of it they serve, how much scratch a run takes, and the run.
 //!
 //! ```
 //! use tractlet_core::isa::Isa;
@@ -115,6 +115,18 @@ pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
     match Way::of(isa, shape) {
         Way::Row => reasonable(shape) && row::holds(shape, packed),
         _ => packed.len() == max_packed_len(isa, shape),
+    }
+}
+
+/// A number of lines of which parts of `shape` have to be multiples, what is left over going to one of them, so
+/// that weights packed for all of it serve them. `None` if it goes whole.
+pub fn line_unit(isa: Isa, shape: &ConvShape) -> Option<usize> {
+    match Way::of(isa, shape) {
+        // A single pixel, and what is one line high, may go another way than more of them.
+        Way::Gemm(_) if shape.window.flattened().line_pixels()[1] == 1 => Some(2),
+        Way::Winograd(_) => Some(2),
+        Way::Plain | Way::Gemm(_) => Some(1),
+        Way::Row => None,
     }
 }
 

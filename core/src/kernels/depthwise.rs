@@ -1,6 +1,6 @@
 //! Depthwise int8 convolution: `groups == in_c`, `out_c` any multiple of it.
 //!
-//! The four functions are those of [`conv`](super::conv).
+//! The functions are those of [`conv`](super::conv).
 
 use crate::isa::Isa;
 use crate::shape::ConvShape;
@@ -57,6 +57,16 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usiz
 /// Whether `packed` is laid out as [`pack`] does it for `shape`.
 pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
     packed.len() == max_packed_len(isa, shape)
+}
+
+/// A number of lines as [`conv::line_unit`](super::conv::line_unit) says.
+pub fn line_unit(isa: Isa, shape: &ConvShape) -> Option<usize> {
+    let w = &shape.window;
+    match Way::of(isa, shape) {
+        // A single row of an image is taken to be one column, where quads hold its pixels.
+        Way::Quads(_) if w.kernel_h == 1 && w.out_h > 1 => None,
+        _ => Some(1),
+    }
 }
 
 /// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`

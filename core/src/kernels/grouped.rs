@@ -1,6 +1,6 @@
 //! Grouped int8 convolution, any number of groups: plain code on every instruction set.
 //!
-//! The four functions are those of [`conv`](super::conv).
+//! The functions are those of [`conv`](super::conv).
 
 use crate::isa::Isa;
 use crate::shape::ConvShape;
@@ -26,6 +26,11 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usiz
 /// Whether `packed` is laid out as [`pack`] does it for `shape`.
 pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
     packed.len() == max_packed_len(isa, shape)
+}
+
+/// A number of lines as [`conv::line_unit`](super::conv::line_unit) says.
+pub fn line_unit(_isa: Isa, _shape: &ConvShape) -> Option<usize> {
+    Some(1)
 }
 
 /// Bytes of scratch that [`run`] works in: none.

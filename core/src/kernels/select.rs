@@ -56,6 +56,16 @@ impl ConvKernel {
         }
     }
 
+    /// Lines of which parts are multiples so that weights packed for all of `shape` serve them; `None` if it goes
+    /// whole.
+    pub fn line_unit(self, isa: Isa, shape: &ConvShape) -> Option<usize> {
+        match self {
+            Self::Dense => conv::line_unit(isa, shape),
+            Self::Depthwise => depthwise::line_unit(isa, shape),
+            Self::Grouped => grouped::line_unit(isa, shape),
+        }
+    }
+
     /// Bytes of scratch that a run works in.
     pub fn scratch_len(self, isa: Isa, shape: &ConvShape) -> usize {
         match self {

@@ -1,6 +1,9 @@
 //! Functions of two tensors, element by element.
 
-use super::{Operation, operands};
+use core::ops::Range;
+
+use super::lines::{cut_runs, runs};
+use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::binary;
@@ -37,6 +40,14 @@ impl Operation for AddS8 {
 
     fn in_place(&self) -> bool {
         true
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        runs(self.a, self.b)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        cut_runs([&mut self.a, &mut self.b, &mut self.output], &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -81,6 +92,14 @@ impl Operation for MulS8 {
         true
     }
 
+    fn lines(&self, _: Isa) -> Lines {
+        runs(self.a, self.b)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        cut_runs([&mut self.a, &mut self.b, &mut self.output], &lines);
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_broadcast(plan, self.a, self.b, self.output, 1)?;
         check_multiplier("multiplier", self.multiplier)?;
@@ -121,6 +140,14 @@ impl Operation for BinaryF32 {
 
     fn writes_f32(&self) -> bool {
         true
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        runs(self.a, self.b)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        cut_runs([&mut self.a, &mut self.b, &mut self.output], &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

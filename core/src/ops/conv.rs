@@ -1,6 +1,9 @@
 //! Convolutions, and as such fully connected layers.
 
-use super::{Operation, operands};
+use core::ops::Range;
+
+use super::lines::cut_window;
+use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
@@ -9,7 +12,7 @@ use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
 use crate::plan::{ArenaSpan, DataSpan, Fault, FieldFault, Operand, Verifier};
-use crate::shape::{ConvShape, Requantize};
+use crate::shape::{ConvShape, Requantize, Window};
 
 record! {
     /// Convolution and, as a 1x1 window over a 1x1 image, the fully connected layer:
@@ -46,6 +49,21 @@ impl Operation for ConvS8 {
 
     fn macs(&self) -> u64 {
         macs(&self.shape)
+    }
+
+    fn work(&self) -> u64 {
+        work(&self.shape)
+    }
+
+    fn lines(&self, isa: Isa) -> Lines {
+        let unit = ConvKernel::of(&self.shape).line_unit(isa, &self.shape);
+        unit.map_or(Lines::WHOLE, |unit| Lines { count: flattened(&self.shape).lines(), unit })
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let (in_bytes, out_bytes) = (self.shape.window.in_c, self.shape.out_c);
+        self.shape.window = flattened(&self.shape);
+        cut_window(&mut self.shape.window, (&mut self.input, in_bytes), (&mut self.output, out_bytes), &lines);
     }
 
     fn scratch(&self) -> ArenaSpan {
@@ -123,6 +141,20 @@ impl Operation for ConvF32 {
         macs(&self.shape)
     }
 
+    fn work(&self) -> u64 {
+        work(&self.shape)
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(flattened(&self.shape).lines())
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let (in_bytes, out_bytes) = (4 * self.shape.window.in_c, 4 * self.shape.out_c);
+        self.shape.window = flattened(&self.shape);
+        cut_window(&mut self.shape.window, (&mut self.input, in_bytes), (&mut self.output, out_bytes), &lines);
+    }
+
     fn scratch(&self) -> ArenaSpan {
         self.scratch
     }
@@ -158,6 +190,16 @@ impl Operation for ConvF32 {
         conv_f32::run(isa, &self.shape, &args, cast_mut(output)?, scratch);
         Some(())
     }
+}
+
+/// What a convolution is cut along: a pointwise one has as many lines as pixels.
+fn flattened(shape: &ConvShape) -> Window {
+    if shape.groups == 1 { shape.window.flattened() } else { shape.window }
+}
+
+/// Products of few channels take about four times as long as those of a dense convolution.
+fn work(shape: &ConvShape) -> u64 {
+    macs(shape) * if shape.groups == 1 { 1 } else { 4 }
 }
 
 fn macs(shape: &ConvShape) -> u64 {

@@ -13,6 +13,7 @@ mod binary;
 mod conv;
 mod copy;
 mod edges;
+mod lines;
 mod pool;
 mod softmax;
 mod unary;
@@ -21,9 +22,12 @@ pub use binary::{AddS8, Binary, BinaryF32, MulS8};
 pub use conv::{ConvF32, ConvS8};
 pub use copy::{COPY_DIMS, Fill, Shift, StridedCopy};
 pub use edges::{Dequantize, Quantize};
+pub(crate) use lines::Lines;
 pub use pool::{AveragePoolF32, AveragePoolS8, MaxPoolF32, MaxPoolS8};
 pub use softmax::{SoftmaxF32, SoftmaxS8};
 pub use unary::{LutS8, Unary, UnaryF32};
+
+use core::ops::Range;
 
 use crate::exec::memory::{Input, Memory, Output};
 use crate::isa::Isa;
@@ -71,6 +75,21 @@ pub(crate) trait Operation {
     fn moved_bytes(&self) -> (u64, u64) {
         (self.inputs().iter().map(|input| input.len as u64).sum(), self.output().len as u64)
     }
+
+    /// About how long it takes, in multiply-accumulates of a dense convolution, of which four take as long as a byte
+    /// that is read or written.
+    fn work(&self) -> u64 {
+        let (read, written) = self.moved_bytes();
+        self.macs().max(4 * (read + written))
+    }
+
+    /// Along what it can be cut; whole where that is not said.
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::WHOLE
+    }
+
+    /// Leaves the op that writes these lines of the output and nothing else.
+    fn cut(&mut self, _: Range<usize>) {}
 
     /// Where the scratch lies that the kernel works in.
     fn scratch(&self) -> ArenaSpan {

@@ -1,6 +1,9 @@
 //! Maximum and average over a sliding window.
 
-use super::{Operation, operands};
+use core::ops::Range;
+
+use super::lines::cut_window;
+use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::pool;
@@ -24,6 +27,15 @@ record! {
 
 impl Operation for MaxPoolS8 {
     operands!(input => output);
+
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.window.lines())
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let pixel_bytes = self.window.in_c;
+        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+    }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_pool(plan, &self.window, self.input, self.output, 1)
@@ -61,6 +73,15 @@ record! {
 impl Operation for AveragePoolS8 {
     operands!(input => output);
 
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.window.lines())
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let pixel_bytes = self.window.in_c;
+        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_pool(plan, &self.window, self.input, self.output, 1)?;
         check_undilated(&self.window)?;
@@ -94,6 +115,15 @@ impl Operation for MaxPoolF32 {
         true
     }
 
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.window.lines())
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let pixel_bytes = 4 * self.window.in_c;
+        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_pool(plan, &self.window, self.input, self.output, 4)
     }
@@ -125,6 +155,15 @@ impl Operation for AveragePoolF32 {
 
     fn writes_f32(&self) -> bool {
         true
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.window.lines())
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        let pixel_bytes = 4 * self.window.in_c;
+        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

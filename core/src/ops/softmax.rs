@@ -1,6 +1,9 @@
 //! Softmax over rows.
 
-use super::{Operation, operands};
+use core::ops::Range;
+
+use super::lines::cut;
+use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::softmax;
@@ -40,6 +43,16 @@ impl Operation for SoftmaxS8 {
 
     fn constants(&self) -> [DataSpan; 3] {
         [self.exp_table, DataSpan::default(), DataSpan::default()]
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.rows)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        self.rows = lines.len();
+        cut(&mut self.input, &lines, self.cols);
+        cut(&mut self.output, &lines, self.cols);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -86,6 +99,16 @@ impl Operation for SoftmaxF32 {
 
     fn writes_f32(&self) -> bool {
         true
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        Lines::of(self.rows)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        self.rows = lines.len();
+        cut(&mut self.input, &lines, 4 * self.cols);
+        cut(&mut self.output, &lines, 4 * self.cols);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

@@ -1,6 +1,9 @@
 //! Functions of one tensor, element by element.
 
-use super::{Operation, operands};
+use core::ops::Range;
+
+use super::lines::{cut_runs, runs};
+use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::{lut, unary};
@@ -30,6 +33,14 @@ impl Operation for LutS8 {
 
     fn constants(&self) -> [DataSpan; 3] {
         [self.table, DataSpan::default(), DataSpan::default()]
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        runs(self.input, self.output)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        cut_runs([&mut self.input, &mut self.output], &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -70,6 +81,14 @@ impl Operation for UnaryF32 {
 
     fn writes_f32(&self) -> bool {
         true
+    }
+
+    fn lines(&self, _: Isa) -> Lines {
+        runs(self.input, self.output)
+    }
+
+    fn cut(&mut self, lines: Range<usize>) {
+        cut_runs([&mut self.input, &mut self.output], &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

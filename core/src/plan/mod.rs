@@ -29,6 +29,7 @@
 //! - `wire`: fields as words; encoding and decoding in one place
 //! - `op`: which ops there are, and what is asked of any; `operand`: what they work on. What each means is in
 //!   `core/src/ops/`
+//! - `part`: into how many parts ops are cut for several threads
 //! - `verify`: what must hold before a plan may run; `rules`: what ops hold their fields to
 //! - `builder` (feature `alloc`): writes a plan
 
@@ -37,6 +38,7 @@ mod builder;
 pub(crate) mod error;
 mod op;
 mod operand;
+mod part;
 pub(crate) mod rules;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
@@ -49,6 +51,7 @@ pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
 pub use op::Op;
 pub use operand::{ArenaSpan, Operand, Section};
+pub use part::MAX_PARTS;
 pub(crate) use verify::Verifier;
 pub use wire::{DType, DataSpan};
 

@@ -48,8 +48,7 @@ macro_rules! ops {
                 }
             }
 
-            #[cfg(feature = "alloc")]
-            fn operation_mut(&mut self) -> &mut dyn Operation {
+            pub(super) fn operation_mut(&mut self) -> &mut dyn Operation {
                 match self {
                     $(Self::$name(op) => op),*
                 }

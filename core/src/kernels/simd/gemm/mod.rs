@@ -9,7 +9,7 @@ mod tiles;
 use core::marker::PhantomData;
 
 use crate::kernels::conv::ConvArgs;
-use crate::shape::{ConvShape, Window};
+use crate::shape::ConvShape;
 
 use super::Layout;
 use super::ops::{Epilogue, Simd, vectorized};
@@ -35,7 +35,7 @@ pub struct Gemm {
 
 impl Gemm {
     pub fn new(layout: Layout, shape: &ConvShape) -> Gemm {
-        let w = flatten(shape.window);
+        let w = shape.window.flattened();
         let panel = Panel::new(w, w.in_c * layout.value_bytes(), MAX_PIXELS, MAX_ROWS);
         let whole_rows = w.dilation_w == 1 || w.kernel_w == 1;
         let one_segment = whole_rows && w.dilation_h == 1 && panel.input_cols() == w.kernel_w;
@@ -197,16 +197,5 @@ impl<S: Simd> Fill for Widened<'_, S> {
                 }
             }
         }
-    }
-}
-
-/// A 1x1 kernel that visits every pixel once sees one long row.
-fn flatten(w: Window) -> Window {
-    let pointwise = (w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_top, w.pad_left) == (1, 1, 1, 1, 0, 0);
-    if pointwise && (w.in_h, w.in_w) == (w.out_h, w.out_w) {
-        let pixels = w.in_h * w.in_w;
-        Window { in_h: 1, in_w: pixels, out_h: 1, out_w: pixels, ..w }
-    } else {
-        w
     }
 }

@@ -1,0 +1,165 @@
+//! Parts against wholes, bit for bit.
+
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::Team;
+use crate::exec::RunError;
+use crate::exec::fixtures::*;
+use crate::exec::memory::Memory;
+use crate::isa::Isa;
+use crate::kernels::ConvKernel;
+use crate::kernels::pool::tests::any_window;
+use crate::plan::{AlignedBytes, ConvS8, DType, Op, Operand, Plan, PlanBuilder};
+use crate::shape::{ConvShape, Requantize, Window};
+
+/// Threads that live for a step: the simplest team there can be.
+struct Scoped(usize);
+
+impl Team for Scoped {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn each<T: Send>(&mut self, tasks: &mut [T], work: impl Fn(&mut T) + Sync) {
+        let work = &work;
+        std::thread::scope(|scope| tasks.iter_mut().for_each(|task| drop(scope.spawn(move || work(task)))));
+    }
+}
+
+/// What a plan answers if each of its steps is cut into as many parts as can be, `most` at most.
+fn in_parts(plan: &Plan<AlignedBytes>, inputs: &[AlignedBytes], most: usize) -> Vec<AlignedBytes> {
+    let isa = plan.isa();
+    let (mut arena, mut outputs) = room(plan);
+    let mut memory = Memory::Whole { arena: &mut arena, data: plan.data(), inputs, outputs: &mut outputs };
+    for (name, op) in plan.ops() {
+        let parts = op.most_parts(isa).min(most);
+        let mut scratch = AlignedBytes::zeroed(super::scratch_bytes(&op, isa, parts));
+        let done = super::run(&op, isa, parts, &mut (), &mut memory, &mut scratch);
+        assert!(done.is_ok(), "{name} in {parts} parts on {isa}");
+    }
+    outputs
+}
+
+#[test]
+fn parts_of_every_op_give_the_bits_of_the_whole() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for plan in [network(isa), mixed(isa)] {
+            let noise = |(seed, len): (usize, usize)| noise(seed as u32, len / 4).into_iter().map(f32::from).collect();
+            let images = plan.inputs().map(|port| port.byte_len()).enumerate().map(noise);
+            let inputs: Vec<AlignedBytes> =
+                images.map(|image: Vec<f32>| AlignedBytes::from(bytemuck::cast_slice::<f32, u8>(&image))).collect();
+            let (mut memory, mut whole) = room(&plan);
+            plan.run(&mut memory, &inputs, &mut whole).unwrap();
+            for most in 2..5 {
+                let cut = in_parts(&plan, &inputs, most);
+                assert!(whole.iter().zip(&cut).all(|(whole, cut)| **whole == **cut), "{most} parts on {isa}");
+            }
+        }
+    }
+}
+
+fn weights_of(shape: &ConvShape, seed: u32) -> Vec<i8> {
+    let w = &shape.window;
+    noise(seed, w.kernel_h * w.kernel_w * w.in_c / shape.groups * shape.out_c)
+}
+
+fn packed(isa: Isa, shape: &ConvShape, seed: u32) -> Vec<u8> {
+    let kernel = ConvKernel::of(shape);
+    let mut packed = std::vec![0; kernel.max_packed_len(isa, shape)];
+    let len = kernel.pack(isa, shape, &weights_of(shape, seed), &mut packed);
+    packed.truncate(len);
+    packed
+}
+
+/// A convolution of an input to an output, on noise.
+fn convolution(isa: Isa, shape: ConvShape, seed: u32) -> Plan<AlignedBytes> {
+    let builder = &mut PlanBuilder::new(isa);
+    let (w, out_c) = (shape.window, shape.out_c);
+    let image = [w.in_h, w.in_w, w.in_c];
+    let features = [w.out_h, w.out_w, out_c];
+    let [input, output] = [image, features].map(|dims| dims.iter().product());
+    let weights = weights_of(&shape, seed);
+    let op = conv(
+        builder,
+        shape,
+        (Operand::input(0, input), 3),
+        (Operand::output(0, output), Requantize { zero_point: -1, min: -128, max: 127 }),
+        (&weights, &biases(seed ^ 1, out_c)),
+        &std::vec![0.002; out_c],
+    );
+    builder.input("image", DType::I8, &image).unwrap().output("features", DType::I8, &features).unwrap();
+    builder.op("conv", Op::from(op).with_scratch_at(isa, 0));
+    builder.finish().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn parts_of_a_convolution_give_the_bits_of_the_whole(
+        mut window in any_window(2),
+        kind in 0usize..4,
+        channels in 1usize..40,
+        most in 2usize..6,
+        seed: u32,
+    ) {
+        // Dense, dense and pointwise, depthwise, and groups.
+        let shape = match kind {
+            0 => ConvShape { window, out_c: channels, groups: 1 },
+            1 => {
+                let Window { in_h, in_w, in_c, .. } = window;
+                window = crate::exec::fixtures::window((in_h, in_w), in_c, (in_h, in_w), 1);
+                ConvShape { window, out_c: channels, groups: 1 }
+            }
+            2 => ConvShape { window, out_c: window.in_c, groups: window.in_c },
+            _ => {
+                window.in_c = window.in_c.next_multiple_of(2);
+                ConvShape { window, out_c: channels * 2, groups: 2 }
+            }
+        };
+        for isa in Isa::ALL {
+            let plan = convolution(isa, shape, seed);
+            // On any machine: a part's weights are packed as those of the whole.
+            let op = plan.ops().next().unwrap().1;
+            let parts = op.most_parts(isa).min(most);
+            for part in (0..parts).filter(|_| parts > 1).map(|index| op.part(isa, index, parts)) {
+                let Op::ConvS8(ConvS8 { shape: part, .. }) = part else { unreachable!() };
+                prop_assert_eq!(packed(isa, &part, seed), packed(isa, &shape, seed), "{} of {:?}", isa, shape);
+            }
+            if !isa.is_available() {
+                continue;
+            }
+            let input = noise(seed ^ 2, plan.inputs().next().unwrap().byte_len());
+            let inputs = [AlignedBytes::from(bytemuck::cast_slice::<i8, u8>(&input))];
+            let (mut memory, mut whole) = room(&plan);
+            plan.run(&mut memory, &inputs, &mut whole).unwrap();
+            let cut = in_parts(&plan, &inputs, most);
+            prop_assert_eq!(&*whole[0], &*cut[0], "{} parts on {}: {:?}", most, isa, shape);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_worth_it_is_run_by_the_team() {
+    let same =
+        |size: usize, in_c: usize| Window { pad_top: 1, pad_left: 1, ..window((size, size), in_c, (size, size), 3) };
+    let shape = ConvShape { window: same(24, 16), out_c: 32, groups: 1 };
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let plan = convolution(isa, shape, 5);
+        let inputs = [AlignedBytes::zeroed(24 * 24 * 16)];
+        let (mut memory, mut whole) = room(&plan);
+        plan.run(&mut memory, &inputs, &mut whole).unwrap();
+        for threads in [2, 3, 16] {
+            let needed = plan.memory_bytes(threads);
+            let (mut memory, mut outputs) = (AlignedBytes::zeroed(needed), room(&plan).1);
+            plan.run_on(&mut Scoped(threads), &mut memory, &inputs, &mut outputs, &mut ()).unwrap();
+            assert_eq!(*outputs[0], *whole[0], "{threads} threads on {isa}");
+            if needed > plan.arena_bytes() {
+                let given = needed - 64;
+                let refused = plan.run_on(&mut Scoped(threads), &mut memory[..given], &inputs, &mut outputs, &mut ());
+                assert_eq!(refused, Err(RunError::TooSmall { needed, given }));
+            }
+        }
+    }
+    assert_eq!(network(Isa::Generic).memory_bytes(16), network(Isa::Generic).arena_bytes(), "too small to be cut");
+}

@@ -1,0 +1,45 @@
+//! Ops cut into parts, which may run at the same time: a part of an op is the same op on some lines of its output.
+//!
+//! Each value of the output comes about in a part as it does in the whole, so that answers are the same bits whatever
+//! the number of parts.
+
+use super::Op;
+use crate::isa::Isa;
+
+/// Parts that an op is cut into at most, and so the threads of a run.
+pub const MAX_PARTS: usize = 16;
+/// The least work of a part, in multiply-accumulates: what is less is done sooner than another thread is told of it,
+/// some microseconds on any CPU.
+const MIN_WORK: u64 = 1 << 17;
+
+impl Op {
+    /// How many parts it pays to cut the op into where there are so many threads.
+    #[inline]
+    pub(crate) fn parts(&self, isa: Isa, threads: usize) -> usize {
+        if threads < 2 {
+            return 1;
+        }
+        match self.operation().work() / MIN_WORK {
+            0 | 1 => 1,
+            worth => threads.min(usize::try_from(worth).unwrap_or(MAX_PARTS)).min(self.most_parts(isa)),
+        }
+    }
+
+    /// How many parts the op can be cut into, whether it pays or not.
+    pub(crate) fn most_parts(&self, isa: Isa) -> usize {
+        let lines = self.operation().lines(isa);
+        (lines.count / lines.unit).clamp(1, MAX_PARTS)
+    }
+
+    /// Part `index` of `count`, at least 2 and at most [`Op::most_parts`]. What it reads and writes lies in that of
+    /// the op: outputs one after the other, inputs overlapping where a window has neighbours.
+    #[must_use]
+    pub(crate) fn part(&self, isa: Isa, index: usize, count: usize) -> Op {
+        let lines = self.operation().lines(isa);
+        let start = |index: usize| lines.count / lines.unit * index / count * lines.unit;
+        let end = if index + 1 < count { start(index + 1) } else { lines.count };
+        let mut part = *self;
+        part.operation_mut().cut(start(index)..end);
+        part
+    }
+}
