@@ -2,6 +2,7 @@
 # boards than this machine cross compilers: targets/README.md.
 
 SHELL := /bin/sh
+comma := ,
 KWS := models/kws_dscnn
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/tractlet
@@ -55,9 +56,10 @@ $(RELEASE):
 $(MANUAL)/tractlet.1:
 	@$(MAKE) --no-print-directory manual
 
-manual: ## Write manual pages and shell completions to target/manual
+# Of the commands that the program has; tract adds none.
+manual: ## Write manual pages and shell completions to target/manual; SLIM=1 without those of quantize, compare and prune
 	@rm -rf $(MANUAL)
-	cargo run --quiet --no-default-features --features manual --example manual -- $(MANUAL)
+	cargo run --quiet --no-default-features --features manual$(if $(SLIM),,$(comma)quantize) --example manual -- $(MANUAL)
 
 install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completions and unit; PREFIX=/usr/local, DESTDIR=, BINARY=
 	install -D -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
