@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures hops budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -205,6 +205,11 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
+
+hops: build ## Measure the table of hops in models/README.md anew
+	@scripts/hops.sh $(RELEASE) >$(TARGET)/hops.md
+	@sed -i -e '/^<!-- hops/,/^<!-- end/{//!d}' -e '/^<!-- hops/r $(TARGET)/hops.md' models/README.md
+	@cat $(TARGET)/hops.md
 
 budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
 	@cargo build --quiet --bin tractlet

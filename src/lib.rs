@@ -34,7 +34,10 @@ mod tensor;
 mod torchscript;
 mod whole;
 
-pub use engine::{EngineChoice, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, int8_ratio};
+pub use engine::{
+    EngineChoice, EngineName, HopReport, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, WholeFrom,
+    int8_ratio,
+};
 #[cfg(feature = "ort")]
 pub use engine::{OrtOptions, Provider};
 pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use crate::engine::{
-    self, Compiled, Engine, EngineChoice, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime,
-    TensorSpec,
+    self, Compiled, Engine, EngineChoice, EngineFault, EngineName, HopReport, MemoryPlan, NodeReport, StepReport,
+    StepTime, TensorSpec,
 };
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::plan::ArenaBlock;
@@ -24,6 +24,7 @@ pub struct SessionOptions {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) placement: bool,
     pub(crate) threads: Option<NonZeroUsize>,
+    pub(crate) hop: Option<usize>,
     #[cfg(feature = "ort")]
     pub(crate) ort: engine::OrtOptions,
     #[cfg(feature = "torch")]
@@ -47,6 +48,28 @@ impl SessionOptions {
     /// engines take one.
     pub fn threads(mut self, threads: NonZeroUsize) -> SessionOptions {
         self.threads = Some(threads);
+        self
+    }
+
+    /// Runs the model hop by hop, where it can be: it is given only what is new of each window, so many rows of its input along
+    /// time, keeps what it computed of the others, and answers as for whole windows, in every bit. [`Session::hop`] says how, or
+    /// [`Session::whole_windows`] why not; the session takes whole windows then.
+    ///
+    /// ```
+    /// use tractlet::{Model, Session, SessionOptions};
+    /// let model = Model::open("models/sww_conv1d/int8.onnx")?;
+    /// let mut session = Session::new(&model, SessionOptions::default().hop(3))?;
+    /// let hop = session.hop().expect("it can").clone();
+    /// assert_eq!((session.inputs()[0].shape.as_slice(), hop.window_rows), ([1, 40, 3, 1].as_slice(), 30));
+    /// // Ten hops fill the first window.
+    /// let mut scores = [0f32; 3];
+    /// for _ in 0..hop.runs {
+    ///     session.run(&[[0f32; 40 * 3].as_slice().into()], &mut [scores.as_mut_slice().into()])?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn hop(mut self, rows: usize) -> SessionOptions {
+        self.hop = Some(rows);
         self
     }
 
@@ -87,6 +110,7 @@ impl SessionOptions {
 pub struct Session {
     engine: Box<dyn Engine>,
     fallback: Option<String>,
+    whole_windows: Option<String>,
 }
 
 /// A run that was refused or failed.
@@ -199,18 +223,29 @@ impl Session {
         let (engine, fallback) = engine::open(&options, model, &bindings)?;
         let why = fallback.as_deref().unwrap_or("as asked, or the first choice");
         log::info!("{}: engine {} ({why})", model.path().display(), engine.name());
-        Ok(Session { engine, fallback })
+        let mut session = Session { engine, fallback, whole_windows: None };
+        if options.hop.is_some() && session.hop().is_none() {
+            let name = session.engine();
+            let why = session.engine.whole_windows().map_or_else(|| format!("the engine {name} does"), str::to_owned);
+            session.whole_windows = Some(why);
+        }
+        Ok(session)
     }
 
     /// A session on a plan that this CPU can run.
     pub(crate) fn of_plan(compiled: Compiled) -> Session {
-        Session { engine: engine::of_plan(compiled), fallback: None }
+        Session { engine: engine::of_plan(compiled), fallback: None, whole_windows: None }
+    }
+
+    /// The same with why it takes whole windows.
+    pub(crate) fn taking_whole_windows(self, why: String) -> Session {
+        Session { whole_windows: Some(why), ..self }
     }
 
     /// A session on a TorchScript file.
     #[cfg(feature = "torch")]
     pub(crate) fn of_torch(engine: engine::torch::TorchEngine) -> Session {
-        Session { engine: Box::new(engine), fallback: None }
+        Session { engine: Box::new(engine), fallback: None, whole_windows: None }
     }
 
     /// The engine that runs it.
@@ -228,6 +263,17 @@ impl Session {
     /// [`EngineChoice::Ort`] runs on the CPU where no provider was asked for.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback.as_deref()
+    }
+
+    /// How it runs hop by hop, if it does: see [`SessionOptions::hop`]. It keeps what it computed from run to run; after a run
+    /// that failed or was refused, and behind a gap, [`HopReport::runs`] hops fill a window anew.
+    pub fn hop(&self) -> Option<&HopReport> {
+        self.engine.hop()
+    }
+
+    /// Why it takes whole windows, where it was to run hop by hop.
+    pub fn whole_windows(&self) -> Option<&str> {
+        self.whole_windows.as_deref()
     }
 
     /// Inputs in the model's order.

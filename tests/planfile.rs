@@ -287,3 +287,104 @@ fn a_kept_plan_answers_as_its_model() {
     // `inspect` shows the model's nodes all the same.
     assert!(json(&["inspect", KWS, "--plan-cache", cache])["model"]["opset"].is_u64());
 }
+
+/// Samples of `[1, channels, rows, ...]`, one behind the other along time.
+struct Series {
+    samples: Vec<f32>,
+    channels: usize,
+    rows: usize,
+    /// Values of a row of one channel.
+    width: usize,
+}
+
+impl Series {
+    fn of(name: &str, shape: &[usize]) -> Series {
+        let samples = Array::read(repository().join(format!("models/{name}/samples.npy"))).floats();
+        Series { samples, channels: shape[1], rows: shape[2], width: shape[3..].iter().product() }
+    }
+
+    fn len(&self) -> usize {
+        self.samples.len() / (self.channels * self.width)
+    }
+
+    fn value(&self, channel: usize, row: usize, at: usize) -> f32 {
+        let (sample, row) = (row / self.rows, row % self.rows);
+        self.samples[((sample * self.channels + channel) * self.rows + row) * self.width + at]
+    }
+
+    /// Rows to `end`; zeros where they would lie before the first.
+    fn cut(&self, rows: usize, end: usize) -> Vec<f32> {
+        let value = |channel, back: usize, at| end.checked_sub(back).map_or(0.0, |row| self.value(channel, row, at));
+        let places = (0..self.channels).flat_map(|c| (1..=rows).rev().map(move |back| (c, back)));
+        places
+            .flat_map(|(c, back)| (0..self.width).map(move |at| (c, back, at)))
+            .map(|(c, b, at)| value(c, b, at))
+            .collect()
+    }
+}
+
+#[test]
+fn shipped_models_answer_hop_by_hop_as_for_whole_windows() {
+    let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
+    let cases = [("sww_conv1d", [1, 4, 15]), ("har_cnn1d", [4, 10, 64]), ("kws_dscnn", [2, 6, 24])];
+    for (name, hops) in cases {
+        for (file, isa) in
+            ["int8.onnx", "f32.onnx"].into_iter().flat_map(|file| isas.iter().map(move |&isa| (file, isa)))
+        {
+            let model = model(&format!("models/{name}/{file}"));
+            let options = CompileOptions::default().isa(isa);
+            let mut whole = compile(&model, &options).unwrap().session().unwrap();
+            let series = Series::of(name, &whole.inputs()[0].shape);
+            for rows in hops {
+                let mut session = compile(&model, &options.clone().hop(rows)).unwrap().session().unwrap();
+                let hop = session.hop().unwrap().clone();
+                assert_eq!((hop.axis, hop.rows, hop.window_rows), (2, rows, series.rows));
+                let [all, new] = [&whole, &session].map(|s| s.steps().iter().map(|step| step.macs).sum::<u64>());
+                assert!(new < all && Some(all) == hop.window_macs, "{name} {rows}: {new} of {all}");
+                let ends = (series.rows..=series.len()).step_by(rows).take(12);
+                for (index, end) in ends.enumerate() {
+                    let runs = if index == 0 { hop.runs } else { 1 };
+                    let mut answer = vec![];
+                    for back in (0..runs).rev() {
+                        answer = first_output(&mut session, &series.cut(rows, end - back * rows));
+                    }
+                    let expected = first_output(&mut whole, &series.cut(series.rows, end));
+                    assert_eq!(answer, expected, "{name}/{file} on {isa}, hops of {rows}, to row {end}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_runs_hop_by_hop_is_stored_with_how_it_does() {
+    let folder = TempDir::new().unwrap();
+    let sww = "models/sww_conv1d/int8.onnx";
+    let plan = PlanFile::open(store(&folder, sww, &CompileOptions::default().hop(3))).unwrap();
+    let direct = Session::new(&model(sww), SessionOptions::default().hop(3)).unwrap();
+    let stored = plan.session(SessionOptions::default()).unwrap();
+    let (here, there) = (stored.hop().unwrap(), direct.hop().unwrap());
+    assert_eq!((here.axis, here.rows, here.window_rows, here.runs), (2, 3, 30, 10));
+    assert_eq!(
+        (here.axis, here.rows, here.window_rows, here.runs),
+        (there.axis, there.rows, there.window_rows, there.runs)
+    );
+    assert_eq!((stored.steps(), stored.arena()), (direct.steps(), direct.arena()));
+    let kept = stored.memory().unwrap().state_bytes;
+    assert!(kept > 0 && kept == direct.memory().unwrap().state_bytes);
+    let (kind, text) = refusal(plan.session(SessionOptions::default().hop(5)));
+    assert_eq!(kind, Kind::Options);
+    assert!(text.contains("by hops of 3 rows, not of 5") && text.ends_with(" --hop 5"), "{text}");
+
+    // One for whole windows says that it takes them, and so does another engine.
+    let plan = PlanFile::open(store(&folder, sww, &CompileOptions::default())).unwrap();
+    let session = plan.session(SessionOptions::default().hop(3)).unwrap();
+    assert!(session.hop().is_none() && session.whole_windows().unwrap().contains("--hop"));
+    if EngineChoice::Tract.is_built() {
+        let options = SessionOptions::default().engine(EngineChoice::Tract).hop(3);
+        assert_eq!(Session::new(&model(sww), options).unwrap().whole_windows(), Some("the engine tract does"));
+    }
+    // What no plan can do is an error where nothing else was asked for.
+    let error = compile(&model("models/ad_autoencoder/int8.onnx"), &CompileOptions::default().hop(5)).err().unwrap();
+    assert!(error.to_string().contains("cannot run hop by hop: step `"), "{error}");
+}

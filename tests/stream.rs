@@ -69,16 +69,36 @@ fn run(
     options: StreamOptions<'_>,
     sinks: &mut [Box<dyn Sink>],
 ) -> Result<Summary, StreamError> {
-    let session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
+    run_on(recipe, SessionOptions::default(), file, source, options, sinks)
+}
+
+fn run_on(
+    recipe: &Recipe,
+    session: SessionOptions,
+    file: &Path,
+    source: SourceOptions,
+    options: StreamOptions<'_>,
+    sinks: &mut [Box<dyn Sink>],
+) -> Result<Summary, StreamError> {
+    let session = Session::new(&Model::open(&recipe.model).unwrap(), session).unwrap();
     let source = Source::open(&file.to_str().unwrap().parse().unwrap(), source, &recipe.input).unwrap();
     Stream::new(recipe, session, options)?.run(source, sinks, &Control::default())
 }
 
 /// Runs to the end, and gives what was said.
 fn said(recipe: &Recipe, file: &Path, source: SourceOptions) -> (Vec<(String, f32)>, Summary) {
+    said_on(recipe, SessionOptions::default(), file, source)
+}
+
+fn said_on(
+    recipe: &Recipe,
+    session: SessionOptions,
+    file: &Path,
+    source: SourceOptions,
+) -> (Vec<(String, f32)>, Summary) {
     let kept = Kept::default();
     let said = kept.0.clone();
-    let summary = run(recipe, file, source, StreamOptions::default(), &mut [Box::new(kept)]).unwrap();
+    let summary = run_on(recipe, session, file, source, StreamOptions::default(), &mut [Box::new(kept)]).unwrap();
     assert!(summary.adds_up(), "{summary:?}");
     let said = std::mem::take(&mut *said.lock().unwrap());
     (said, summary)
@@ -326,4 +346,99 @@ fn what_is_too_slow_drops_and_says_how_much() {
         assert!(summary.dropped > 0 && summary.windows > 0, "{overflow:?}: {summary:?}");
         assert!(summary.deadline_missed > 0, "{summary:?}");
     }
+}
+
+/// The same windows whole and hop by hop: what was said of each, and what a run took.
+fn both_ways(recipe: &Recipe, file: &Path, source: &SourceOptions) -> [(Vec<(String, f32)>, u64); 2] {
+    let hop = SessionOptions::default().hop(recipe.hop_rows().unwrap());
+    [SessionOptions::default(), hop].map(|session| {
+        let (said, summary) = said_on(recipe, session, file, source.clone());
+        assert_eq!(summary.whole_windows, None);
+        (said, summary.macs_per_hop.unwrap())
+    })
+}
+
+#[test]
+fn what_is_new_of_each_window_is_enough_for_the_same_decisions() {
+    let folder = TempDir::new().unwrap();
+    let mut har = recipe("har_cnn1d");
+    let file = walk(&folder, 1000);
+    // Three readings of the file: no window goes on from the one before where two of them meet.
+    let source = SourceOptions { repeat: Some(3), ..raw() };
+    for hop in [4, 10, 64, 100] {
+        har.input.windowing.hop = hop;
+        let [(whole, all), (hops, new)] = both_ways(&har, &file, &source);
+        assert_eq!(whole, hops, "hops of {hop}");
+        assert!(whole.len() > 20 && new < all, "{} windows, {new} of {all}", whole.len());
+    }
+    // Features of a spectrum, of which a hop makes two rows.
+    let mut kws = recipe("kws_dscnn");
+    let FrontendKind::Spectral { peak_scaled, .. } = &mut kws.frontend else { panic!("mfcc") };
+    *peak_scaled = false;
+    kws.input.windowing.hop = 640;
+    let [(whole, all), (hops, new)] =
+        both_ways(&kws, &repository().join("models/kws_dscnn/words.wav"), &SourceOptions::default());
+    assert_eq!(whole, hops);
+    assert!(whole.len() == 76 && new < all, "{} windows, {new} of {all}", whole.len());
+}
+
+/// Keeps where each window began, in seconds, and its score.
+#[derive(Default)]
+struct Placed(std::sync::Arc<std::sync::Mutex<Vec<(f64, f32)>>>);
+
+impl Sink for Placed {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        let (Verdict::Class { score, .. } | Verdict::Anomaly { score, .. }) = decision.verdict;
+        self.0.lock().unwrap().push((decision.from_s, score));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn windows_that_were_dropped_leave_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let har = recipe("har_cnn1d");
+    let file = walk(&folder, 64 * 200);
+    let values: Vec<f32> =
+        fs::read(&file).unwrap().chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
+    let mut whole = Session::new(&Model::open(&har.model).unwrap(), SessionOptions::default()).unwrap();
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let placed = Placed::default();
+        let windows = placed.0.clone();
+        let options = StreamOptions { overflow, ..StreamOptions::default() };
+        let session = SessionOptions::default().hop(har.hop_rows().unwrap());
+        let mut sinks: [Box<dyn Sink>; 2] = [Box::new(placed), Box::new(Slow(Duration::from_millis(1)))];
+        let summary = run_on(&har, session, &file, raw(), options, &mut sinks).unwrap();
+        assert!(summary.adds_up() && summary.dropped > 0, "{summary:?}");
+        for &(from_s, score) in windows.lock().unwrap().iter() {
+            let frame = (from_s * 50.0).round() as usize;
+            let input: Vec<f32> =
+                (0..6).flat_map(|c| (0..128).map(move |t| (c, frame + t))).map(|(c, t)| values[6 * t + c]).collect();
+            let scores = common::run_samples(&mut whole, &input);
+            assert_eq!(scores.into_iter().fold(0.0, f32::max), score, "{overflow:?}: from {from_s} s");
+        }
+    }
+}
+
+#[test]
+fn a_session_of_other_hops_is_refused_and_reasons_for_whole_windows_are_told() {
+    let har = recipe("har_cnn1d");
+    let refused = |rows: usize| {
+        let session = Session::new(&Model::open(&har.model).unwrap(), SessionOptions::default().hop(rows)).unwrap();
+        Stream::new(&har, session, StreamOptions::default()).err().map(|error| error.to_string())
+    };
+    assert_eq!(refused(64), None);
+    let text = refused(32).unwrap();
+    assert!(text.contains("hops of 32 of 128 rows") && text.contains("give 64 of 128"), "{text}");
+    let words = repository().join("models/kws_dscnn/words.wav");
+    let (_, summary) = said(&recipe("kws_dscnn"), &words, SourceOptions::default());
+    assert!(summary.whole_windows.unwrap().contains("`frontend.scale` = \"peak\""));
 }

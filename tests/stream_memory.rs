@@ -29,7 +29,10 @@ fn a_long_replay_allocates_nothing_and_loses_nothing() {
         ..SourceOptions::default()
     };
     let recipe = Recipe::open(repository().join("models/har_cnn1d")).unwrap();
-    let session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
+    // As `tractlet stream` runs it: by what is new of each window.
+    let hop = SessionOptions::default().hop(recipe.hop_rows().unwrap());
+    let session = Session::new(&Model::open(&recipe.model).unwrap(), hop).unwrap();
+    assert!(session.hop().is_some());
     let source = Source::open(&file.to_str().unwrap().parse().unwrap(), options, &recipe.input).unwrap();
     let sink = format!("json:{}", folder.path().join("decisions.json").display());
     let mut sinks = [sink.parse::<tractlet::sensor::SinkSpec>().unwrap().open(&Control::default()).unwrap()];

@@ -64,6 +64,8 @@ pub struct Taken {
     pub first_ns: u64,
     /// Time of its last frame.
     pub last_ns: u64,
+    /// Whether it begins a hop behind the window that was taken before, with no gap between.
+    pub goes_on: bool,
     /// When its last frame arrived, on the clock of [`FrameRing::push`]'s `arrival_ns`; never too late a time.
     pub arrival_ns: u64,
 }
@@ -88,6 +90,8 @@ pub struct FrameRing<V, T> {
     gaps: Deque<u64, MAX_GAPS>,
     /// Number of the frame behind each push, and when that push was.
     arrivals: Deque<(u64, u64), MAX_ARRIVALS>,
+    /// Where the next window begins if it is to go on from the last; none before the first, and behind a gap.
+    follows: Option<u64>,
     /// Under `DropNewest`: until there is room for a whole window.
     dropping: bool,
     answered: u64,
@@ -118,6 +122,7 @@ where
             answered_to: 0,
             gaps: Deque::new(),
             arrivals: Deque::new(),
+            follows: None,
             dropping: false,
             answered: 0,
             dropped: 0,
@@ -158,8 +163,12 @@ where
     /// False where too many gaps wait already; then nothing changed, and it has to be stated again.
     #[must_use]
     pub fn break_here(&mut self) -> bool {
-        // At the start of a window nothing is torn.
-        self.tail <= self.head || self.gaps.back() == Some(&self.tail) || self.gaps.push_back(self.tail).is_ok()
+        // At the start of a window nothing is torn, but it does not go on from the one before.
+        if self.tail <= self.head {
+            self.follows = None;
+            return true;
+        }
+        self.gaps.back() == Some(&self.tail) || self.gaps.push_back(self.tail).is_ok()
     }
 
     /// Copies the next window, of `length` frames of interleaved channels, if it is complete.
@@ -185,6 +194,7 @@ where
         let taken = Taken {
             first_ns: self.times.as_ref()[start],
             last_ns: self.times.as_ref()[self.slot(end - 1)],
+            goes_on: self.follows == Some(self.head),
             arrival_ns: self.arrivals.front().map_or(0, |(_, at)| *at),
         };
         self.answered += end - self.answered_to.clamp(self.head, end);
@@ -192,6 +202,7 @@ where
         let next = self.head + self.windowing.hop as u64;
         self.skipped += next.min(self.tail).saturating_sub(end);
         self.head = next;
+        self.follows = Some(next);
         Some(taken)
     }
 
@@ -203,6 +214,7 @@ where
                 self.drop_to(gap);
             }
             self.gaps.pop_front();
+            self.follows = None;
         }
         self.tail >= self.head + length
     }
@@ -355,6 +367,7 @@ mod tests {
             let overflow = [Overflow::DropOldest, Overflow::DropNewest, Overflow::Block][policy];
             let mut ring = ring(length + spare, length, hop, overflow);
             let (mut next, mut taken, mut broken) = (0u64, 0u64, Vec::new());
+            let mut before: Option<u64> = None;
             let mut window = std::vec![0.0; length];
             for (pushes, takes, tear) in steps {
                 if tear && ring.break_here() {
@@ -369,6 +382,13 @@ mod tests {
                     prop_assert!(window.windows(2).all(|pair| pair[1] == pair[0] + 1.0), "{window:?}");
                     prop_assert_eq!(times.last_ns, times.first_ns + length as u64 - 1);
                     prop_assert!(!broken.iter().any(|&at| times.first_ns < at && at <= times.last_ns));
+                    // It goes on if it is a hop later, and nothing was torn since the window before began.
+                    let follows = before.is_some_and(|first| {
+                        let whole = first + hop as u64 == times.first_ns;
+                        whole && !broken.iter().any(|&at| first < at && at <= times.last_ns)
+                    });
+                    prop_assert_eq!(times.goes_on, follows, "{:?} behind {:?}, broken {:?}", times, before, broken);
+                    before = Some(times.first_ns);
                 }
                 let Tally { answered, dropped, skipped, waiting } = ring.tally();
                 prop_assert_eq!(answered + dropped + skipped + waiting, taken);

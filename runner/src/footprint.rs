@@ -33,6 +33,7 @@ pub fn footprint(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
         ("weights_bytes", weights_bytes),
         ("arena_bytes", plan.arena_bytes() - plan.scratch_bytes()),
         ("scratch_bytes", plan.scratch_bytes()),
+        ("state_bytes", plan.state_bytes()),
         ("io_bytes", io_bytes),
         ("total_bytes", total_bytes),
         ("arena_lower_bound_bytes", plan.arena_lower_bound_bytes()),

@@ -15,7 +15,7 @@ use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
 use super::svg::Histogram;
 use super::torch::{ToldBy, TorchArgs};
-use super::{BatchArgs, ModelArgs, output, synthetic};
+use super::{BatchArgs, HopArgs, ModelArgs, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
 ///
@@ -38,6 +38,8 @@ pub struct BenchArgs {
     warmup: Option<u32>,
     #[command(flatten)]
     batch: BatchArgs,
+    #[command(flatten)]
+    hop: HopArgs,
     /// Threads of one inference; engines of this build but `ort` and `torch` take one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
@@ -121,10 +123,11 @@ struct Op {
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
-    let model = args.batch.open(&args.model)?;
+    let model = args.hop.open(&args.model, || args.batch.open(&args.model))?;
     let threads = NonZeroUsize::new(args.threads as usize).unwrap_or(NonZeroUsize::MIN);
-    let options = args.model.options(&model, &args.model.model)?.threads(threads);
+    let options = args.hop.options(args.model.options(&model, &args.model.model)?.threads(threads));
     let session = args.torch.session(&args.model, &model, ToldBy::Nobody, options)?;
+    let session = args.hop.held(session, &args.model.model)?;
     drop(model);
     let (engine, provider) = (session.engine(), session.provider().map(str::to_owned));
     if args.threads > 1 && matches!(engine, EngineName::Plan | EngineName::Tract) {

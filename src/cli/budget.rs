@@ -229,6 +229,7 @@ mod tests {
         weights_bytes: 500,
         arena_bytes: 300,
         scratch_bytes: 100,
+        state_bytes: 0,
         io_bytes: 50,
         total_bytes: 950,
         arena_lower_bound_bytes: 300,

@@ -8,7 +8,7 @@ use tractlet::{CompileOptions, Isa, ModelFile, OpenOptions};
 
 use super::board::{Board, boards};
 use super::failure::Failure;
-use super::{files, output, parse_dim, size};
+use super::{HopArgs, files, output, parse_dim, size};
 
 /// Make the plan of a model ahead of time, for this machine or for a board
 ///
@@ -33,6 +33,8 @@ pub struct CompileArgs {
     /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    hop: HopArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -42,14 +44,15 @@ const EXAMPLES: &str = "\
 Examples:
   tractlet compile model.onnx -o model.plan
   tractlet compile model.onnx -o model.plan --board pi4
+  tractlet compile model.onnx -o hops.plan --hop 16
   tractlet run model.plan --input x.npy
   tractlet run model.plan --from model.onnx --input x.npy
 
 Instruction sets: generic (any CPU), avx2, avxvnni, avx512vnni (x86-64), neon, neondotprod (aarch64). A plan for
 neon runs on every aarch64; generic is for 32-bit ARM.
 
-JSON: output, model, model_sha256, isa, file_bytes, weights_bytes, arena_bytes, scratch_bytes, io_bytes,
-total_bytes, arena_lower_bound_bytes; bytes as in `footprint`. model_sha256 is of the model and what it reads of
+JSON: output, model, model_sha256, isa, file_bytes, weights_bytes, arena_bytes, scratch_bytes, state_bytes,
+io_bytes, total_bytes, arena_lower_bound_bytes; bytes as in `footprint`. model_sha256 is of the model and what it reads of
 other files.";
 
 /// The instruction set of a board's core: what its platform has, and what its file says beyond that.
@@ -95,6 +98,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = CompileOptions::default();
     let options = args.isa.or(args.board).map_or(options.clone(), |isa| options.isa(isa));
     let options = args.dim.iter().fold(options, |options, (name, size)| options.bind(name, *size));
+    let options = args.hop.rows().map_or(options.clone(), |rows| options.hop(rows));
     if files::same(&args.model, &args.output) {
         return Err(
             format!("{}: the plan would overwrite its model; give -o another name", args.output.display()).into()
@@ -117,8 +121,12 @@ impl Report<'_> {
     fn text(&self) -> String {
         let Report { output, isa, memory, .. } = self;
         let human = |bytes: usize| size::human(bytes as u64);
+        let kept = match memory.state_bytes {
+            0 => String::new(),
+            bytes => format!(", kept from hop to hop {}", human(bytes)),
+        };
         format!(
-            "wrote {}: {} for {isa}\narena {}, of which scratch {}; with inputs and outputs {} in all\n",
+            "wrote {}: {} for {isa}\narena {}, of which scratch {}{kept}; with inputs and outputs {} in all\n",
             output.display(),
             human(self.file_bytes),
             human(memory.arena_bytes + memory.scratch_bytes),

@@ -80,6 +80,13 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
         args.torch.session(&args.model, &model, ToldBy::File(&args.inputs), options)
     };
     let session = new_session()?;
+    if session.hop().is_some() {
+        let plan = args.model.model.display();
+        return Err(format!(
+            "{plan}: a plan that runs hop by hop answers for windows, not for samples; evaluate its model"
+        )
+        .into());
+    }
     let ([input], [output]) = (session.inputs(), session.outputs()) else {
         let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
         return Err(

@@ -11,7 +11,7 @@ use super::budget::{self, Budget, BudgetArg, Held};
 use super::failure::Failure;
 use super::runner::Runner;
 use super::svg::Memory;
-use super::{ModelArgs, cap, output, size, synthetic};
+use super::{HopArgs, ModelArgs, cap, output, size, synthetic};
 
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
@@ -31,6 +31,8 @@ use super::{ModelArgs, cap, output, size, synthetic};
 pub struct FootprintArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    hop: HopArgs,
     /// Most that may be taken: exit 1 above it. A size that may be resident at any time, in bytes or with
     /// a unit (8MiB, 8MB); a board of `tractlet targets`, for its budget; or a .toml file of limits
     #[arg(long, value_name = "SIZE|BOARD|FILE.toml", value_parser = budget::parse)]
@@ -48,12 +50,14 @@ Examples:
   tractlet footprint model.onnx --budget budget.toml
   tractlet footprint model.onnx --svg memory.svg
   tractlet footprint model.onnx --max-rss 24MiB
+  tractlet footprint model.onnx --hop 16
 
 A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes,
 scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
 
-JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, io_bytes, total_bytes,
-arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of the first four; scratch
+JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, state_bytes, io_bytes,
+total_bytes, arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of weights, arena, scratch
+and io; of the arena, state is kept from hop to hop with --hop, else 0; scratch
 lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and the
 lower bound one of both together), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
@@ -97,9 +101,10 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
     let loading = Loading::start();
     // The model goes before anything is measured: a session needs nothing of it.
     let open = || {
-        let model = args.model.open()?;
+        let model = args.hop.open(&args.model, || args.model.open())?;
         phase("make ready")?;
-        Ok::<_, Failure>((args.model.session(&model)?, model.file_bytes()))
+        let session = args.model.session_at(&model, &args.model.model, args.hop.rows())?;
+        Ok::<_, Failure>((args.hop.held(session, &args.model.model)?, model.file_bytes()))
     };
     let (session, model_bytes) = open()?;
     phase("inputs and outputs")?;
@@ -179,7 +184,9 @@ impl Report {
         let mut text = format!("engine {engine}\n\npredicted\n");
         text += &match &self.predicted {
             None => format!("No prediction: the {engine} engine states none.\n"),
-            Some(memory) => rows(&parts(memory).map(|(what, bytes)| (what, size::human(bytes)))),
+            Some(memory) => {
+                rows(&parts(memory).into_iter().map(|(what, bytes)| (what, size::human(bytes))).collect::<Vec<_>>())
+            }
         };
         text += &self.measured.as_ref().map_or_else(|| "\nNot measured: it was not run.\n".to_owned(), phases);
         let binary = self.binary_bytes.map_or("unknown".to_owned(), size::human);
@@ -230,13 +237,18 @@ fn phases(m: &Measured) -> String {
     format!("\nmeasured, the whole process, loading\n{loading}\nrunning, {RUNS} times\n{running}\nafterwards\n{after}")
 }
 
+/// A part of the arena.
+const KEPT: &str = "  kept from hop to hop";
+
 /// What a plan will use, part by part and together.
-fn parts(memory: &MemoryPlan) -> [(&'static str, u64); 5] {
-    [
+fn parts(memory: &MemoryPlan) -> Vec<(&'static str, u64)> {
+    let all = [
         ("weights and ops", memory.weights_bytes as u64),
         ("arena", memory.arena_bytes as u64),
+        (KEPT, memory.state_bytes as u64),
         ("scratch", memory.scratch_bytes as u64),
         ("inputs and outputs", memory.io_bytes as u64),
         ("total", memory.total_bytes as u64),
-    ]
+    ];
+    all.into_iter().filter(|part| *part != (KEPT, 0)).collect()
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{ArenaBlock, EngineName, ModelFile, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
+use tractlet::{ArenaBlock, EngineName, HopReport, ModelFile, NodeReport, Session, StepReport, TensorSpec, int8_ratio};
 
 use super::failure::Failure;
 use super::svg::Arena;
 use super::torch::{ToldBy, TorchArgs};
-use super::{ModelArgs, output, size};
+use super::{HopArgs, ModelArgs, output, size};
 
 /// Show a model's inputs, outputs and nodes, and how each node is run
 ///
@@ -24,6 +24,8 @@ pub struct InspectArgs {
     model: ModelArgs,
     #[command(flatten)]
     torch: TorchArgs,
+    #[command(flatten)]
+    hop: HopArgs,
     /// Also draw the plan's arena into this file: what lies where from step to step
     #[arg(long, value_name = "OUT.svg")]
     svg: Option<PathBuf>,
@@ -34,12 +36,14 @@ Examples:
   tractlet inspect model.onnx
   tractlet inspect model.onnx --svg arena.svg
   tractlet inspect model.onnx --json | jq .int8_ratio
+  tractlet inspect model.onnx --hop 16
 
 JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of
 {name, dtype, shape}, nodes[].{name, op, dtype, engine}, int8_ratio (null where nothing computes),
 steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, names,
 offset, bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of
-the steps that write there, scratch is true where a kernel works and no tensor lies), model.{path, bytes, sha256, opset, producer, held}.
+the steps that write there, scratch is true where a kernel works and no tensor lies), hop (null without --hop) of {axis, rows,
+window_rows, runs (that fill the first window), window_macs, whole_from.{step, why}}, model.{path, bytes, sha256, opset, producer, held}.
 Of a .plan file instead of model plan.{path, bytes, isa, model_name, model_sha256, held}, and no nodes: a plan has
 steps, not the nodes of its model.";
 
@@ -56,6 +60,8 @@ struct Report<'a> {
     int8_ratio: Option<f64>,
     steps: &'a [StepReport],
     arena: &'a [ArenaBlock],
+    /// How it runs hop by hop, if it does.
+    hop: Option<&'a HopReport>,
 }
 
 /// What the file says of itself, under its own key.
@@ -113,8 +119,9 @@ struct Tensor<'a> {
 pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     // The model itself: a plan that is kept of it has no nodes to show.
     let opened = args.model.open_itself()?;
-    let options = args.model.options(&opened, &args.model.model)?.placement(true);
+    let options = args.hop.options(args.model.options(&opened, &args.model.model)?.placement(true));
     let session = args.torch.session(&args.model, &opened, ToldBy::Nobody, options)?;
+    let session = args.hop.held(session, &args.model.model)?;
     let report = Report {
         engine: session.engine(),
         fallback_reason: session.fallback_reason(),
@@ -125,6 +132,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         int8_ratio: int8_ratio(session.nodes()),
         steps: session.steps(),
         arena: session.arena(),
+        hop: session.hop(),
     };
     if let Some(target) = &args.svg {
         draw(&session, opened.path(), target)?;
@@ -246,6 +254,25 @@ impl Report<'_> {
         let macs: u64 = self.steps.iter().map(|step| step.macs).sum();
         let moved: u64 = self.steps.iter().map(|step| step.read_bytes + step.written_bytes).sum();
         let moved = size::human(moved);
-        format!("\n{steps}\n{} steps; {:.2} MMAC, {moved} read and written\n", self.steps.len(), macs as f64 / 1e6)
+        let hop = self.hop.map_or(String::new(), |hop| hop_text(hop, macs));
+        format!("\n{steps}\n{} steps; {:.2} MMAC, {moved} read and written\n{hop}", self.steps.len(), macs as f64 / 1e6)
     }
+}
+
+/// What a hop takes beside a window.
+fn hop_text(hop: &HopReport, macs: u64) -> String {
+    let HopReport { axis, rows, window_rows, runs, window_macs, whole_from } = hop;
+    let share = window_macs.map_or(String::new(), |all| {
+        format!(
+            "; a hop takes {:.1} % of the {:.2} MMAC of a window",
+            100.0 * macs as f64 / all as f64,
+            all as f64 / 1e6
+        )
+    });
+    let whole = whole_from.as_ref().map_or(String::new(), |whole| {
+        format!("computed of the whole window at each hop from step `{}` on: {}\n", whole.step, whole.why)
+    });
+    format!(
+        "by hops of {rows} of {window_rows} rows along dimension {axis}; {runs} of them fill the first window{share}\n{whole}"
+    )
 }

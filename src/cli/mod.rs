@@ -153,6 +153,42 @@ impl BatchArgs {
     }
 }
 
+/// What commands take that show a model as `stream` runs it.
+#[derive(Args)]
+struct HopArgs {
+    /// Run the model hop by hop, as `stream` does: it is given what is new of each window, so many rows of its input along time,
+    /// and answers as for whole windows
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    hop: Option<u32>,
+}
+
+impl HopArgs {
+    fn rows(&self) -> Option<usize> {
+        self.hop.map(|rows| rows as usize)
+    }
+
+    fn options(&self, options: SessionOptions) -> SessionOptions {
+        self.rows().map_or(options.clone(), |rows| options.hop(rows))
+    }
+
+    /// The model; the plans that are kept of models take whole windows.
+    fn open(
+        &self,
+        args: &ModelArgs,
+        otherwise: impl FnOnce() -> Result<ModelFile, Failure>,
+    ) -> Result<ModelFile, Failure> {
+        if self.hop.is_some() { args.open_itself() } else { otherwise() }
+    }
+
+    /// What was asked for was had.
+    fn held(&self, session: Session, model: &Path) -> Result<Session, Failure> {
+        match session.whole_windows() {
+            Some(why) => Err(format!("{}: --hop: it takes whole windows: {why}", model.display()).into()),
+            None => Ok(session),
+        }
+    }
+}
+
 /// Names a folder for plans, where `--plan-cache` does not.
 const CACHE_VARIABLE: &str = "TRACTLET_PLAN_CACHE";
 
@@ -177,8 +213,12 @@ impl ModelArgs {
 
     /// What MODEL names, and no plan in its place.
     fn open_itself(&self) -> Result<ModelFile, Failure> {
-        self.begin_opening(&self.model)?;
-        self.checked(ModelFile::open(&self.model, &OpenOptions::default())?, &self.model)
+        self.open_itself_at(&self.model)
+    }
+
+    fn open_itself_at(&self, model: &Path) -> Result<ModelFile, Failure> {
+        self.begin_opening(model)?;
+        self.checked(ModelFile::open(model, &OpenOptions::default())?, model)
     }
 
     /// From here on the cap on memory holds.
@@ -199,16 +239,13 @@ impl ModelArgs {
         Ok(file)
     }
 
-    fn session(&self, file: &ModelFile) -> Result<Session, Failure> {
-        self.session_at(file, &self.model)
-    }
-
-    fn session_at(&self, file: &ModelFile, named: &Path) -> Result<Session, Failure> {
+    fn session_at(&self, file: &ModelFile, named: &Path, hop: Option<usize>) -> Result<Session, Failure> {
         #[cfg(feature = "torch")]
         if let ModelFile::Torch(file) = file {
             return Err(torch::not_taken(file));
         }
-        self.ready(file, named, self.options(file, named)?)
+        let options = self.options(file, named)?;
+        self.ready(file, named, hop.map_or(options.clone(), |rows| options.hop(rows)))
     }
 
     fn options(&self, file: &ModelFile, named: &Path) -> Result<SessionOptions, Failure> {

@@ -89,6 +89,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let options = args.model.options(&model, &args.model.model)?;
     let mut runner = Runner::new(args.torch.session(&args.model, &model, told, options)?);
     drop(model);
+    if let Some(hop) = runner.session().hop().filter(|hop| hop.runs > 1) {
+        let (plan, before) = (args.model.model.display(), hop.runs - 1);
+        log::warn!("{plan}: samples are hops in succession; the first {before} answers are of no whole window");
+    }
     let specs = runner.session().outputs().to_vec();
     let ranking = Ranking::new(args, &specs)?;
     let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;

@@ -40,6 +40,9 @@ pub struct StreamArgs {
     /// Frames from window to window, in place of the recipe's
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     hop: Option<u32>,
+    /// Run the model on whole windows where it could be given what is new of each; answers are the same
+    #[arg(long)]
+    whole_windows: bool,
     /// What becomes of frames when inference does not keep up [default: block for files and standard input,
     /// drop-oldest otherwise]
     #[arg(long, value_enum)]
@@ -147,8 +150,18 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     }
     let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
     let mut status = Status::new();
-    let load = || args.model.session_at(&args.model.open_at(&recipe.model)?, &recipe.model);
+    let hop = if args.whole_windows { None } else { recipe.hop_rows().ok() };
+    let load = || {
+        // The plans that are kept of models take whole windows.
+        let model = &recipe.model;
+        let file = if hop.is_some() { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
+        args.model.session_at(&file, model, hop)
+    };
     let (session, loading) = Loading::measured(&recipe.model, load)?;
+    if args.whole_windows && session.hop().is_some() {
+        let plan = recipe.model.display();
+        return Err(format!("{plan}: a plan that runs hop by hop; leave --whole-windows out, or name its model").into());
+    }
     let options = StreamOptions {
         overflow: args.overflow(),
         capacity: args.buffer.map(|frames| frames as usize),

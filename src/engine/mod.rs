@@ -24,7 +24,7 @@ use crate::tensor::{TensorMut, TensorRef};
 
 #[cfg(feature = "ort")]
 pub use self::ort::{OrtOptions, Provider};
-pub(crate) use plan::{Compiled, Origin, PlanBytes, StablePlan, footprint, spec};
+pub(crate) use plan::{Compiled, Origin, PlanBytes, StablePlan, Windows, footprint, spec};
 use plan::{PlanEngine, compile};
 #[cfg(feature = "tract")]
 use tract::TractEngine;
@@ -184,6 +184,8 @@ pub struct MemoryPlan {
     /// By how much the scratch of kernels makes the arena larger. It lies among the activations, where
     /// none is alive, so this is at most about the largest [`StepReport::scratch_bytes`], often less.
     pub scratch_bytes: usize,
+    /// Of the arena, what is kept from one run to the next: where a session runs hop by hop, else 0.
+    pub state_bytes: usize,
     /// Inputs and outputs, which the caller holds: they are read and written where they are.
     pub io_bytes: usize,
     /// Weights, arena, scratch, inputs and outputs.
@@ -191,6 +193,33 @@ pub struct MemoryPlan {
     /// The largest sum of tensors and scratch that are alive at once: `arena_bytes` and
     /// `scratch_bytes` together cannot be less.
     pub arena_lower_bound_bytes: usize,
+}
+
+/// A session that is given only what is new of each window, and answers as if it had been given all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HopReport {
+    /// The dimension of the input that is time.
+    pub axis: usize,
+    /// Rows from a window to the next: what a run takes.
+    pub rows: usize,
+    /// Rows of a window.
+    pub window_rows: usize,
+    /// Runs until the answer is that of a whole window: at the start, and behind a gap. Rows that the first of them takes
+    /// beyond a window can be anything.
+    pub runs: usize,
+    /// Multiply-accumulates of a whole window; a plan out of a file does not say.
+    pub window_macs: Option<u64>,
+    /// The first step that is computed of the whole window at each hop.
+    pub whole_from: Option<WholeFrom>,
+}
+
+/// A step that takes whole windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WholeFrom {
+    /// Its name.
+    pub step: String,
+    /// What keeps it from taking less.
+    pub why: String,
 }
 
 /// What an engine says of the model that it took.
@@ -215,6 +244,14 @@ pub(crate) trait Engine: Send {
     fn description(&self) -> &Description;
     /// What it will use, where it plans that.
     fn memory(&self) -> Option<MemoryPlan> {
+        None
+    }
+    /// How it runs, if hop by hop.
+    fn hop(&self) -> Option<&HopReport> {
+        None
+    }
+    /// Why it takes whole windows, where it was to run hop by hop.
+    fn whole_windows(&self) -> Option<&str> {
         None
     }
     /// Runs one inference. Slices have the lengths and types that the specs state.
@@ -264,7 +301,7 @@ pub(crate) fn open(
         EngineChoice::Auto | EngineChoice::Plan => {}
     }
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
-    let refusals = match compile(model, &shapes, isa, None) {
+    let refusals = match compile(model, &shapes, isa, options.hop, None) {
         Ok(compiled) => {
             compiled.room().map_err(|error| model.error(error.into()))?;
             return Ok((Box::new(PlanEngine::new(compiled)), None));
@@ -289,10 +326,11 @@ pub(crate) fn plan_for(
     model: &Model,
     bindings: &[Binding],
     isa: Isa,
+    hop: Option<usize>,
     origin: &Origin<'_>,
 ) -> Result<Compiled, ModelError> {
     let shapes = model.shapes(bindings)?;
-    compile(model, &shapes, isa, Some(origin)).map_err(|refusals| no_plan(model, &lower::list(&refusals)))
+    compile(model, &shapes, isa, hop, Some(origin)).map_err(|refusals| no_plan(model, &lower::list(&refusals)))
 }
 
 /// The engine for a plan that this CPU can run.

@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Op, Plan, Port, Section};
+use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, Op, Plan, Port, Section};
 
 use super::{
-    Description, Engine, EngineFault, EngineName, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, computes,
+    Description, Engine, EngineFault, EngineName, HopReport, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
+    WholeFrom, computes,
 };
 use crate::footprint::{NoRoom, room_for};
-use crate::lower::{self, Lowered, Refusal};
+use crate::lower::{self, Lowered, Packing, Refusal};
 use crate::model::{DType, Model, Shapes, Source};
-use crate::plan::{blocks, plan};
+use crate::plan::{Hopping, blocks, by_hops, packed, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
 /// A verified plan in bytes that nobody changes: its own, or a mapped file's.
@@ -45,14 +46,30 @@ impl From<AlignedBytes> for PlanBytes {
 
 pub(crate) struct PlanEngine {
     plan: StablePlan,
+    /// The arena, of which what is kept from run to run lies at the start.
     memory: AlignedBytes,
     description: Description,
+    hop: Option<HopReport>,
+    whole_windows: Option<String>,
 }
 
 /// A plan for a model, with how each of the model's nodes is run.
 pub(crate) struct Compiled {
     pub plan: StablePlan,
     pub nodes: Vec<NodeReport>,
+    /// What is known of its windows beyond the plan itself.
+    pub windows: Windows,
+}
+
+/// How windows are run, as far as a plan does not say.
+#[derive(Default)]
+pub(crate) struct Windows {
+    /// Multiply-accumulates of a whole window, where the plan runs hop by hop.
+    pub macs: Option<u64>,
+    /// The first step that takes the whole window at each hop, and why.
+    pub whole_from: Option<(String, String)>,
+    /// Why the plan takes whole windows, where it was to run hop by hop.
+    pub refused: Option<String>,
 }
 
 impl Compiled {
@@ -73,9 +90,11 @@ pub(crate) fn compile(
     model: &Model,
     shapes: &Shapes,
     isa: Isa,
+    hop: Option<usize>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
-    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa)?;
+    let packing = if hop.is_some() { Packing::Later } else { Packing::Now };
+    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa, packing)?;
     let report = |node: &crate::model::Node| NodeReport {
         name: node.name.clone(),
         op: node.op.clone(),
@@ -88,8 +107,20 @@ pub(crate) fn compile(
     if let Some(Origin { name, digest }) = origin {
         constants.model(name, *digest);
     }
+    let mut windows = Windows::default();
+    let program = match hop.map(|hop| by_hops(&program, hop, &mut constants)) {
+        None => program,
+        Some(Ok(Hopping { program, window_macs, whole_from })) => {
+            (windows.macs, windows.whole_from) = (Some(window_macs), whole_from);
+            program
+        }
+        Some(Err(why)) => {
+            windows.refused = Some(why);
+            packed(program, &mut constants)
+        }
+    };
     let plan = plan(program, constants).map_err(|why| vec![Refusal { node: "all".into(), op: "plan".into(), why }])?;
-    Ok(Compiled { plan, nodes })
+    Ok(Compiled { plan, nodes, windows })
 }
 
 /// The memory that a plan will use.
@@ -100,6 +131,7 @@ pub(crate) fn footprint(plan: &StablePlan) -> MemoryPlan {
         weights_bytes,
         arena_bytes: plan.arena_bytes() - plan.scratch_bytes(),
         scratch_bytes: plan.scratch_bytes(),
+        state_bytes: plan.state_bytes(),
         io_bytes,
         total_bytes: weights_bytes + plan.arena_bytes() + io_bytes,
         arena_lower_bound_bytes: plan.arena_lower_bound_bytes(),
@@ -118,7 +150,7 @@ pub(crate) fn spec(port: Port<'_>) -> TensorSpec {
 
 impl PlanEngine {
     /// The engine for a plan that this CPU can run; `nodes` are the model's, where they are known.
-    pub fn new(Compiled { plan, nodes }: Compiled) -> PlanEngine {
+    pub fn new(Compiled { plan, nodes, windows }: Compiled) -> PlanEngine {
         let memory = AlignedBytes::zeroed(plan.arena_bytes());
         let description = Description {
             inputs: plan.inputs().map(spec).collect(),
@@ -129,7 +161,8 @@ impl PlanEngine {
             blocks: blocks(&plan),
             provider: None,
         };
-        PlanEngine { plan, memory, description }
+        let hop = plan.hop().map(|hop| hop_report(hop, windows.macs, windows.whole_from));
+        PlanEngine { plan, memory, description, hop, whole_windows: windows.refused }
     }
 
     fn execute(
@@ -154,6 +187,14 @@ impl Engine for PlanEngine {
 
     fn memory(&self) -> Option<MemoryPlan> {
         Some(footprint(&self.plan))
+    }
+
+    fn hop(&self) -> Option<&HopReport> {
+        self.hop.as_ref()
+    }
+
+    fn whole_windows(&self) -> Option<&str> {
+        self.whole_windows.as_deref()
     }
 
     fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
@@ -193,6 +234,12 @@ fn quantized(plan: &StablePlan) -> Vec<bool> {
         readers.peek().is_some() && readers.all(|op| matches!(op, Op::Quantize(_)))
     };
     (0..plan.inputs().len()).map(is_quantized).collect()
+}
+
+fn hop_report(hop: Hop, window_macs: Option<u64>, whole_from: Option<(String, String)>) -> HopReport {
+    let (axis, rows, window_rows, runs) = (hop.axis, hop.rows, hop.window_rows, hop.runs());
+    let whole_from = whole_from.map(|(step, why)| WholeFrom { step, why });
+    HopReport { axis, rows, window_rows, runs, window_macs, whole_from }
 }
 
 fn step(name: &str, op: &Op) -> StepReport {

@@ -32,9 +32,7 @@ use tractlet_core::plan::PlanBuilder;
 use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
 
-#[cfg(test)]
-pub(crate) use program::Step;
-pub(crate) use program::{Port, Program, TensorId};
+pub(crate) use program::{Hop, Port, Program, Step, TensorId};
 use value::{Act, Layout, Value};
 
 /// A node that no op of a plan can stand for.
@@ -54,13 +52,23 @@ pub(crate) struct Lowered {
     pub computed_in: HashMap<String, &'static str>,
 }
 
+/// When the weights of integer convolutions are packed, which depends on their windows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// At once.
+    Now,
+    /// By whom the program is for: it may have other windows.
+    Later,
+}
+
 /// Why a node cannot be lowered; the caller adds its name.
 type Why = String;
 
 /// Lowers every node, or names those that cannot be.
-pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered, Vec<Refusal>> {
+pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa, packing: Packing) -> Result<Lowered, Vec<Refusal>> {
     let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
     let mut lowering = Lowering::new(model, shapes, &nodes, isa);
+    lowering.packing = packing;
     if let Err(why) = lowering.inputs() {
         return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
@@ -133,6 +141,7 @@ struct Lowering<'m> {
     computed_in: HashMap<String, &'static str>,
     program: Program,
     builder: PlanBuilder,
+    packing: Packing,
 }
 
 impl<'m> Lowering<'m> {
@@ -179,6 +188,7 @@ impl<'m> Lowering<'m> {
             computed_in: HashMap::new(),
             program: Program::default(),
             builder,
+            packing: Packing::Now,
         }
     }
 

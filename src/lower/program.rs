@@ -1,5 +1,7 @@
 //! The ops of a plan before anything has a place in the arena: a tensor is a number and a length.
 
+use std::collections::HashMap;
+
 use tractlet_core::plan::{Op, Operand};
 
 use super::value::{Act, Layout};
@@ -17,6 +19,23 @@ pub(crate) struct Program {
     pub outputs: Vec<Port>,
     /// Length of each tensor in bytes.
     pub tensors: Vec<usize>,
+    /// Tensors that are a part of another: of which, and from which byte on.
+    pub parts: HashMap<TensorId, (TensorId, usize)>,
+    /// How it runs, if it is given only what is new of each window.
+    pub hop: Option<Hop>,
+    /// OHWI weights that are not packed yet: a convolution then holds their number where their place will be.
+    pub weights: Vec<Vec<i8>>,
+}
+
+/// A program that runs hop by hop.
+#[derive(Clone)]
+pub(crate) struct Hop {
+    /// The dimension of its input that is time.
+    pub axis: usize,
+    /// Rows of a window along it.
+    pub window_rows: usize,
+    /// Tensors that it keeps from one run to the next.
+    pub kept: Vec<TensorId>,
 }
 
 #[derive(Clone)]
@@ -52,6 +71,16 @@ impl Program {
     /// The tensor as ops name it.
     pub(super) fn span(&self, act: &Act) -> Operand {
         Operand::arena(act.tensor, self.tensors[act.tensor])
+    }
+
+    /// The tensor in which another lies, and from which byte on.
+    pub fn base(&self, tensor: TensorId) -> (TensorId, usize) {
+        self.parts.get(&tensor).copied().unwrap_or((tensor, 0))
+    }
+
+    /// Whether the tensor outlasts a run.
+    pub fn keeps(&self, tensor: TensorId) -> bool {
+        self.hop.as_ref().is_some_and(|hop| hop.kept.contains(&tensor))
     }
 
     /// The same steps in another order.

@@ -29,7 +29,9 @@ pub(super) fn place(blocks: &[Block]) -> Placement {
         order.sort_by_key(|&i| blocks[i].first == blocks[i].last);
         order
     });
-    let orders = [by_size, by_use, size_then_scratch, use_then_scratch];
+    let mut orders = [by_size, by_use, size_then_scratch, use_then_scratch];
+    // What is kept lies together at the start.
+    orders.iter_mut().for_each(|order| order.sort_by_key(|&i| !blocks[i].kept));
     let placements = orders.iter().map(|order| greedy(blocks, order));
     let (offsets, arena_bytes) = placements.min_by_key(|(_, end)| *end).unwrap_or_default();
     Placement { offsets, arena_bytes, lower_bound_bytes: lower_bound(blocks) }
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     fn block(len: usize, first: usize, last: usize) -> Block {
-        Block { len, first, last }
+        Block { len, first, last, kept: false }
     }
 
     #[test]

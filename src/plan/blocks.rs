@@ -29,9 +29,11 @@ struct Held {
     read: bool,
 }
 
-/// What lies in the arena, in the order in which it is written.
+/// What lies in the arena, in the order in which it is written. What is kept from run to run is there at every step.
 pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
     let mut blocks: Vec<Held> = vec![];
+    let last_step = plan.ops().len().saturating_sub(1);
+    let state_bytes = plan.state_bytes();
     for (step, (name, op)) in plan.ops().enumerate() {
         let held = |scratch, offset, bytes| {
             let names = vec![name.to_owned()];
@@ -39,7 +41,7 @@ pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
         };
         for input in op.inputs().iter().filter(|input| in_arena(input)) {
             if let Some(held) = holder(&mut blocks, input) {
-                (held.block.last_step, held.read) = (step, true);
+                (held.block.last_step, held.read) = (step.max(held.block.last_step), true);
             }
         }
         let (scratch, output) = (op.scratch(), op.output());
@@ -49,14 +51,26 @@ pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
         if !in_arena(&output) {
             continue;
         }
-        match holder(&mut blocks, &output).filter(|held| held.goes_on(&op)) {
+        let kept = output.offset < state_bytes;
+        match holder(&mut blocks, &output).filter(|held| kept || held.goes_on(&op)) {
             Some(Held { block, read }) => {
-                (block.last_step, *read) = (step, false);
+                (block.last_step, *read) = (step.max(block.last_step), false);
+                if kept {
+                    let end = (block.offset + block.bytes).max(output.offset + output.len);
+                    block.offset = block.offset.min(output.offset);
+                    block.bytes = end - block.offset;
+                }
                 if block.names.iter().all(|other| other != name) {
                     block.names.push(name.to_owned());
                 }
             }
-            None => blocks.push(held(false, output.offset, output.len)),
+            None => {
+                let mut held = held(false, output.offset, output.len);
+                if kept {
+                    (held.block.first_step, held.block.last_step) = (0, last_step);
+                }
+                blocks.push(held);
+            }
         }
     }
     blocks.into_iter().map(|held| held.block).collect()

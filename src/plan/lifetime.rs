@@ -1,7 +1,7 @@
 //! When each tensor is alive, and which tensors are one: an op that may work in place does so
 //! when its first input is read for the last time. Inputs and outputs of the network are the
 //! caller's: the arena holds neither, and nothing works in place on an input. What a kernel works in
-//! is a block too, alive at its step and at no other.
+//! is a block too, alive at its step and at no other. What is kept from run to run is alive at all steps.
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{Op, Section};
@@ -14,6 +14,8 @@ pub(super) struct Block {
     pub len: usize,
     pub first: usize,
     pub last: usize,
+    /// Whether the next run finds there what this one left.
+    pub kept: bool,
 }
 
 pub(super) struct Lifetimes {
@@ -55,9 +57,13 @@ pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
         first[tensor] = first[tensor].min(step);
         last[tensor] = last[tensor].max(step);
     };
+    let base = |tensor: TensorId| program.base(tensor).0;
     for (index, step) in program.steps.iter().enumerate() {
-        reads(&step.op).for_each(|tensor| touch(tensor, index));
-        touch(step.op.output().offset, index);
+        reads(&step.op).for_each(|tensor| touch(base(tensor), index));
+        touch(base(step.op.output().offset), index);
+    }
+    for &tensor in program.hop.iter().flat_map(|hop| &hop.kept) {
+        (first[tensor], last[tensor]) = (0, program.steps.len());
     }
     let mut sections = vec![Section::Arena; count];
     for (index, input) in program.inputs.iter().enumerate() {
@@ -73,10 +79,11 @@ pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
         let output = step.op.output().offset;
         let mut operands = reads(&step.op).filter(|_| step.op.in_place());
         let Some(input) = operands.next() else { continue };
-        let owner = owners[input];
+        let owner = owners[base(input)];
         // The block must not be read again, be it through this tensor or another in it, nor as the
         // other operand, and the output must have no writer before.
-        let free = operands.all(|other| owners[other] != owner)
+        let free = operands.all(|other| owners[base(other)] != owner)
+            && [input, output].iter().all(|&tensor| base(tensor) == tensor && !program.keeps(tensor))
             && sections[owner] == Section::Arena
             && ends[owner] == index
             && first[output] == index
@@ -92,11 +99,17 @@ pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
     }
     let in_arena = |tensor: TensorId| owners[tensor] == tensor && sections[tensor] == Section::Arena;
     let block = |tensor: TensorId| match in_arena(tensor) && first[tensor] != usize::MAX {
-        true => Block { len: program.tensors[tensor], first: first[tensor], last: ends[tensor] },
-        false => Block { len: 0, first: 0, last: 0 },
+        true => Block {
+            len: program.tensors[tensor],
+            first: first[tensor],
+            last: ends[tensor],
+            kept: program.keeps(tensor),
+        },
+        false => Block { len: 0, first: 0, last: 0, kept: false },
     };
     let scratch = program.steps.iter().enumerate();
-    let scratch = scratch.map(|(index, step)| Block { len: step.op.scratch_bytes(isa), first: index, last: index });
+    let scratch =
+        scratch.map(|(index, step)| Block { len: step.op.scratch_bytes(isa), first: index, last: index, kept: false });
     Lifetimes { blocks: (0..count).map(block).chain(scratch).collect(), owners, sections }
 }
 

@@ -3,17 +3,19 @@
 
 mod arena;
 mod blocks;
+mod hop;
 mod lifetime;
 mod schedule;
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{ALIGN, AlignedBytes, DType as PlanDType, Operand, Plan, PlanBuilder, Section};
 
-use crate::lower::Program;
+use crate::lower::{Hop, Program, TensorId};
 use crate::model::DType;
 use arena::Placement;
 pub use blocks::ArenaBlock;
 pub(crate) use blocks::blocks;
+pub(crate) use hop::{Hopping, by_hops, packed};
 use lifetime::Lifetimes;
 
 /// A program in an order, and where that puts its tensors.
@@ -40,23 +42,33 @@ where
     B: AsRef<[u8]> + From<AlignedBytes>,
 {
     let isa = builder.isa();
-    let layouts = schedule::orders(&program).map(|order| Layout::of(program.in_order(&order), isa));
+    let layouts: Vec<Layout> = match program.hop {
+        // Between parts of one tensor there is an order.
+        Some(_) => vec![Layout::of(program, isa)],
+        None => schedule::orders(&program).iter().map(|order| Layout::of(program.in_order(order), isa)).collect(),
+    };
     // The model's own order where it is no worse.
     let layout = layouts.into_iter().min_by_key(|layout| layout.placement.arena_bytes).ok_or("there is no order")?;
-    let Layout { mut program, lifetimes, placement } = layout;
+    let Layout { program, lifetimes, placement } = layout;
+    let offset = |tensor: TensorId| placement.offsets[lifetimes.owner(tensor)];
     let place = |operand: Operand| {
-        let section = lifetimes.section(operand.offset);
-        let in_arena = section == Section::Arena;
-        let offset = if in_arena { placement.offsets[lifetimes.owner(operand.offset)] } else { 0 };
-        Operand { section, offset, len: operand.len }
+        let (tensor, start) = program.base(operand.offset);
+        let section = lifetimes.section(tensor);
+        let base = if section == Section::Arena { offset(tensor) } else { 0 };
+        Operand { section, offset: base + start, len: operand.len }
     };
+    if let Some(Hop { axis, window_rows, kept }) = &program.hop {
+        let end = kept.iter().map(|&tensor| offset(tensor) + program.tensors[tensor]).max();
+        builder.hop(*axis, *window_rows, end.unwrap_or(0).next_multiple_of(ALIGN));
+    }
     for input in &program.inputs {
         builder.input(&input.name, dtype(input.dtype), &input.dims).map_err(|e| e.to_string())?;
     }
-    for (index, step) in program.steps.iter_mut().enumerate() {
-        step.op.relocate(place);
+    for (index, step) in program.steps.iter().enumerate() {
+        let mut op = step.op;
+        op.relocate(place);
         let scratch = placement.offsets[lifetimes.scratch(index)];
-        builder.op(&step.name, step.op.with_scratch_at(isa, scratch));
+        builder.op(&step.name, op.with_scratch_at(isa, scratch));
     }
     for output in &program.outputs {
         builder.output(&output.name, dtype(output.dtype), &output.dims).map_err(|e| e.to_string())?;

@@ -70,7 +70,7 @@ impl PlanCache {
             return Ok(ModelFile::Model(model));
         }
         let bindings = dims.iter().map(|(symbol, size)| Binding { symbol: symbol.clone(), size: *size }).collect();
-        let Ok(new) = compile(&model, &CompileOptions { isa: Some(isa), bindings }) else {
+        let Ok(new) = compile(&model, &CompileOptions { isa: Some(isa), bindings, hop: None }) else {
             // Why not is for the session to say.
             return Ok(ModelFile::Model(model));
         };

@@ -20,6 +20,7 @@ use crate::whole::Unfinished;
 pub struct CompileOptions {
     pub(super) isa: Option<Isa>,
     pub(super) bindings: Vec<Binding>,
+    pub(super) hop: Option<usize>,
 }
 
 impl CompileOptions {
@@ -27,6 +28,12 @@ impl CompileOptions {
     /// CPU has, or the one that `TRACTLET_ISA` names.
     pub fn isa(mut self, isa: Isa) -> CompileOptions {
         self.isa = Some(isa);
+        self
+    }
+
+    /// Makes a plan that runs hop by hop, as [`SessionOptions::hop`](crate::SessionOptions::hop), or an error of why that cannot be.
+    pub fn hop(mut self, rows: usize) -> CompileOptions {
+        self.hop = Some(rows);
         self
     }
 
@@ -54,7 +61,11 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<NewPlan, Model
     };
     let name = model.path().file_name().unwrap_or_default().to_string_lossy();
     let origin = Origin { name: &name, digest: model.content_digest() };
-    Ok(NewPlan { compiled: engine::plan_for(model, &bindings, isa, &origin)? })
+    let compiled = engine::plan_for(model, &bindings, isa, options.hop, &origin)?;
+    match compiled.windows.refused {
+        None => Ok(NewPlan { compiled }),
+        Some(why) => Err(model.error(Fault::unsupported(format!("it cannot run hop by hop: {why}")))),
+    }
 }
 
 impl NewPlan {

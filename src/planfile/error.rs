@@ -59,6 +59,8 @@ pub(super) enum PlanFault {
     Engine(EngineChoice),
     #[error("a plan has no open dimension `{0}`")]
     Binding(String),
+    #[error("the plan runs by hops of {stated} rows, not of {asked}")]
+    Hop { stated: usize, asked: usize },
 }
 
 impl PlanFileError {
@@ -84,7 +86,9 @@ impl PlanFileError {
             PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,
             PlanFault::Plan(_) => PlanFileErrorKind::Damaged,
             PlanFault::Stale { .. } => PlanFileErrorKind::Stale,
-            PlanFault::Variable(_) | PlanFault::Engine(_) | PlanFault::Binding(_) => PlanFileErrorKind::Options,
+            PlanFault::Variable(_) | PlanFault::Engine(_) | PlanFault::Binding(_) | PlanFault::Hop { .. } => {
+                PlanFileErrorKind::Options
+            }
         }
     }
 }
@@ -126,6 +130,9 @@ impl PlanFault {
             // It would not take the model either.
             PlanFault::Engine(EngineChoice::Torch) => self.to_string(),
             PlanFault::Engine(engine) => format!("{self}; give {engine} the model: {model}"),
+            PlanFault::Hop { asked, .. } => {
+                format!("{self}; make it anew: {}", compile(model, &format!(" --hop {asked}")))
+            }
             PlanFault::Binding(symbol) => {
                 let option = format!(" --dim {symbol}=SIZE");
                 format!("{self}: its sizes were set when it was made; make it anew: {}", compile(model, &option))

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{MAGIC, Plan};
 
-use crate::engine::{self, Compiled, MemoryPlan, PlanBytes, StablePlan, TensorSpec};
+use crate::engine::{self, Compiled, MemoryPlan, PlanBytes, StablePlan, TensorSpec, Windows};
 #[cfg(feature = "torch")]
 use crate::model::Archive;
 use crate::model::{self, Fault, Limits, Model, ModelError, OpenOptions, Source};
@@ -152,9 +152,19 @@ impl PlanFile {
             return Err(self.refused(PlanFault::Isa { found: self.isa(), held_to: here }));
         }
         log::info!("{}: engine plan, compiled for {}", self.path.display(), self.isa());
-        let compiled = Compiled { plan: self.plan.clone(), nodes: vec![] };
+        let stated = self.plan.hop().map(|hop| hop.rows);
+        if let (Some(stated), Some(asked)) = (stated, options.hop)
+            && stated != asked
+        {
+            return Err(self.refused(PlanFault::Hop { stated, asked }));
+        }
+        let compiled = Compiled { plan: self.plan.clone(), nodes: vec![], windows: Windows::default() };
         compiled.room().map_err(|error| self.refused(PlanFault::File(error.into())))?;
-        Ok(Session::of_plan(compiled))
+        let session = Session::of_plan(compiled);
+        Ok(match options.hop.filter(|_| stated.is_none()) {
+            Some(_) => session.taking_whole_windows("its plan was compiled for them; compile it with --hop".to_owned()),
+            None => session,
+        })
     }
 
     fn refused(&self, fault: PlanFault) -> PlanFileError {

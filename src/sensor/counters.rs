@@ -108,6 +108,11 @@ pub enum Kind {
 pub struct Summary {
     /// The engine that ran the model last.
     pub engine: EngineName,
+    /// Multiply-accumulates of a run on that engine: of a window, or of what is new of one; none where the engine does not say.
+    pub macs_per_hop: Option<u64>,
+    /// Why the model took whole windows, where it was to take what is new of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole_windows: Option<String>,
     /// Frames that the source gave, malformed ones included.
     pub read: u64,
     /// Frames in at least one window that the model ran on.

@@ -8,7 +8,7 @@ use super::recipe::{FrontendKind, Input, Layout, Normalization};
 /// A front end with its tables.
 pub struct Frontend {
     channels: usize,
-    /// Frames of a window.
+    /// Frames of a window, or of the part of one that it is given.
     length: usize,
     made: Made,
 }
@@ -20,7 +20,8 @@ enum Made {
 }
 
 impl Frontend {
-    pub fn new(kind: &FrontendKind, input: &Input) -> Result<Frontend, Unfit> {
+    /// For `length` frames of the input: a window, or a part of one.
+    pub fn new(kind: &FrontendKind, input: &Input, length: usize) -> Result<Frontend, Unfit> {
         let made = match kind {
             FrontendKind::Samples { layout, normalization } => {
                 Made::Samples { layout: *layout, normalization: normalization.clone() }
@@ -30,7 +31,7 @@ impl Frontend {
                 Made::Spectral { spectral: Box::new(Spectral::new(*shape)?), peak_scaled: *peak_scaled }
             }
         };
-        Ok(Frontend { channels: input.channels.len(), length: input.windowing.length, made })
+        Ok(Frontend { channels: input.channels.len(), length, made })
     }
 
     /// Elements that it gives: the product of [`Frontend::shape`].
@@ -113,7 +114,7 @@ mod tests {
     fn run(kind: &FrontendKind, window: &[f32]) -> Vec<f32> {
         let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
         let input = Input { rate_hz: None, channels, windowing: Windowing { length: 4, hop: 4 } };
-        let mut frontend = Frontend::new(kind, &input).unwrap();
+        let mut frontend = Frontend::new(kind, &input, 4).unwrap();
         let mut out = vec![f32::NAN; frontend.elements()];
         frontend.run(window, &mut out);
         out

@@ -29,6 +29,7 @@ mod counters;
 mod decide;
 mod feed;
 mod frontend;
+mod hops;
 mod metrics;
 mod notify;
 mod recipe;

@@ -226,7 +226,12 @@ impl Sink for Text {
             self.0,
             "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
              malformed, {rest} in no window; {deadline_missed} deadlines missed"
-        )
+        )?;
+        let millions = |macs: u64| format!("{:.3} MMAC a window", macs as f64 / 1e6);
+        let how =
+            [summary.macs_per_hop.map(millions), summary.whole_windows.as_ref().map(|why| format!("whole: {why}"))];
+        let how: Vec<String> = how.into_iter().flatten().collect();
+        if how.is_empty() { Ok(()) } else { writeln!(self.0, "{}", how.join(", ")) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::counters::{Counters, Summary};
 use super::decide::{Decider, Decision};
 use super::feed::{Feed, Next};
 use super::frontend::Frontend;
+use super::hops::Pieces;
 use super::recipe::{Emit, Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
@@ -112,6 +113,10 @@ pub struct Stream<'a> {
     decider: Decider,
     feed: Feed,
     options: StreamOptions<'a>,
+    pieces: Pieces,
+    /// Why the model takes whole windows, where it could not be given less.
+    whole_windows: Option<String>,
+    /// A window, and before it zeros where its first piece begins earlier.
     window: Vec<f32>,
     input: Vec<f32>,
     output: Vec<f32>,
@@ -124,8 +129,10 @@ impl<'a> Stream<'a> {
     /// Where the recipe does not fit the model; the message names the field.
     pub fn new(recipe: &Recipe, session: Session, options: StreamOptions<'a>) -> Result<Stream<'a>, StreamError> {
         let unfit = |what: String| StreamError::Recipe(RecipeError::new(&recipe.path, what));
-        let frontend = Frontend::new(&recipe.frontend, &recipe.input).map_err(|error| unfit(error.to_string()))?;
         let (taken, given) = ends(&session).map_err(unfit)?;
+        let pieces = Pieces::new(recipe, taken, session.hop()).map_err(unfit)?;
+        let frontend = Frontend::new(&recipe.frontend, &recipe.input, pieces.frames);
+        let frontend = frontend.map_err(|error| unfit(error.to_string()))?;
         let (input, output) = (elements(taken), elements(given));
         if frontend.elements() != input {
             let shape = frontend.shape();
@@ -140,13 +147,20 @@ impl<'a> Stream<'a> {
         let capacity = options.capacity.unwrap_or_else(usual);
         let feed = Feed::new(capacity.min(most), channels, windowing, options.overflow).filter(|_| capacity <= most);
         let Some(feed) = feed else { return Err(StreamError::Capacity { capacity, least, most }) };
-        let window = vec![0.0; windowing.length * channels];
+        let window = vec![0.0; pieces.memory_len()];
+        let refused = session.whole_windows().map(str::to_owned).or_else(|| recipe.hop_rows().err());
+        let whole_windows = refused.filter(|_| session.hop().is_none());
+        if let Some(why) = &whole_windows {
+            log::info!("whole windows: {why}");
+        }
         let mut stream = Stream {
             session,
             frontend,
             decider,
             feed,
             options,
+            pieces,
+            whole_windows,
             window,
             input: vec![0.0; input],
             output: vec![0.0; output],
@@ -173,6 +187,8 @@ impl<'a> Stream<'a> {
             frontend: &mut self.frontend,
             decider: &mut self.decider,
             options: &mut self.options,
+            pieces: self.pieces,
+            ran: false,
             window: &mut self.window,
             input: &mut self.input,
             output: &mut self.output,
@@ -193,6 +209,7 @@ impl<'a> Stream<'a> {
         let ending = feed.ending();
         control.counters.tallied(ending.tally);
         let summary = summary(&self.session, control, started, &steady, ending.first_malformed);
+        let summary = Summary { whole_windows: self.whole_windows, ..summary };
         for sink in sinks.iter_mut() {
             sink.summary(&summary).and_then(|()| sink.flush()).map_err(StreamError::Sink)?;
         }
@@ -209,6 +226,9 @@ struct Running<'r, 'a> {
     frontend: &'r mut Frontend,
     decider: &'r mut Decider,
     options: &'r mut StreamOptions<'a>,
+    pieces: Pieces,
+    /// Whether this model ran on the window before.
+    ran: bool,
     window: &'r mut [f32],
     input: &'r mut [f32],
     output: &'r mut [f32],
@@ -224,10 +244,10 @@ impl Running<'_, '_> {
                 self.reload(counters);
             }
             // Who follows the output sees a decision before the loop goes to sleep on the next.
-            let next = match self.feed.next(self.window, Duration::ZERO, counters) {
+            let next = match self.feed.next(self.pieces.window(self.window), Duration::ZERO, counters) {
                 Next::Nothing => {
                     sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)?;
-                    self.feed.next(self.window, PATIENCE, counters)
+                    self.feed.next(self.pieces.window(self.window), PATIENCE, counters)
                 }
                 next => next,
             };
@@ -249,10 +269,14 @@ impl Running<'_, '_> {
 
     fn window(&mut self, taken: Taken, sinks: &mut [Box<dyn Sink>], counters: &Counters) -> Result<(), StreamError> {
         let window = counters.windows();
-        self.frontend.run(self.window, self.input);
-        self.session
-            .run(&[(&*self.input).into()], &mut [(&mut *self.output).into()])
-            .map_err(|fault| StreamError::Run { window, fault })?;
+        let goes_on = taken.goes_on && self.ran;
+        for piece in self.pieces.runs(goes_on) {
+            self.frontend.run(self.window.get(piece).unwrap_or_default(), self.input);
+            self.session
+                .run(&[(&*self.input).into()], &mut [(&mut *self.output).into()])
+                .map_err(|fault| StreamError::Run { window, fault })?;
+        }
+        self.ran = true;
         let emit = self.decider.emit();
         let (verdict, changed) = self.decider.decide(self.input, self.output);
         let latency = Duration::from_nanos(self.feed.now_ns().saturating_sub(taken.arrival_ns));
@@ -285,12 +309,17 @@ impl Running<'_, '_> {
                     b.0, b.1, a.0, a.1
                 ));
             }
+            let hops = |session: &Session| session.hop().map(|hop| (hop.axis, hop.rows, hop.window_rows));
+            if hops(self.session) != hops(&fresh) {
+                return Err("it does not take the same part of a window".to_owned());
+            }
             test(&mut fresh, self.input, self.output)?;
             Ok(fresh)
         });
         match fresh {
             Ok(fresh) => {
                 *self.session = fresh;
+                self.ran = false;
                 Counters::add(&counters.reloads, 1);
                 log::info!("the model was exchanged");
             }
@@ -378,6 +407,8 @@ fn summary(
     let windows = counters.windows();
     Summary {
         engine: session.engine(),
+        macs_per_hop: session.memory().map(|_| session.steps().iter().map(|step| step.macs).sum()),
+        whole_windows: None,
         read: counters.read.load(Relaxed),
         answered: counters.answered.load(Relaxed),
         dropped: counters.dropped(),

@@ -1,4 +1,4 @@
-//! A model: scanned, checked, lowered, planned, and run once on the plan engine.
+//! A model: scanned, checked, lowered, planned, and run once on the plan engine, over whole windows and hop by hop.
 
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
 
@@ -10,8 +10,11 @@ pub fn run(bytes: &[u8]) {
     in_file(bytes, |path| {
         let Ok(model) = Model::open_with(path, &options()) else { return };
         let options = SessionOptions::default().engine(EngineChoice::Plan);
-        if let Ok(mut session) = Session::new(&model, options) {
-            infer(&mut session);
+        // As it is, and hop by hop.
+        for options in [options.clone(), options.hop(2)] {
+            if let Ok(mut session) = Session::new(&model, options) {
+                infer(&mut session);
+            }
         }
     });
 }

@@ -166,6 +166,7 @@ mod tests {
             weights_bytes: 0,
             arena_bytes: 2048,
             scratch_bytes: 64,
+            state_bytes: 0,
             io_bytes: 0,
             total_bytes: 2112,
             arena_lower_bound_bytes: 2048,
