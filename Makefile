@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch check fmt-check clippy rooms deny fmt bench figures hops budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -40,7 +40,7 @@ dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and s
 # Unstripped, a build of its own beside `dist`.
 size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tract, PROFILE=release for a quick look
 	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
-		--target-dir $(TARGET)/size $(if $(SLIM),--no-default-features) --bin tractlet
+		--target-dir $(TARGET)/size $(if $(SLIM),--no-default-features --features mqtt) --bin tractlet
 	@scripts/size.sh $(TARGET)/size/$(or $(PROFILE),dist)/tractlet
 
 pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM=1, PROFILE=, ROUNDS= as in scripts/pgo.sh
@@ -110,6 +110,9 @@ test-slim: ## Run every test that a build without tract has
 
 test-torch: ## Test the feature torch: LIBTORCH=dir, or PyPI's in target/; CUDA=1 a GPU too; OPTIONAL=1 may skip it
 	@scripts/test_torch.sh $(TARGET)
+
+test-mqtt: ## Test mqtt:// against mosquitto, which has to be there; AWAY=60 takes the broker away for a minute
+	TRACTLET_TEST_MQTT=required TRACTLET_TEST_AWAY_S=$(or $(AWAY),2) cargo test --test sensors mqtt -- --nocapture
 
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh
@@ -187,6 +190,8 @@ rooms:
 	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)' --include='*.rs' src core io runner \
 		| grep -vE '^src/(import/|engine/tract\.rs:)'
 	@! grep -rnE '\bort::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
+	@! grep -rn 'mqtt_protocol_core' --include='*.rs' src core io runner tests \
+		| grep -vE '^src/sensor/(mqtt/|source/inbox\.rs:)'
 	@! grep -rnE '\btch::' --include='*.rs' src core io quantize runner tests | grep -v '^src/engine/torch\.rs:'
 
 deny:

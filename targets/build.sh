@@ -18,7 +18,7 @@ case $variant in
     '') ;;
     slim)
         binary=$binary-slim
-        set -- "$@" --no-default-features
+        set -- "$@" --no-default-features --features mqtt
         ;;
     *) die "there is no variant $variant: it is slim, or none" ;;
 esac

@@ -1,6 +1,9 @@
 //! `tractlet stream` on sensors that are no files, and as a service: ports, sockets, IIO, signals, metrics.
 
 mod common;
+#[cfg(feature = "mqtt")]
+#[path = "sensors/mqtt.rs"]
+mod mqtt;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -484,7 +487,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         // A hop of any length takes no buffer of as many frames.
         (&[HAR, "--source", &few, "--hop", "4000000000"], 1, "there are 3 columns, and no header"),
         (&["models/ic_resnet8", "--source", "-"], 1, "models/ic_resnet8/model.toml: cannot open it"),
-        (&[HAR, "--source", "mqtt:x"], 2, "`mqtt:` is no kind of source"),
+        (&[HAR, "--source", "mqtt://:word@/x"], 2, "no host; expected mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"),
         (&[HAR, "--source", "-", "--json", "--sink", "-"], 2, "--json prints the summary alone"),
     ];
     for (args, code, told) in cases {

@@ -8,7 +8,7 @@ use common::repository;
 use tempfile::TempDir;
 use tractlet::footprint::proc::exact_bytes;
 use tractlet::footprint::{CountingAllocator, heap};
-use tractlet::sensor::{Control, Recipe, Source, SourceOptions, Stream, StreamOptions};
+use tractlet::sensor::{Control, Recipe, SinkOptions, Source, SourceOptions, Stream, StreamOptions};
 use tractlet::{Model, Session, SessionOptions};
 
 #[global_allocator]
@@ -35,7 +35,11 @@ fn a_long_replay_allocates_nothing_and_loses_nothing() {
     assert!(session.hop().is_some());
     let source = Source::open(&file.to_str().unwrap().parse().unwrap(), options, &recipe.input).unwrap();
     let sink = format!("json:{}", folder.path().join("decisions.json").display());
-    let mut sinks = [sink.parse::<tractlet::sensor::SinkSpec>().unwrap().open(&Control::default()).unwrap()];
+    let mut sinks = [sink
+        .parse::<tractlet::sensor::SinkSpec>()
+        .unwrap()
+        .open(&SinkOptions::default(), &Control::default())
+        .unwrap()];
     // Resident pages, those of the program included, and the heap, when everything has been used once and near the end.
     let (mut early, mut late) = (None, None);
     let progress = |counters: &tractlet::sensor::Counters| match counters.windows() {

@@ -12,18 +12,21 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tractlet::footprint::{heap, reset_heap_peak, room_for};
 use tractlet::sensor::{
-    Column, Control, Counters, Format, Notifier, Overflow, Pace, Recipe, Sink, SinkSpec, Source, SourceOptions,
-    SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
+    Column, Control, Counters, Format, MqttAddress, Notifier, Overflow, Pace, Recipe, Sink, SinkOptions, SinkSpec,
+    Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
 };
 
 use super::failure::Failure;
-use super::{ModelArgs, output};
+use super::{ModelArgs, output, size};
 
 /// Run a model on what a sensor gives, for as long as it gives something
 ///
 /// MODEL is a folder with a model.toml, such a file, or an .onnx file with one beside it. It states rate,
 /// channels and units of the input, how windows are cut, the front end (MFCC, log-mel, spectrum, samples), labels
 /// and how scores become decisions. A line is printed for each decision, and a summary at the end.
+///
+/// A broker's topic, mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, is a source whose messages are whole windows, and a sink. A
+/// password that is not in the address is taken from TRACTLET_MQTT_PASSWORD.
 ///
 /// Memory is fixed: frames wait in a ring, and what happens when it is full is --overflow. Each frame is counted
 /// once: read = answered + dropped + malformed + skipped + remainder.
@@ -34,7 +37,9 @@ pub struct StreamArgs {
     model: ModelArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// Where decisions go: -, or json:, csv: or text: with - or a file behind it; repeatable [default: -]
+    #[command(flatten)]
+    mqtt: MqttArgs,
+    /// Where decisions go: -, json:, csv: or text: with - or a file behind it, or mqtt://; repeatable [default: -]
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SinkSpec>)]
     sink: Vec<SinkSpec>,
     /// Frames from window to window, in place of the recipe's
@@ -62,11 +67,11 @@ pub struct StreamArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Source")]
 struct SourceArgs {
-    /// -, a file, serial:PATH[:BAUD], tcp:HOST:PORT, tcp-listen:ADDR:PORT, udp:ADDR:PORT, iio:DEVICE or
-    /// iio-buffer:DEVICE[,PATH]
+    /// -, a file, serial:PATH[:BAUD], tcp:HOST:PORT, tcp-listen:ADDR:PORT, udp:ADDR:PORT, iio:DEVICE,
+    /// iio-buffer:DEVICE[,PATH] or mqtt://HOST/TOPIC
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
-    /// csv, npy, wav, or a type of raw samples such as s16le [default: by the file's name, else csv]
+    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
     /// Column of each channel, by name or number from 1, in the model's order
@@ -101,15 +106,35 @@ struct SourceArgs {
     reconnect: Option<f64>,
 }
 
+/// What is said to a broker.
+#[derive(Args)]
+#[command(next_help_heading = "MQTT")]
+struct MqttArgs {
+    /// Share the source's messages with all that name this group: each goes to one of them
+    #[arg(long, value_name = "GROUP", requires = "client_id", value_parser = level)]
+    share: Option<String>,
+    /// What the broker knows this process by, and no other: it keeps what was not answered until the process is back
+    #[arg(long, value_name = "ID", value_parser = level)]
+    client_id: Option<String>,
+    /// For how long it does
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    session: u32,
+    /// Decisions that are kept while the broker of a sink is away; the oldest go beyond it, and are counted
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size::parse)]
+    queue: u64,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   tractlet stream models/kws_dscnn --source models/kws_dscnn/words.wav --sink text:-
   arecord -t raw -f S16_LE -r 16000 | tractlet stream models/kws_dscnn --source - --format s16le
   tractlet stream models/har_cnn1d --source walk.csv --columns ax,ay,az,gx,gy,gz --units g,g,g,deg/s,deg/s,deg/s
   tractlet stream models/har_cnn1d --source serial:/dev/ttyUSB0:115200 --reconnect 5 --sink csv:har.csv --deadline 100
+  tractlet stream models/har_cnn1d --source mqtt://broker/fleet/+/imu --format f32le --share imu --client-id node1 \\
+    --sink mqtt://broker/decisions
 
 JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, score}, changed, latency_us; for an
-anomaly score, limit and alarm in place of label to top. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}.
+anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}.
 With --json and no --sink, stdout is the summary alone.
 
 SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP loads the model anew: it takes over
@@ -137,6 +162,16 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     let mut recipe = Recipe::open(&args.model.model).map_err(|error| Failure::Because(error.to_string()))?;
     if let Some(hop) = args.hop {
         recipe.input.windowing.hop = hop as usize;
+    }
+    let broker = args.source.source.broker();
+    if let Some(broker) = broker {
+        if args.hop.is_some() {
+            usage("--hop is for frames that windows are cut from, and a message is a window");
+        }
+        let one_sensor = args.mqtt.share.is_none() && broker.is_one_topic();
+        recipe.for_messages(one_sensor).map_err(|error| error.to_string())?;
+    } else if args.mqtt.share.is_some() {
+        usage("--share is for a source at a broker, mqtt://HOST/TOPIC");
     }
     if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
         usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
@@ -181,7 +216,7 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
         })),
     };
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
-    let source = Source::open(&args.source.source, args.source.options(), &recipe.input);
+    let source = Source::open(&args.source(), args.source_options(), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(&control)?;
     let ended = stream.run(source, &mut sinks, &control);
@@ -207,7 +242,7 @@ impl StreamArgs {
             Some(OverflowName::DropOldest) => Overflow::DropOldest,
             Some(OverflowName::DropNewest) => Overflow::DropNewest,
             Some(OverflowName::Block) => Overflow::Block,
-            None if self.source.source.is_recorded() => Overflow::Block,
+            None if self.source.source.is_recorded() || self.source.source.broker().is_some() => Overflow::Block,
             None => Overflow::DropOldest,
         }
     }
@@ -220,9 +255,33 @@ impl StreamArgs {
         if specs.iter().filter(|spec| spec.is_stdout()).count() > 1 {
             usage("two sinks write to standard output; give one of them a file");
         }
-        let open =
-            |spec: &SinkSpec| spec.open(control).map_err(|error| format!("{spec}: cannot write it: {error}").into());
+        specs.iter_mut().filter_map(SinkSpec::broker).for_each(add_password);
+        let queue_bytes = usize::try_from(self.mqtt.queue).unwrap_or(usize::MAX);
+        let options = SinkOptions { client_id: self.mqtt.client_id.clone(), queue_bytes };
+        let open = |spec: &SinkSpec| {
+            spec.open(&options, control).map_err(|error| format!("{spec}: cannot write it: {error}").into())
+        };
         specs.iter().map(open).collect()
+    }
+
+    fn source(&self) -> SourceSpec {
+        let mut spec = self.source.source.clone();
+        if let SourceSpec::Mqtt(address) = &mut spec {
+            add_password(address);
+        }
+        spec
+    }
+
+    fn source_options(&self) -> SourceOptions {
+        let (share, client_id, session_s) = (self.mqtt.share.clone(), self.mqtt.client_id.clone(), self.mqtt.session);
+        SourceOptions { share, client_id, session_s, ..self.source.options() }
+    }
+}
+
+/// Command lines are for all to see.
+fn add_password(address: &mut MqttAddress) {
+    if address.user.is_some() && address.password.is_none() {
+        address.password = std::env::var("TRACTLET_MQTT_PASSWORD").ok();
     }
 }
 
@@ -243,6 +302,7 @@ impl SourceArgs {
             repeat: (self.repeat > 0).then_some(self.repeat),
             max_malformed: self.max_malformed,
             reconnect: self.reconnect.map(Duration::from_secs_f64),
+            ..SourceOptions::default()
         }
     }
 }
@@ -321,6 +381,14 @@ fn because(error: StreamError) -> Failure {
     match error {
         StreamError::Sink(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
         error => Failure::Because(error.to_string()),
+    }
+}
+
+/// A name that can stand between the slashes of a topic.
+fn level(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains(['/', '+', '#', '\0']) {
+        true => Err("expected a name without /, + or #".into()),
+        false => Ok(text.to_owned()),
     }
 }
 

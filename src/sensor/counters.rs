@@ -24,11 +24,13 @@ pub struct Counters {
     pub(super) reconnects: AtomicU64,
     pub(super) reloads: AtomicU64,
     pub(super) reloads_refused: AtomicU64,
+    pub(super) redelivered: AtomicU64,
+    pub(super) undelivered: AtomicU64,
 }
 
 impl Counters {
     /// All of them, in the order in which they are shown.
-    pub fn all(&self) -> [Counter; 14] {
+    pub fn all(&self) -> [Counter; 16] {
         use Kind::{Counter as Adds, Gauge as Is};
         let of = |name, kind, help, value: &AtomicU64| Counter { name, kind, help, value: value.load(Relaxed) };
         [
@@ -46,6 +48,8 @@ impl Counters {
             of("reconnects", Adds, "Times that the source went away and came back", &self.reconnects),
             of("reloads", Adds, "Models exchanged", &self.reloads),
             of("reloads_refused", Adds, "Models that were not fit to take over", &self.reloads_refused),
+            of("redelivered", Adds, "Messages that the broker says it may have given out before", &self.redelivered),
+            of("undelivered", Adds, "Decisions lost because a broker was away for too long", &self.undelivered),
         ]
     }
 
@@ -144,6 +148,10 @@ pub struct Summary {
     pub reloads: u64,
     /// Models that were not fit to take over.
     pub reloads_refused: u64,
+    /// Messages that the broker says it may have given out before.
+    pub redelivered: u64,
+    /// Decisions lost because a broker was away for too long.
+    pub undelivered: u64,
     /// How long it ran.
     pub seconds: f64,
     /// Heap allocations between window [`Summary::WARM`] and the last; none where there were fewer windows, or

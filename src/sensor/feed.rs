@@ -1,5 +1,9 @@
 //! Between the thread that reads and the one that infers: the ring, and who waits for whom.
 
+#[cfg(feature = "mqtt")]
+mod messages;
+
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,7 +13,8 @@ use tractlet_core::ring::{FrameRing, Overflow, Taken, Tally, Windowing};
 
 use super::Control;
 use super::counters::Counters;
-use super::source::{Batch, Pace, Progress, Source, SourceError};
+use super::mqtt::Message;
+use super::source::{Batch, Frames, Kind, Pace, Progress, Source, SourceError};
 
 /// How long either side waits before it looks at signals.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -29,12 +34,14 @@ struct State {
     /// Frames that were read and found no way into the ring, since the stream was stopped.
     left_over: u64,
     first_malformed: Option<String>,
+    /// For each window that waits the message that it came in, where it came in one.
+    messages: VecDeque<Message>,
 }
 
 /// What there is for the model.
 pub enum Next {
     /// A window was copied.
-    Window(Taken),
+    Window(Taken, Option<Message>),
     /// None yet.
     Nothing,
     /// And none will come.
@@ -54,7 +61,8 @@ impl Feed {
         let values = vec![0.0; capacity.checked_mul(channels)?].into_boxed_slice();
         let times = vec![0; capacity].into_boxed_slice();
         let ring = FrameRing::new(values, times, channels, windowing, overflow)?;
-        let state = State { ring, ended: false, fault: None, left_over: 0, first_malformed: None };
+        let messages = VecDeque::new();
+        let state = State { ring, ended: false, fault: None, left_over: 0, first_malformed: None, messages };
         let (filled, drained) = (Condvar::new(), Condvar::new());
         Some(Feed { state: Mutex::new(state), filled, drained, started: Instant::now() })
     }
@@ -67,15 +75,19 @@ impl Feed {
     /// Reads a source to its end, or until the stream is stopped.
     pub fn pump(&self, source: &mut Source, control: &Control, counters: &Counters) {
         let ending = Ended(self);
-        let fault = self.pumped(source, control, counters).err();
+        let pumped = match source.kind() {
+            Kind::Frames(frames) => self.pumped(frames, control, counters),
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(inbox) => self.take_in(inbox, control, counters),
+        };
         let mut state = self.lock();
         state.first_malformed = source.first_malformed().map(ToString::to_string);
-        state.fault = fault;
+        state.fault = pumped.err();
         drop(state);
         drop(ending);
     }
 
-    fn pumped(&self, source: &mut Source, control: &Control, counters: &Counters) -> Result<(), SourceError> {
+    fn pumped(&self, source: &mut Frames, control: &Control, counters: &Counters) -> Result<(), SourceError> {
         let mut batch = source.batch();
         let mut replay = Replay::default();
         let mut malformed = 0;
@@ -108,7 +120,7 @@ impl Feed {
     }
 
     /// Waits until what a batch holds would have happened, in a replay at real speed.
-    fn keep_pace(&self, source: &Source, batch: &Batch, replay: &mut Replay, control: &Control) {
+    fn keep_pace(&self, source: &Frames, batch: &Batch, replay: &mut Replay, control: &Control) {
         if source.options().pace != Pace::Real || !source.spec().is_recorded() {
             return;
         }
@@ -156,7 +168,7 @@ impl Feed {
         }
     }
 
-    fn reopen(&self, source: &mut Source, pause: Duration, control: &Control, counters: &Counters) {
+    fn reopen(&self, source: &mut Frames, pause: Duration, control: &Control, counters: &Counters) {
         self.tear(control);
         loop {
             let until = Instant::now() + pause;
@@ -185,7 +197,7 @@ impl Feed {
             counters.tallied(state.ring.tally());
             if let Some(taken) = taken {
                 self.drained.notify_one();
-                return Next::Window(taken);
+                return Next::Window(taken, state.messages.pop_front());
             }
             if state.ended {
                 return Next::End;
@@ -278,7 +290,7 @@ mod tests {
         let counters = Counters::default();
         feed.pump(&mut source, &Control::default(), &counters);
         let (mut window, mut windows) = ([0.0; 4], 0);
-        while let Next::Window(_) = feed.next(&mut window, Duration::ZERO, &counters) {
+        while let Next::Window(..) = feed.next(&mut window, Duration::ZERO, &counters) {
             assert_eq!(window, [1.0, 2.0, 3.0, 4.0]);
             windows += 1;
         }

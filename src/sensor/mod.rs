@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A [`Recipe`] is a parsed `model.toml`. A [`Source`] gives frames from a file, standard input, a serial
-//! port, a socket or the kernel's Industrial I/O. A [`Stream`] reads it on a thread of its own, cuts windows,
+//! port, a socket, the kernel's Industrial I/O or a broker. A [`Stream`] reads it on a thread of its own, cuts windows,
 //! runs the model on them and hands decisions to its [`Sink`]s. After the first windows nothing is
 //! allocated, and [`Summary`] accounts for every frame.
 //!
@@ -31,6 +31,7 @@ mod feed;
 mod frontend;
 mod hops;
 mod metrics;
+mod mqtt;
 mod notify;
 mod recipe;
 mod sink;
@@ -42,12 +43,13 @@ mod writer;
 pub use counters::{Counter, Counters, Kind, Summary};
 pub use decide::{ClassScore, Decision, Top, Verdict};
 pub use metrics::serve_metrics;
+pub use mqtt::{Message, MqttAddress, Receipt};
 pub use notify::Notifier;
 pub use recipe::{
     AnomalyRule, Channel, ClassRule, DecisionRule, Emit, FrontendKind, Input, Layout, Limit, Normalization, Recipe,
     RecipeError,
 };
-pub use sink::{Sink, SinkSpec};
+pub use sink::{Sink, SinkOptions, SinkSpec};
 pub use source::{
     Column, Format, Malformed, Pace, Reason, SampleType, Source, SourceError, SourceOptions, SourceSpec, TimeColumn,
 };

@@ -1,4 +1,4 @@
-//! Where decisions go: JSON lines, CSV, or text to read.
+//! Where decisions go: JSON lines, CSV, or text to read; a broker.
 //!
 //! Lines are written into buffers that are allocated once, and reach the file when a stream has nothing else
 //! to do, and at its end. Files are appended to: what was there before a restart stays.
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Control;
 use super::counters::Summary;
 use super::decide::{Decision, Verdict};
+use super::mqtt::{Message, MqttAddress};
 use super::writer::Writer;
 
 /// Small, so that all of it is in use soon and memory stands still.
@@ -21,7 +22,8 @@ const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Takes what a stream says.
 pub trait Sink {
-    /// Takes a decision.
+    /// Takes a decision. Who does not have it out by the next [`Sink::flush`] keeps a copy of its message's receipt, and
+    /// confirms that then.
     ///
     /// # Errors
     /// Where it cannot be written; the stream ends then.
@@ -38,14 +40,38 @@ pub trait Sink {
     /// # Errors
     /// As [`Sink::decision`].
     fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+
+    /// Decisions that were taken and given up.
+    fn undelivered(&self) -> u64 {
+        0
+    }
 }
 
-/// A sink as it is written on a command line: `-`, or `json:`, `csv:` or `text:` with `-` or a file behind it.
+/// A sink as it is written on a command line: `-`, or `json:`, `csv:` or `text:` with `-` or a file behind it, or `mqtt://`
+/// with a broker's topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SinkSpec {
-    form: Form,
-    /// None is standard output.
-    path: Option<PathBuf>,
+pub struct SinkSpec(Target);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// Lines, to standard output or to a file.
+    Lines(Form, Option<PathBuf>),
+    Mqtt(MqttAddress),
+}
+
+/// What a sink that is no file is told.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    /// What a broker knows this client by.
+    pub client_id: Option<String>,
+    /// Decisions that are kept while a broker is away, in bytes; the oldest go beyond it.
+    pub queue_bytes: usize,
+}
+
+impl Default for SinkOptions {
+    fn default() -> SinkOptions {
+        SinkOptions { client_id: None, queue_bytes: 1 << 20 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +85,13 @@ impl FromStr for SinkSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SinkSpec, String> {
+        if text.starts_with("mqtt:") {
+            let address: MqttAddress = text.parse()?;
+            return match address.is_one_topic() {
+                true => Ok(SinkSpec(Target::Mqtt(address))),
+                false => Err(format!("{address}: decisions are published at one topic, without # or +")),
+            };
+        }
         let (form, target) = match text.split_once(':') {
             _ if text == "-" => (Form::Json, "-"),
             Some(("json", target)) => (Form::Json, target),
@@ -66,23 +99,24 @@ impl FromStr for SinkSpec {
             Some(("text", target)) => (Form::Text, target),
             _ => {
                 return Err(format!(
-                    "`{text}` is no sink; expected -, or json:, csv: or text: with - or a file behind it"
+                    "`{text}` is no sink; expected -, json:, csv: or text: with - or a file behind it, or mqtt://"
                 ));
             }
         };
         match target {
             "" => Err(format!("nothing follows `{text}`; expected - or a file")),
-            "-" => Ok(SinkSpec { form, path: None }),
-            path => Ok(SinkSpec { form, path: Some(path.into()) }),
+            "-" => Ok(SinkSpec(Target::Lines(form, None))),
+            path => Ok(SinkSpec(Target::Lines(form, Some(path.into())))),
         }
     }
 }
 
 impl fmt::Display for SinkSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            None => f.write_str("standard output"),
-            Some(path) => path.display().fmt(f),
+        match &self.0 {
+            Target::Lines(_, None) => f.write_str("standard output"),
+            Target::Lines(_, Some(path)) => path.display().fmt(f),
+            Target::Mqtt(address) => address.fmt(f),
         }
     }
 }
@@ -90,27 +124,50 @@ impl fmt::Display for SinkSpec {
 impl SinkSpec {
     /// Whether it is standard output.
     pub fn is_stdout(&self) -> bool {
-        self.path.is_none()
+        matches!(self.0, Target::Lines(_, None))
+    }
+
+    /// The broker that it is at.
+    pub fn broker(&mut self) -> Option<&mut MqttAddress> {
+        match &mut self.0 {
+            Target::Mqtt(address) => Some(address),
+            Target::Lines(..) => None,
+        }
     }
 
     /// Opens it, a file for appending, for the stream that `control` steers: once that is stopped, a reader who stalls is
     /// not waited for.
     ///
     /// # Errors
-    /// Where the file cannot be written.
-    pub fn open(&self, control: &Control) -> io::Result<Box<dyn Sink>> {
-        let file = match &self.path {
+    /// Where the file cannot be written, or the broker is not there.
+    pub fn open(&self, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
+        let (form, path) = match &self.0 {
+            Target::Lines(form, path) => (form, path),
+            Target::Mqtt(address) => return publish(address, options),
+        };
+        let file = match path {
             Some(path) => OpenOptions::new().append(true).create(true).open(path)?,
             None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
         };
-        let is_empty = self.path.is_none() || file.metadata()?.len() == 0;
+        let is_empty = path.is_none() || file.metadata()?.len() == 0;
         let out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
-        Ok(match self.form {
+        Ok(match form {
             Form::Json => Box::new(Json(out)),
             Form::Csv => Box::new(Csv { out, header_due: is_empty }),
             Form::Text => Box::new(Text(out)),
         })
     }
+}
+
+#[cfg(feature = "mqtt")]
+fn publish(address: &MqttAddress, options: &SinkOptions) -> io::Result<Box<dyn Sink>> {
+    let outbox = super::mqtt::Outbox::open(address, options.client_id.as_deref(), options.queue_bytes)?;
+    Ok(Box::new(outbox))
+}
+
+#[cfg(not(feature = "mqtt"))]
+fn publish(_: &MqttAddress, _: &SinkOptions) -> io::Result<Box<dyn Sink>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, super::mqtt::NOT_BUILT))
 }
 
 /// A JSON object a line: one for each decision, and in the end `{"summary": {…}}`.
@@ -144,13 +201,14 @@ struct Csv {
 
 impl Sink for Csv {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
-        let Decision { window, from_s, to_s, verdict, changed, latency_us } = decision;
+        let Decision { window, from_s, to_s, verdict, changed, latency_us, message } = decision;
         if std::mem::take(&mut self.header_due) {
             let middle = match verdict {
                 Verdict::Class { .. } => "label,score,state",
                 Verdict::Anomaly { .. } => "score,limit,alarm",
             };
-            writeln!(self.out, "window,from_s,to_s,{middle},changed,latency_us")?;
+            let end = if message.is_some() { ",topic,id,redelivered" } else { "" };
+            writeln!(self.out, "window,from_s,to_s,{middle},changed,latency_us{end}")?;
         }
         write!(self.out, "{window},{from_s},{to_s},")?;
         match verdict {
@@ -163,7 +221,11 @@ impl Sink for Csv {
                 write!(self.out, ",{alarm}")?;
             }
         }
-        writeln!(self.out, ",{changed},{latency_us}")
+        write!(self.out, ",{changed},{latency_us}")?;
+        if let Some(Message { topic, id, redelivered, .. }) = message {
+            write!(self.out, ",{},{},{redelivered}", Quoted(topic), Quoted(id.as_deref().unwrap_or_default()))?;
+        }
+        self.out.write_all(b"\n")
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -212,6 +274,12 @@ impl Sink for Text {
                 self.0.write_all(if alarm { b"  [alarm]" } else { b"" })?;
             }
         }
+        if let Some(Message { topic, id, redelivered, .. }) = decision.message {
+            // What others sent must not steer the terminal.
+            write!(self.0, "  {}", topic.escape_debug())?;
+            id.as_ref().map_or(Ok(()), |id| write!(self.0, " {}", id.escape_debug()))?;
+            self.0.write_all(if *redelivered { b" [again]" } else { b"" })?;
+        }
         self.0.write_all(b"\n")
     }
 
@@ -244,7 +312,8 @@ mod tests {
     fn specs_are_parsed_or_refused() {
         assert!("-".parse::<SinkSpec>().unwrap().is_stdout());
         assert_eq!("csv:a:b".parse::<SinkSpec>().unwrap().to_string(), "a:b");
-        for wrong in ["", "json:", "xml:-", "out.json"] {
+        assert_eq!("mqtt://u:p@h/a".parse::<SinkSpec>().unwrap().to_string(), "mqtt://h:1883/a");
+        for wrong in ["", "json:", "xml:-", "out.json", "mqtt://h/a/#", "mqtt:h/a"] {
             assert!(wrong.parse::<SinkSpec>().is_err(), "{wrong}");
         }
     }

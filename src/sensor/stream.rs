@@ -13,6 +13,7 @@ use super::decide::{Decider, Decision};
 use super::feed::{Feed, Next};
 use super::frontend::Frontend;
 use super::hops::Pieces;
+use super::mqtt::{Message, Receipt};
 use super::recipe::{Emit, Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
@@ -94,6 +95,11 @@ pub enum StreamError {
     /// A sink refused what was written.
     #[error("cannot write decisions: {0}")]
     Sink(io::Error),
+    /// Windows of messages would be lost that a broker keeps.
+    #[error(
+        "a broker keeps what is not acknowledged: give --overflow block, or Overflow::Block, and nothing is lost here"
+    )]
+    Unacknowledged,
     /// The buffer is too small for a window, or larger than is reasonable.
     #[error("a buffer of {capacity} frames: expected {least} to {most}; see --buffer, or StreamOptions::capacity")]
     Capacity {
@@ -179,6 +185,9 @@ impl<'a> Stream<'a> {
         sinks: &mut [Box<dyn Sink>],
         control: &Control,
     ) -> Result<Summary, StreamError> {
+        if source.has_messages() && self.options.overflow != Overflow::Block {
+            return Err(StreamError::Unacknowledged);
+        }
         let started = Instant::now();
         let feed = self.feed;
         let mut steady = Steady::default();
@@ -194,6 +203,7 @@ impl<'a> Stream<'a> {
             output: &mut self.output,
             feed: &feed,
             control,
+            receipts: Vec::new(),
         };
         let looped = thread::scope(|scope| {
             scope.spawn(|| feed.pump(&mut source, control, &control.counters));
@@ -213,6 +223,7 @@ impl<'a> Stream<'a> {
         for sink in sinks.iter_mut() {
             sink.summary(&summary).and_then(|()| sink.flush()).map_err(StreamError::Sink)?;
         }
+        source.close();
         match ending.fault {
             None => Ok(summary),
             Some(fault) => Err(StreamError::Source { fault, summary: Box::new(summary) }),
@@ -234,6 +245,8 @@ struct Running<'r, 'a> {
     output: &'r mut [f32],
     feed: &'r Feed,
     control: &'r Control,
+    /// Of windows that were decided since the last flush.
+    receipts: Vec<Receipt>,
 }
 
 impl Running<'_, '_> {
@@ -246,14 +259,14 @@ impl Running<'_, '_> {
             // Who follows the output sees a decision before the loop goes to sleep on the next.
             let next = match self.feed.next(self.pieces.window(self.window), Duration::ZERO, counters) {
                 Next::Nothing => {
-                    sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)?;
+                    self.flush(sinks, counters)?;
                     self.feed.next(self.pieces.window(self.window), PATIENCE, counters)
                 }
                 next => next,
             };
             match next {
-                Next::Window(taken) => {
-                    self.window(taken, sinks, counters)?;
+                Next::Window(taken, message) => {
+                    self.window(taken, message, sinks, counters)?;
                     steady.after(counters.windows());
                 }
                 Next::Nothing => {}
@@ -264,10 +277,24 @@ impl Running<'_, '_> {
             }
         }
         steady.end(counters.windows());
-        sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)
+        self.flush(sinks, counters)
     }
 
-    fn window(&mut self, taken: Taken, sinks: &mut [Box<dyn Sink>], counters: &Counters) -> Result<(), StreamError> {
+    /// What was decided is out, as far as files go, and its messages need not be given out again.
+    fn flush(&mut self, sinks: &mut [Box<dyn Sink>], counters: &Counters) -> Result<(), StreamError> {
+        sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)?;
+        self.receipts.drain(..).for_each(Receipt::confirm);
+        counters.undelivered.store(sinks.iter().map(|sink| sink.undelivered()).sum(), Relaxed);
+        Ok(())
+    }
+
+    fn window(
+        &mut self,
+        taken: Taken,
+        message: Option<Message>,
+        sinks: &mut [Box<dyn Sink>],
+        counters: &Counters,
+    ) -> Result<(), StreamError> {
         let window = counters.windows();
         let goes_on = taken.goes_on && self.ran;
         for piece in self.pieces.runs(goes_on) {
@@ -289,11 +316,12 @@ impl Running<'_, '_> {
         }
         let seconds = |ns: u64| ns as f64 / 1e9;
         let (from_s, to_s) = (seconds(taken.first_ns), seconds(taken.last_ns));
-        let decision = Decision { window, from_s, to_s, verdict, changed, latency_us };
+        let decision = Decision { window, from_s, to_s, verdict, changed, latency_us, message: message.as_ref() };
         if changed || emit == Emit::Every {
             Counters::add(&counters.decisions, 1);
             sinks.iter_mut().try_for_each(|sink| sink.decision(&decision)).map_err(StreamError::Sink)?;
         }
+        self.receipts.extend(message.map(|message| message.receipt));
         Ok(())
     }
 
@@ -424,6 +452,8 @@ fn summary(
         reconnects: counters.reconnects.load(Relaxed),
         reloads: counters.reloads.load(Relaxed),
         reloads_refused: counters.reloads_refused.load(Relaxed),
+        redelivered: counters.redelivered.load(Relaxed),
+        undelivered: counters.undelivered.load(Relaxed),
         seconds: started.elapsed().as_secs_f64(),
         steady_allocations: steady.allocations,
         steady_growth_bytes: steady.growth,

@@ -5,6 +5,7 @@ mod classes;
 
 use serde::{Serialize, Serializer};
 
+use super::mqtt::Message;
 use super::recipe::{DecisionRule, Emit, Recipe};
 use anomaly::AnomalyDecider;
 use classes::ClassDecider;
@@ -25,6 +26,9 @@ pub struct Decision<'a> {
     pub changed: bool,
     /// From the arrival of its last frame to this decision.
     pub latency_us: u64,
+    /// The message that the window came in, where it came in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<&'a Message>,
 }
 
 /// What the model makes of a window.

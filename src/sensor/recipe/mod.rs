@@ -104,6 +104,28 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Makes it one for windows that come in messages, which do not overlap. Where they are of several sensors each is judged by
+    /// itself and told: no average, debouncing or state goes from one to the next.
+    ///
+    /// # Errors
+    /// Where it asks for a limit that is learnt from one sensor.
+    pub fn for_messages(&mut self, one_sensor: bool) -> Result<(), RecipeError> {
+        self.input.windowing.hop = self.input.windowing.length;
+        if one_sensor {
+            return Ok(());
+        }
+        match &mut self.decision {
+            DecisionRule::Classes(rule) => (rule.smooth, rule.debounce, rule.emit) = (1, 1, Emit::Every),
+            DecisionRule::Anomaly(AnomalyRule { limit: Limit::Running { .. }, .. }) => {
+                let what = "`decision.factor` makes a limit of what one sensor gave, and these windows are of several: give a \
+                            fixed `decision.threshold`";
+                return Err(RecipeError::new(&self.path, what));
+            }
+            DecisionRule::Anomaly(rule) => (rule.smooth, rule.debounce, rule.emit) = (1, 1, Emit::Every),
+        }
+        Ok(())
+    }
+
     /// Takes `text` for what stands in the file at `path`.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ impl Field {
         Field { offset, bytes, bits: 8 * bytes as u32, shift: 0, kind, big_endian }
     }
 
-    fn number(&self, frame: &[u8]) -> Option<f64> {
+    pub fn number(&self, frame: &[u8]) -> Option<f64> {
         let bytes = frame.get(self.offset..self.offset + self.bytes)?;
         let mut word = [0u8; 8];
         if self.big_endian {

@@ -61,7 +61,7 @@ enum Role {
 }
 
 #[derive(Clone, Copy)]
-enum Separator {
+pub enum Separator {
     Char(char),
     Space,
 }
@@ -178,11 +178,11 @@ impl Csv {
 }
 
 impl Separator {
-    fn of(text: &str) -> Separator {
+    pub fn of(text: &str) -> Separator {
         [',', ';', '\t'].into_iter().find(|c| text.contains(*c)).map_or(Separator::Space, Separator::Char)
     }
 
-    fn split(self, text: &str) -> impl Iterator<Item = &str> {
+    pub fn split(self, text: &str) -> impl Iterator<Item = &str> {
         let (by_char, by_space) = match self {
             Separator::Char(c) => (Some(text.split(c).map(str::trim)), None),
             Separator::Space => (None, Some(text.split_ascii_whitespace())),

@@ -5,7 +5,7 @@ use std::fmt;
 /// A frame that did not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// `line` or `frame`.
+    /// `line`, `frame` or `message`.
     pub what: &'static str,
     /// Which, counted from 1 since the source was opened.
     pub number: u64,
@@ -36,6 +36,29 @@ pub enum Reason {
     },
     /// A line does not end within the reader's buffer.
     TooLong,
+    /// A message has another number of values than a window.
+    Values {
+        /// How many it has.
+        found: usize,
+        /// How many a window has.
+        expected: usize,
+    },
+    /// A message of raw samples has another length than a window.
+    Bytes {
+        /// How long it is.
+        found: usize,
+        /// How long a window is.
+        expected: usize,
+    },
+    /// A message is no JSON, or says no window in it.
+    NotJson {
+        /// Where, counted from 1.
+        line: usize,
+        /// In that line.
+        column: usize,
+    },
+    /// What its sender calls a message is too long.
+    Id,
     /// It is cut off.
     Incomplete {
         /// Bytes that are there.
@@ -53,6 +76,12 @@ impl fmt::Display for Malformed {
             Reason::NotANumber { field } => write!(f, "field {field} is not a number"),
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
             Reason::TooLong => write!(f, "longer than {} bytes", super::BUFFER_BYTES),
+            Reason::Values { found, expected } => write!(f, "{found} values, expected {expected}"),
+            Reason::Bytes { found, expected } => write!(f, "{found} bytes, expected {expected}"),
+            Reason::NotJson { line, column } => {
+                write!(f, "no JSON array of numbers, nor an object with such `values`, at line {line}, column {column}")
+            }
+            Reason::Id => write!(f, "an id of more than 256 bytes"),
             Reason::Incomplete { bytes, expected: 0 } => write!(f, "cut off after {bytes} bytes"),
             Reason::Incomplete { bytes, expected } => write!(f, "cut off after {bytes} of {expected} bytes"),
         }

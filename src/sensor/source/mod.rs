@@ -1,19 +1,24 @@
 //! Where frames come from.
 //!
-//! Every source is bytes and a decoder that makes frames of them. A frame that does not decode is counted,
-//! described once and left out; one hundred of them in succession are an error, since then the source is
-//! not what it was said to be.
+//! Every source is bytes and a decoder that makes frames of them, but for a broker, whose messages are whole windows. What
+//! does not decode is counted, described once and left out; one hundred in succession are an error, since then
+//! the source is not what it was said to be.
 
 mod batch;
 mod binary;
 mod bytes;
 mod csv;
+mod frames;
 mod iio;
+#[cfg(feature = "mqtt")]
+mod inbox;
 mod malformed;
 mod open;
+#[cfg(feature = "mqtt")]
+mod payload;
 mod serial;
 mod spec;
-mod tcp;
+pub(super) mod tcp;
 
 use std::time::Duration;
 
@@ -22,10 +27,11 @@ pub use malformed::{Malformed, Reason};
 pub use spec::{Column, Format, SampleType, SourceSpec, TimeColumn};
 
 use super::recipe::Input;
-use super::unit::{Line, Unit};
-use binary::Binary;
-use bytes::{Bytes, Got};
-use csv::Csv;
+use super::unit::Unit;
+use frames::{Decoded, Decoder, Opened};
+pub(super) use frames::{Frames, Progress};
+#[cfg(feature = "mqtt")]
+pub(super) use inbox::Inbox;
 
 /// Bytes that are read at once, and the most that a line of text may have.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -53,8 +59,15 @@ pub struct SourceOptions {
     pub repeat: Option<u64>,
     /// Malformed frames in succession that end the stream as an error.
     pub max_malformed: u32,
-    /// Where a serial port, socket or device went away: after this time, again and again, it is opened anew.
+    /// Where a serial port, socket or device went away: after this time, again and again, it is opened anew. A broker is
+    /// in any case, every second where nothing is said.
     pub reconnect: Option<Duration>,
+    /// The group of subscribers that share the messages of a broker, each of which goes to one of them.
+    pub share: Option<String>,
+    /// What a broker knows this client by: with it, it keeps what was not acknowledged while the client is away.
+    pub client_id: Option<String>,
+    /// For so many seconds.
+    pub session_s: u32,
 }
 
 impl Default for SourceOptions {
@@ -71,6 +84,9 @@ impl Default for SourceOptions {
             repeat: Some(1),
             max_malformed: 100,
             reconnect: None,
+            share: None,
+            client_id: None,
+            session_s: 300,
         }
     }
 }
@@ -110,44 +126,13 @@ impl SourceError {
     }
 }
 
-/// What a read gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Frames, perhaps none yet.
-    Frames,
-    /// Nothing came for a while; time to look at signals.
-    Idle,
-    /// The end: nothing will come any more.
-    End,
-}
-
 /// An open source.
-pub struct Source {
-    spec: SourceSpec,
-    options: SourceOptions,
-    input: Input,
-    bytes: Bytes,
-    decoder: Decoder,
-    buffer: Box<[u8]>,
-    /// What of the buffer is read and not decoded.
-    filled: std::ops::Range<usize>,
-    /// Malformed frames so far; the first of them; how many in succession.
-    malformed: u64,
-    first_malformed: Option<Malformed>,
-    in_succession: u32,
-    ended: bool,
-    passes_left: Option<u64>,
-    /// Frames since the file was begun: one without any is not begun again.
-    in_pass: u64,
-    /// How often the file was begun again.
-    pass: u64,
-    /// From what it gives to what the model takes, for each channel.
-    lines: Vec<Line>,
-}
+pub struct Source(Kind);
 
-enum Decoder {
-    Csv(Csv),
-    Binary(Binary),
+pub(super) enum Kind {
+    Frames(Box<Frames>),
+    #[cfg(feature = "mqtt")]
+    Messages(Box<Inbox>),
 }
 
 impl Source {
@@ -156,201 +141,58 @@ impl Source {
     /// # Errors
     /// Where it is not there, or its header, rate, channels or units do not fit; the message says what to do.
     pub fn open(spec: &SourceSpec, options: SourceOptions, input: &Input) -> Result<Source, SourceError> {
-        let opened = open::open(spec, &options, input)?;
-        Ok(Source {
-            spec: spec.clone(),
-            passes_left: options.repeat.map(|passes| passes.saturating_sub(1)),
-            options,
-            input: input.clone(),
-            bytes: opened.bytes,
-            decoder: opened.decoder,
-            lines: opened.lines,
-            in_pass: 0,
-            pass: 0,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            filled: 0..0,
-            malformed: 0,
-            first_malformed: None,
-            in_succession: 0,
-            ended: false,
-        })
+        let SourceSpec::Mqtt(address) = spec else {
+            return Frames::open(spec, options, input).map(|frames| Source(Kind::Frames(Box::new(frames))));
+        };
+        let fault = |what: String| SourceError::new(address.to_string(), what);
+        #[cfg(not(feature = "mqtt"))]
+        return Err(fault(super::mqtt::NOT_BUILT.into()));
+        #[cfg(feature = "mqtt")]
+        {
+            let (hop, length) = (input.windowing.hop, input.windowing.length);
+            if hop != length {
+                return Err(fault(format!(
+                    "a message is a window of {length} frames, and the hop is {hop}: make it as long"
+                )));
+            }
+            let lines = open::lines(&open::Native::default(), &options, input).map_err(fault)?;
+            Inbox::open(address, &options, input, lines).map(|inbox| Source(Kind::Messages(Box::new(inbox))))
+        }
     }
 
-    /// An empty batch of the right width.
-    pub(super) fn batch(&self) -> Batch {
-        let recorded = self.spec.is_recorded();
-        let paced = recorded && self.options.pace == Pace::Real;
-        Batch::new(self.lines.clone(), self.input.rate_hz, recorded, paced)
+    pub(super) fn kind(&mut self) -> &mut Kind {
+        &mut self.0
     }
 
-    /// Waits for frames, for 200 ms at most, and adds them to `batch` as far as it has room.
-    ///
-    /// # Errors
-    /// Where the source broke, or is not what it was said to be.
-    pub(super) fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        if self.ended && self.filled.is_empty() && !self.begin_again()? {
-            return Ok(Progress::End);
-        }
-        let before = batch.frames();
-        self.decode(batch)?;
-        if batch.frames() > before || batch.is_full() || self.ended {
-            return Ok(Progress::Frames);
-        }
-        self.make_space();
-        let room = self.buffer.get_mut(self.filled.end..).unwrap_or_default();
-        let got = self.bytes.read(room);
-        match got.map_err(|error| self.broke(&error))? {
-            Got::Nothing => return Ok(Progress::Idle),
-            Got::End => self.ended = true,
-            Got::Bytes(count) => self.filled.end += count,
-        }
-        batch.came_now();
-        self.decode(batch)?;
-        Ok(Progress::Frames)
+    /// Whether each window comes in a message of its own, which is acknowledged once its decision is out.
+    pub fn has_messages(&self) -> bool {
+        !matches!(self.0, Kind::Frames(_))
     }
 
-    /// Opens the source anew after it went away; windows may not span the two sides.
-    ///
-    /// # Errors
-    /// As [`Source::open`].
-    pub(super) fn reopen(&mut self) -> Result<(), SourceError> {
-        if self.bytes.hang_up() {
-            self.decoder = open::stream_decoder(&self.spec, &self.options, &self.input)?;
-        } else {
-            let opened = open::open(&self.spec, &self.options, &self.input)?;
-            (self.bytes, self.decoder) = (opened.bytes, opened.decoder);
-        }
-        self.filled = 0..0;
-        self.ended = false;
-        Ok(())
-    }
-
-    /// Frames that did not decode so far.
+    /// Frames that did not decode so far; of a broker, messages.
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        match &self.0 {
+            Kind::Frames(frames) => frames.malformed(),
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(inbox) => inbox.malformed(),
+        }
     }
 
     /// The first of them.
     pub fn first_malformed(&self) -> Option<&Malformed> {
-        self.first_malformed.as_ref()
-    }
-
-    /// Which reading of the file the last frames are of, from 0.
-    pub(super) fn pass(&self) -> u64 {
-        self.pass
-    }
-
-    /// How it was opened.
-    pub fn options(&self) -> &SourceOptions {
-        &self.options
-    }
-
-    /// Where it is.
-    pub fn spec(&self) -> &SourceSpec {
-        &self.spec
-    }
-
-    fn decode(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
-        loop {
-            let bytes = self.buffer.get(self.filled.clone()).unwrap_or_default();
-            if batch.is_full() || bytes.is_empty() {
-                break;
-            }
-            let last = self.ended || self.bytes.is_packet();
-            let step = match &mut self.decoder {
-                Decoder::Csv(csv) => csv.decode(bytes, last, self.spec.is_recorded() || self.bytes.is_packet(), batch),
-                Decoder::Binary(binary) => binary.decode(bytes, last, batch),
-            };
-            match step {
-                Decoded::More => break,
-                Decoded::Nothing(count) => self.filled.start += count,
-                Decoded::Frame(count) => {
-                    self.filled.start += count;
-                    self.in_succession = 0;
-                    self.in_pass += 1;
-                }
-                Decoded::Malformed(count, what) => {
-                    self.filled.start += count;
-                    batch.missed();
-                    self.is_malformed(what)?;
-                }
-                Decoded::Unfit(what) => return Err(SourceError::new(self.spec.to_string(), what)),
-            }
-        }
-        Ok(())
-    }
-
-    fn is_malformed(&mut self, what: Malformed) -> Result<(), SourceError> {
-        self.malformed += 1;
-        self.in_succession += 1;
-        self.first_malformed.get_or_insert(what);
-        if self.in_succession >= self.options.max_malformed {
-            let count = self.in_succession;
-            let what = format!("{count} malformed frames in succession; the last, {what}");
-            return Err(SourceError::new(self.spec.to_string(), what));
-        }
-        Ok(())
-    }
-
-    /// Begins a file again, if it is to be read more often and there is something in it.
-    fn begin_again(&mut self) -> Result<bool, SourceError> {
-        let more = self.spec.is_file() && self.passes_left != Some(0) && self.in_pass > 0;
-        if more {
-            self.ended = false;
-            self.in_pass = 0;
-            self.pass += 1;
-            self.passes_left = self.passes_left.map(|passes| passes - 1);
-            let begun = self.bytes.rewind();
-            begun.map_err(|error| self.broke(&error))?;
-            match &mut self.decoder {
-                Decoder::Csv(csv) => csv.rewind(),
-                Decoder::Binary(_) => {}
-            }
-        }
-        Ok(more)
-    }
-
-    /// Moves what is not decoded to the front. A line that fills the buffer is the decoder's to refuse.
-    fn make_space(&mut self) {
-        self.buffer.copy_within(self.filled.clone(), 0);
-        self.filled = 0..self.filled.len();
-    }
-
-    /// What was read of a frame when it broke will never be whole.
-    fn broke(&mut self, error: &std::io::Error) -> SourceError {
-        let left = std::mem::take(&mut self.filled).len();
-        if left > 0 {
-            let what = match &self.decoder {
-                Decoder::Csv(csv) => csv.cut_off(left),
-                Decoder::Binary(binary) => binary.cut_off(left),
-            };
-            self.malformed += 1;
-            self.first_malformed.get_or_insert(what);
-        }
-        match self.spec.is_recorded() {
-            true => SourceError::new(self.spec.to_string(), format!("cannot read it: {error}")),
-            false => SourceError::gone(self.spec.to_string(), format!("the sensor went away: {error}")),
+        match &self.0 {
+            Kind::Frames(frames) => frames.first_malformed(),
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(inbox) => inbox.first_malformed(),
         }
     }
-}
 
-/// What a decoder made of the bytes that it was shown.
-enum Decoded {
-    /// Not enough of them.
-    More,
-    /// So many that say nothing: a header, a comment, an empty line.
-    Nothing(usize),
-    /// So many that were a frame, which is in the batch.
-    Frame(usize),
-    /// So many that should have been one.
-    Malformed(usize, Malformed),
-    /// The source is another than what it was said to be.
-    Unfit(String),
-}
-
-/// An open source's parts.
-struct Opened {
-    bytes: Bytes,
-    decoder: Decoder,
-    lines: Vec<Line>,
+    /// Acknowledges what was answered last, where that is done.
+    pub(super) fn close(&mut self) {
+        match &mut self.0 {
+            Kind::Frames(_) => {}
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(inbox) => inbox.close(),
+        }
+    }
 }

@@ -65,7 +65,7 @@ fn live(spec: &SourceSpec) -> io::Result<Bytes> {
         SourceSpec::Tcp(address) => Bytes::Tcp(tcp::connect(address)?),
         SourceSpec::TcpListen(address) => Bytes::Listener { listener: TcpListener::bind(address)?, peer: None },
         SourceSpec::Udp(address) => Bytes::Udp(UdpSocket::bind(address)?),
-        SourceSpec::File(_) | SourceSpec::Iio(_) | SourceSpec::IioBuffer { .. } => {
+        SourceSpec::File(_) | SourceSpec::Iio(_) | SourceSpec::IioBuffer { .. } | SourceSpec::Mqtt(_) => {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no stream"));
         }
     })
@@ -83,6 +83,7 @@ fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::resul
             let width = options.channels.unwrap_or(input.channels.len());
             Ok(Decoder::Binary(interleaved(sample, width, options, input)?))
         }
+        Format::Json => Err("json is a format of messages, which mqtt:// has; a stream is csv or raw samples".into()),
         Format::Npy | Format::Wav => Err("npy and wav are formats of files; a stream is csv or raw samples".into()),
     }
 }
@@ -210,7 +211,7 @@ fn count(columns: usize, input: &Input) -> std::result::Result<(), String> {
 }
 
 /// From what the source gives to what the model takes, for each channel.
-fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Vec<Line>, String> {
+pub fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Vec<Line>, String> {
     let stated = options.rate_hz.or(native.rate_hz);
     if let (Some(found), Some(expected)) = (stated, input.rate_hz)
         && (found - expected).abs() > 1e-6 * expected

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::binary::Kind;
+use crate::sensor::mqtt::MqttAddress;
 
 /// Where frames come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +36,22 @@ pub enum SourceSpec {
         /// The character device.
         device: PathBuf,
     },
+    /// `mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC`: windows from a broker, one a message.
+    Mqtt(MqttAddress),
 }
 
 impl SourceSpec {
     /// Whether it is the same every time that it is read.
     pub fn is_file(&self) -> bool {
         matches!(self, SourceSpec::File(_))
+    }
+
+    /// The broker that it is at.
+    pub fn broker(&self) -> Option<&MqttAddress> {
+        match self {
+            SourceSpec::Mqtt(address) => Some(address),
+            _ => None,
+        }
     }
 
     /// Whether its end is one, and its times start at 0: a file, or what another program writes.
@@ -55,7 +66,9 @@ impl FromStr for SourceSpec {
     fn from_str(text: &str) -> Result<SourceSpec, String> {
         let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) else {
             return match text {
-                "" => Err("expected -, a file, or serial:, tcp:, tcp-listen:, udp:, iio: or iio-buffer:".into()),
+                "" => {
+                    Err("expected -, a file, or serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer: or mqtt://".into())
+                }
                 "-" => Ok(SourceSpec::Stdin),
                 path => Ok(SourceSpec::File(path.into())),
             };
@@ -77,6 +90,7 @@ impl FromStr for SourceSpec {
             "tcp" => Ok(SourceSpec::Tcp(address()?)),
             "tcp-listen" => Ok(SourceSpec::TcpListen(address()?)),
             "udp" => Ok(SourceSpec::Udp(address()?)),
+            "mqtt" => text.parse().map(SourceSpec::Mqtt),
             "iio" => Ok(SourceSpec::Iio(iio_folder(rest))),
             "iio-buffer" => {
                 let (folder, device) = rest.split_once(',').map_or((rest, None), |(f, d)| (f, Some(d)));
@@ -86,7 +100,7 @@ impl FromStr for SourceSpec {
                 Ok(SourceSpec::IioBuffer { folder, device })
             }
             other => Err(format!(
-                "`{other}:` is no kind of source; expected file:, serial:, tcp:, tcp-listen:, udp:, iio: or iio-buffer:"
+                "`{other}:` is no kind of source; expected file:, serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer: or mqtt://"
             )),
         }
     }
@@ -107,6 +121,7 @@ impl fmt::Display for SourceSpec {
             SourceSpec::TcpListen(address) => write!(f, "tcp-listen:{address}"),
             SourceSpec::Udp(address) => write!(f, "udp:{address}"),
             SourceSpec::IioBuffer { device, .. } => device.display().fmt(f),
+            SourceSpec::Mqtt(address) => address.fmt(f),
         }
     }
 }
@@ -120,6 +135,8 @@ pub enum Format {
     Npy,
     /// RIFF WAVE, PCM or float.
     Wav,
+    /// JSON, of a broker's messages alone.
+    Json,
     /// Samples of this type, channel after channel, frame after frame.
     Raw(SampleType),
 }
@@ -144,7 +161,7 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Format, String> {
         let wrong = || {
             format!(
-                "`{text}` is no format; expected csv, npy, wav, or a type of raw samples: u8, s8, or \
+                "`{text}` is no format; expected csv, npy, wav, json, or a type of raw samples: u8, s8, or \
                  one of u16 s16 u24 s24 u32 s32 f32 f64 with le or be behind it"
             )
         };
@@ -152,6 +169,7 @@ impl FromStr for Format {
             "csv" => return Ok(Format::Csv),
             "npy" => return Ok(Format::Npy),
             "wav" => return Ok(Format::Wav),
+            "json" => return Ok(Format::Json),
             _ => {}
         }
         let (bare, big_endian) = match (text.strip_suffix("le"), text.strip_suffix("be")) {

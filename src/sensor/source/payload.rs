@@ -1,0 +1,276 @@
+//! A message that holds one window: raw samples, numbers as text, or JSON.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::binary::Field;
+use super::csv::Separator;
+use super::malformed::Reason;
+use super::spec::{Format, SampleType};
+use crate::sensor::unit::Line;
+
+/// The most bytes of what a sender calls its message.
+pub const MAX_ID_BYTES: usize = 256;
+
+pub struct Payload {
+    form: Form,
+    /// From what is sent to what the model takes, for each channel.
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Raw(SampleType),
+    Text,
+    Json,
+}
+
+impl Payload {
+    /// None for formats of files.
+    pub fn new(format: Format, lines: Vec<Line>) -> Option<Payload> {
+        let form = match format {
+            Format::Raw(sample) => Form::Raw(sample),
+            Format::Csv => Form::Text,
+            Format::Json => Form::Json,
+            Format::Npy | Format::Wav => return None,
+        };
+        Some(Payload { form, lines })
+    }
+
+    /// Writes a window and gives its id, if there is one in it.
+    ///
+    /// # Errors
+    /// Where it is not exactly a window of finite numbers.
+    pub fn decode(&self, bytes: &[u8], window: &mut [f32]) -> Result<Option<String>, Reason> {
+        let mut filler = Filler { lines: &self.lines, expected: window.len(), found: 0, window, fault: None };
+        let id = match self.form {
+            Form::Raw(sample) => raw(sample, bytes, &mut filler).map(|()| None),
+            Form::Text => text(bytes, &mut filler).map(|()| None),
+            Form::Json => json(bytes, &mut filler),
+        }?;
+        match filler.found == filler.expected {
+            true => Ok(id),
+            false => Err(Reason::Values { found: filler.found, expected: filler.expected }),
+        }
+    }
+}
+
+fn raw(sample: SampleType, bytes: &[u8], filler: &mut Filler<'_>) -> Result<(), Reason> {
+    let expected = filler.expected * sample.bytes;
+    if bytes.len() != expected {
+        return Err(Reason::Bytes { found: bytes.len(), expected });
+    }
+    let field = Field::of(sample, 0);
+    bytes.chunks_exact(sample.bytes).try_for_each(|bytes| filler.push(field.number(bytes).unwrap_or(f64::NAN)))
+}
+
+/// Numbers between commas, semicolons, tabs, spaces and line ends, as many on a line as there are.
+fn text(bytes: &[u8], filler: &mut Filler<'_>) -> Result<(), Reason> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotANumber { field: 1 })?;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for field in Separator::of(line).split(line) {
+            let number = field.parse().map_err(|_| Reason::NotANumber { field: filler.found + 1 })?;
+            filler.push(number)?;
+        }
+    }
+    Ok(())
+}
+
+/// An array of numbers, or of frames, which are arrays of them; or an object that has such a one as `values` and may have an `id`.
+fn json(bytes: &[u8], filler: &mut Filler<'_>) -> Result<Option<String>, Reason> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let read = Whole(filler).deserialize(&mut deserializer);
+    match read.and_then(|id| deserializer.end().map(|()| id)) {
+        Ok(id) => Ok(id),
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            Err(filler.fault.take().unwrap_or(Reason::NotJson { line, column }))
+        }
+    }
+}
+
+/// Where numbers go, in the order in which they come.
+struct Filler<'a> {
+    lines: &'a [Line],
+    window: &'a mut [f32],
+    expected: usize,
+    found: usize,
+    /// What was wrong, where a parser's own error cannot say it.
+    fault: Option<Reason>,
+}
+
+impl Filler<'_> {
+    fn push(&mut self, number: f64) -> Result<(), Reason> {
+        let channel = self.found % self.lines.len().max(1);
+        let value = self.lines.get(channel).map_or(number, |line| line.at(number)) as f32;
+        if !value.is_finite() {
+            return Err(Reason::NotFinite { field: self.found + 1 });
+        }
+        if let Some(place) = self.window.get_mut(self.found) {
+            *place = value;
+        }
+        self.found += 1;
+        Ok(())
+    }
+}
+
+/// The message.
+struct Whole<'a, 'f>(&'a mut Filler<'f>);
+
+impl<'de> DeserializeSeed<'de> for Whole<'_, '_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Whole<'_, '_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of numbers, or an object with `values`")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<String>, A::Error> {
+        Numbers(self.0).visit_seq(seq).map(|()| None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<String>, A::Error> {
+        let (mut id, mut has_values) = (None, false);
+        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            match &*key {
+                "id" if id.is_none() => id = Some(map.next_value_seed(Id)?),
+                "values" if !has_values => {
+                    has_values = true;
+                    map.next_value_seed(Numbers(self.0))?;
+                }
+                "id" | "values" => return Err(A::Error::custom("twice")),
+                _ => map.next_value::<IgnoredAny>().map(|_| ())?,
+            }
+        }
+        match id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+            true => Err(fault(self.0, Reason::Id)),
+            false => Ok(id),
+        }
+    }
+}
+
+/// A number, or an array of them.
+struct Numbers<'a, 'f>(&'a mut Filler<'f>);
+
+impl<'de> DeserializeSeed<'de> for Numbers<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Numbers<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or an array of numbers")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<(), E> {
+        self.0.push(number).map_err(|reason| fault(self.0, reason))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Numbers(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Text or a whole number.
+struct Id;
+
+impl<'de> DeserializeSeed<'de> for Id {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Id {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a whole number")
+    }
+
+    fn visit_str<E>(self, id: &str) -> Result<String, E> {
+        Ok(id.to_owned())
+    }
+
+    fn visit_u64<E>(self, id: u64) -> Result<String, E> {
+        Ok(id.to_string())
+    }
+
+    fn visit_i64<E>(self, id: i64) -> Result<String, E> {
+        Ok(id.to_string())
+    }
+}
+
+fn fault<E: serde::de::Error>(filler: &mut Filler<'_>, reason: Reason) -> E {
+    filler.fault = Some(reason);
+    E::custom("")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_window_or_malformed() {
+        let decode = |format: &str, bytes: &[u8]| {
+            let lines = vec![Line::IDENTITY, Line::scale(10.0)];
+            let mut window = [0.0; 4];
+            let id = Payload::new(format.parse().unwrap(), lines).unwrap().decode(bytes, &mut window);
+            id.map(|id| (id, window))
+        };
+        let whole = |id: Option<&str>| Ok((id.map(str::to_owned), [1.0, 20.0, 3.5, 40.0]));
+        assert_eq!(decode("csv", b"1,2,3.5,4"), whole(None));
+        assert_eq!(decode("csv", b"# a frame a line\n1;2\r\n\n 3.5 4 \n"), whole(None));
+        assert_eq!(decode("json", b"[1,2,3.5,4]"), whole(None));
+        assert_eq!(decode("json", b" [[1,2],[3.5,4]]"), whole(None));
+        assert_eq!(decode("json", br#"{"at": [{}], "id": 17, "values": [1, 2, 3.5, 4]}"#), whole(Some("17")));
+        assert_eq!(decode("json", br#"{"values": [[1, 2], [3.5, 4]], "id": "a\"b"}"#), whole(Some("a\"b")));
+        let floats: Vec<u8> = [1f32, 2.0, 3.5, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(decode("f32le", &floats), whole(None));
+
+        assert_eq!(decode("csv", b"1,2,3"), Err(Reason::Values { found: 3, expected: 4 }));
+        assert_eq!(decode("csv", b"1,2,3,4,5"), Err(Reason::Values { found: 5, expected: 4 }));
+        assert_eq!(decode("csv", b"1,2,,4"), Err(Reason::NotANumber { field: 3 }));
+        assert_eq!(decode("csv", b"1,2,nan,4"), Err(Reason::NotFinite { field: 3 }));
+        assert_eq!(decode("csv", b"1,2,\xff,4"), Err(Reason::NotANumber { field: 1 }));
+        assert_eq!(decode("json", b"[1,2,1e400,4]"), Err(Reason::NotJson { line: 1, column: 10 }));
+        assert_eq!(decode("json", b"[1,2,3.5,1e39]"), Err(Reason::NotFinite { field: 4 }));
+        assert_eq!(decode("json", b"{}"), Err(Reason::Values { found: 0, expected: 4 }));
+        for wrong in ["", "[", "7", "\"a\"", "[1,2,3.5,4] 5", "[1,2,3.5,\"4\"]", "{\"id\": 1.5, \"values\": [1,2,3,4]}"]
+        {
+            assert!(decode("json", wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let twice = br#"{"values": [1, 2], "values": [3.5, 4]}"#;
+        assert!(matches!(decode("json", twice), Err(Reason::NotJson { .. })));
+        let long = format!("{{\"id\": \"{}\", \"values\": [1,2,3.5,4]}}", "a".repeat(MAX_ID_BYTES + 1));
+        assert_eq!(decode("json", long.as_bytes()), Err(Reason::Id));
+        let deep = "[".repeat(100_000);
+        assert!(matches!(decode("json", deep.as_bytes()), Err(Reason::NotJson { .. })));
+        assert_eq!(decode("f32le", &floats[1..]), Err(Reason::Bytes { found: 15, expected: 16 }));
+        assert_eq!(decode("f32le", &[0xff; 16]), Err(Reason::NotFinite { field: 1 }));
+    }
+}
