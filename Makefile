@@ -211,8 +211,8 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
 
-hops: build ## Measure the table of hops in models/README.md anew
-	@scripts/hops.sh $(RELEASE) >$(TARGET)/hops.md
+hops: build ## Measure the table of hops in models/README.md anew, with times; ROUNDS=5
+	@scripts/hops.sh $(RELEASE) $(or $(ROUNDS),5) >$(TARGET)/hops.md
 	@sed -i -e '/^<!-- hops/,/^<!-- end/{//!d}' -e '/^<!-- hops/r $(TARGET)/hops.md' models/README.md
 	@cat $(TARGET)/hops.md
 
