@@ -414,6 +414,66 @@ fn a_stop_does_not_wait_for_who_no_longer_reads() {
 }
 
 #[test]
+fn one_of_several_streams_breaks_and_the_others_go_on() {
+    let folder = TempDir::new().unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, metrics) = (free_address(), free_address());
+    let sink = |name: &str| format!("json:{}", folder.path().join(name).display());
+    let entry = |name: &str, source: &str| {
+        let words = [HAR, "--source", source, "--sink", &sink(name), "--overflow", "block"];
+        format!("[[stream]]\nname = \"{name}\"\narguments = {words:?}\n")
+    };
+    let list = folder.path().join("streams.toml");
+    let live = format!("tcp-listen:{address}");
+    let frail = format!("tcp:{}", server.local_addr().unwrap());
+    fs::write(&list, entry("live", &live) + &entry("frail", &frail)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+    command.current_dir(repository()).env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+    command.args(["streams", list.to_str().unwrap(), "--json", "--metrics", &metrics]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut peer, _) = server.accept().unwrap();
+    peer.write_all(LINE.repeat(130).as_bytes()).unwrap();
+    drop(peer);
+    let page = || {
+        let mut peer = connect(&metrics);
+        peer.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut page = String::new();
+        peer.read_to_string(&mut page).unwrap();
+        page
+    };
+    let until = |line: &str| {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !page().lines().any(|found| found == line) {
+            assert!(Instant::now() < patience, "{line}: {}", page());
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("tractlet_stream_windows_total{stream=\"frail\"} 1");
+    // The other one is fed only now.
+    let mut sensor = connect(&address);
+    sensor.write_all(LINE.repeat(192).as_bytes()).unwrap();
+    until("tractlet_stream_windows_total{stream=\"live\"} 2");
+    signal(&child, "TERM");
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(1));
+    let told = error(&output);
+    assert!(told.contains("all streams: ") && told.contains("1 of 2 streams broke: frail"), "{told}");
+    assert!(told.contains("stream `frail`: ") && told.contains("the other side closed it"), "{told}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (stream, name, windows) in [(&told[0], "live", 2), (&told[1], "frail", 1)] {
+        assert_eq!((&stream["name"], &stream["summary"]["windows"]), (&name.into(), &windows.into()), "{told}");
+        assert!(stream["heap_bytes"].as_u64().unwrap() > 10_000, "{told}");
+        assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap().lines().count(), windows + 1);
+    }
+    assert!(told[0].get("error").is_none() && told[1]["error"].is_string(), "{told}");
+
+    fs::write(&list, entry("one", "-")).unwrap();
+    let shared = command.output().unwrap();
+    assert_eq!(shared.status.code(), Some(1));
+    assert!(error(&shared).contains("stream `one`: standard input is one for all"), "{}", error(&shared));
+}
+
+#[test]
 fn the_service_manager_hears_of_progress_and_not_of_silence() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("notify");

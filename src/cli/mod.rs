@@ -33,6 +33,7 @@ mod runner;
 mod samples;
 mod size;
 mod stream;
+mod streams;
 mod svg;
 mod sweep;
 mod synthetic;
@@ -79,6 +80,7 @@ enum Command {
     Quantize(quantize::QuantizeArgs),
     Compile(compile::CompileArgs),
     Stream(Box<stream::StreamArgs>),
+    Streams(streams::StreamsArgs),
     Targets(targets::TargetsArgs),
 }
 
@@ -296,6 +298,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Compile(args) => compile::compile(&args),
         Command::Stream(args) => stream::stream(&args),
+        Command::Streams(args) => streams::streams(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     // What was done within the cap is a success, and nothing else.

@@ -13,7 +13,7 @@ use signal_hook::flag;
 use tractlet::footprint::{heap, reset_heap_peak, room_for};
 use tractlet::sensor::{
     Column, Control, Counters, Format, MqttAddress, Notifier, Overflow, Pace, Recipe, Sink, SinkOptions, SinkSpec,
-    Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, TimeColumn, Unit, serve_metrics,
+    Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, Summary, TimeColumn, Unit, serve_metrics,
 };
 
 use super::failure::Failure;
@@ -159,6 +159,67 @@ enum PaceName {
 }
 
 pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
+    if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
+        usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
+    }
+    let control = Control::default();
+    listen(&control, [])?;
+    if let Some(address) = &args.metrics {
+        let bound = serve_metrics(address, &control, vec![(None, control.counters.clone())]);
+        let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
+        log::info!("metrics at http://{bound}/metrics");
+    }
+    let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+    let mut status = Status::new();
+    let mut progress = |counters: &Counters| {
+        if let Some(notifier) = &mut notifier {
+            notifier.progress(counters.windows());
+        }
+        status.show([counters].into_iter());
+    };
+    let Ran { summary, ended } = run(args, &control, &mut progress, || true);
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
+    // Whatever else listens to the stream ends with it.
+    control.stop.store(true, Relaxed);
+    if let (true, Some(summary)) = (args.model.json, summary) {
+        output::json(&summary)?;
+    }
+    ended
+}
+
+/// What came of a stream.
+pub struct Ran {
+    /// None where it did not come to reading, or its model or a sink failed.
+    pub summary: Option<Box<Summary>>,
+    pub ended: Result<(), Failure>,
+}
+
+/// Makes a stream ready and, if `may_begin` says so, runs it to its end.
+pub fn run(
+    args: &StreamArgs,
+    control: &Control,
+    progress: &mut dyn FnMut(&Counters),
+    may_begin: impl FnOnce() -> bool,
+) -> Ran {
+    match ran(args, control, progress, may_begin) {
+        Ok(Some(Ok(summary))) => Ran { summary: Some(Box::new(summary)), ended: Ok(()) },
+        Ok(Some(Err(StreamError::Source { fault, summary }))) => {
+            Ran { summary: Some(summary), ended: Err(Failure::Because(fault.to_string())) }
+        }
+        Ok(Some(Err(error))) => Ran { summary: None, ended: Err(because(error)) },
+        Ok(None) => Ran { summary: None, ended: Ok(()) },
+        Err(failure) => Ran { summary: None, ended: Err(failure) },
+    }
+}
+
+fn ran(
+    args: &StreamArgs,
+    control: &Control,
+    progress: &mut dyn FnMut(&Counters),
+    may_begin: impl FnOnce() -> bool,
+) -> Result<Option<Result<Summary, StreamError>>, Failure> {
     let mut recipe = Recipe::open(&args.model.model).map_err(|error| Failure::Because(error.to_string()))?;
     if let Some(hop) = args.hop {
         recipe.input.windowing.hop = hop as usize;
@@ -173,18 +234,6 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     } else if args.mqtt.share.is_some() {
         usage("--share is for a source at a broker, mqtt://HOST/TOPIC");
     }
-    if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
-        usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
-    }
-    let control = Control::default();
-    listen(&control)?;
-    if let Some(address) = &args.metrics {
-        let bound = serve_metrics(address, &control);
-        let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
-        log::info!("metrics at http://{bound}/metrics");
-    }
-    let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
-    let mut status = Status::new();
     let hop = if args.whole_windows { None } else { recipe.hop_rows().ok() };
     let load = || {
         // The plans that are kept of models take whole windows.
@@ -208,35 +257,32 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
                 Failure::Closed => "standard output was closed".to_owned(),
             })
         })),
-        progress: Some(Box::new(|counters| {
-            if let Some(notifier) = &mut notifier {
-                notifier.progress(counters.windows());
-            }
-            status.show(counters);
-        })),
+        progress: Some(Box::new(progress)),
     };
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
     let source = Source::open(&args.source(), args.source_options(), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
-    let mut sinks = args.sinks(&control)?;
-    let ended = stream.run(source, &mut sinks, &control);
-    if let Some(notifier) = &notifier {
-        notifier.stopping();
-    }
-    // Whatever else listens to the stream ends with it.
-    control.stop.store(true, Relaxed);
-    let summary = match &ended {
-        Ok(summary) => Some(summary),
-        Err(StreamError::Source { summary, .. }) => Some(&**summary),
-        Err(_) => None,
-    };
-    if let (true, Some(summary)) = (args.model.json, summary) {
-        output::json(summary)?;
-    }
-    ended.map(|_| ()).map_err(because)
+    let mut sinks = args.sinks(control)?;
+    Ok(may_begin().then(|| stream.run(source, &mut sinks, control)))
 }
 
 impl StreamArgs {
+    /// Whether it takes nothing that there is once in a process.
+    pub fn fits_beside_others(&self) -> Result<(), &'static str> {
+        if self.sink.is_empty() || self.sink.iter().any(SinkSpec::is_stdout) {
+            return Err(
+                "its decisions would go to standard output, which all share: give it --sink with a file or mqtt://",
+            );
+        }
+        if self.source.source == SourceSpec::Stdin {
+            return Err("standard input is one for all: give it another --source");
+        }
+        if self.metrics.is_some() || self.model.json || self.model.max_rss.is_some() {
+            return Err("--metrics, --json and --max-rss are for all streams: give them to `tractlet streams`");
+        }
+        Ok(())
+    }
+
     fn overflow(&self) -> Overflow {
         match self.overflow {
             Some(OverflowName::DropOldest) => Overflow::DropOldest,
@@ -338,32 +384,38 @@ fn file_bytes(model: &Path) -> u64 {
     std::fs::metadata(model).map_or(0, |file| file.len())
 }
 
-/// Signals become flags, which the stream looks at; a second one of those that end it ends it at once.
-fn listen(control: &Control) -> Result<(), Failure> {
+/// Signals become flags, which streams look at; a second one of those that end them ends the process at once.
+pub fn listen<'a>(control: &'a Control, others: impl IntoIterator<Item = &'a Control>) -> Result<(), Failure> {
     for signal in [SIGTERM, SIGINT] {
         flag::register_conditional_shutdown(signal, 1, Arc::clone(&control.stop))?;
-        flag::register(signal, Arc::clone(&control.stop))?;
     }
-    flag::register(SIGHUP, Arc::clone(&control.reload))?;
+    for control in std::iter::once(control).chain(others) {
+        for signal in [SIGTERM, SIGINT] {
+            flag::register(signal, Arc::clone(&control.stop))?;
+        }
+        flag::register(SIGHUP, Arc::clone(&control.reload))?;
+    }
     Ok(())
 }
 
 /// A line on a terminal that says how it goes, where nothing else is written there.
-struct Status {
+pub struct Status {
     shown: Option<Instant>,
 }
 
 impl Status {
-    fn new() -> Status {
+    pub fn new() -> Status {
         let is_free = io::stderr().is_terminal() && !io::stdout().is_terminal();
         Status { shown: is_free.then(Instant::now) }
     }
 
-    fn show(&mut self, counters: &Counters) {
+    /// What all of them did together.
+    pub fn show<'a>(&mut self, counters: impl Iterator<Item = &'a Counters> + Clone) {
         if self.shown.is_some_and(|shown| shown.elapsed() >= Duration::from_secs(1)) {
             self.shown = Some(Instant::now());
-            let (windows, dropped) = (counters.windows(), counters.dropped());
-            let (malformed, late) = (counters.malformed(), counters.deadline_missed());
+            let sum = |of: fn(&Counters) -> u64| counters.clone().map(of).sum::<u64>();
+            let (windows, dropped) = (sum(Counters::windows), sum(Counters::dropped));
+            let (malformed, late) = (sum(Counters::malformed), sum(Counters::deadline_missed));
             // Nobody is harmed where it cannot be seen.
             let line =
                 format_args!("\r{windows} windows, {dropped} frames dropped, {malformed} malformed, {late} late \r");

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,15 @@ const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// A request line and more headers than scrapers send.
 const MAX_REQUEST_BYTES: usize = 4096;
 
-/// Answers `GET /metrics` at `address` until the stream is stopped; gives the address that it has then, which
-/// tells the port where 0 was asked for.
+/// The counters of streams; names become the label `stream`.
+pub type Named = Vec<(Option<String>, Arc<Counters>)>;
+
+/// Answers `GET /metrics` at `address` with the counters of `streams` until `control` is stopped; gives the address that it
+/// has then, which tells the port where 0 was asked for.
 ///
 /// # Errors
 /// Where the address cannot be taken.
-pub fn serve_metrics(address: &str, control: &Control) -> io::Result<SocketAddr> {
+pub fn serve_metrics(address: &str, control: &Control, streams: Named) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     let bound = listener.local_addr()?;
     let control = control.clone();
@@ -36,7 +40,7 @@ pub fn serve_metrics(address: &str, control: &Control) -> io::Result<SocketAddr>
             let ready = poll(&mut [PollFd::new(&listener.as_fd(), PollFlags::IN)], Some(&NAP));
             if ready.is_ok_and(|ready| ready > 0)
                 && let Ok((peer, _)) = listener.accept()
-                && let Err(error) = answer(peer, &control.counters, &mut page)
+                && let Err(error) = answer(peer, &streams, &mut page)
             {
                 log::debug!("metrics: {error}");
             }
@@ -76,7 +80,7 @@ impl Write for Peer {
     }
 }
 
-fn answer(stream: TcpStream, counters: &Counters, page: &mut String) -> io::Result<()> {
+fn answer(stream: TcpStream, streams: &Named, page: &mut String) -> io::Result<()> {
     let mut peer = Peer { stream, deadline: Instant::now() + PATIENCE };
     let mut request = [0u8; MAX_REQUEST_BYTES];
     let mut filled = 0;
@@ -89,7 +93,7 @@ fn answer(stream: TcpStream, counters: &Counters, page: &mut String) -> io::Resu
     let is_wanted = [&b"GET /metrics "[..], b"GET / "].iter().any(|start| request.starts_with(start));
     page.clear();
     if is_wanted {
-        write_page(counters, page);
+        write_page(streams, page);
     }
     let status = if is_wanted { "200 OK" } else { "404 Not Found" };
     let length = page.len();
@@ -100,21 +104,23 @@ fn answer(stream: TcpStream, counters: &Counters, page: &mut String) -> io::Resu
     peer.write_all(page.as_bytes())
 }
 
-fn write_page(counters: &Counters, page: &mut String) {
-    for counter in counters.all() {
+fn write_page(streams: &Named, page: &mut String) {
+    let all: Vec<_> = streams.iter().map(|(name, counters)| (name, counters.all())).collect();
+    for (index, counter) in Counters::default().all().iter().enumerate() {
         let (kind, end) = match counter.kind {
             Kind::Counter => ("counter", "_total"),
             Kind::Gauge => ("gauge", ""),
         };
-        let name = counter.name;
+        let (name, help) = (counter.name, counter.help);
         // Writing to a string does not fail.
-        let _ = write!(
-            page,
-            "# HELP tractlet_stream_{name}{end} {help}.\n# TYPE tractlet_stream_{name}{end} {kind}\n\
-             tractlet_stream_{name}{end} {value}\n",
-            help = counter.help,
-            value = counter.value
-        );
+        let _ = write!(page, "# HELP tractlet_stream_{name}{end} {help}.\n# TYPE tractlet_stream_{name}{end} {kind}\n");
+        for (stream, counters) in &all {
+            let value = counters.get(index).map_or(0, |counter| counter.value);
+            let _ = match stream {
+                Some(stream) => writeln!(page, "tractlet_stream_{name}{end}{{stream=\"{stream}\"}} {value}"),
+                None => writeln!(page, "tractlet_stream_{name}{end} {value}"),
+            };
+        }
     }
 }
 
@@ -134,7 +140,7 @@ mod tests {
             }
         });
         let started = Instant::now();
-        assert!(answer(peer, &Counters::default(), &mut String::new()).is_err());
+        assert!(answer(peer, &Named::new(), &mut String::new()).is_err());
         assert!(started.elapsed() < 3 * PATIENCE);
         asking.join().unwrap();
     }

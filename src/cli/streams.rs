@@ -1,0 +1,229 @@
+//! `tractlet streams`: several streams in one process.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use serde::{Deserialize, Serialize};
+use tractlet::footprint::heap;
+use tractlet::sensor::{Control, Notifier, Summary, serve_metrics};
+
+use super::failure::Failure;
+use super::stream::{self, Ran, Status, StreamArgs};
+use super::{cap, output, size};
+
+/// The most streams, each of which has two threads.
+const MAX_STREAMS: usize = 64;
+/// How long it sleeps between two looks at them.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The most bytes of a file that lists them.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Run several streams in one process, each with its own model, sensor and sinks
+///
+/// FILE lists them, each with a name and the words that `tractlet stream` would be given.
+///
+/// All are made ready one after the other before any of them reads, and what each takes is stated: one that cannot be made ready
+/// ends the process then. Later one that breaks is told and does not stop the others. Each has two threads, one that reads and
+/// one that infers; no more are made while they run.
+#[derive(Args)]
+#[command(after_help = EXAMPLE)]
+pub struct StreamsArgs {
+    /// The file that lists them
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Stop all where one breaks
+    #[arg(long)]
+    fail_fast: bool,
+    /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics, with the label `stream`
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
+    /// Refuse what would make more than this resident, as for `tractlet stream`: all streams together
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    max_rss: Option<u64>,
+    /// Print one JSON object at the end: memory and summary of each
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLE: &str = "\
+An example of FILE:
+  [[stream]]
+  name = \"hall\"
+  arguments = [\"models/kws_dscnn\", \"--source\", \"tcp:10.0.0.7:5000\", \"--format\", \"s16le\", \"--sink\", \"json:hall.jsonl\"]
+
+  [[stream]]
+  name = \"pump\"
+  arguments = [\"models/har_cnn1d\", \"--source\", \"serial:/dev/ttyUSB0\", \"--reconnect\", \"5\", \"--sink\", \"csv:pump.csv\"]
+
+Paths are from the folder in which it is started. SIGTERM and SIGINT end all of them, SIGHUP exchanges their models.";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamsFile {
+    stream: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    arguments: Vec<String>,
+}
+
+/// The words of one of them, parsed.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    args: StreamArgs,
+}
+
+struct Planned {
+    name: String,
+    args: StreamArgs,
+    control: Control,
+}
+
+/// One that is ready, and what is told about it in the end.
+#[derive(Serialize)]
+struct Told {
+    name: String,
+    /// What its model, its arena, its windows and its sinks hold of the heap.
+    heap_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Box<Summary>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
+    let planned = planned(args)?;
+    cap::begin(args.max_rss)?;
+    let ended = Control::default();
+    stream::listen(&ended, planned.iter().map(|planned| &planned.control))?;
+    let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+    let told = thread::scope(|scope| -> Result<Vec<Told>, Failure> {
+        let mut running = Vec::new();
+        for one in &planned {
+            let (ready, is_ready) = channel();
+            let (go, may_go) = channel::<()>();
+            let before = heap().live_bytes;
+            let all = planned.as_slice();
+            let work = move || {
+                // Where no word comes, another could not be made ready.
+                let ran = stream::run(&one.args, &one.control, &mut |_| {}, || {
+                    ready.send(()).is_ok() && may_go.recv().is_ok()
+                });
+                if let Err(Failure::Because(why)) = &ran.ended {
+                    output::error(&format!("stream `{}`: {why}", one.name));
+                    if args.fail_fast {
+                        all.iter().for_each(|other| other.control.stop.store(true, Relaxed));
+                    }
+                }
+                ran
+            };
+            let thread = thread::Builder::new().name(one.name.chars().take(15).collect()).spawn_scoped(scope, work)?;
+            if is_ready.recv().is_err() {
+                return Err("no stream began to read".into());
+            }
+            running.push((one, heap().live_bytes.saturating_sub(before), thread, go));
+        }
+        cap::check()?;
+        state(running.iter().map(|(one, bytes, ..)| (one.name.as_str(), *bytes)));
+        if let Some(address) = &args.metrics {
+            let named = planned.iter().map(|one| (Some(one.name.clone()), one.control.counters.clone())).collect();
+            let bound = serve_metrics(address, &ended, named);
+            let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
+            log::info!("metrics at http://{bound}/metrics");
+        }
+        for (.., go) in &running {
+            // Who is gone is told of below.
+            let _ = go.send(());
+        }
+        let mut status = Status::new();
+        while running.iter().any(|(_, _, thread, _)| !thread.is_finished()) {
+            if let Some(notifier) = &mut notifier {
+                notifier.progress(planned.iter().map(|one| one.control.counters.windows()).sum());
+            }
+            status.show(planned.iter().map(|one| &*one.control.counters));
+            thread::sleep(PATIENCE);
+        }
+        Ok(running.into_iter().map(|(one, heap_bytes, thread, _)| told(one, heap_bytes, thread.join())).collect())
+    })?;
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
+    ended.stop.store(true, Relaxed);
+    if args.json {
+        output::json(&told)?;
+    }
+    let broken: Vec<&str> = told.iter().filter(|told| told.error.is_some()).map(|told| told.name.as_str()).collect();
+    match broken.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} of {} streams broke: {}", told.len(), broken.join(", ")).into()),
+    }
+}
+
+/// Reads the file, and finds out whether its streams can share a process.
+fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
+    let path = args.file.display();
+    let fault = |what: String| Failure::Because(format!("{path}: {what}"));
+    let mut text = String::new();
+    let file = File::open(&args.file).map_err(|error| fault(format!("cannot open it: {error}")))?;
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
+    if read.map_err(|error| fault(format!("cannot read it: {error}")))? as u64 > MAX_FILE_BYTES {
+        return Err(fault(format!("has more than {MAX_FILE_BYTES} bytes")));
+    }
+    let file: StreamsFile = toml::from_str(&text).map_err(|error| fault(error.message().replace('\n', ", ")))?;
+    if file.stream.is_empty() || file.stream.len() > MAX_STREAMS {
+        return Err(fault(format!("lists {} streams; expected 1 to {MAX_STREAMS}", file.stream.len())));
+    }
+    let mut planned: Vec<Planned> = Vec::new();
+    for Entry { name, arguments } in file.stream {
+        let unfit = |what: &str| fault(format!("stream `{name}`: {what}"));
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+            return Err(unfit("its name has other characters than letters, digits, -, _ and ."));
+        }
+        if planned.iter().any(|other| other.name == name) {
+            return Err(unfit("there are two of that name"));
+        }
+        let words = Words::try_parse_from(&arguments).map_err(|error| unfit(error.to_string().trim_end()))?;
+        words.args.fits_beside_others().map_err(unfit)?;
+        planned.push(Planned { name, args: words.args, control: Control::default() });
+    }
+    Ok(planned)
+}
+
+/// What each takes, before anything runs.
+fn state<'a>(streams: impl Iterator<Item = (&'a str, usize)>) {
+    let mut total = 0;
+    for (name, bytes) in streams {
+        total += bytes;
+        eprintln!("{name}: {} of heap", size::human(bytes as u64));
+    }
+    eprintln!("all streams: {} of heap; reading begins", size::human(total as u64));
+}
+
+fn told(one: &Planned, heap_bytes: usize, ran: thread::Result<Ran>) -> Told {
+    let name = one.name.clone();
+    match ran {
+        Ok(Ran { summary, ended }) => {
+            let error = match ended {
+                Ok(()) => None,
+                Err(Failure::Because(why)) => Some(why),
+                Err(Failure::Closed) => Some("whoever read its decisions is gone".to_owned()),
+            };
+            Told { name, heap_bytes, summary, error }
+        }
+        Err(_) => {
+            let error = "it failed in a way that it should not; RUST_LOG=debug shows more".to_owned();
+            Told { name, heap_bytes, summary: None, error: Some(error) }
+        }
+    }
+}
