@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -215,6 +215,9 @@ hops: build ## Measure the table of hops in models/README.md anew, with times; R
 	@scripts/hops.sh $(RELEASE) $(or $(ROUNDS),5) >$(TARGET)/hops.md
 	@sed -i -e '/^<!-- hops/,/^<!-- end/{//!d}' -e '/^<!-- hops/r $(TARGET)/hops.md' models/README.md
 	@cat $(TARGET)/hops.md
+
+rates: build ## Print windows a second of the shipped recipes, and the share of a core that each takes at its real rate; SECONDS=20
+	@scripts/rates.sh $(RELEASE) $(or $(SECONDS),20)
 
 budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
 	@cargo build --quiet --bin tractlet

@@ -112,11 +112,15 @@ impl Outbox {
         let payload: Arc<[u8]> = serde_json::to_vec(what)?.into();
         let bytes = payload.len() + ENTRY_BYTES;
         let mut queue = self.shared.lock();
-        while queue.fault.is_none() && queue.connected && queue.bytes + bytes > queue.most_bytes {
+        let is_gone = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        while queue.fault.is_none() && queue.connected && !is_gone() && queue.bytes + bytes > queue.most_bytes {
             queue = self.shared.wait(queue);
         }
         if let Some(fault) = &queue.fault {
             return Err(io::Error::other(fault.clone()));
+        }
+        if is_gone() {
+            return Err(io::Error::other("the thread that publishes is gone; please report it"));
         }
         while queue.bytes + bytes > queue.most_bytes
             && let Some(oldest) = queue.waiting.pop_front()
