@@ -44,8 +44,9 @@ impl SessionOptions {
         self
     }
 
-    /// Threads of one inference on [`EngineChoice::Ort`] and [`EngineChoice::Torch`]: 1 where nothing else is said. Other
-    /// engines take one.
+    /// Threads of one inference: 1 where nothing else is said. On [`EngineChoice::Plan`] they are 16 at most, start with
+    /// the session and sleep between runs; answers do not depend on how many there are. [`EngineChoice::Tract`] takes one,
+    /// whatever is said.
     pub fn threads(mut self, threads: NonZeroUsize) -> SessionOptions {
         self.threads = Some(threads);
         self
@@ -71,6 +72,10 @@ impl SessionOptions {
     pub fn hop(mut self, rows: usize) -> SessionOptions {
         self.hop = Some(rows);
         self
+    }
+
+    pub(crate) fn threads_or_one(&self) -> NonZeroUsize {
+        self.threads.unwrap_or(NonZeroUsize::MIN)
     }
 
     /// How [`EngineChoice::Ort`] runs it.
@@ -233,8 +238,8 @@ impl Session {
     }
 
     /// A session on a plan that this CPU can run.
-    pub(crate) fn of_plan(compiled: Compiled) -> Session {
-        Session { engine: engine::of_plan(compiled), fallback: None, whole_windows: None }
+    pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize) -> Result<Session, Fault> {
+        Ok(Session { engine: engine::of_plan(compiled, threads)?, fallback: None, whole_windows: None })
     }
 
     /// The same with why it takes whole windows.

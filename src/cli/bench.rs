@@ -1,6 +1,5 @@
 //! `tractlet bench`.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,12 +13,13 @@ use super::failure::Failure;
 use super::ratios::{Comparison, Earlier};
 use super::runner::Runner;
 use super::svg::Histogram;
+use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
 use super::{BatchArgs, HopArgs, ModelArgs, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
 ///
-/// Runs one inference after the other on one thread, on pseudo-random input that is the same
+/// Runs one inference after the other, on pseudo-random input that is the same
 /// everywhere. Times are in microseconds; p90 and p99 are nearest-rank percentiles, and jitter is the
 /// median distance of a run from the median. Frequency and temperature are the CPU's right after the
 /// timed runs, as the kernel has them.
@@ -40,9 +40,8 @@ pub struct BenchArgs {
     batch: BatchArgs,
     #[command(flatten)]
     hop: HopArgs,
-    /// Threads of one inference; engines of this build but `ort` and `torch` take one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: u32,
+    #[command(flatten)]
+    threads: ThreadArgs,
     /// Also time each step, in as many further runs
     #[arg(long)]
     profile: bool,
@@ -124,16 +123,13 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let model = args.hop.open(&args.model, || args.batch.open(&args.model))?;
-    let threads = NonZeroUsize::new(args.threads as usize).unwrap_or(NonZeroUsize::MIN);
-    let options = args.hop.options(args.model.options(&model, &args.model.model)?.threads(threads));
+    let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
+    let options = args.hop.options(options);
     let session = args.torch.session(&args.model, &model, ToldBy::Nobody, options)?;
     let session = args.hop.held(session, &args.model.model)?;
     drop(model);
     let (engine, provider) = (session.engine(), session.provider().map(str::to_owned));
-    if args.threads > 1 && matches!(engine, EngineName::Plan | EngineName::Tract) {
-        let what = format!("--threads {}: the {engine} engine runs an inference on one thread", args.threads);
-        return Err(format!("{what}; leave the option out").into());
-    }
+    args.threads.expect_used(engine)?;
     let mut runner = Runner::new(session);
     synthetic::fill(&mut runner);
     let (session, inputs, mut outputs) = runner.parts();
@@ -165,7 +161,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         provider,
         runs,
         warmup,
-        threads: args.threads,
+        threads: args.threads.threads,
         batch,
         latency,
         allocations_per_run: per_run(used.allocations as f64),

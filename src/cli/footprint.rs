@@ -11,6 +11,7 @@ use super::budget::{self, Budget, BudgetArg, Held};
 use super::failure::Failure;
 use super::runner::Runner;
 use super::svg::Memory;
+use super::threads::ThreadArgs;
 use super::{HopArgs, ModelArgs, cap, output, size, synthetic};
 
 /// State and measure the memory that a model takes, and hold it against a budget
@@ -33,6 +34,8 @@ pub struct FootprintArgs {
     model: ModelArgs,
     #[command(flatten)]
     hop: HopArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
     /// Most that may be taken: exit 1 above it. A size that may be resident at any time, in bytes or with
     /// a unit (8MiB, 8MB); a board of `tractlet targets`, for its budget; or a .toml file of limits
     #[arg(long, value_name = "SIZE|BOARD|FILE.toml", value_parser = budget::parse)]
@@ -58,8 +61,8 @@ scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measur
 JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, state_bytes, io_bytes,
 total_bytes, arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of weights, arena, scratch
 and io; of the arena, state is kept from hop to hop with --hop, else 0; scratch
-lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and the
-lower bound one of both together), measured.{
+lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and what further
+threads work in; the lower bound is one of arena and scratch together, on one thread), measured.{
 load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
 rss_shmem_bytes, heap_peak_bytes, load_heap_peak_bytes, run_heap_peak_bytes, heap_live_bytes,
 load_allocations, run_allocations, load_minor_faults, load_major_faults, run_minor_faults,
@@ -103,7 +106,7 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
     let open = || {
         let model = args.hop.open(&args.model, || args.model.open())?;
         phase("make ready")?;
-        let session = args.model.session_at(&model, &args.model.model, args.hop.rows())?;
+        let session = args.model.session_on(&args.threads, &model, &args.model.model, args.hop.rows())?;
         Ok::<_, Failure>((args.hop.held(session, &args.model.model)?, model.file_bytes()))
     };
     let (session, model_bytes) = open()?;

@@ -38,6 +38,7 @@ mod svg;
 mod sweep;
 mod synthetic;
 mod targets;
+mod threads;
 mod torch;
 
 use std::panic;
@@ -49,6 +50,7 @@ use tractlet::footprint::room_for;
 use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions, TensorSpec};
 
 use failure::Failure;
+use threads::ThreadArgs;
 
 /// Runs quantized ONNX models on small boards, within a memory bound.
 ///
@@ -241,13 +243,22 @@ impl ModelArgs {
         Ok(file)
     }
 
-    fn session_at(&self, file: &ModelFile, named: &Path, hop: Option<usize>) -> Result<Session, Failure> {
+    /// A session whose inferences as many threads share, hop by hop where that is said.
+    fn session_on(
+        &self,
+        threads: &ThreadArgs,
+        file: &ModelFile,
+        named: &Path,
+        hop: Option<usize>,
+    ) -> Result<Session, Failure> {
         #[cfg(feature = "torch")]
         if let ModelFile::Torch(file) = file {
             return Err(torch::not_taken(file));
         }
-        let options = self.options(file, named)?;
-        self.ready(file, named, hop.map_or(options.clone(), |rows| options.hop(rows)))
+        let options = self.options(file, named)?.threads(threads.count());
+        let session = self.ready(file, named, hop.map_or(options.clone(), |rows| options.hop(rows)))?;
+        threads.expect_used(session.engine())?;
+        Ok(session)
     }
 
     fn options(&self, file: &ModelFile, named: &Path) -> Result<SessionOptions, Failure> {

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output::{self, Out};
 use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
+use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
 use super::{ModelArgs, cap, files};
 
@@ -30,6 +31,8 @@ pub struct RunArgs {
     model: ModelArgs,
     #[command(flatten)]
     torch: TorchArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
     /// .npy file for an input; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     input: Vec<PathBuf>,
@@ -86,8 +89,9 @@ struct Score {
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let told = ToldBy::Arguments(&args.input);
     let model = args.model.open()?;
-    let options = args.model.options(&model, &args.model.model)?;
+    let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
     let mut runner = Runner::new(args.torch.session(&args.model, &model, told, options)?);
+    args.threads.expect_used(runner.session().engine())?;
     drop(model);
     if let Some(hop) = runner.session().hop().filter(|hop| hop.runs > 1) {
         let (plan, before) = (args.model.model.display(), hop.runs - 1);

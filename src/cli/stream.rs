@@ -17,6 +17,7 @@ use tractlet::sensor::{
 };
 
 use super::failure::Failure;
+use super::threads::ThreadArgs;
 use super::{ModelArgs, output, size};
 
 /// Run a model on what a sensor gives, for as long as it gives something
@@ -39,6 +40,8 @@ pub struct StreamArgs {
     source: SourceArgs,
     #[command(flatten)]
     mqtt: MqttArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
     /// Where decisions go: -, json:, csv: or text: with - or a file behind it, or mqtt://; repeatable [default: -]
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SinkSpec>)]
     sink: Vec<SinkSpec>,
@@ -239,7 +242,7 @@ fn ran(
         // The plans that are kept of models take whole windows.
         let model = &recipe.model;
         let file = if hop.is_some() { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
-        args.model.session_at(&file, model, hop)
+        args.model.session_on(&args.threads, &file, model, hop)
     };
     let (session, loading) = Loading::measured(&recipe.model, load)?;
     if args.whole_windows && session.hop().is_some() {

@@ -4,12 +4,14 @@
 #[cfg(feature = "ort")]
 mod ort;
 mod plan;
+mod threads;
 #[cfg(feature = "torch")]
 pub(crate) mod torch;
 #[cfg(feature = "tract")]
 mod tract;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -24,8 +26,8 @@ use crate::tensor::{TensorMut, TensorRef};
 
 #[cfg(feature = "ort")]
 pub use self::ort::{OrtOptions, Provider};
+use plan::compile;
 pub(crate) use plan::{Compiled, Origin, PlanBytes, StablePlan, Windows, footprint, spec};
-use plan::{PlanEngine, compile};
 #[cfg(feature = "tract")]
 use tract::TractEngine;
 
@@ -182,7 +184,8 @@ pub struct MemoryPlan {
     /// Activations, without inputs and outputs: the arena, less what is there for scratch alone.
     pub arena_bytes: usize,
     /// By how much the scratch of kernels makes the arena larger. It lies among the activations, where
-    /// none is alive, so this is at most about the largest [`StepReport::scratch_bytes`], often less.
+    /// none is alive, so this is at most about the largest [`StepReport::scratch_bytes`], often less. With more threads
+    /// than one there is about as much again for each of them.
     pub scratch_bytes: usize,
     /// Of the arena, what is kept from one run to the next: where a session runs hop by hop, else 0.
     pub state_bytes: usize,
@@ -303,8 +306,7 @@ pub(crate) fn open(
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
     let refusals = match compile(model, &shapes, isa, options.hop, None) {
         Ok(compiled) => {
-            compiled.room().map_err(|error| model.error(error.into()))?;
-            return Ok((Box::new(PlanEngine::new(compiled)), None));
+            return Ok((of_plan(compiled, options.threads_or_one()).map_err(|fault| model.error(fault))?, None));
         }
         Err(refusals) => lower::list(&refusals),
     };
@@ -334,8 +336,8 @@ pub(crate) fn plan_for(
 }
 
 /// The engine for a plan that this CPU can run.
-pub(crate) fn of_plan(compiled: Compiled) -> Box<dyn Engine> {
-    Box::new(PlanEngine::new(compiled))
+pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize) -> Result<Box<dyn Engine>, Fault> {
+    Ok(Box::new(compiled.engine(threads)?))
 }
 
 const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";

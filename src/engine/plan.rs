@@ -1,19 +1,21 @@
 //! The engine that the project is for: a plan in integers, one arena, no allocation in a run.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tractlet_core::exec::Hook;
+use tractlet_core::exec::{Hook, Team};
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, Op, Plan, Port, Section};
+use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, MAX_PARTS, Op, Plan, Port, Section};
 
+use super::threads::Threads;
 use super::{
     Description, Engine, EngineFault, EngineName, HopReport, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
     WholeFrom, computes,
 };
-use crate::footprint::{NoRoom, room_for};
+use crate::footprint::room_for;
 use crate::lower::{self, Lowered, Packing, Refusal};
-use crate::model::{DType, Model, Shapes, Source};
+use crate::model::{DType, Fault, Model, Shapes, Source};
 use crate::plan::{Hopping, blocks, by_hops, packed, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
@@ -46,7 +48,8 @@ impl From<AlignedBytes> for PlanBytes {
 
 pub(crate) struct PlanEngine {
     plan: StablePlan,
-    /// The arena, of which what is kept from run to run lies at the start.
+    threads: Threads,
+    /// The arena, of which what is kept from run to run lies at the start, and what further threads work in.
     memory: AlignedBytes,
     description: Description,
     hop: Option<HopReport>,
@@ -56,6 +59,7 @@ pub(crate) struct PlanEngine {
 /// A plan for a model, with how each of the model's nodes is run.
 pub(crate) struct Compiled {
     pub plan: StablePlan,
+    /// The model's, where they are known.
     pub nodes: Vec<NodeReport>,
     /// What is known of its windows beyond the plan itself.
     pub windows: Windows,
@@ -73,9 +77,15 @@ pub(crate) struct Windows {
 }
 
 impl Compiled {
-    /// Whether the arena, which a session allocates, has room beneath a cap on memory.
-    pub fn room(&self) -> Result<(), NoRoom> {
-        room_for("the plan's arena", self.plan.arena_bytes())
+    /// The engine for it on this CPU, which has to be able to run it, with as many threads for an inference.
+    pub fn engine(self, threads: NonZeroUsize) -> Result<PlanEngine, Fault> {
+        let threads = threads.get();
+        if threads > MAX_PARTS {
+            return Err(Fault::limit("threads of an inference on the plan engine", threads as u64, MAX_PARTS as u64));
+        }
+        room_for("the plan's arena", self.plan.memory_bytes(threads))?;
+        let started = Threads::start(threads);
+        Ok(PlanEngine::new(self, started.map_err(|source| Fault::Io { action: "start a thread", source })?))
     }
 }
 
@@ -123,17 +133,19 @@ pub(crate) fn compile(
     Ok(Compiled { plan, nodes, windows })
 }
 
-/// The memory that a plan will use.
-pub(crate) fn footprint(plan: &StablePlan) -> MemoryPlan {
+/// The memory that a plan will use on so many threads.
+pub(crate) fn footprint(plan: &StablePlan, threads: usize) -> MemoryPlan {
+    let memory_bytes = plan.memory_bytes(threads);
+    let arena_bytes = plan.arena_bytes() - plan.scratch_bytes();
     let weights_bytes = plan.as_bytes().len();
     let io_bytes = plan.inputs().chain(plan.outputs()).map(|port| port.byte_len()).sum();
     MemoryPlan {
         weights_bytes,
-        arena_bytes: plan.arena_bytes() - plan.scratch_bytes(),
-        scratch_bytes: plan.scratch_bytes(),
+        arena_bytes,
+        scratch_bytes: memory_bytes - arena_bytes,
         state_bytes: plan.state_bytes(),
         io_bytes,
-        total_bytes: weights_bytes + plan.arena_bytes() + io_bytes,
+        total_bytes: weights_bytes + memory_bytes + io_bytes,
         arena_lower_bound_bytes: plan.arena_lower_bound_bytes(),
     }
 }
@@ -149,9 +161,8 @@ pub(crate) fn spec(port: Port<'_>) -> TensorSpec {
 }
 
 impl PlanEngine {
-    /// The engine for a plan that this CPU can run; `nodes` are the model's, where they are known.
-    pub fn new(Compiled { plan, nodes, windows }: Compiled) -> PlanEngine {
-        let memory = AlignedBytes::zeroed(plan.arena_bytes());
+    fn new(Compiled { plan, nodes, windows }: Compiled, threads: Threads) -> PlanEngine {
+        let memory = AlignedBytes::zeroed(plan.memory_bytes(threads.threads()));
         let description = Description {
             inputs: plan.inputs().map(spec).collect(),
             outputs: plan.outputs().map(spec).collect(),
@@ -162,7 +173,7 @@ impl PlanEngine {
             provider: None,
         };
         let hop = plan.hop().map(|hop| hop_report(hop, windows.macs, windows.whole_from));
-        PlanEngine { plan, memory, description, hop, whole_windows: windows.refused }
+        PlanEngine { plan, threads, memory, description, hop, whole_windows: windows.refused }
     }
 
     fn execute(
@@ -171,7 +182,7 @@ impl PlanEngine {
         outputs: &mut [TensorMut<'_>],
         hook: &mut impl Hook,
     ) -> Result<(), EngineFault> {
-        let run = self.plan.run_with(&mut self.memory, inputs, outputs, hook);
+        let run = self.plan.run_on(&mut self.threads, &mut self.memory, inputs, outputs, hook);
         run.map_err(|error| EngineFault { node: String::new(), what: error.to_string() })
     }
 }
@@ -186,7 +197,7 @@ impl Engine for PlanEngine {
     }
 
     fn memory(&self) -> Option<MemoryPlan> {
-        Some(footprint(&self.plan))
+        Some(footprint(&self.plan, self.threads.threads()))
     }
 
     fn hop(&self) -> Option<&HopReport> {

@@ -101,8 +101,9 @@ impl<'m> Lowering<'m> {
         let taps: usize = kernel.iter().product();
         // OIHW to HWIO.
         let at = |tap: usize, i: usize, o: usize| values[(o * in_c + i) * taps + tap];
-        let weights: Vec<f32> =
-            (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o)))).collect();
+        let moved = (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o))));
+        let weights = geometry::sized(values.len(), moved);
+        drop(values);
         let shape = ConvShape { window, out_c, groups };
         self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::ChannelsLast), 1.0)
     }
@@ -119,7 +120,8 @@ impl<'m> Lowering<'m> {
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
         let alpha = number(node, "alpha", 1.0);
         let at = |i: usize, o: usize| alpha * if transposed { values[o * in_c + i] } else { values[i * out_c + o] };
-        let weights: Vec<f32> = (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o))).collect();
+        let weights = geometry::sized(values.len(), (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o))));
+        drop(values);
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }

@@ -108,5 +108,14 @@ pub(super) fn whole(input: &Act) -> Window {
 /// OIHW to OHWI.
 pub(super) fn ohwi<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
     let at = |o: usize, tap: usize, i: usize| weights[(o * in_c + i) * taps + tap];
-    (0..out_c).flat_map(|o| (0..taps).flat_map(move |tap| (0..in_c).map(move |i| at(o, tap, i)))).collect()
+    let moved = (0..out_c).flat_map(|o| (0..taps).flat_map(move |tap| (0..in_c).map(move |i| at(o, tap, i))));
+    sized(weights.len(), moved)
+}
+
+/// What an iterator gives that does not say how much that is: weights may be most of what there is, and a vector that
+/// grows takes up to three times as much on the way.
+pub(super) fn sized<T>(len: usize, values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::with_capacity(len);
+    all.extend(values);
+    all
 }

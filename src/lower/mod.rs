@@ -174,7 +174,7 @@ impl<'m> Lowering<'m> {
         let mut builder = PlanBuilder::new(isa);
         // Packing pads a little.
         let stored: usize = graph.initializers.iter().map(Tensor::byte_len).sum();
-        builder.reserve(stored + stored / 8);
+        builder.reserve(stored + stored / 16);
         Lowering {
             model,
             shapes,

@@ -28,7 +28,7 @@ impl<'m> Lowering<'m> {
         &mut self,
         node: &Node,
         x: Input,
-        (stored, values): Stored8<'m>,
+        (stored, mut values): Stored8<'m>,
         to: QParams,
         requantize: Requantize,
     ) -> Result<Act, Why> {
@@ -39,7 +39,6 @@ impl<'m> Lowering<'m> {
         let taps = kernel.iter().product();
         let scales = spread(&stored, 0, out_c)?;
         let mut output_dims = self.output_dims(node)?;
-        let mut values = values;
         let outputs = self.read.get(&self.tail(node)?.output).cloned();
         let inputs = node.input(0).and_then(|name| self.read.get(name)).cloned().filter(|_| groups == 1);
         if outputs.is_some() || inputs.is_some() {
@@ -50,7 +49,11 @@ impl<'m> Lowering<'m> {
             output_dims[1] = out_c;
         }
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
-        let weights = Weights { values: geometry::ohwi(&values, out_c, in_c, taps), scales, outputs };
+        // Else they lie so already.
+        if taps > 1 && in_c > 1 {
+            values = geometry::ohwi(&values, out_c, in_c, taps);
+        }
+        let weights = Weights { values, scales, outputs };
         let shape = ConvShape { window, out_c, groups };
         let output = self.program.bytes(output_dims, Layout::ChannelsLast);
         self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &output)?;
@@ -62,7 +65,7 @@ impl<'m> Lowering<'m> {
         &mut self,
         node: &Node,
         x: Input,
-        (stored, values): Stored8<'m>,
+        (stored, mut values): Stored8<'m>,
         to: QParams,
         requantize: Requantize,
     ) -> Result<Act, Why> {
@@ -72,7 +75,9 @@ impl<'m> Lowering<'m> {
         };
         let transposed = int(node, "transB", 0) != 0;
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
-        let values = if transposed { values } else { transpose(&values, in_c, out_c) };
+        if !transposed {
+            values = transpose(&values, in_c, out_c);
+        }
         let weights = Weights { values, scales: spread(&stored, usize::from(!transposed), out_c)?, outputs: None };
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
@@ -171,12 +176,12 @@ impl<'m> Lowering<'m> {
         // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
         let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
         let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
-        let centred: Result<Vec<i8>, _> = {
+        let centred = {
             let channel = q.channels();
-            let less = |(i, b): (usize, &u8)| i8::try_from(widened(*b).wrapping_sub(q.zero_points[channel(i)]));
-            bytes.iter().enumerate().map(less).collect()
+            let less = |(i, b): (usize, &u8)| i8::try_from(widened(*b).wrapping_sub(q.zero_points[channel(i)])).ok();
+            geometry::sized(bytes.len(), bytes.iter().enumerate().map_while(less))
         };
-        Ok(centred.ok().map(|centred| (q, centred)))
+        Ok((centred.len() == bytes.len()).then_some((q, centred)))
     }
 
     /// A bias as one value for each output channel.
@@ -221,7 +226,7 @@ fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<Vec<f32>, Wh
 }
 
 fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+    geometry::sized(values.len(), (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])))
 }
 
 #[cfg(test)]

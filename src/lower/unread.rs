@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(channels("unread_channels"), [[6, 7], [7, 7], [7, 9]]);
         assert_eq!(channels("unread_channels_of_3x3"), [[6, 7], [7, 9]]);
         assert_eq!(channels("unread_channels_all"), [[6, 1], [1, 1], [1, 9]]);
+        assert_eq!(channels("unread_channels_behind_constants"), [[6, 7], [7, 7], [7, 9]]);
     }
 
     #[test]

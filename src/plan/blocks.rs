@@ -27,6 +27,8 @@ struct Held {
     block: ArenaBlock,
     /// Whether what was written last has been read.
     read: bool,
+    /// Whether something else lies there by now.
+    over: bool,
 }
 
 /// What lies in the arena, in the order in which it is written. What is kept from run to run is there at every step.
@@ -37,10 +39,14 @@ pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
     for (step, (name, op)) in plan.ops().enumerate() {
         let held = |scratch, offset, bytes| {
             let names = vec![name.to_owned()];
-            Held { block: ArenaBlock { scratch, names, offset, bytes, first_step: step, last_step: step }, read: false }
+            Held {
+                block: ArenaBlock { scratch, names, offset, bytes, first_step: step, last_step: step },
+                read: false,
+                over: false,
+            }
         };
         for input in op.inputs().iter().filter(|input| in_arena(input)) {
-            if let Some(held) = holder(&mut blocks, input) {
+            for held in holders(&mut blocks, input) {
                 (held.block.last_step, held.read) = (step.max(held.block.last_step), true);
             }
         }
@@ -52,26 +58,25 @@ pub(crate) fn blocks(plan: &Plan<impl AsRef<[u8]>>) -> Vec<ArenaBlock> {
             continue;
         }
         let kept = output.offset < state_bytes;
-        match holder(&mut blocks, &output).filter(|held| kept || held.goes_on(&op)) {
-            Some(Held { block, read }) => {
-                (block.last_step, *read) = (step.max(block.last_step), false);
-                if kept {
-                    let end = (block.offset + block.bytes).max(output.offset + output.len);
-                    block.offset = block.offset.min(output.offset);
-                    block.bytes = end - block.offset;
-                }
-                if block.names.iter().all(|other| other != name) {
-                    block.names.push(name.to_owned());
-                }
+        let goes_on = |held: &&mut Held| kept || held.goes_on(&op);
+        if let Some(Held { block, read, .. }) = holders(&mut blocks, &output).find(goes_on) {
+            (block.last_step, *read) = (step.max(block.last_step), false);
+            if kept {
+                let end = (block.offset + block.bytes).max(output.offset + output.len);
+                block.offset = block.offset.min(output.offset);
+                block.bytes = end - block.offset;
             }
-            None => {
-                let mut held = held(false, output.offset, output.len);
-                if kept {
-                    (held.block.first_step, held.block.last_step) = (0, last_step);
-                }
-                blocks.push(held);
+            if block.names.iter().all(|other| other != name) {
+                block.names.push(name.to_owned());
             }
+            continue;
         }
+        holders(&mut blocks, &output).for_each(|held| held.over = true);
+        let mut held = held(false, output.offset, output.len);
+        if kept {
+            (held.block.first_step, held.block.last_step) = (0, last_step);
+        }
+        blocks.push(held);
     }
     blocks.into_iter().map(|held| held.block).collect()
 }
@@ -86,11 +91,11 @@ impl Held {
     }
 }
 
-/// The block that holds what an operand names: the one that was begun last, of those that lie there.
-fn holder<'b>(blocks: &'b mut [Held], operand: &Operand) -> Option<&'b mut Held> {
-    let lies_there =
-        |block: &ArenaBlock| block.offset < operand.offset + operand.len && operand.offset < block.offset + block.bytes;
-    blocks.iter_mut().rev().find(|held| !held.block.scratch && lies_there(&held.block))
+/// The blocks that hold what an operand names: several, if it was written in parts.
+fn holders<'b>(blocks: &'b mut [Held], operand: &Operand) -> impl Iterator<Item = &'b mut Held> {
+    let (start, end) = (operand.offset, operand.offset + operand.len);
+    let lies_there = move |block: &ArenaBlock| block.offset < end && start < block.offset + block.bytes;
+    blocks.iter_mut().filter(move |held| !held.over && !held.block.scratch && lies_there(&held.block))
 }
 
 fn in_arena(operand: &Operand) -> bool {

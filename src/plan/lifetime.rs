@@ -1,11 +1,13 @@
 //! When each tensor is alive, and which tensors are one: an op that may work in place does so
 //! when its first input is read for the last time. Inputs and outputs of the network are the
-//! caller's: the arena holds neither, and nothing works in place on an input. What a kernel works in
-//! is a block too, alive at its step and at no other. What is kept from run to run is alive at all steps.
+//! caller's: the arena holds neither, and nothing works in place on an input. What is joined lies in the block of the
+//! whole, where that is wanted. What a kernel works in is a block too, alive at its step and at no other. What is kept
+//! from run to run is alive at all steps.
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{Op, Section};
 
+use super::join::Joined;
 use crate::lower::{Program, TensorId};
 
 /// A block of the arena: its length and the steps from which and to which it holds something.
@@ -22,34 +24,84 @@ pub(super) struct Lifetimes {
     /// One for each tensor, of length 0 for those that live in another's block or with the caller, and
     /// then one for the scratch of each step, of length 0 where it takes none.
     pub blocks: Vec<Block>,
+    groups: Groups,
+    joined: Joined,
+}
+
+/// Tensors that are computed in place of each other, which one of them stands for.
+pub(super) struct Groups {
     /// The tensor in whose block each one lies.
-    owners: Vec<TensorId>,
-    /// Where the block of each tensor is.
-    sections: Vec<Section>,
+    pub owners: Vec<TensorId>,
+    /// Where the block of each owner is.
+    pub sections: Vec<Section>,
+    /// The steps between which the block of each owner holds something.
+    first: Vec<usize>,
+    pub last: Vec<usize>,
+    /// The last step that writes to the block of each owner, where one does.
+    pub last_write: Vec<Option<usize>>,
 }
 
 impl Lifetimes {
-    pub fn owner(&self, tensor: TensorId) -> TensorId {
-        self.owners[tensor]
+    /// Whose block a tensor lies in, and how far from its start.
+    pub fn owner(&self, tensor: TensorId) -> (TensorId, usize) {
+        self.joined.root(self.groups.owners[tensor])
     }
 
     pub fn section(&self, tensor: TensorId) -> Section {
-        self.sections[self.owners[tensor]]
+        self.groups.sections[self.owner(tensor).0]
     }
 
     /// Which block is the scratch of a step.
     pub fn scratch(&self, step: usize) -> usize {
-        self.owners.len() + step
+        self.groups.owners.len() + step
     }
 
     /// The blocks of tensors alone.
     pub fn tensors(&self) -> &[Block] {
-        &self.blocks[..self.owners.len()]
+        &self.blocks[..self.groups.owners.len()]
+    }
+
+    /// Whether a step has nothing to do, since what it would copy is there.
+    pub fn leaves_out(&self, step: usize) -> bool {
+        self.joined.left_out[step]
+    }
+
+    pub fn copies_left_out(&self) -> usize {
+        self.joined.left_out.iter().filter(|left_out| **left_out).count()
     }
 }
 
-pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
+/// When the tensors of a program are alive, with as many of them joined as can be or none, which it is for one that keeps
+/// some from run to run.
+pub(super) fn of(program: &mut Program, isa: Isa, join: bool) -> Lifetimes {
     swap_operands(program);
+    let groups = groups(program);
+    let joined = if join && program.hop.is_none() { Joined::of(program, &groups) } else { Joined::none(program) };
+    let mut blocks = vec![Block { len: 0, first: usize::MAX, last: 0, kept: false }; program.tensors.len()];
+    for owner in (0..blocks.len()).filter(|&tensor| groups.owners[tensor] == tensor) {
+        let (root, _) = joined.root(owner);
+        if groups.sections[root] == Section::Arena && groups.first[owner] != usize::MAX {
+            let block = &mut blocks[root];
+            block.len = program.tensors[root];
+            block.first = block.first.min(groups.first[owner]);
+            block.last = block.last.max(groups.last[owner]);
+            block.kept = program.keeps(root);
+        }
+    }
+    for block in blocks.iter_mut().filter(|block| block.len == 0) {
+        block.first = 0;
+    }
+    let scratch = program.steps.iter().enumerate();
+    blocks.extend(scratch.map(|(index, step)| Block {
+        len: step.op.scratch_bytes(isa),
+        first: index,
+        last: index,
+        kept: false,
+    }));
+    Lifetimes { blocks, groups, joined }
+}
+
+fn groups(program: &Program) -> Groups {
     let count = program.tensors.len();
     let mut first = vec![usize::MAX; count];
     let mut last = vec![0; count];
@@ -97,20 +149,11 @@ pub(super) fn of(program: &mut Program, isa: Isa) -> Lifetimes {
     for (index, output) in program.outputs.iter().enumerate() {
         sections[owners[output.tensor]] = Section::Output(index);
     }
-    let in_arena = |tensor: TensorId| owners[tensor] == tensor && sections[tensor] == Section::Arena;
-    let block = |tensor: TensorId| match in_arena(tensor) && first[tensor] != usize::MAX {
-        true => Block {
-            len: program.tensors[tensor],
-            first: first[tensor],
-            last: ends[tensor],
-            kept: program.keeps(tensor),
-        },
-        false => Block { len: 0, first: 0, last: 0, kept: false },
-    };
-    let scratch = program.steps.iter().enumerate();
-    let scratch =
-        scratch.map(|(index, step)| Block { len: step.op.scratch_bytes(isa), first: index, last: index, kept: false });
-    Lifetimes { blocks: (0..count).map(block).chain(scratch).collect(), owners, sections }
+    let mut last_write = vec![None; count];
+    for (index, step) in program.steps.iter().enumerate() {
+        last_write[owners[base(step.op.output().offset)]] = Some(index);
+    }
+    Groups { owners, sections, first, last: ends, last_write }
 }
 
 /// Tensors that an op reads.

@@ -4,8 +4,11 @@
 mod arena;
 mod blocks;
 mod hop;
+mod join;
 mod lifetime;
 mod schedule;
+
+use std::cmp::Reverse;
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{ALIGN, AlignedBytes, DType as PlanDType, Operand, Plan, PlanBuilder, Section};
@@ -26,8 +29,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(mut program: Program, isa: Isa) -> Layout {
-        let lifetimes = lifetime::of(&mut program, isa);
+    fn of(mut program: Program, isa: Isa, join: bool) -> Layout {
+        let lifetimes = lifetime::of(&mut program, isa, join);
         let placement = arena::place(&lifetimes.blocks);
         Layout { program, lifetimes, placement }
     }
@@ -44,18 +47,25 @@ where
     let isa = builder.isa();
     let layouts: Vec<Layout> = match program.hop {
         // Between parts of one tensor there is an order.
-        Some(_) => vec![Layout::of(program, isa)],
-        None => schedule::orders(&program).iter().map(|order| Layout::of(program.in_order(order), isa)).collect(),
+        Some(_) => vec![Layout::of(program, isa, false)],
+        None => {
+            let orders = schedule::orders(&program);
+            let ways = orders.iter().flat_map(|order| [true, false].map(|join| (order, join)));
+            ways.map(|(order, join)| Layout::of(program.in_order(order), isa, join)).collect()
+        }
     };
-    // The model's own order where it is no worse.
-    let layout = layouts.into_iter().min_by_key(|layout| layout.placement.arena_bytes).ok_or("there is no order")?;
+    // The least memory, then the fewest copies. The model's own order where it is no worse.
+    let cost = |layout: &Layout| (layout.placement.arena_bytes, Reverse(layout.lifetimes.copies_left_out()));
+    let layout = layouts.into_iter().min_by_key(cost).ok_or("there is no order")?;
     let Layout { program, lifetimes, placement } = layout;
-    let offset = |tensor: TensorId| placement.offsets[lifetimes.owner(tensor)];
+    let offset = |tensor: TensorId| {
+        let (owner, within) = lifetimes.owner(tensor);
+        let start = if lifetimes.section(tensor) == Section::Arena { placement.offsets[owner] } else { 0 };
+        start + within
+    };
     let place = |operand: Operand| {
         let (tensor, start) = program.base(operand.offset);
-        let section = lifetimes.section(tensor);
-        let base = if section == Section::Arena { offset(tensor) } else { 0 };
-        Operand { section, offset: base + start, len: operand.len }
+        Operand { section: lifetimes.section(tensor), offset: offset(tensor) + start, len: operand.len }
     };
     if let Some(Hop { axis, window_rows, kept }) = &program.hop {
         let end = kept.iter().map(|&tensor| offset(tensor) + program.tensors[tensor]).max();
@@ -64,7 +74,7 @@ where
     for input in &program.inputs {
         builder.input(&input.name, dtype(input.dtype), &input.dims).map_err(|e| e.to_string())?;
     }
-    for (index, step) in program.steps.iter().enumerate() {
+    for (index, step) in program.steps.iter().enumerate().filter(|(index, _)| !lifetimes.leaves_out(*index)) {
         let mut op = step.op;
         op.relocate(place);
         let scratch = placement.offsets[lifetimes.scratch(index)];

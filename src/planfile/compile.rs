@@ -1,5 +1,6 @@
 //! From a model to a plan that can be stored.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use tractlet_core::isa::Isa;
@@ -74,9 +75,9 @@ impl NewPlan {
         self.compiled.plan.isa()
     }
 
-    /// The memory that a session will use.
+    /// The memory that a session on one thread will use.
     pub fn memory(&self) -> MemoryPlan {
-        engine::footprint(&self.compiled.plan)
+        engine::footprint(&self.compiled.plan, 1)
     }
 
     /// SHA-256 of the model, in hexadecimal: see [`PlanFile::model_digest`](super::PlanFile::model_digest).
@@ -103,8 +104,10 @@ impl NewPlan {
         write().map_err(|error| PlanFileError::new(target, PlanFault::Write(error)))
     }
 
-    /// A session on it, without the detour through a file; `None` where it is for another CPU.
+    /// A session on it on one thread, without the detour through a file; `None` where it is for another CPU, or a cap
+    /// leaves no room for its arena.
     pub fn session(self) -> Option<Session> {
-        self.compiled.plan.runs_here().then(|| Session::of_plan(self.compiled))
+        let runs = self.compiled.plan.runs_here();
+        runs.then(|| Session::of_plan(self.compiled, NonZeroUsize::MIN).ok()).flatten()
     }
 }

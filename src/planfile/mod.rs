@@ -107,9 +107,9 @@ impl PlanFile {
         model::hexadecimal(&self.plan.model_digest())
     }
 
-    /// The memory that a session will use.
+    /// The memory that a session on one thread will use.
     pub fn memory(&self) -> MemoryPlan {
-        engine::footprint(&self.plan)
+        engine::footprint(&self.plan, 1)
     }
 
     /// Inputs in the model's order.
@@ -159,8 +159,8 @@ impl PlanFile {
             return Err(self.refused(PlanFault::Hop { stated, asked }));
         }
         let compiled = Compiled { plan: self.plan.clone(), nodes: vec![], windows: Windows::default() };
-        compiled.room().map_err(|error| self.refused(PlanFault::File(error.into())))?;
-        let session = Session::of_plan(compiled);
+        let session = Session::of_plan(compiled, options.threads_or_one());
+        let session = session.map_err(|fault| self.refused(PlanFault::File(fault)))?;
         Ok(match options.hop.filter(|_| stated.is_none()) {
             Some(_) => session.taking_whole_windows("its plan was compiled for them; compile it with --hop".to_owned()),
             None => session,

@@ -131,24 +131,38 @@ impl PlanBuilder {
 
     /// Stores a constant: `i8`, `u8`, `i32` or `f32`.
     pub fn data<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> DataSpan {
-        let bytes: &[u8] = bytemuck::cast_slice(values);
-        let stored = |span: &&DataSpan| self.data[span.offset..span.offset + span.len] == *bytes;
-        if let Some(span) = self.blocks.iter().find(stored) {
-            return *span;
-        }
-        let span = DataSpan { offset: self.data.len(), len: bytes.len() };
-        self.data.extend_from_slice(bytes);
-        self.data.resize(self.data.len().next_multiple_of(ALIGN), 0);
-        self.blocks.push(span);
-        span
+        let offset = self.data.len();
+        self.data.extend_from_slice(bytemuck::cast_slice(values));
+        self.block(offset)
     }
 
     /// Packs and stores the weights of an int8 convolution, given as OHWI.
     pub fn conv_weights(&mut self, shape: &ConvShape, weights: &[i8]) -> DataSpan {
         let kernel = ConvKernel::of(shape);
-        let mut packed = vec![0u8; kernel.max_packed_len(self.isa, shape)];
-        let len = kernel.pack(self.isa, shape, weights, &mut packed);
-        self.data(&packed[..len])
+        let offset = self.data.len();
+        // In place, since weights may be most of what there is.
+        let most = kernel.max_packed_len(self.isa, shape);
+        if self.data.capacity() < offset + most {
+            self.data.reserve_exact(most + offset / 4);
+        }
+        self.data.resize(offset + most, 0);
+        let len = kernel.pack(self.isa, shape, weights, &mut self.data[offset..]);
+        self.data.truncate(offset + len);
+        self.block(offset)
+    }
+
+    /// What was written from `offset` on is a block, unless there is one like it.
+    fn block(&mut self, offset: usize) -> DataSpan {
+        let (before, new) = self.data.split_at(offset);
+        let equal = |span: &&DataSpan| before[span.offset..][..span.len] == *new;
+        if let Some(&span) = self.blocks.iter().find(equal) {
+            self.data.truncate(offset);
+            return span;
+        }
+        let span = DataSpan { offset, len: new.len() };
+        self.data.resize(self.data.len().next_multiple_of(ALIGN), 0);
+        self.blocks.push(span);
+        span
     }
 
     /// Stores the table of a quantized softmax: `exp(-d * input_scale)` for `d` in `0..256`.

@@ -29,6 +29,7 @@ class Graph:
         self.nodes, self.constants, self.infos, self.feeds = [], [], [], {}
         self.parameters = {}  # of quantized tensors and dequantized ones: scale and type
         self.outputs = {}  # name: quantization step, or None for floats
+        self.constant_nodes = False  # whether what is stored stands behind Constant nodes
         self.floats = False  # whether some of it is computed in f32 though all ends are quantized
         self.count = 0
 
@@ -161,7 +162,11 @@ class Graph:
 
     def _model(self, outputs: list[str], check: bool) -> onnx.ModelProto:
         infos = [helper.make_empty_tensor_value_info(name) for name in outputs]
-        graph = helper.make_graph(self.nodes, "g", self.infos, infos, self.constants)
+        nodes, stored = self.nodes, self.constants
+        if self.constant_nodes:
+            nodes = [helper.make_node("Constant", [], [c.name], c.name, value=c) for c in stored] + nodes
+            stored = []
+        graph = helper.make_graph(nodes, "g", self.infos, infos, stored)
         domains = {node.domain for node in self.nodes} | {""}
         imports = [helper.make_opsetid(domain, 1 if domain else self.opset) for domain in sorted(domains)]
         model = helper.make_model(graph, opset_imports=imports, ir_version=8)

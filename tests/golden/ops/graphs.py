@@ -102,6 +102,34 @@ def views() -> None:
         finish(g, g.op("Concat", x, x, axis=1))
     add("concat_with_itself", with_itself)
 
+    def computed(g):
+        """Convolutions of one image, quantized alike."""
+        x = image(g, 3, 6, 5)
+        return [g.qdq(g.conv(x, 4, (3, 3), pads=[1, 1, 1, 1]), scale=0.02, zero_point=3) for _ in range(2)]
+
+    def joined(g):
+        # One part is read again after the whole was changed.
+        a, b = computed(g)
+        y = g.qdq(g.op("HardSwish", g.qdq(g.op("Concat", a, b, a, axis=2), scale=0.02, zero_point=3)))
+        finish(g, g.op("Add", g.qdq(g.conv(y, 4, (3, 3), strides=[3, 1], pads=[1, 1, 1, 1])), a))
+    add("concat_of_computed", joined, opset=14)
+
+    def nested(g):
+        a, b = computed(g)
+        for _ in range(2):
+            a = g.qdq(g.op("Concat", a, g.qdq(g.conv(a, 4, (1, 1)), scale=0.02, zero_point=3), axis=2), scale=0.02, zero_point=3)
+        finish(g, g.conv(g.qdq(g.op("Concat", b, a, axis=2), scale=0.02, zero_point=3), 3, (3, 3)))
+    add("concat_of_concats", nested)
+
+    def integers(g, chain):
+        # An output whose parts are written where they will lie, unless one is computed from another.
+        x = g.qdq(g.input(2, 5))
+        a = g.q(g.gemm(x, 5), scale=0.02, zero_point=3)
+        b = g.q(g.gemm(g.dq(a) if chain else x, 5), scale=0.02, zero_point=3)
+        g.output(g.op("Concat", a, b, axis=0))
+    add("concat_is_the_output", bind(integers, chain=False))
+    add("concat_is_the_output_of_a_chain", bind(integers, chain=True))
+
     def mixed_layouts(g):
         x = image(g, 3, 6, 6)
         y = g.qdq(g.conv(x, 2, (3, 3), pads=[1, 1, 1, 1]))
@@ -174,6 +202,11 @@ def blocks() -> None:
     add("unread_channels_of_an_input", bind(unread, first=False))
     add("unread_channels_that_are_an_output", bind(unread, seen=True))
     add("unread_channels_all", bind(unread, channels=tuple(range(12))))
+
+    def behind_constants(g):
+        unread(g)
+        g.constant_nodes = True
+    add("unread_channels_behind_constants", behind_constants)
 
     def unread_after_floats(g):
         y = g.qdq(g.op("Conv", g.input(1, 3, 5, 5), g.stored(g.normal(4, 3, 1, 1), "i8", 0), kernel_shape=[1, 1]))
