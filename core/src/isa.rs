@@ -18,15 +18,28 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX512-VNNI: u8 x i8 dot products in 512-bit registers.
     Avx512Vnni,
+    /// armv7 with NEON, which most of them have: i16 products.
+    Neon32,
     /// aarch64 with NEON, which all of them have: i8 products summed in pairs.
     Neon,
     /// aarch64 with the dot product instructions of Armv8.2: i8 x i8 in quads.
     NeonDotprod,
+    /// aarch64 with the matrix products of Armv8.6 too: 2 x 8 times 8 x 2 of i8.
+    NeonI8mm,
 }
 
 impl Isa {
     /// Every instruction set, the plainest first.
-    pub const ALL: [Isa; 6] = [Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod];
+    pub const ALL: [Isa; 8] = [
+        Isa::Generic,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Neon32,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+    ];
 
     /// The most capable instruction set of this CPU.
     ///
@@ -44,15 +57,17 @@ impl Isa {
     }
 
     /// Whether this CPU can run it. Without the feature `std` only what the build targets counts, and with
-    /// `hwcap` what Linux tells of an aarch64.
+    /// `hwcap` what Linux tells of an aarch64, too; of 32-bit ARM it always does.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Generic => true,
             Isa::Avx2 => x86::avx2(),
             Isa::AvxVnni => x86::avx2() && x86::avxvnni(),
             Isa::Avx512Vnni => x86::avx2() && x86::avx512vnni(),
+            Isa::Neon32 => arm::neon32(),
             Isa::Neon => arm::neon(),
             Isa::NeonDotprod => arm::neon() && arm::dotprod(),
+            Isa::NeonI8mm => arm::neon() && arm::dotprod() && arm::i8mm(),
         }
     }
 
@@ -63,8 +78,10 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Neon32 => "neon32",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "neondotprod",
+            Isa::NeonI8mm => "neoni8mm",
         }
     }
 }
@@ -137,16 +154,30 @@ mod arm {
     pub fn neon() -> bool {
         arm_feature!("neon")
     }
-    /// As the kernel told the process, where std is not there to read it.
-    #[cfg(all(feature = "hwcap", not(feature = "std"), target_arch = "aarch64", target_os = "linux"))]
     pub fn dotprod() -> bool {
-        const HWCAP_ASIMDDP: usize = 1 << 20;
-        rustix::param::linux_hwcap().0 & HWCAP_ASIMDDP != 0
+        const ASIMDDP: u64 = 1 << 20;
+        arm_feature!("dotprod") || cfg!(target_arch = "aarch64") && hwcap([ASIMDDP, 0])
+    }
+    pub fn i8mm() -> bool {
+        const I8MM: u64 = 1 << 13;
+        arm_feature!("i8mm") || cfg!(target_arch = "aarch64") && hwcap([0, I8MM])
+    }
+    /// What the build targets does not count: vectors are in assembly alone.
+    pub fn neon32() -> bool {
+        const NEON: u64 = 1 << 12;
+        cfg!(target_arch = "arm") && hwcap([NEON, 0])
     }
 
-    #[cfg(not(all(feature = "hwcap", not(feature = "std"), target_arch = "aarch64", target_os = "linux")))]
-    pub fn dotprod() -> bool {
-        arm_feature!("dotprod")
+    /// Whether Linux told the process of these bits, in AT_HWCAP and AT_HWCAP2.
+    #[cfg(all(target_os = "linux", any(target_arch = "arm", all(target_arch = "aarch64", feature = "hwcap"))))]
+    fn hwcap([first, second]: [u64; 2]) -> bool {
+        let found = rustix::param::linux_hwcap();
+        found.0 as u64 & first == first && found.1 as u64 & second == second
+    }
+
+    #[cfg(not(all(target_os = "linux", any(target_arch = "arm", all(target_arch = "aarch64", feature = "hwcap")))))]
+    fn hwcap(_: [u64; 2]) -> bool {
+        false
     }
 }
 

@@ -48,8 +48,8 @@ Examples:
   tractlet run model.plan --input x.npy
   tractlet run model.plan --from model.onnx --input x.npy
 
-Instruction sets: generic (any CPU), avx2, avxvnni, avx512vnni (x86-64), neon, neondotprod (aarch64). A plan for
-neon runs on every aarch64; generic is for 32-bit ARM.
+Instruction sets: generic (any CPU), avx2, avxvnni, avx512vnni (x86-64), neon32 (armv7), neon, neondotprod, neoni8mm
+(aarch64). A plan for neon runs on every aarch64; one for neon32 on armv7 with NEON, which nearly all have.
 
 JSON: output, model, model_sha256, isa, file_bytes, weights_bytes, arena_bytes, scratch_bytes, state_bytes,
 io_bytes, total_bytes, arena_lower_bound_bytes; bytes as in `footprint`. model_sha256 is of the model and what it reads of
@@ -70,6 +70,7 @@ fn isa_of(board: &Board) -> Isa {
     match board.triple.split('-').next() {
         Some("aarch64") if has("dotprod") => Isa::NeonDotprod,
         Some("aarch64") => Isa::Neon,
+        Some("armv7") if has("neon") => Isa::Neon32,
         _ => Isa::Generic,
     }
 }
@@ -146,7 +147,7 @@ mod tests {
         let isa = |name| board(name).unwrap();
         assert_eq!([isa("pi3"), isa("pi4"), isa("jetson-nano")], [Isa::Neon; 3]);
         assert_eq!([isa("pi5"), isa("jetson-orin")], [Isa::NeonDotprod; 2]);
-        assert_eq!([isa("armv7"), isa("pi-zero")], [Isa::Generic; 2]);
+        assert_eq!([isa("armv7"), isa("pi-zero")], [Isa::Neon32, Isa::Generic]);
         assert!(board("pi6").unwrap_err().contains("there are: pi-zero-2w, pi3, pi4"));
     }
 }

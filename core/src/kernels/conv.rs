@@ -75,7 +75,7 @@ enum Way {
 
 impl Way {
     fn of(isa: Isa, shape: &ConvShape) -> Way {
-        match (winograd::layout(isa, shape), Layout::gemm(isa, shape.out_c)) {
+        match (winograd::layout(isa, shape), Layout::gemm(isa, shape)) {
             _ if row::takes(isa, shape) => Way::Row,
             (Some(layout), _) => Way::Winograd(layout),
             (None, Some(layout)) => Way::Gemm(layout),

@@ -100,13 +100,15 @@ fn weights_are_packed_as_this_version_says() {
         checksum(builder.finish().unwrap().data())
     });
     // In the order of `Isa::ALL`.
-    const EXPECTED: [u64; 6] = [
+    const EXPECTED: [u64; 8] = [
         0xfe72_b44b_0b23_256e,
         0x6241_e04e_6a94_21f4,
         0x7754_7d5e_aa9b_4952,
         0xad1c_d728_54ac_04f1,
+        0xf668_5364_78c9_519b,
         0xa5b3_8b98_4886_16f0,
         0x45f1_acfe_0d65_ad7f,
+        0xb17e_2857_c246_23c3,
     ];
     assert_eq!((VERSION, packed), (6, EXPECTED), "{packed:#x?}");
 }

@@ -169,8 +169,8 @@ impl Floats for Fma {
     }
 
     #[inline(always)]
-    unsafe fn convert(src: *const i8) -> __m256 {
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(src.cast())))
+    unsafe fn convert(src: *const i8, dst: *mut u8) {
+        Self::put(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(src.cast()))), dst);
     }
 
     #[inline(always)]

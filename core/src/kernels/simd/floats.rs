@@ -40,10 +40,40 @@ pub trait Floats: Sized {
     unsafe fn load(values: *const u8) -> Self::Vec;
     /// Writes 8 values.
     unsafe fn put(values: Self::Vec, dst: *mut u8);
-    /// Reads 8 i8 values.
-    unsafe fn convert(src: *const i8) -> Self::Vec;
-    /// `acc + a * b`, rounded once.
+    /// Writes 8 i8 values as f32.
+    unsafe fn convert(src: *const i8, dst: *mut u8);
+    /// `acc + a * b`, all of them integers that f32 holds.
     unsafe fn fma(acc: Self::Vec, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// Adds the products of a row of the kernel: at `cols` columns, `step` bytes from each other, the values of `BLOCKS`
+    /// registers of each window with as many weights.
+    #[inline(always)]
+    unsafe fn products<const P: usize, const BLOCKS: usize>(
+        acc: &mut [[Self::Vec; BLOCKS]; P],
+        windows: [*const u8; P],
+        mut weights: *const u8,
+        cols: usize,
+        step: usize,
+    ) {
+        let (mut tap, mut cols) = (0, cols);
+        // SAFETY: there are as many values and weights.
+        unsafe {
+            // It ends at its end: there is a column, and the compiler need not ask.
+            loop {
+                let weight: [Self::Vec; BLOCKS] = each!(|b| Self::load(weights.add(b * BYTES)));
+                for p in 0..P {
+                    for b in 0..BLOCKS {
+                        acc[p][b] = Self::fma(acc[p][b], Self::load(windows[p].add(tap + b * BYTES)), weight[b]);
+                    }
+                }
+                weights = weights.add(BLOCKS * BYTES);
+                tap += step;
+                cols -= 1;
+                if cols == 0 {
+                    break;
+                }
+            }
+        }
+    }
     /// `acc`, an integer, plus 8 i32 values.
     unsafe fn add_integers(acc: Self::Vec, integers: *const u8) -> Self::Vec;
     /// Bounds, ready in registers.
@@ -283,34 +313,16 @@ unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize
         let mut acc = [common.first; P];
         let mut weights = common.weights;
         let (mut row, mut rows) = (0, common.rows);
-        // Loops that end at their end: there is a row and a column, and the compiler need not ask.
+        // It ends at its end: there is a row, and the compiler need not ask. With a constant number of columns their
+        // loop is none.
         loop {
-            macro_rules! column {
-                ($tap:expr) => {{
-                    let weight: [F::Vec; BLOCKS] = each!(|b| F::load(weights.add(b * BYTES)));
-                    for p in 0..P {
-                        for b in 0..BLOCKS {
-                            acc[p][b] = F::fma(acc[p][b], F::load(windows[p].add($tap + b * BYTES)), weight[b]);
-                        }
-                    }
-                    weights = weights.add(BLOCKS * BYTES);
-                }};
-            }
+            let at = each!(|p| windows[p].add(row));
             if COLS == 3 {
-                column!(row);
-                column!(row + BLOCKS * BYTES);
-                column!(row + 2 * BLOCKS * BYTES);
+                F::products(&mut acc, at, weights, 3, BLOCKS * BYTES);
             } else {
-                let (mut tap, mut cols) = (row, common.cols);
-                loop {
-                    column!(tap);
-                    tap += common.col_step;
-                    cols -= 1;
-                    if cols == 0 {
-                        break;
-                    }
-                }
+                F::products(&mut acc, at, weights, common.cols, common.col_step);
             }
+            weights = weights.add(common.cols * BLOCKS * BYTES);
             row += common.row_step;
             rows -= 1;
             if rows == 0 {
@@ -356,10 +368,10 @@ impl<F: Floats, const BLOCKS: usize> Fill for Channels<'_, F, BLOCKS> {
                 if BLOCKS == 1 && self.block.len < LANES {
                     let mut few = [0_i8; LANES];
                     core::ptr::copy_nonoverlapping(src, few.as_mut_ptr(), self.block.len);
-                    F::put(F::convert(few.as_ptr()), dst);
+                    F::convert(few.as_ptr(), dst);
                 } else {
                     for b in 0..BLOCKS {
-                        F::put(F::convert(src.add(b * LANES)), dst.add(b * BYTES));
+                        F::convert(src.add(b * LANES), dst.add(b * BYTES));
                     }
                 }
                 src = src.wrapping_add(step);

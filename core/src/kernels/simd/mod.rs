@@ -1,11 +1,11 @@
 //! Vectorised convolutions, written once over [`Simd`](ops::Simd), the few operations in which
 //! instruction sets differ.
 //!
-//! Everything turns on *quads*: 32 bits that hold 4 u8 values (VNNI) or 2 i16 values (AVX2) of
-//! the input. One `dot` multiplies the quads of all lanes by as many weights and adds each
+//! Everything turns on *quads*: 32 bits that hold 4 values of 8 bits (VNNI, aarch64) or 2 of 16 (AVX2, armv7) of
+//! the input, or 64 bits with 8 values (Armv8.6). One `dot` multiplies the quads of all lanes by as many weights and adds each
 //! lane's products to its i32 accumulator.
 //!
-//! - `ops`: those operations; `avx2`, `vnni256` and `avx512vnni` are the instruction sets
+//! - `ops`: those operations; `avx2`, `vnni256`, `avx512vnni`, `neon` and `neon32` are the instruction sets
 //! - `layout`: how many lanes and values, and what packing needs; plain code on any machine
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers
@@ -43,6 +43,8 @@ mod avx2;
 mod avx512vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(all(target_arch = "arm", target_os = "linux"))]
+mod neon32;
 #[cfg(test)]
 mod scalar;
 #[cfg(test)]
@@ -95,6 +97,8 @@ pub(super) unsafe fn conv(
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            #[cfg(all(target_arch = "arm", target_os = "linux"))]
+            Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon if winograd::layout(isa, shape).is_some() => {
                 winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
@@ -102,7 +106,11 @@ pub(super) unsafe fn conv(
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod => gemm::run::<neon::Dotprod>(shape, args, output, scratch),
+            Isa::NeonI8mm if Layout::gemm(isa, shape) == Some(Layout::I8MM) => {
+                gemm::run::<neon::I8mm>(shape, args, output, scratch)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod | Isa::NeonI8mm => gemm::run::<neon::Dotprod>(shape, args, output, scratch),
             _ => reference::run(shape, args, output),
         }
     }
@@ -128,8 +136,10 @@ pub(super) unsafe fn depthwise(
             Isa::AvxVnni => depthwise::run::<vnni256::AvxVnni>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => depthwise::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            #[cfg(all(target_arch = "arm", target_os = "linux"))]
+            Isa::Neon32 => floats::run::<neon32::Vmla>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDotprod => floats::run::<neon::Fmla>(shape, args, output, scratch),
+            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => floats::run::<neon::Fmla>(shape, args, output, scratch),
             _ => reference::run(shape, args, output),
         }
     }

@@ -44,7 +44,7 @@ pub trait Simd: Sized {
             loop {
                 let w: [Self::Quads; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * step)));
                 for r in 0..ROWS {
-                    let values = Self::broadcast(windows[r].add(quad * 4));
+                    let values = Self::broadcast(windows[r].add(quad * Self::LAYOUT.quad_bytes()));
                     for b in 0..BLOCKS {
                         acc[r][b] = Self::dot(acc[r][b], values, w[b]);
                     }
@@ -55,6 +55,43 @@ pub trait Simd: Sized {
                     break;
                 }
             }
+        }
+    }
+    /// The same of one row: each weight is used once, so that what limits it is the latency of `dot`, unless
+    /// several sums run side by side.
+    #[inline(always)]
+    unsafe fn row<const BLOCKS: usize>(
+        acc: &mut [Self::Acc; BLOCKS],
+        mut values: *const u8,
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        const SUMS: usize = 4;
+        let (step, quad) = (Self::LAYOUT.lanes * Self::LAYOUT.taps, Self::LAYOUT.quad_bytes());
+        // SAFETY: there are as many quads and weights.
+        unsafe {
+            let mut sums = [[Self::zero(); BLOCKS]; SUMS];
+            sums[0] = *acc;
+            for _ in 0..quads / SUMS {
+                for (s, sums) in sums.iter_mut().enumerate() {
+                    let value = Self::broadcast(values.add(s * quad));
+                    for (b, sum) in sums.iter_mut().enumerate() {
+                        *sum = Self::dot(*sum, value, Self::load_weights(weights.add((s * BLOCKS + b) * step)));
+                    }
+                }
+                values = values.add(SUMS * quad);
+                weights = weights.add(SUMS * BLOCKS * step);
+            }
+            for _ in 0..quads % SUMS {
+                let value = Self::broadcast(values);
+                for (b, sum) in sums[0].iter_mut().enumerate() {
+                    *sum = Self::dot(*sum, value, Self::load_weights(weights.add(b * step)));
+                }
+                values = values.add(quad);
+                weights = weights.add(BLOCKS * step);
+            }
+            let [a, b, c, d] = sums;
+            *acc = each!(|i| Self::add(Self::add(a[i], b[i]), Self::add(c[i], d[i])));
         }
     }
     /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.

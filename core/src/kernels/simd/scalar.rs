@@ -1,27 +1,29 @@
-//! An instruction set of quads of bytes, of any lanes and blocks, that every CPU has: it shows that
+//! An instruction set of quads of 4 or 8 bytes, of any lanes and blocks, that every CPU has: it shows that
 //! packing, tiles and epilogue agree where the vectors themselves cannot be tried.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use super::Layout;
 use super::ops::{Arrange, Epilogue, Interleave, Rows, Simd};
 
-pub struct Scalar<const LANES: usize, const BLOCKS: usize, const OFFSET: u8>;
+pub struct Scalar<const LANES: usize, const BLOCKS: usize, const OFFSET: u8, const TAPS: usize = 4>;
 
-impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8> Simd for Scalar<LANES, BLOCKS, OFFSET> {
+impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8, const TAPS: usize> Simd
+    for Scalar<LANES, BLOCKS, OFFSET, TAPS>
+{
     type Acc = [i32; LANES];
-    type Quads = [[u8; 4]; LANES];
-    const LAYOUT: Layout = Layout { lanes: LANES, taps: 4, blocks: BLOCKS, offset: OFFSET as i32 };
+    type Quads = [[u8; TAPS]; LANES];
+    const LAYOUT: Layout = Layout { lanes: LANES, taps: TAPS, blocks: BLOCKS, rows: 6, offset: OFFSET as i32 };
 
-    unsafe fn broadcast(quad: *const u8) -> [[u8; 4]; LANES] {
-        [quad.cast::<[u8; 4]>().read(); LANES]
+    unsafe fn broadcast(quad: *const u8) -> [[u8; TAPS]; LANES] {
+        [quad.cast::<[u8; TAPS]>().read(); LANES]
     }
 
     unsafe fn load(lanes: *const u8) -> [i32; LANES] {
         lanes.cast::<[i32; LANES]>().read_unaligned()
     }
 
-    unsafe fn load_weights(weights: *const u8) -> [[u8; 4]; LANES] {
-        weights.cast::<[[u8; 4]; LANES]>().read()
+    unsafe fn load_weights(weights: *const u8) -> [[u8; TAPS]; LANES] {
+        weights.cast::<[[u8; TAPS]; LANES]>().read()
     }
 
     unsafe fn add(a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
@@ -32,7 +34,7 @@ impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8> Simd for Scalar<
         [0; LANES]
     }
 
-    unsafe fn dot(acc: [i32; LANES], values: [[u8; 4]; LANES], weights: [[u8; 4]; LANES]) -> [i32; LANES] {
+    unsafe fn dot(acc: [i32; LANES], values: [[u8; TAPS]; LANES], weights: [[u8; TAPS]; LANES]) -> [i32; LANES] {
         let value = |byte: u8| if OFFSET == 0 { i32::from(byte as i8) } else { i32::from(byte) };
         core::array::from_fn(|lane| {
             let pairs = values[lane].into_iter().zip(weights[lane]);

@@ -20,6 +20,7 @@ fn the_layouts_of_vnni_in_scalars() {
 fn the_layouts_of_neon_in_scalars() {
     dense::<Scalar<4, 2, 0>>();
     dense::<Scalar<4, 4, 0>>();
+    dense::<Scalar<4, 4, 0, 8>>();
 }
 
 /// Packing lets nothing saturate: weights and values at the ends of their range, and some between.

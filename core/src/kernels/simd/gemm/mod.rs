@@ -15,10 +15,10 @@ use super::Layout;
 use super::ops::{Epilogue, Simd, vectorized};
 use super::panel::{Fill, Panel};
 use super::params::Params;
-use tiles::{MAX_ROWS, Product, columns};
+use tiles::{Product, columns};
 
-/// Pixels a region has at most: a multiple of the height of tiles.
-const MAX_PIXELS: usize = 40 * MAX_ROWS;
+/// Pixels a region has at most: a multiple of the height of tiles, whichever it is.
+const MAX_PIXELS: usize = 240;
 
 /// How a dense convolution is cut into regions, and a pixel's window into segments.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub struct Gemm {
 impl Gemm {
     pub fn new(layout: Layout, shape: &ConvShape) -> Gemm {
         let w = shape.window.flattened();
-        let panel = Panel::new(w, w.in_c * layout.value_bytes(), MAX_PIXELS, MAX_ROWS);
+        let panel = Panel::new(w, w.in_c * layout.value_bytes(), MAX_PIXELS, layout.rows);
         let whole_rows = w.dilation_w == 1 || w.kernel_w == 1;
         let one_segment = whole_rows && w.dilation_h == 1 && panel.input_cols() == w.kernel_w;
         let (outer, inner, segment) = match (one_segment, whole_rows) {
@@ -189,7 +189,7 @@ impl<S: Simd> Fill for Widened<'_, S> {
         let values = count * self.in_c;
         // SAFETY: `values` of 1 or 2 bytes.
         unsafe {
-            if S::LAYOUT.taps == 4 {
+            if S::LAYOUT.value_bytes() == 1 {
                 dst.write_bytes(self.pad[0], values);
             } else {
                 for i in 0..values {

@@ -4,9 +4,6 @@ use super::super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
 use super::super::params::Params;
 use super::Gemm;
 
-/// Rows of a tile: with two blocks of columns, what 16 registers hold beside an operand of each.
-pub const MAX_ROWS: usize = 6;
-
 /// The windows of some pixels times the filters of all channels from `channel` on.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
@@ -33,7 +30,7 @@ pub unsafe fn columns<S: Simd>(mut product: Product) {
         unsafe {
             match count {
                 1 => rows::<S, 1>(product),
-                2 => rows::<S, 2>(product),
+                2 if const { S::LAYOUT.blocks > 1 } => rows::<S, 2>(product),
                 3 if const { S::LAYOUT.blocks > 2 } => rows::<S, 3>(product),
                 _ if const { S::LAYOUT.blocks > 2 } => rows::<S, 4>(product),
                 _ => {}
@@ -47,11 +44,17 @@ pub unsafe fn columns<S: Simd>(mut product: Product) {
 /// # Safety
 /// As [`tiles`].
 unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
-    let (whole, rest) = product.windows.split_at(product.windows.len() / MAX_ROWS * MAX_ROWS);
+    let height = S::LAYOUT.rows;
+    let (whole, rest) = product.windows.split_at(product.windows.len() / height * height);
     if !whole.is_empty() {
         product.windows = whole;
         // SAFETY: as the caller's.
-        unsafe { vectorized!(S, tiles::<S, MAX_ROWS, BLOCKS>(&product)) };
+        unsafe {
+            match height {
+                4 => vectorized!(S, tiles::<S, 4, BLOCKS>(&product)),
+                _ => vectorized!(S, tiles::<S, 6, BLOCKS>(&product)),
+            }
+        }
     }
     product.windows = rest;
     // SAFETY: `whole` are the first pixels of the destination.
@@ -142,47 +145,26 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
     }
 }
 
-/// One pixel: a matrix by vector product. Each weight is used once, so that what limits it is the
-/// latency of `dot`, unless several sums run side by side.
+/// One pixel: a matrix by vector product.
 ///
 /// # Safety
 /// As [`tiles`].
 #[inline(always)]
 unsafe fn row<S: Simd, const BLOCKS: usize>(product: &Product) {
-    const SUMS: usize = 4;
     let gemm = product.gemm;
-    let step = S::LAYOUT.lanes * S::LAYOUT.taps;
+    let segment = gemm.quads * BLOCKS * S::LAYOUT.lanes * S::LAYOUT.taps;
     // SAFETY: as in `tiles`.
     unsafe {
         let window = product.panel.add(product.windows[0] as usize);
-        let mut acc = [[S::zero(); BLOCKS]; SUMS];
-        acc[0] = each!(|b| product.first::<S>(b));
+        let mut acc = each!(|b| product.first::<S>(b));
         let mut weights = product.group::<S>();
         for outer in 0..gemm.outer {
             for inner in 0..gemm.inner {
-                let mut values = window.add(outer * gemm.outer_step + inner * gemm.inner_step);
-                for _ in 0..gemm.quads / SUMS {
-                    for (s, acc) in acc.iter_mut().enumerate() {
-                        let value = S::broadcast(values.add(s * 4));
-                        for (b, acc) in acc.iter_mut().enumerate() {
-                            *acc = S::dot(*acc, value, S::load_weights(weights.add((s * BLOCKS + b) * step)));
-                        }
-                    }
-                    values = values.add(SUMS * 4);
-                    weights = weights.add(SUMS * BLOCKS * step);
-                }
-                for _ in 0..gemm.quads % SUMS {
-                    let value = S::broadcast(values);
-                    for (b, acc) in acc[0].iter_mut().enumerate() {
-                        *acc = S::dot(*acc, value, S::load_weights(weights.add(b * step)));
-                    }
-                    values = values.add(4);
-                    weights = weights.add(BLOCKS * step);
-                }
+                let values = window.add(outer * gemm.outer_step + inner * gemm.inner_step);
+                S::row(&mut acc, values, weights, gemm.quads);
+                weights = weights.add(segment);
             }
         }
-        let [a, b, c, d] = acc;
-        let sum = each!(|i| S::add(S::add(a[i], b[i]), S::add(c[i], d[i])));
-        product.store::<S, 1, BLOCKS>([sum], 0);
+        product.store::<S, 1, BLOCKS>([acc], 0);
     }
 }

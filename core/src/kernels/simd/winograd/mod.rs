@@ -50,7 +50,7 @@ const PANEL_BYTES: usize = 64 << 10;
 const VALUES: usize = 16;
 
 /// On NEON a lane has the weight of one channel.
-const NEON: Layout = Layout { lanes: 4, taps: 1, blocks: 2, offset: 0 };
+const NEON: Layout = Layout { lanes: 4, taps: 1, blocks: 2, rows: 6, offset: 0 };
 
 /// The two kinds of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
