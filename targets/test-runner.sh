@@ -52,6 +52,14 @@ kws=models/kws_dscnn
 "$tractlet" compile $kws/int8.onnx -o "$scratch/kws.plan" --isa generic >/dev/null
 plan bench "$scratch/kws.plan" --runs 3 --warmup 1 --profile --json | grep -q '"allocations_per_run":0[,}]' ||
     die 'bench: a run allocates'
+# What lies behind the header are frames of ten values, and windows that follow each other.
+header=$(od -An -tu2 -j8 -N2 $kws/samples.npy | tr -d ' ')
+values() { tr -d '\n' | grep -o '"values":\[[^]]*' | sed 's/.*\[//' | paste -sd ,; }
+tail -c +$((11 + header)) $kws/samples.npy | plan stream "$scratch/kws.plan" --channels 10 >"$scratch/stream"
+plan run "$scratch/kws.plan" --input $kws/samples.npy --json | values >"$scratch/expected"
+sed '$d' "$scratch/stream" | values | cmp - "$scratch/expected" || die 'stream: other answers than run'
+tail -n 1 "$scratch/stream" | grep -q '"read":588,"answered":588,"skipped":0,"remainder":0}}$' || die 'stream: it counts otherwise'
+head -c 4001 $kws/samples.npy | refuses 1 'ended within a frame: 1 of its 40 bytes' stream "$scratch/kws.plan" --channels 10
 plan footprint "$scratch/kws.plan" --json >"$scratch/footprint"
 refuses 1 'over budget: the plan' footprint "$scratch/kws.plan" --budget 4KiB
 refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input $kws/samples.npy

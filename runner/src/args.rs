@@ -13,9 +13,16 @@ Usage:
   tractlet-plan run X.plan --input [NAME=]X.npy [--output [NAME=]Y.npy] [--labels L.txt] [--top K] [--json]
   tractlet-plan bench X.plan [--runs N] [--warmup N] [--profile] [--json]
   tractlet-plan footprint X.plan [--budget SIZE] [--json]
+  tractlet-plan stream X.plan --channels N [--planar] [--hop FRAMES] [--labels L.txt] [--top K]
 
 Runs plans that `tractlet compile` made. Options, JSON keys and exit codes are those of `tractlet`:
 0 success; 1 the work failed, and stderr says why; 2 the command line is wrong.
+
+stream reads frames from standard input: N values each of the input's type, little-endian, without a header. A window
+is as many frames as the input holds; the next begins --hop frames on, by default where the last one ended. The input
+holds frame after frame, or with --planar channel after channel. A JSON line goes out for each window, with window,
+first_frame, outputs[].{name, values} and top[].{index, label, score}, and at the end {\"summary\": {windows, read, answered,
+skipped, remainder}}, in frames; read = answered + skipped + remainder.
 ";
 
 pub enum Command<'a> {
@@ -24,6 +31,7 @@ pub enum Command<'a> {
     Run(Args<'a>),
     Bench(Args<'a>),
     Footprint(Args<'a>),
+    Stream(Args<'a>),
 }
 
 /// The options of all commands; each takes those of its own.
@@ -38,6 +46,9 @@ pub struct Args<'a> {
     pub warmup: Option<usize>,
     pub profile: bool,
     pub budget: Option<u64>,
+    pub channels: Option<usize>,
+    pub hop: Option<usize>,
+    pub planar: bool,
     pub json: bool,
 }
 
@@ -59,7 +70,10 @@ impl<'a> Args<'a> {
             "run" => (Command::Run, &["--input", "--output", "--labels", "--top", "--json"]),
             "bench" => (Command::Bench, &["--runs", "--warmup", "--profile", "--json"]),
             "footprint" => (Command::Footprint, &["--budget", "--json"]),
-            other => return Err(usage(format!("there is no command `{other}`: it is run, bench or footprint"))),
+            "stream" => (Command::Stream, &["--channels", "--planar", "--hop", "--labels", "--top"]),
+            other => {
+                return Err(usage(format!("there is no command `{other}`: it is run, bench, footprint or stream")));
+            }
         };
         let mut args = Args::default();
         let mut plan = None;
@@ -84,6 +98,7 @@ impl<'a> Args<'a> {
             let switch = match option {
                 "--json" => Some(&mut args.json),
                 "--profile" => Some(&mut args.profile),
+                "--planar" => Some(&mut args.planar),
                 _ => None,
             };
             match (switch, attached) {
@@ -100,6 +115,9 @@ impl<'a> Args<'a> {
         if command == "run" && args.inputs.is_empty() {
             return Err(usage("run takes at least one --input X.npy".into()));
         }
+        if command == "stream" && args.channels.is_none() {
+            return Err(usage("stream takes --channels N, the values of a frame".into()));
+        }
         Ok(make(args))
     }
 
@@ -115,6 +133,8 @@ impl<'a> Args<'a> {
             "--top" => self.top = Some(number(1)?),
             "--runs" => self.runs = Some(number(1)?),
             "--warmup" => self.warmup = Some(number(0)?),
+            "--channels" => self.channels = Some(number(1)?),
+            "--hop" => self.hop = Some(number(1)?),
             _ => {
                 self.budget = Some(size(value).ok_or_else(|| {
                     usage(format!("--budget: `{value}` is not a size; expected bytes, or a unit: 8MiB, 8MB, 512KiB"))
@@ -191,7 +211,7 @@ mod tests {
     fn what_is_wrong_with_a_line_is_named() {
         for (line, part) in [
             (&[][..], "there is no command"),
-            (&[c"eval"], "no command `eval`: it is run, bench or footprint"),
+            (&[c"eval"], "no command `eval`: it is run, bench, footprint or stream"),
             (&[c"bench"], "bench takes a plan"),
             (&[c"bench", c"a", c"b"], "`b`: one plan is enough"),
             (&[c"bench", c"a", c"--input", c"x"], "bench has no option `--input`; it has --runs"),
@@ -199,6 +219,8 @@ mod tests {
             (&[c"bench", c"a", c"--runs", c"0"], "`0` is not a number from 1"),
             (&[c"bench", c"a", c"--json=1"], "--json takes no value"),
             (&[c"footprint", c"a", c"--budget", c"8mib"], "`8mib` is not a size"),
+            (&[c"stream", c"a"], "stream takes --channels N"),
+            (&[c"stream", c"a", c"--hop", c"0"], "`0` is not a number from 1"),
             (&[c"run", c"a"], "at least one --input"),
             (&[c"run", c"\xff"], "at least one --input"),
             (&[c"\xff"], "is not UTF-8"),

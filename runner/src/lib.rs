@@ -21,6 +21,7 @@ mod os;
 mod out;
 mod run;
 mod session;
+mod stream;
 
 use alloc::format;
 use core::ffi::CStr;
@@ -34,6 +35,8 @@ use out::Out;
 /// What the program has of the world around it.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
+    /// Where `stream` reads.
+    pub stdin: BorrowedFd<'a>,
     /// Where results go.
     pub stdout: BorrowedFd<'a>,
     /// Where it says what went wrong.
@@ -70,6 +73,7 @@ fn work(arguments: &[&CStr], world: World<'_>) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args, &mut out)?,
         Command::Bench(args) => bench::bench(&args, world.allocations, &mut out)?,
         Command::Footprint(args) => footprint::footprint(&args, &mut out)?,
+        Command::Stream(args) => stream::stream(&args, world.stdin, &mut out)?,
     }
     out.flush()
 }

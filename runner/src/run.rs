@@ -119,16 +119,16 @@ fn assigned<'n>(role: &str, named: &'n [Named], ports: &[Port<'_>]) -> Result<Ve
 }
 
 /// The largest elements of the first output, with their labels.
-struct Ranking {
+pub struct Ranking {
     labels: Option<Vec<String>>,
     k: usize,
     width: usize,
 }
 
-type Score = (usize, f64);
+pub type Score = (usize, f64);
 
 impl Ranking {
-    fn new(args: &Args<'_>, session: &Session) -> Result<Option<Ranking>, Failure> {
+    pub fn new(args: &Args<'_>, session: &Session) -> Result<Option<Ranking>, Failure> {
         let Some(port) = session.plan().outputs().next().filter(|_| args.labels.is_some() || args.top.is_some()) else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl Ranking {
         Ok(Some(Ranking { labels, k: args.top.unwrap_or(3), width }))
     }
 
-    fn top(&self, session: &Session) -> Vec<Score> {
+    pub fn top(&self, session: &Session) -> Vec<Score> {
         let Some((port, bytes)) = session.plan().outputs().zip(&session.outputs).next() else { return Vec::new() };
         let mut scores: Vec<Score> = numbers(port.dtype, bytes).enumerate().collect();
         // NaN is no score; of equal ones the first counts.
@@ -155,6 +155,14 @@ impl Ranking {
         scores.sort_by(|a, b| key(b.1).partial_cmp(&key(a.1)).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0)));
         scores.truncate(self.k);
         scores
+    }
+
+    /// The elements of a list.
+    pub fn json(&self, json: &mut Json, scores: &[Score]) {
+        for (index, score) in scores {
+            let label = self.label(*index).map_or_else(|| "null".to_owned(), quoted);
+            json.open('{').field("index", index).field("label", label).number("score", *score).close('}');
+        }
     }
 
     fn label(&self, index: usize) -> Option<&str> {
@@ -165,6 +173,17 @@ impl Ranking {
         let label = self.label(*index).map_or_else(|| index.to_string(), ToOwned::to_owned);
         format!("  {label:<width$} {score:>8.4}", width = self.width)
     }
+}
+
+/// The field `values` of an output.
+pub fn values(json: &mut Json, dtype: DType, bytes: &[u8]) {
+    json.open_field("values", '[');
+    for value in numbers(dtype, bytes) {
+        // As f32, whose shortest form is the shorter one.
+        let value = value as f32;
+        let _ = if value.is_finite() { json.item(value) } else { json.item("null") };
+    }
+    json.close(']');
 }
 
 fn numbers(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = f64> {
@@ -197,23 +216,16 @@ fn json(session: &Session, samples: usize, results: &[Vec<u8>], tops: Option<(&R
         for dim in without_batch(port.shape()) {
             json.item(dim);
         }
-        json.close(']').string("dtype", name(port.dtype)).open_field("values", '[');
-        for value in numbers(port.dtype, bytes) {
-            // As f32, whose shortest form is the shorter one.
-            let value = value as f32;
-            let _ = if value.is_finite() { json.item(value) } else { json.item("null") };
-        }
-        json.close(']').close('}');
+        json.close(']').string("dtype", name(port.dtype));
+        values(&mut json, port.dtype, bytes);
+        json.close('}');
     }
     json.close(']');
     if let Some((ranking, tops)) = tops {
         json.open_field("top", '[');
         for scores in tops {
             json.open('[');
-            for (index, score) in scores {
-                let label = ranking.label(*index).map_or_else(|| "null".to_owned(), quoted);
-                json.open('{').field("index", index).field("label", label).number("score", *score).close('}');
-            }
+            ranking.json(&mut json, scores);
             json.close(']');
         }
         json.close(']');

@@ -26,9 +26,9 @@ unsafe fn main(arguments: *const *const c_char, count: usize) -> i32 {
     let pointers = unsafe { core::slice::from_raw_parts(arguments, count) };
     // SAFETY: each ends in a zero byte.
     let arguments: Vec<&CStr> = pointers.iter().map(|&text| unsafe { CStr::from_ptr(text) }).collect();
-    // SAFETY: both are open, and nothing closes them.
-    let [stdout, stderr] = [1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
-    tractlet_runner::main(&arguments, World { stdout, stderr, allocations: heap::allocations })
+    // SAFETY: all are open, and nothing closes them.
+    let [stdin, stdout, stderr] = [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+    tractlet_runner::main(&arguments, World { stdin, stdout, stderr, allocations: heap::allocations })
 }
 
 /// A file that is opened where stdout was closed would take its number, and its output.
