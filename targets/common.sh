@@ -99,3 +99,20 @@ emulator() { # TRIPLE
         *) echo qemu-arm ;;
     esac
 }
+
+bare_metal=thumbv7em-none-eabihf
+
+# Core is there for it (rustup target add), or is built from its sources: sets what cargo needs for that in $build_core.
+use_core() {
+    build_core=
+    if ls "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$bare_metal/lib/"libcore-*.rlib >/dev/null 2>&1; then
+        :
+    elif [ -e "$cross/usr/lib/rustlib/src/rust/library/core" ]; then
+        export RUSTC="$cross/usr/bin/rustc" RUSTC_BOOTSTRAP=1
+        build_core=-Zbuild-std=core
+    else
+        die "there is no core library for $bare_metal; either of these brings it:
+  rustup target add $bare_metal
+  targets/setup-cross.sh sources"
+    fi
+}

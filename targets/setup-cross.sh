@@ -1,11 +1,11 @@
 #!/bin/sh
-# setup-cross.sh [armv6]: what `make pi4`, `make test-arm` and their like need, on Debian 12 (amd64).
+# setup-cross.sh [sources|armv6]: what `make pi4`, `make test-arm` and their like need, on Debian 12 (amd64).
 #
 # Cross compilers and the emulator come through apt. Where the default Rust toolchain lacks the standard
 # library of a board's platform, a private toolchain is made of Debian's packages as well, in one folder that
 # neither dpkg nor rustup knows of: delete it, and it is gone. With `rustup target add` for both platforms
-# done first, only the packages are installed. Does nothing where all is there. With `armv6` also what `make pi-zero` needs:
-# the standard library's sources, and Zig from PyPI.
+# done first, only the packages are installed. Does nothing where all is there. With `sources` also the
+# standard library's, of which `core` is built for bare metal; with `armv6` these, and Zig from PyPI, for `make pi-zero`.
 #
 # How: a toolchain is just files. Debian 12's security suite has a current compiler for amd64 alone; the
 # next release has the standard libraries of the same version for arm64 and armhf. They are unpacked side by side.
@@ -37,9 +37,10 @@ main() {
         toolchain
     fi
     case ${1:-} in
+        sources) sources ;;
         armv6) armv6 ;;
         '') ;;
-        *) die "there is nothing to set up for $1; only for armv6, or without an argument for all others" ;;
+        *) die "there is nothing to set up for $1; only sources and armv6, or without an argument what all others need" ;;
     esac
     summary
 }
@@ -197,22 +198,31 @@ unpack() {
     mv "$new" "$cross"
 }
 
-armv6() {
+# None where rustup has a core library for bare metal.
+sources() {
+    ! ls "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$bare_metal/lib/"libcore-*.rlib >/dev/null 2>&1 || return 0
+    library
+}
+
+library() {
     is_complete || toolchain
+    [ ! -e "$cross/usr/lib/rustlib/src/rust/library/std" ] || return 0
+    here=$("$cross/usr/bin/rustc" --version | cut -d ' ' -f 2)
+    case $(candidate rust-web-src) in "$here"[+-]*) ;; *) refresh ;; esac
+    case $(candidate rust-web-src) in
+        "$here"[+-]*) ;;
+        *) die "apt has rust-web-src $(candidate rust-web-src), and the compiler in $cross is $here: delete it and begin anew" ;;
+    esac
+    mkdir "$scratch/sources"
+    (cd "$scratch/sources" && logged apt-get -o APT::Sandbox::User=root download rust-web-src) ||
+        failed 'apt-get could not download rust-web-src'
+    dpkg -x "$scratch"/sources/*.deb "$cross"
+    rm -rf "${cross:?}/usr/share"
+}
+
+armv6() {
+    library
     packages python3-venv
-    if [ ! -e "$cross/usr/lib/rustlib/src/rust/library/std" ]; then
-        here=$("$cross/usr/bin/rustc" --version | cut -d ' ' -f 2)
-        case $(candidate rust-web-src) in "$here"[+-]*) ;; *) refresh ;; esac
-        case $(candidate rust-web-src) in
-            "$here"[+-]*) ;;
-            *) die "apt has rust-web-src $(candidate rust-web-src), and the compiler in $cross is $here: delete it and begin anew" ;;
-        esac
-        mkdir "$scratch/sources"
-        (cd "$scratch/sources" && logged apt-get -o APT::Sandbox::User=root download rust-web-src) ||
-            failed 'apt-get could not download rust-web-src'
-        dpkg -x "$scratch"/sources/*.deb "$cross"
-        rm -rf "${cross:?}/usr/share"
-    fi
     if [ "$("$cross/zig/bin/python" -m ziglang version 2>/dev/null)" != $zig ]; then
         rm -rf "${cross:?}/zig"
         logged python3 -m venv "$cross/zig" || failed 'python3 could not make a virtual environment'

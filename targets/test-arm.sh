@@ -1,7 +1,8 @@
 #!/bin/sh
 # test-arm.sh: tests cross-compiled and run under QEMU on the cores of the boards: the shipped models against their
 # golden outputs, the integer kernels against their plain twins, and every int8 model's outputs against this machine's, bit
-# for bit. Without the engine `tract`. Then the program that runs plans alone, for aarch64.
+# for bit. Without the engine `tract`. Then the program that runs plans alone, for aarch64; and `core`, which needs no
+# operating system, is checked for a Cortex-M4.
 #
 # HOST_TRACTLET is the binary of this machine to compare with; without it one is built.
 set -eu
@@ -14,11 +15,12 @@ trap 'rm -rf "$scratch"' EXIT
 triples='aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf'
 target=${CARGO_TARGET_DIR:-target}
 
-# Cores that stand for the boards': without and with dot products, and last with all that QEMU knows.
+# Cores that stand for the boards': without and with dot products, without NEON where there are such, and last with all
+# that QEMU knows.
 cores() { # TRIPLE
     case $1 in
         aarch64-*) echo cortex-a53 cortex-a76 max ;;
-        *) echo cortex-a7 ;;
+        *) echo cortex-a7,neon=off cortex-a7 ;;
     esac
 }
 
@@ -52,12 +54,12 @@ echo 'building'
 cargo test "$@" --no-run --no-default-features --test models
 cargo test "$@" --no-run -p tractlet-core --features alloc,std --test convolutions
 
-for triple in $triples; do
-    binary=$target/$triple/emulated/tractlet
+on_cores() { # TRIPLE
+    binary=$target/$1/emulated/tractlet
     targets/check-static.sh "$binary"
-    for core in $(cores "$triple"); do
-        echo "$triple on $core"
-        emulator="$(emulator "$triple") -cpu $core"
+    for core in $(cores "$1"); do
+        echo "$1 on $core"
+        emulator="$(emulator "$1") -cpu $core"
         # shellcheck disable=SC2086 # the emulator and its arguments
         targets/outputs.sh "$scratch/$core" $emulator "$binary"
         for output in "$scratch"/host/*; do
@@ -67,10 +69,21 @@ for triple in $triples; do
         echo "the outputs of $(find "$scratch/host" -type f | wc -l) int8 models equal this machine's"
     done
     # The last core has every instruction that there are kernels for.
-    tests "$emulator" "$triple" --no-default-features --test models
-    tests "$emulator" "$triple" -p tractlet-core --features alloc,std --test convolutions
+    tests "$emulator" "$1" --no-default-features --test models
+    tests "$emulator" "$1" -p tractlet-core --features alloc,std --test convolutions
+}
+
+# Both platforms at once: nothing is left to build.
+for triple in $triples; do
+    { on_cores "$triple" && echo passed; } >"$scratch/$triple.log" 2>&1 &
+done
+wait
+for triple in $triples; do
+    cat "$scratch/$triple.log"
+    [ "$(tail -n 1 "$scratch/$triple.log")" = passed ] || die "$triple: it failed, see above"
 done
 
 unset CARGO_ENCODED_RUSTFLAGS
 targets/build-runner.sh pi4
-ISAS='generic neon neondotprod' targets/test-runner.sh dist/tractlet-plan-aarch64 "$HOST_TRACTLET" qemu-aarch64 -cpu max
+ISAS='generic neon neondotprod neoni8mm' targets/test-runner.sh dist/tractlet-plan-aarch64 "$HOST_TRACTLET" qemu-aarch64 -cpu max
+targets/check-core.sh

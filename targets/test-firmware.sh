@@ -7,22 +7,11 @@ set -eu
 cd "$(dirname "$0")/.."
 . targets/common.sh
 
-triple=thumbv7em-none-eabihf
+triple=$bare_metal
 for tool in qemu-system-arm arm-linux-gnueabihf-ld arm-linux-gnueabihf-size; do
     command -v $tool >/dev/null || die "there is no $tool (Debian: qemu-system-arm, binutils-arm-linux-gnueabihf)"
 done
-# Core is there for it (rustup target add), or is built from its sources.
-build=
-if ls "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$triple/lib/"libcore-*.rlib >/dev/null 2>&1; then
-    :
-elif [ -e "$cross/usr/lib/rustlib/src/rust/library/core" ]; then
-    export RUSTC="$cross/usr/bin/rustc" RUSTC_BOOTSTRAP=1
-    build=-Zbuild-std=core
-else
-    die "there is no core library for $triple; either of these brings it:
-  rustup target add $triple
-  apt-get download rust-web-src && dpkg -x rust-web-src_*.deb $cross        (once targets/setup-cross.sh has run)"
-fi
+use_core
 tractlet=${HOST_TRACTLET:-}
 if [ -z "$tractlet" ]; then
     (unset RUSTC RUSTC_BOOTSTRAP; cargo build --locked --quiet --bin tractlet)
@@ -51,7 +40,7 @@ for name in kws_dscnn har_cnn1d; do
     elements $model/samples.npy $((4 * $(shape inputs))) >"$FIRMWARE_INPUT"
     elements "$scratch/y.npy" $((4 * $(shape outputs))) | od -An -v -tx4 -w4 | tr -d ' ' | sed 's/^/output /' >"$scratch/expected"
     # shellcheck disable=SC2086 # nothing, or an option
-    (cd targets/firmware && cargo build --locked --quiet --release $build --target $triple \
+    (cd targets/firmware && cargo build --locked --quiet --release $build_core --target $triple \
         --config "target.$triple.linker='arm-linux-gnueabihf-ld'" \
         --config "target.$triple.rustflags=['-Clinker-flavor=ld']")
     firmware=targets/firmware/target/$triple/release/tractlet-firmware
