@@ -21,7 +21,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures deb test-deb deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
 help: ## List the targets
@@ -80,7 +80,7 @@ uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
 
 cross: ## Install what the targets below need, on Debian 12; ARMV6=1 also what the Pi Zero does
-	@targets/setup-cross.sh $(if $(ARMV6),armv6)
+	@targets/setup-cross.sh $(if $(ARMV6),armv6,sources)
 
 boards: ## Name the boards that make builds for
 	@echo $(BOARDS)
@@ -120,12 +120,23 @@ test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 test-armv6: ## Compare the Pi Zero's answers on the int8 models with this machine's, under QEMU; make cross ARMV6=1 first
 	@targets/test-armv6.sh
 
-arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes targets/README.md's table
+arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writes docs/arm.md's first table
 	@targets/build.sh pi4 slim
 	@targets/build.sh armv7 slim
 	@targets/figures.sh >$(TARGET)/arm-figures.md
-	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' targets/README.md
+	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' docs/arm.md
 	@cat $(TARGET)/arm-figures.md
+
+arm-peers: pack ## The same for ONNX Runtime and LiteRT, and tract after make pi4; needs PACK=dir, and Debian's and PyPI's packages
+	@targets/build.sh pi4 slim
+	@PACK=$(PACK) targets/peers.sh >$(TARGET)/arm-peers.md
+	@sed -i -e '/^<!-- peers/,/^<!-- end/{//!d}' -e '/^<!-- peers/r $(TARGET)/arm-peers.md' docs/arm.md
+	@cat $(TARGET)/arm-peers.md
+
+arm-mca: ## Cycles of inner loops on ARM cores by llvm-mca; MCA=program, of LLVM 16 or newer
+	@MCA=$(MCA) targets/mca.sh >$(TARGET)/arm-mca.md
+	@sed -i -e '/^<!-- mca/,/^<!-- end/{//!d}' -e '/^<!-- mca/r $(TARGET)/arm-mca.md' docs/arm.md
+	@cat $(TARGET)/arm-mca.md
 
 # Counters on every edge tell the fuzzer what is new. The flags are unstable, and the compiler at hand has them all the
 # same; --target keeps them from build scripts.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # figures.sh: instructions that one inference of each shipped int8 model takes on the boards' cores, counted under
-# QEMU, with the heap that it takes and the binaries' sizes, as the table of targets/README.md.
+# QEMU, with the heap that it takes and the binaries' sizes, as the first table of docs/arm.md.
 #
 # Counts repeat to within a percent where times under an emulator mean nothing. They are not times either: cores
 # differ in how many they do at once. Compare within a column.
@@ -17,7 +17,7 @@ trap 'rm -rf "$scratch"' EXIT
 count() { # EMULATOR CORE BINARY MODEL RUNS
     "$1" -cpu "$2" -plugin "$scratch/libicount.so" "$3" bench "$4" --engine plan --warmup 1 --runs "$5" \
         2>"$scratch/count" >/dev/null || { cat "$scratch/count" >&2; die "it failed on $2"; }
-    sed -n 's/^insns //p' "$scratch/count"
+    sed -n 's/^insns //p' "$scratch/count" | tail -n 1
 }
 
 # One inference: what twenty more runs take, a twentieth of it.
