@@ -75,7 +75,11 @@ on_cores() { # TRIPLE
 
 # Both platforms at once: nothing is left to build.
 for triple in $triples; do
-    { on_cores "$triple" && echo passed; } >"$scratch/$triple.log" 2>&1 &
+    # Not `on_cores && echo`: there a failure within would not end it.
+    (
+        on_cores "$triple"
+        echo passed
+    ) >"$scratch/$triple.log" 2>&1 &
 done
 wait
 for triple in $triples; do
