@@ -18,23 +18,12 @@ impl<'m> Lowering<'m> {
             (Some(AttributeValue::Tensor(tensor)), _) => Value::Stored(tensor),
             (_, Some(AttributeValue::Float(value))) => Value::Numbers([*value].into(), vec![]),
             (_, Some(AttributeValue::Floats(values))) => Value::Numbers(values.as_slice().into(), vec![values.len()]),
-            _ => return Err("constants of float numbers and tensors are taken".into()),
+            (_, Some(AttributeValue::Int(value))) => Value::Known([*value].into()),
+            (_, Some(AttributeValue::Ints(values))) => Value::Known(values.as_slice().into()),
+            _ => return Err("constants of numbers and tensors are taken".into()),
         };
         self.set(expanded.get(), value);
         Ok(())
-    }
-
-    /// The product of two constants: the scale of a QOperator's bias.
-    pub(super) fn product(&self, node: &Node) -> Result<Value<'m>, Why> {
-        let ((a, a_dims), (b, b_dims)) =
-            (self.floats_of(&self.value(node, 0)?)?, self.floats_of(&self.value(node, 1)?)?);
-        let (longer, dims, shorter, shorter_dims) =
-            if a.len() >= b.len() { (&a, a_dims, &b, b_dims) } else { (&b, b_dims, &a, a_dims) };
-        let scalar = shorter.len() == 1 && shorter_dims.len() <= dims.len();
-        if !scalar && shorter_dims != dims {
-            return Err("its constants broadcast in a way that is not taken".into());
-        }
-        Ok(Value::Numbers(longer.iter().zip(shorter.iter().cycle()).map(|(a, b)| a * b).collect(), dims))
     }
 
     /// Float elements of a stored tensor, dequantized where it is quantized, with its dimensions.
@@ -119,9 +108,10 @@ impl<'m> Lowering<'m> {
         Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
-    /// Elements of an input that is stored as int64; `None` if it is not.
+    /// Elements of an input that is stored as int64 or follows from shapes; `None` if it does not.
     pub(super) fn stored_longs(&self, node: &Node, index: usize) -> Result<Option<Vec<i64>>, Why> {
         match self.value(node, index) {
+            Ok(Value::Known(values)) => Ok(Some(values.to_vec())),
             Ok(Value::Stored(tensor)) if tensor.dtype == DType::I64 => {
                 let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
                 Ok(Some(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()))

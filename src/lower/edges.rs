@@ -144,6 +144,22 @@ impl<'m> Lowering<'m> {
         self.copied(name, act, &dims, &strides, act.dims.clone(), layout)
     }
 
+    /// The dimensions of a plain tensor in another order; a copy, unless dimensions of 1 alone change places.
+    pub(super) fn permuted(&mut self, name: &str, act: &Act, order: &[usize]) -> Result<Act, Why> {
+        let dims: Vec<usize> = order.iter().map(|&d| act.dims[d]).collect();
+        let kept: Vec<usize> = order.iter().copied().filter(|&d| act.dims[d] > 1).collect();
+        if kept.is_sorted() {
+            return Ok(act.viewed(dims, act.layout));
+        }
+        if kept.len() > COPY_DIMS {
+            return Err(format!("a transpose of {} dimensions is not taken", order.len()));
+        }
+        let strides = row_major(&act.dims);
+        let strides: Vec<usize> = kept.iter().map(|&d| strides[d]).collect();
+        let kept: Vec<usize> = kept.iter().map(|&d| act.dims[d]).collect();
+        Ok(self.copied(name, act, &kept, &strides, dims, Layout::Plain))
+    }
+
     /// A dense copy of the elements that `strides` pick, in row-major order of `dims`.
     pub(super) fn copied(
         &mut self,

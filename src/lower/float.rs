@@ -67,6 +67,8 @@ impl<'m> Lowering<'m> {
         let op = node.op.as_str();
         match op {
             "Conv" => return self.conv_f32(node),
+            "ConvTranspose" => return self.conv_transpose_f32(node),
+            "BatchNormalization" => return self.batch_norm_f32(node),
             "Gemm" | "MatMul" => return self.fully_connected_f32(node),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => {
                 return self.pool_f32(node);
@@ -74,8 +76,7 @@ impl<'m> Lowering<'m> {
             "Softmax" => return self.softmax_f32(node),
             _ => {}
         }
-        let folds = (0..node.inputs.len()).all(|i| self.value(node, i).is_ok_and(|value| value.is_constant()));
-        if let Some(function) = unary(self, node)?.filter(|_| !folds) {
+        if let Some(function) = unary(self, node)? {
             let input = self.real(&node.name, &self.value(node, self.operand(node))?)?;
             let output = self.program.floats(input.dims.clone(), input.layout);
             let (input, span) = (self.program.span(&input), self.program.span(&output));
@@ -98,14 +99,39 @@ impl<'m> Lowering<'m> {
         let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
         let output_dims = self.output_dims(node)?;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
-        let taps: usize = kernel.iter().product();
-        // OIHW to HWIO.
-        let at = |tap: usize, i: usize, o: usize| values[(o * in_c + i) * taps + tap];
-        let moved = (0..taps).flat_map(|t| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(t, i, o))));
-        let weights = geometry::sized(values.len(), moved);
+        let weights = geometry::hwio(&values, out_c, in_c, kernel.iter().product());
         drop(values);
         let shape = ConvShape { window, out_c, groups };
-        self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::ChannelsLast), 1.0)
+        let bias = self.bias_of(node, out_c)?;
+        let (name, output) =
+            self.conv_op_f32(node, &act, shape, &weights, &bias, (output_dims, Layout::ChannelsLast))?;
+        self.values.insert(name, Value::Real(output));
+        Ok(())
+    }
+
+    /// A batch norm that no convolution took in: one multiplication and one addition for each channel.
+    fn batch_norm_f32(&mut self, node: &Node) -> Result<(), Why> {
+        if int(node, "training_mode", 0) != 0 || node.outputs.len() > 1 {
+            return Err("a batch norm that trains is not taken".into());
+        }
+        let input = self.real(&node.name, &self.value(node, 0)?)?;
+        let image = input.dims.len() > 2;
+        let act = if image { self.channels_last(&node.name, input)? } else { self.plain(&node.name, input)? };
+        let parameter = |index| self.floats_of(&self.value(node, index)?).map(|(values, _)| values);
+        let (scale, shift, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+        let channels = act.channels();
+        if [&scale, &shift, &mean, &variance].iter().any(|values| values.len() != channels) {
+            return Err(format!("its parameters are not one value for each of {channels} channels"));
+        }
+        let epsilon = number(node, "epsilon", 1e-5);
+        let weights: Vec<f32> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+        let bias: Vec<f32> = shift.iter().zip(&mean).zip(&weights).map(|((b, m), w)| b - m * w).collect();
+        let window = geometry::rows(act.elements() / channels, channels);
+        let shape = ConvShape { window, out_c: channels, groups: channels };
+        let made = (act.dims.clone(), act.layout);
+        let (name, output) = self.conv_op_f32(node, &act, shape, &weights, &bias, made)?;
+        self.values.insert(name, Value::Real(output));
+        Ok(())
     }
 
     fn fully_connected_f32(&mut self, node: &Node) -> Result<(), Why> {
@@ -126,21 +152,24 @@ impl<'m> Lowering<'m> {
             return Err("its input does not end in the weights' rows".into());
         }
         let shape = ConvShape { window: geometry::rows(act.elements() / in_c, in_c), out_c, groups: 1 };
+        let beta = number(node, "beta", 1.0);
+        let bias: Vec<f32> = self.bias_of(node, out_c)?.into_iter().map(|bias| beta * bias).collect();
         let output_dims = self.output_dims(node)?;
-        self.conv_op_f32(node, &act, shape, &weights, (output_dims, Layout::Plain), number(node, "beta", 1.0))
+        let (name, output) = self.conv_op_f32(node, &act, shape, &weights, &bias, (output_dims, Layout::Plain))?;
+        self.values.insert(name, Value::Real(output));
+        Ok(())
     }
 
-    fn conv_op_f32(
+    /// A convolution with the clamps that follow it: the tensor at their end by name, and where it is.
+    pub(super) fn conv_op_f32(
         &mut self,
         node: &Node,
         act: &Act,
         shape: ConvShape,
         weights: &[f32],
+        bias: &[f32],
         output: (Vec<usize>, Layout),
-        beta: f32,
-    ) -> Result<(), Why> {
-        let mut bias = self.bias_of(node, shape.out_c)?;
-        bias.iter_mut().for_each(|bias| *bias *= beta);
+    ) -> Result<(String, Act), Why> {
         let (name, min, max) = self.clamped(node)?;
         let output = self.program.floats(output.0, output.1);
         let op = ConvF32 {
@@ -148,14 +177,13 @@ impl<'m> Lowering<'m> {
             output: self.program.span(&output),
             shape,
             weights: self.builder.data(weights),
-            bias: self.builder.data(&bias),
+            bias: self.builder.data(bias),
             min,
             max,
             scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);
-        self.values.insert(name, Value::Real(output));
-        Ok(())
+        Ok((name, output))
     }
 
     /// Takes the Relu and Clip that follow a node: the name at their end, and the bounds.
@@ -194,10 +222,11 @@ impl<'m> Lowering<'m> {
 
     fn softmax_f32(&mut self, node: &Node) -> Result<(), Why> {
         let input = self.real(&node.name, &self.value(node, 0)?)?;
-        let (act, rows, cols) = self.rows_of_softmax(node, input)?;
+        let (act, rows, cols, axis) = self.rows_of_softmax(node, input)?;
         let output = self.program.floats(act.dims.clone(), act.layout);
         let (input, span) = (self.program.span(&act), self.program.span(&output));
         self.program.push(&node.name, SoftmaxF32 { input, output: span, rows, cols });
+        let output = self.with_axis_at(&node.name, output, axis)?;
         self.set(node, Value::Real(output));
         Ok(())
     }
@@ -207,11 +236,6 @@ impl<'m> Lowering<'m> {
             return Err(format!("{} of {} inputs is not taken, of 2 it is", node.op, node.inputs.len()));
         }
         let (first, second) = (self.value(node, 0)?, self.value(node, 1)?);
-        if first.is_constant() && second.is_constant() && node.op == "Mul" {
-            let product = self.product(node)?;
-            self.set(node, product);
-            return Ok(());
-        }
         let mut swapped = first.is_constant();
         let (a, b) = if swapped { (second, first) } else { (first, second) };
         let mut a = self.real(&node.name, &a)?;

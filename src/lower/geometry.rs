@@ -105,6 +105,12 @@ pub(super) fn whole(input: &Act) -> Window {
     Window { out_w: 1, kernel_w: pixels, in_w: pixels, ..rows(1, input.channels()) }
 }
 
+/// OIHW to HWIO.
+pub(super) fn hwio<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
+    let at = |tap: usize, i: usize, o: usize| weights[(o * in_c + i) * taps + tap];
+    (0..taps).flat_map(|tap| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(tap, i, o)))).collect()
+}
+
 /// OIHW to OHWI.
 pub(super) fn ohwi<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
     let at = |o: usize, tap: usize, i: usize| weights[(o * in_c + i) * taps + tap];

@@ -14,11 +14,13 @@ mod binary;
 mod constant;
 mod edges;
 mod float;
+mod fold;
 mod geometry;
 mod pool;
 mod product;
 mod program;
 mod quantized;
+mod transposed;
 mod unread;
 mod value;
 mod views;
@@ -163,7 +165,9 @@ impl<'m> Lowering<'m> {
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut origins = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
-            for input in node.get().inputs.iter().filter(|name| !name.is_empty()) {
+            // What only asks for a shape does not read.
+            let read = node.get().inputs.iter().filter(|name| !name.is_empty() && known(shapes, node.get()).is_none());
+            for input in read {
                 readers.entry(input.as_str()).or_default().push(index);
             }
             if let Expanded::Made { node, from } = node {
@@ -223,6 +227,17 @@ impl<'m> Lowering<'m> {
             return Err("plans have no control flow".into());
         }
         let before = self.program.steps.len();
+        if node.op != "Constant" {
+            if let Some(values) = known(self.shapes, node) {
+                let named = node.outputs.iter().cloned().zip(values.into_iter().map(Value::Known));
+                self.values.extend(named);
+                return Ok(());
+            }
+            if let Some(value) = self.folded(node)? {
+                self.set(node, value);
+                return Ok(());
+            }
+        }
         match node.op.as_str() {
             "Constant" => self.constant(expanded)?,
             "QuantizeLinear" => self.quantize(node)?,
@@ -331,6 +346,11 @@ impl<'m> Lowering<'m> {
             _ => None,
         }
     }
+}
+
+/// The outputs of a node that makes whole numbers alone, if all of them follow from shapes and constants.
+fn known(shapes: &Shapes, node: &Node) -> Option<Vec<Rc<[i64]>>> {
+    node.outputs.iter().map(|name| shapes.integers(name).map(Rc::from)).collect()
 }
 
 fn int(node: &Node, name: &str, default: i64) -> i64 {

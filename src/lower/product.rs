@@ -14,13 +14,13 @@ use crate::model::{DType, Node};
 pub(super) type Stored8<'m> = (StoredQuant<'m>, Vec<i8>);
 
 /// Weights of a convolution or a fully connected layer.
-struct Weights {
+pub(super) struct Weights {
     /// OHWI.
-    values: Vec<i8>,
+    pub values: Vec<i8>,
     /// One for each output channel of the model.
-    scales: Vec<f32>,
-    /// Which of those channels there are, if not all.
-    outputs: Option<Rc<[usize]>>,
+    pub scales: Vec<f32>,
+    /// Which of those channels each one here is, if they are not the same.
+    pub outputs: Option<Rc<[usize]>>,
 }
 
 impl<'m> Lowering<'m> {
@@ -89,7 +89,7 @@ impl<'m> Lowering<'m> {
         Ok(output)
     }
 
-    fn conv_op(
+    pub(super) fn conv_op(
         &mut self,
         node: &Node,
         x: &Input,
@@ -217,7 +217,7 @@ fn hold_sums(weights: &[i8], row: usize, zero_point: i8, bias: &[i32]) -> Result
 }
 
 /// The scale of each output channel, where scales lie along `axis` or there is one.
-fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<Vec<f32>, Why> {
+pub(super) fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<Vec<f32>, Why> {
     match q.scales.as_slice() {
         &[scale] => Ok(vec![scale; out_c]),
         scales if q.axis == axis && scales.len() == out_c => Ok(scales.to_vec()),

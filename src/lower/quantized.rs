@@ -58,8 +58,11 @@ impl<'m> Lowering<'m> {
         let x = Input { act, q };
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
-            "Conv" | "Gemm" | "MatMul" => match self.weights_of(node)? {
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => match self.weights_of(node)? {
                 Some(stored) if node.op == "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
+                Some(stored) if node.op == "ConvTranspose" => {
+                    self.conv_transpose_s8(node, x, stored, to, requantize)?
+                }
                 Some(stored) if unscaled(node) => self.fully_connected_s8(node, x, stored, to, requantize)?,
                 _ => return Ok(false),
             },
@@ -128,7 +131,7 @@ impl<'m> Lowering<'m> {
     }
 
     fn softmax_s8(&mut self, node: &Node, x: Input, to: QParams, requantize: Requantize) -> Result<Act, Why> {
-        let (act, rows, cols) = self.rows_of_softmax(node, x.act)?;
+        let (act, rows, cols, axis) = self.rows_of_softmax(node, x.act)?;
         let output = self.program.bytes(act.dims.clone(), act.layout);
         let op = SoftmaxS8 {
             input: self.program.span(&act),
@@ -140,27 +143,42 @@ impl<'m> Lowering<'m> {
             requantize,
         };
         self.program.push(&node.name, op);
-        Ok(output)
+        self.with_axis_at(&node.name, output, axis)
     }
 
-    /// The input with the axis of a softmax innermost, and its rows and columns.
-    pub(super) fn rows_of_softmax(&mut self, node: &Node, act: Act) -> Result<(Act, usize, usize), Why> {
+    /// The input with the axis of a softmax innermost, its rows and columns, and where the axis was if it had to move.
+    pub(super) fn rows_of_softmax(
+        &mut self,
+        node: &Node,
+        act: Act,
+    ) -> Result<(Act, usize, usize, Option<usize>), Why> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
         let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank);
         if axis == 1 && rank > 2 && !until_12 {
             let act = self.channels_last(&node.name, act)?;
             let (rows, cols) = (act.pixels(), act.channels());
-            return Ok((act, rows, cols));
-        }
-        // Up to opset 12 all dimensions from the axis on are one row.
-        if axis + 1 != rank && !until_12 {
-            return Err(format!("a softmax along dimension {axis} of {rank} is not taken"));
+            return Ok((act, rows, cols, None));
         }
         let act = self.plain(&node.name, act)?;
+        if axis + 1 != rank && !until_12 {
+            let (rows, cols) = (act.elements() / act.dims[axis], act.dims[axis]);
+            let order: Vec<usize> = (0..rank).filter(|&d| d != axis).chain([axis]).collect();
+            let act = self.permuted(&node.name, &act, &order)?;
+            return Ok((act, rows, cols, Some(axis)));
+        }
+        // Up to opset 12 all dimensions from the axis on are one row.
         let cols: usize = act.dims[axis..].iter().product();
         let rows = act.elements() / cols;
-        Ok((act, rows, cols))
+        Ok((act, rows, cols, None))
+    }
+
+    /// The last dimension moved to where `axis` says it belongs.
+    pub(super) fn with_axis_at(&mut self, name: &str, act: Act, axis: Option<usize>) -> Result<Act, Why> {
+        let Some(axis) = axis else { return Ok(act) };
+        let last = act.dims.len() - 1;
+        let order: Vec<usize> = (0..axis).chain([last]).chain(axis..last).collect();
+        self.permuted(name, &act, &order)
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Value<'m> {
     DequantizedStored(StoredQuant<'m>),
     /// Numbers that follow from stored ones, with their dimensions.
     Numbers(Rc<[f32]>, Vec<usize>),
+    /// Whole numbers that follow from shapes: what steers a Reshape or a Slice.
+    Known(Rc<[i64]>),
     /// Integers as the model's own int8 or uint8.
     Integers(Act, DType),
     /// Integers seen through their quantization parameters.
@@ -57,7 +59,11 @@ pub(super) struct StoredQuant<'m> {
 
 impl Value<'_> {
     pub fn is_constant(&self) -> bool {
-        matches!(self, Value::Stored(_) | Value::DequantizedStored(_) | Value::Numbers(..))
+        matches!(self, Value::Stored(_) | Value::DequantizedStored(_) | Value::Numbers(..) | Value::Known(_))
+    }
+
+    pub fn is_known(&self) -> bool {
+        matches!(self, Value::Known(_))
     }
 
     pub fn act(&self) -> Option<&Act> {

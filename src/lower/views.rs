@@ -75,12 +75,7 @@ impl<'m> Lowering<'m> {
             return Ok(act.viewed(dims, Layout::ChannelsLast));
         }
         let act = self.plain(&node.name, act)?;
-        if rank > 6 {
-            return Err(format!("a transpose of {rank} dimensions is not taken"));
-        }
-        let strides = row_major(&act.dims);
-        let strides: Vec<usize> = perm.iter().map(|&p| strides[p]).collect();
-        Ok(self.copied(&node.name, &act, &dims.clone(), &strides, dims, Layout::Plain))
+        self.permuted(&node.name, &act, &perm)
     }
 
     /// Joins tensors of one kind; quantized ones are brought to the scale that follows.

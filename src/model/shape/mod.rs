@@ -62,6 +62,12 @@ impl Shapes {
         })
     }
 
+    /// Elements of an integer tensor, where they follow from shapes and constants.
+    pub fn integers(&self, name: &str) -> Option<&[i64]> {
+        let fact = self.facts.get(name)?;
+        matches!(fact.dtype?, DType::I64 | DType::I32 | DType::Bool).then_some(fact.values.as_deref()).flatten()
+    }
+
     /// Dimensions and type of a tensor, where they are known.
     pub fn get(&self, name: &str) -> Option<(DType, Vec<usize>)> {
         let fact = self.facts.get(name)?;

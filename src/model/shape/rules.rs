@@ -3,7 +3,7 @@
 //!
 //! An operator that is not listed yields unknown outputs.
 
-use super::fact::{Dims, Fact, axis, broadcast, same, show};
+use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
 use super::{Misfit, Ruled, values, views, window};
 use crate::model::error::Fault;
 use crate::model::graph::{AttributeValue, DType, Domain, Node, Tensor};
@@ -116,20 +116,24 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             same_as(c, 0)
         }
         "IsNaN" | "IsInf" => one(Some(DType::Bool), c.dims(0).cloned()),
-        "Cast" => Ok(vec![Some(Fact {
-            dtype: c.int("to").and_then(DType::from_onnx),
-            ..c.fact(0).cloned().unwrap_or_default()
-        })]),
+        "Cast" => {
+            let dtype = c.int("to").and_then(DType::from_onnx);
+            let fits = |value: &i64| match dtype {
+                Some(DType::I64) => true,
+                Some(DType::I32) => i32::try_from(*value).is_ok(),
+                _ => false,
+            };
+            let values = c.values(0).filter(|values| values.iter().all(fits)).map(<[i64]>::to_vec);
+            Ok(vec![Some(Fact { values, ..Fact::new(dtype, c.dims(0).cloned()) })])
+        }
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor"
         | "BitShift" => {
-            let mut fact = Fact::new(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?);
-            fact.values = values::arithmetic(op, c.inputs);
-            Ok(vec![Some(fact)])
+            Ok(vec![Some(valued(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?, values::arithmetic(op, c.inputs)))])
         }
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
-            one(Some(DType::Bool), broadcast_all(c, 0..2)?)
+            Ok(vec![Some(valued(Some(DType::Bool), broadcast_all(c, 0..2)?, values::arithmetic(op, c.inputs)))])
         }
-        "Where" => one(c.dtype(1), broadcast_all(c, 0..3)?),
+        "Where" => Ok(vec![Some(valued(c.dtype(1), broadcast_all(c, 0..3)?, values::choice(c)))]),
         "QuantizeLinear" => quantize(c),
         "DequantizeLinear" => dequantize(c),
         "DynamicQuantizeLinear" => {
@@ -246,6 +250,12 @@ fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
         }
         _ => Ok(vec![]),
     }
+}
+
+/// With `values` where they are as many as the dimensions say: scalars and equal shapes are followed, other broadcasts not.
+fn valued(dtype: Option<DType>, dims: Option<Dims>, values: Option<Vec<i64>>) -> Fact {
+    let elements = dims.as_deref().and_then(volume);
+    Fact { values: values.filter(|values| Some(values.len()) == elements), ..Fact::new(dtype, dims) }
 }
 
 fn same_as(c: &Context<'_>, index: usize) -> Ruled<Outputs> {

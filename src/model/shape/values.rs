@@ -1,6 +1,6 @@
 //! Small integer tensors that steer shapes, followed by value.
 
-use super::fact::{Fact, VALUES_LIMIT};
+use super::fact::{Dims, Fact, VALUES_LIMIT};
 use super::rules::Context;
 use super::{Misfit, Ruled};
 use crate::model::graph::{AttributeValue, DType};
@@ -36,26 +36,93 @@ pub(super) fn shape(c: &Context<'_>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact { values, ..Fact::new(Some(DType::I64), Some(vec![Some(dims.len())])) })])
 }
 
-/// Add, Sub, Mul and Div of short integer vectors, with scalars broadcast.
+/// Arithmetic on and comparisons of short integer tensors, of which one may be a scalar.
 pub(super) fn arithmetic(op: &str, inputs: &[Option<Fact>]) -> Option<Vec<i64>> {
     let [Some(a), Some(b)] = inputs else { return None };
     if !matches!(a.dtype, Some(DType::I64 | DType::I32)) {
         return None;
     }
     let (a, b) = (a.values.as_ref()?, b.values.as_ref()?);
-    let length = a.len().max(b.len());
-    let pick = |values: &[i64], i: usize| values.get(if values.len() == 1 { 0 } else { i }).copied();
     let apply = |i| {
-        let (a, b) = (pick(a, i)?, pick(b, i)?);
+        let (a, b) = (at(a, i)?, at(b, i)?);
         match op {
             "Add" => a.checked_add(b),
             "Sub" => a.checked_sub(b),
             "Mul" => a.checked_mul(b),
             "Div" => a.checked_div(b),
+            "Min" => Some(a.min(b)),
+            "Max" => Some(a.max(b)),
+            "Equal" => Some(i64::from(a == b)),
             _ => None,
         }
     };
-    (0..length).map(apply).collect()
+    (0..together(&[a, b])?).map(apply).collect()
+}
+
+/// `condition ? a : b` of short tensors, of which some may be scalars.
+pub(super) fn choice(c: &Context<'_>) -> Option<Vec<i64>> {
+    let (condition, a, b) = (c.values(0)?, c.values(1)?, c.values(2)?);
+    let pick = |i| if at(condition, i)? != 0 { at(a, i) } else { at(b, i) };
+    (0..together(&[condition, a, b])?).map(pick).collect()
+}
+
+/// Elements of tensors that are as long as each other, or scalars.
+fn together(tensors: &[&[i64]]) -> Option<usize> {
+    let length = tensors.iter().map(|values| values.len()).max()?;
+    tensors.iter().all(|values| values.len() == length || values.len() == 1).then_some(length)
+}
+
+fn at(values: &[i64], i: usize) -> Option<i64> {
+    values.get(if values.len() == 1 { 0 } else { i }).copied()
+}
+
+/// Input `index` of a node that moves elements: the output of dimensions `to` has at each position the element that
+/// `from` names.
+pub(super) fn moved(
+    c: &Context<'_>,
+    index: usize,
+    to: &Dims,
+    from: impl Fn(&[usize]) -> Option<Vec<usize>>,
+) -> Option<Vec<i64>> {
+    let (values, dims) = (c.values(index)?, sizes(c.dims(index)?)?);
+    let to = sizes(to)?;
+    let count = to.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim))?;
+    if count > VALUES_LIMIT {
+        return None;
+    }
+    (0..count)
+        .map(|element| {
+            let from = from(&position(element, &to))?;
+            let place = from.iter().zip(&dims).try_fold(0, |place, (i, dim)| (i < dim).then_some(place * dim + i))?;
+            values.get(place).copied()
+        })
+        .collect()
+}
+
+/// A short tensor of one value.
+pub(super) fn filled(value: i64, dims: &Dims) -> Option<Vec<i64>> {
+    let count = sizes(dims)?.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim))?;
+    (count <= VALUES_LIMIT).then(|| vec![value; count])
+}
+
+fn sizes(dims: &Dims) -> Option<Vec<usize>> {
+    dims.iter().copied().collect()
+}
+
+/// Where an element of a row-major tensor is.
+fn position(element: usize, dims: &[usize]) -> Vec<usize> {
+    let mut rest = element;
+    let mut position: Vec<usize> = dims
+        .iter()
+        .rev()
+        .map(|dim| {
+            let at = rest % dim;
+            rest /= dim;
+            at
+        })
+        .collect();
+    position.reverse();
+    position
 }
 
 pub(super) fn short(values: &[i64]) -> Option<Vec<i64>> {

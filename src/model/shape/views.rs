@@ -21,12 +21,14 @@ fn sizes(values: &[i64], what: &str) -> Ruled<Dims> {
 }
 
 pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
-    let dtype = match c.node.attribute("value") {
-        Some(AttributeValue::Tensor(tensor)) => tensor.dtype,
-        _ => DType::F32,
+    let stored = match c.node.attribute("value") {
+        Some(AttributeValue::Tensor(tensor)) => (c.stored)(tensor).map_err(|e| Misfit::Attribute(e.to_string()))?,
+        _ => Fact::new(Some(DType::F32), None),
     };
     let dims = c.known(0)?.map(|values| sizes(values, "a dimension of its shape")).transpose()?;
-    Ok(vec![Some(Fact::new(Some(dtype), dims))])
+    let value = stored.values.as_deref().and_then(<[i64]>::first).zip(dims.as_ref());
+    let values = value.and_then(|(value, dims)| values::filled(*value, dims));
+    Ok(vec![Some(Fact { values, ..Fact::new(stored.dtype, dims) })])
 }
 
 pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
@@ -140,11 +142,20 @@ pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
 
 pub(super) fn transpose(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(input) = c.dims(0) else { return one(c, None) };
-    let Some(perm) = c.ints("perm") else { return one(c, Some(input.iter().rev().copied().collect())) };
+    let perm: Vec<usize> = match c.ints("perm") {
+        Some(perm) => perm.iter().map(|&i| i as usize).collect(),
+        None => (0..input.len()).rev().collect(),
+    };
     if perm.len() != input.len() {
         return Err(Misfit::Attribute(format!("attribute `perm` has {} values for input {}", perm.len(), show(input))));
     }
-    one(c, Some(perm.iter().map(|&i| input[i as usize]).collect()))
+    let dims = perm.iter().map(|&i| input[i]).collect();
+    let values = values::moved(c, 0, &dims, |to| {
+        let mut from = vec![0; perm.len()];
+        perm.iter().zip(to).for_each(|(&i, at)| from[i] = *at);
+        Some(from)
+    });
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
 /// `parts` are the indices of the inputs that are joined.
@@ -169,7 +180,8 @@ pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> 
             };
         }
     }
-    let values: Option<Vec<i64>> = parts.iter().map(|&i| c.values(i)).collect::<Option<Vec<_>>>().map(|v| v.concat());
+    // Along the outermost axis one follows the other.
+    let values: Option<Vec<i64>> = parts.iter().map(|&i| c.values(i).filter(|_| at == 0)).collect::<Option<Vec<_>>>().map(|v| v.concat());
     Ok(vec![Some(Fact { values: values.filter(|v| v.len() <= VALUES_LIMIT), ..Fact::new(dtype, Some(dims)) })])
 }
 
@@ -225,6 +237,8 @@ pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
         return Err(Misfit::Shape("its starts, ends, axes and steps differ in length".into()));
     }
     let mut dims = input.clone();
+    // First element and step along each dimension.
+    let mut walks: Vec<(i64, i64)> = vec![(0, 1); input.len()];
     for (i, &a) in axes.iter().enumerate() {
         let at = axis(a, input.len())?;
         let step = steps[i];
@@ -235,22 +249,21 @@ pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
         let length = length as i64;
         let from_end = |v: i64| if v < 0 { v.saturating_add(length) } else { v };
         let (start, end) = (from_end(starts[i]), from_end(ends[i]));
-        let span = if step > 0 {
-            end.clamp(0, length) - start.clamp(0, length)
+        let (start, span) = if step > 0 {
+            let start = start.clamp(0, length);
+            (start, end.clamp(0, length) - start)
         } else {
-            start.clamp(0, length - 1) - end.clamp(-1, length - 1)
+            let last = (length - 1).max(0);
+            let start = start.clamp(0, last);
+            (start, start - end.clamp(-1, last))
         };
-        dims[at] = Some(span.max(0).unsigned_abs().div_ceil(step.unsigned_abs()) as usize);
+        walks[at] = (start, step);
+        dims[at] = Some(span.clamp(0, length).unsigned_abs().div_ceil(step.unsigned_abs()) as usize);
     }
-    let values = match (c.values(0), starts, ends, steps) {
-        (Some(values), &[start], &[end], &[1]) => {
-            let at = |v: i64| {
-                if v < 0 { v.saturating_add(values.len() as i64) } else { v }.clamp(0, values.len() as i64) as usize
-            };
-            values.get(at(start)..at(end)).and_then(values::short)
-        }
-        _ => None,
-    };
+    let values = values::moved(c, 0, &dims, |to| {
+        let along = |(&at, &(start, step)): (&usize, &(i64, i64))| usize::try_from(start + at as i64 * step).ok();
+        to.iter().zip(&walks).map(along).collect()
+    });
     Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
@@ -299,7 +312,12 @@ pub(super) fn tile(c: &Context<'_>) -> Ruled<Outputs> {
 
 pub(super) fn expand(c: &Context<'_>) -> Ruled<Outputs> {
     let (Some(input), Some(shape)) = (c.dims(0), c.known(1)?) else { return one(c, None) };
-    one(c, Some(broadcast(input, &sizes(shape, "a dimension of its shape")?)?))
+    let dims = broadcast(input, &sizes(shape, "a dimension of its shape")?)?;
+    let values = values::moved(c, 0, &dims, |to| {
+        let to = &to[to.len() - input.len()..];
+        Some(to.iter().zip(input).map(|(at, dim)| if *dim == Some(1) { 0 } else { *at }).collect())
+    });
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
 pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
@@ -343,11 +361,17 @@ pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {
         }
     }
     let dims = data[..at].iter().chain(indices).chain(&data[at + 1..]).copied().collect();
-    let picked = c.values(0).zip(c.values(1)).and_then(|(data, indices)| {
-        let pick = |&i: &i64| data.get(if i < 0 { i + data.len() as i64 } else { i } as usize).copied();
-        indices.iter().map(pick).collect::<Option<Vec<_>>>()
+    let values = c.values(1).zip(data[at]).and_then(|(picks, length)| {
+        values::moved(c, 0, &dims, |to| {
+            let (before, rest) = to.split_at(at);
+            let (index, after) = rest.split_at(indices.len());
+            let place = index.iter().zip(indices).try_fold(0, |place, (i, dim)| Some(place * (*dim)? + i))?;
+            let pick = *picks.get(place)?;
+            let pick = usize::try_from(if pick < 0 { pick + length as i64 } else { pick }).ok()?;
+            Some(before.iter().copied().chain([pick]).chain(after.iter().copied()).collect())
+        })
     });
-    Ok(vec![Some(Fact { values: picked, ..Fact::new(c.dtype(0), Some(dims)) })])
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
 pub(super) fn top_k(c: &Context<'_>) -> Ruled<Outputs> {

@@ -188,5 +188,6 @@ def softmaxes() -> None:
         add(f"softmax_{f32}channels", bind(softmax, shape=(1, 5, 4, 3), quantized=quantized, axis=1))
         add(f"softmax_{f32}opset_11", bind(softmax, shape=(1, 3, 4, 2), quantized=quantized), opset=11)
         add(f"softmax_{f32}opset_11_axis_2", bind(softmax, shape=(1, 3, 4, 2), quantized=quantized, axis=2), opset=11)
+        add(f"softmax_{f32}middle", bind(softmax, shape=(1, 3, 4, 5), quantized=quantized, axis=2))
+        add(f"softmax_{f32}first", bind(softmax, shape=(3, 4, 5), quantized=quantized, axis=0))
     add("softmax_u8", bind(softmax, shape=(1, 10), quantized=True, dtype="u8"))
-    add("softmax_middle", bind(softmax, shape=(1, 3, 4, 5), quantized=True, axis=2), refused="a softmax along the height")

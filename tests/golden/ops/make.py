@@ -13,6 +13,7 @@ import arithmetic
 import builder
 import case
 import graphs
+import layers
 import qoperators
 import random_graphs
 import regressions
@@ -28,6 +29,9 @@ def main() -> None:
     arithmetic.fully_connected()
     arithmetic.elementwise()
     arithmetic.softmaxes()
+    layers.transposed()
+    layers.norms()
+    layers.constants()
     graphs.views()
     qoperators.qoperators()
     graphs.blocks()

@@ -1,0 +1,108 @@
+//! What follows from constants alone is computed now: the scale of a QOperator's bias, a state of zeros that is expanded
+//! to a batch.
+
+use super::edges::row_major;
+use super::value::Value;
+use super::{Lowering, Why, float, int, ints};
+use crate::model::{AttributeValue, Node};
+
+impl<'m> Lowering<'m> {
+    /// The node's output, if its operator is one of these and all that it computes on is constant.
+    pub(super) fn folded(&mut self, node: &Node) -> Result<Option<Value<'m>>, Why> {
+        if node.op == "ConstantOfShape" {
+            let value = match node.attribute("value") {
+                Some(AttributeValue::Tensor(tensor)) => self.floats_of(&Value::Stored(tensor))?.0.first().copied(),
+                _ => Some(0.0),
+            };
+            return self.numbers(node, |dims| Ok(vec![value.unwrap_or(0.0); dims.iter().product()])).map(Some);
+        }
+        let constant = |index| self.value(node, index).is_ok_and(|value| value.is_constant() && !value.is_known());
+        match node.op.as_str() {
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" | "Cast" if constant(0) => {}
+            "Add" | "Sub" | "Mul" | "Div" if constant(0) && constant(1) => return self.folded_binary(node).map(Some),
+            _ if node.inputs.len() == 1 && constant(0) => {
+                let Some(function) = float::unary(self, node)? else { return Ok(None) };
+                let (values, _) = self.floats_of(&self.value(node, 0)?)?;
+                return self.numbers(node, |_| Ok(values.iter().map(|x| function.of(*x)).collect())).map(Some);
+            }
+            _ => return Ok(None),
+        }
+        let (values, from) = self.floats_of(&self.value(node, 0)?)?;
+        match node.op.as_str() {
+            "Transpose" => {
+                let rank = from.len();
+                let perm: Vec<usize> = match ints(node, "perm") {
+                    Some(perm) => perm.iter().map(|&p| p as usize).collect(),
+                    None => (0..rank).rev().collect(),
+                };
+                let strides = row_major(&from);
+                let strides: Vec<usize> = perm.iter().map(|&p| strides[p]).collect();
+                self.numbers(node, |dims| Ok(strided(&values, dims, &strides)))
+            }
+            "Expand" => self.numbers(node, |dims| Ok(strided(&values, dims, &repeating(&from, dims)))),
+            "Cast" if int(node, "to", 0) != 1 => Err("constants are cast to float32 alone".into()),
+            _ => self.numbers(node, |_| Ok(values)),
+        }
+        .map(Some)
+    }
+
+    fn folded_binary(&self, node: &Node) -> Result<Value<'m>, Why> {
+        let (a, a_dims) = self.floats_of(&self.value(node, 0)?)?;
+        let (b, b_dims) = self.floats_of(&self.value(node, 1)?)?;
+        let function = match node.op.as_str() {
+            "Add" => |a: f32, b: f32| a + b,
+            "Sub" => |a: f32, b: f32| a - b,
+            "Mul" => |a: f32, b: f32| a * b,
+            _ => |a: f32, b: f32| a / b,
+        };
+        let compute = |dims: &[usize]| {
+            let spread = |values: &[f32], from: &[usize]| strided(values, dims, &repeating(from, dims));
+            spread(&a, &a_dims).into_iter().zip(spread(&b, &b_dims)).map(|(a, b)| function(a, b)).collect()
+        };
+        // The node may be one of a chain that stands for another, of which no shape is known.
+        let rank = a_dims.len().max(b_dims.len());
+        let dim = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
+        let dims: Vec<usize> = (0..rank).map(|i| dim(&a_dims, i).max(dim(&b_dims, i))).collect();
+        let broadcasts = |from: &[usize]| (0..rank).all(|i| matches!(dim(from, i), d if d == 1 || d == dims[i]));
+        if !broadcasts(&a_dims) || !broadcasts(&b_dims) {
+            return Err(format!("its constants {a_dims:?} and {b_dims:?} do not broadcast"));
+        }
+        Ok(Value::Numbers(compute(&dims), dims))
+    }
+
+    fn numbers(&self, node: &Node, compute: impl FnOnce(&[usize]) -> Result<Vec<f32>, Why>) -> Result<Value<'m>, Why> {
+        let dims = self.output_dims(node)?;
+        let values = compute(&dims)?;
+        debug_assert_eq!(values.len(), dims.iter().product::<usize>());
+        Ok(Value::Numbers(values.into(), dims))
+    }
+}
+
+/// Strides by which a tensor of dimensions `from` is repeated to `to`, which it broadcasts to.
+fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let missing = to.len().saturating_sub(from.len());
+    let strides = row_major(from).into_iter().zip(from).map(|(stride, dim)| if *dim == 1 { 0 } else { stride });
+    std::iter::repeat_n(0, missing).chain(strides).collect()
+}
+
+/// The elements of `values` at all positions within `dims`, in row-major order.
+fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
+    let mut places = vec![0];
+    for (&dim, &stride) in dims.iter().zip(strides) {
+        places = places.iter().flat_map(|place| (0..dim).map(move |i| place + i * stride)).collect();
+    }
+    places.into_iter().map(|place| values[place]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_repeated_and_transposed() {
+        let values = [1.0, 2.0, 3.0];
+        assert_eq!(strided(&values, &[2, 3], &repeating(&[3], &[2, 3])), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        assert_eq!(strided(&values, &[3, 2], &repeating(&[3, 1], &[3, 2])), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!(strided(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[1, 2]), [1.0, 3.0, 2.0, 4.0]);
+    }
+}
