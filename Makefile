@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise
 
@@ -252,6 +252,11 @@ parity-ort test-cuda: pack
 		--providers $(PROVIDERS) --threads $$(nproc)
 parity-ort: PROVIDERS_PYTHON = VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/python
 test-cuda: PROVIDERS_PYTHON = python3
+
+networks: build ## Hold the plan engine against ONNX Runtime on networks exported from PyTorch; NETWORKS_PYTHON has torch
+	$(or $(NETWORKS_PYTHON),python3) tests/parity/networks.py --tractlet $(RELEASE) --work $(TARGET)/networks >$(TARGET)/networks.md
+	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/networks.md' docs/networks.md
+	@cat $(TARGET)/networks.md
 
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md

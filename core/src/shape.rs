@@ -103,6 +103,21 @@ pub struct ConvShape {
     pub groups: usize,
 }
 
+/// An image and what it is brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resized {
+    /// Rows of the input.
+    pub in_h: usize,
+    /// Columns of the input.
+    pub in_w: usize,
+    /// Rows of the output.
+    pub out_h: usize,
+    /// Columns of the output.
+    pub out_w: usize,
+    /// Channels of both.
+    pub channels: usize,
+}
+
 /// How an i32 accumulator becomes an int8 value:
 /// `clamp(round_half_even(acc as f32 * multiplier[c]) + zero_point, min, max)`.
 ///

@@ -29,9 +29,6 @@ impl<'m> Lowering<'m> {
     /// Float elements of a stored tensor, dequantized where it is quantized, with its dimensions.
     pub(super) fn floats_of(&self, value: &Value<'m>) -> Result<(Vec<f32>, Vec<usize>), Why> {
         match value {
-            Value::Stored(tensor) if tensor.dtype == DType::F32 => {
-                Ok((self.stored_floats(tensor)?, tensor.dims.clone()))
-            }
             Value::DequantizedStored(q) => {
                 let channel = q.channels();
                 let values = self.stored_integers(q.tensor)?;
@@ -40,7 +37,7 @@ impl<'m> Lowering<'m> {
                 Ok((values.iter().enumerate().map(real).collect(), q.tensor.dims.clone()))
             }
             Value::Numbers(values, dims) => Ok((values.to_vec(), dims.clone())),
-            Value::Stored(tensor) => Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype)),
+            Value::Stored(tensor) => self.stored_floats(tensor).map(|values| (values, tensor.dims.clone())),
             _ => Err("an input that must be constant is computed".into()),
         }
     }
@@ -101,11 +98,12 @@ impl<'m> Lowering<'m> {
     }
 
     pub(super) fn stored_floats(&self, tensor: &Tensor) -> Result<Vec<f32>, Why> {
-        if tensor.dtype != DType::F32 {
-            return Err(format!("constant `{}` is {}; float32 is taken", tensor.name, tensor.dtype));
-        }
         let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
-        Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        match tensor.dtype {
+            DType::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            DType::F16 => Ok(bytes.as_chunks().0.iter().map(|b| widened(u16::from_le_bytes(*b))).collect()),
+            other => Err(format!("constant `{}` is {other}; float32 and float16 are taken", tensor.name)),
+        }
     }
 
     /// Elements of an input that is stored as int64 or follows from shapes; `None` if it does not.
@@ -131,11 +129,46 @@ impl<'m> Lowering<'m> {
     }
 }
 
+/// A float16 as the float32 of the same value.
+fn widened(half: u16) -> f32 {
+    let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x3ff));
+    let magnitude = match exponent {
+        // Below the normal numbers: so many parts of 2^24.
+        0 => fraction as f32 / 16_777_216.0,
+        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(exponent + 112 << 23 | fraction << 13),
+    };
+    if half >> 15 == 0 { magnitude } else { -magnitude }
+}
+
 impl StoredQuant<'_> {
     /// Which scale the element at an index has.
     pub fn channels(&self) -> impl Fn(usize) -> usize {
         let count = self.scales.len();
         let inner: usize = self.tensor.dims.iter().skip(self.axis + 1).product();
         move |i| if count == 1 { 0 } else { i / inner.max(1) % count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_widened_exactly() {
+        let cases = [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65_504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x0400, 6.103_515_6e-5),
+            (0x03ff, 6.097_555e-5),
+            (0x7c00, f32::INFINITY),
+            (0x8000, 0.0),
+        ];
+        for (half, value) in cases {
+            assert_eq!(widened(half), value, "{half:#06x}");
+        }
+        assert!(widened(0x7e00).is_nan() && widened(0x8000).is_sign_negative());
     }
 }

@@ -14,7 +14,14 @@ impl<'m> Lowering<'m> {
             Value::Dequantized(act, from) if from == q => act,
             Value::Dequantized(act, from) => self.table(&node.name, &act, |x| q.quantize(from.dequantize(x))),
             Value::Real(act) => self.quantized_act(&node.name, &act, q),
-            _ => return Err("it quantizes a constant".into()),
+            constant => {
+                let (values, dims) = self.floats_of(&constant)?;
+                // As int8, uint8 being held less 128.
+                let offset = if dtype == DType::U8 { 128.0 } else { 0.0 };
+                let values = values.iter().map(|x| f32::from(q.quantize(*x)) + offset).collect();
+                self.set(node, Value::Quantized(values, dims));
+                return Ok(());
+            }
         };
         self.set(node, Value::Integers(value, dtype));
         Ok(())
@@ -30,6 +37,13 @@ impl<'m> Lowering<'m> {
                     return Err("its scales do not lie along its axis".into());
                 }
                 Value::DequantizedStored(StoredQuant { tensor, scales, zero_points, axis })
+            }
+            Value::Quantized(values, dims) => {
+                let (scales, zero_points, _) = self.parameters(node)?;
+                let (&[scale], &[zero_point]) = (scales.as_slice(), zero_points.as_slice()) else {
+                    return Err("constants that are quantized here with a scale for each channel are not taken".into());
+                };
+                Value::Numbers(values.iter().map(|q| (q - zero_point as f32) * scale).collect(), dims)
             }
             _ => return Err("it dequantizes floats".into()),
         };

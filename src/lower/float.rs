@@ -69,7 +69,17 @@ impl<'m> Lowering<'m> {
             "Conv" => return self.conv_f32(node),
             "ConvTranspose" => return self.conv_transpose_f32(node),
             "BatchNormalization" => return self.batch_norm_f32(node),
-            "Gemm" | "MatMul" => return self.fully_connected_f32(node),
+            "Gemm" | "MatMul" if self.is_layer(node) => return self.fully_connected_f32(node),
+            "Gemm" => return self.gemm_f32(node),
+            "MatMul" => return self.matmul_f32(node),
+            "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => return self.norm_f32(node),
+            "RNN" | "GRU" | "LSTM" => return self.recurrent_f32(node),
+            "Resize" | "Upsample" => {
+                let input = self.real(&node.name, &self.value(node, 0)?)?;
+                let output = self.resized(node, input)?;
+                self.set(node, Value::Real(output));
+                return Ok(());
+            }
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => {
                 return self.pool_f32(node);
             }
@@ -134,10 +144,26 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
+    /// Whether a Gemm or MatMul multiplies by a stored matrix from the right and adds one value for each column.
+    pub(super) fn is_layer(&self, node: &Node) -> bool {
+        let matrix = |value: &Value<'m>| match value {
+            Value::Stored(tensor) => tensor.dims.len() == 2,
+            Value::DequantizedStored(q) => q.tensor.dims.len() == 2,
+            Value::Numbers(_, dims) => dims.len() == 2,
+            _ => false,
+        };
+        let (Ok(a), Ok(b)) = (self.value(node, 0), self.value(node, 1)) else { return false };
+        let bias = || match self.value(node, 2).and_then(|bias| self.floats_of(&bias)) {
+            Ok((values, dims)) => values.len() == 1 || dims.last() == Some(&values.len()),
+            Err(_) => false,
+        };
+        a.act().is_some_and(|act| !act.dims.is_empty())
+            && matrix(&b)
+            && int(node, "transA", 0) == 0
+            && (node.input(2).is_none() || bias())
+    }
+
     fn fully_connected_f32(&mut self, node: &Node) -> Result<(), Why> {
-        if int(node, "transA", 0) != 0 {
-            return Err("transA is not taken".into());
-        }
         let input = self.real(&node.name, &self.value(node, 0)?)?;
         let act = self.plain(&node.name, input)?;
         let (values, dims) = self.floats_of(&self.value(node, 1)?)?;

@@ -79,14 +79,14 @@ impl<'m> Lowering<'m> {
 }
 
 /// Strides by which a tensor of dimensions `from` is repeated to `to`, which it broadcasts to.
-fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
+pub(super) fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
     let missing = to.len().saturating_sub(from.len());
     let strides = row_major(from).into_iter().zip(from).map(|(stride, dim)| if *dim == 1 { 0 } else { stride });
     std::iter::repeat_n(0, missing).chain(strides).collect()
 }
 
 /// The elements of `values` at all positions within `dims`, in row-major order.
-fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
+pub(super) fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
     let mut places = vec![0];
     for (&dim, &stride) in dims.iter().zip(strides) {
         places = places.iter().flat_map(|place| (0..dim).map(move |i| place + i * stride)).collect();

@@ -48,6 +48,16 @@ impl<'m> Lowering<'m> {
                 self.set(node, Value::Dequantized(pooled, q));
                 return Ok(true);
             }
+            (Value::Integers(act, dtype), "Resize" | "Upsample") if Self::picks(node) => {
+                let resized = self.resized(node, act)?;
+                self.set(node, Value::Integers(resized, dtype));
+                return Ok(true);
+            }
+            (Value::Dequantized(act, q), "Resize" | "Upsample") if Self::picks(node) => {
+                let resized = self.resized(node, act)?;
+                self.set(node, Value::Dequantized(resized, q));
+                return Ok(true);
+            }
             (Value::Dequantized(act, q), _) => (act, q),
             _ => return Ok(false),
         };
@@ -63,11 +73,15 @@ impl<'m> Lowering<'m> {
                 Some(stored) if node.op == "ConvTranspose" => {
                     self.conv_transpose_s8(node, x, stored, to, requantize)?
                 }
-                Some(stored) if unscaled(node) => self.fully_connected_s8(node, x, stored, to, requantize)?,
+                Some(stored) if unscaled(node) && self.is_layer(node) => {
+                    self.fully_connected_s8(node, x, stored, to, requantize)?
+                }
                 _ => return Ok(false),
             },
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
+            // Blended in the integers' own steps: with another scale behind it, floats round once.
+            "Resize" | "Upsample" if to == x.q && tail.nodes.len() == 1 => self.resized(node, x.act)?,
             op => match float::unary(self, node)? {
                 Some(function) => {
                     self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize))
@@ -147,11 +161,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// The input with the axis of a softmax innermost, its rows and columns, and where the axis was if it had to move.
-    pub(super) fn rows_of_softmax(
-        &mut self,
-        node: &Node,
-        act: Act,
-    ) -> Result<(Act, usize, usize, Option<usize>), Why> {
+    pub(super) fn rows_of_softmax(&mut self, node: &Node, act: Act) -> Result<(Act, usize, usize, Option<usize>), Why> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
         let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank);

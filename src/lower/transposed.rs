@@ -111,7 +111,8 @@ impl Transposed {
 
     /// The model's channel of each channel that the convolution makes.
     fn channels(&self) -> Vec<usize> {
-        let group = |g: usize| (0..self.phases()).flat_map(move |_| (0..self.group_out).map(move |o| g * self.group_out + o));
+        let group =
+            |g: usize| (0..self.phases()).flat_map(move |_| (0..self.group_out).map(move |o| g * self.group_out + o));
         (0..self.groups).flat_map(group).collect()
     }
 
@@ -281,9 +282,9 @@ mod tests {
     #[test]
     fn phases_add_up_to_the_definition() {
         let (mut taken, input, kernel) = (0, [3, 1, 4, 1, 5], [2, 7, 1, 8, 2]);
-        for (stride, dilation, size, pad, extra) in (0..4 * 3 * 5 * 4 * 2).map(|n| {
-            (n % 4 + 1, n / 4 % 3 + 1, n / 12 % 5 + 1, n / 60 % 4, n / 240)
-        }) {
+        for (stride, dilation, size, pad, extra) in
+            (0..4 * 3 * 5 * 4 * 2).map(|n| (n % 4 + 1, n / 4 % 3 + 1, n / 12 % 5 + 1, n / 60 % 4, n / 240))
+        {
             let full = (input.len() - 1) * stride + (size - 1) * dilation + 1 + extra;
             let Some(output) = full.checked_sub(2 * pad).filter(|output| *output > 0) else { continue };
             let axis = Axis { input: input.len(), output, kernel: size, stride, dilation, pad };

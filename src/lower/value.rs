@@ -38,6 +38,8 @@ pub(super) enum Value<'m> {
     DequantizedStored(StoredQuant<'m>),
     /// Numbers that follow from stored ones, with their dimensions.
     Numbers(Rc<[f32]>, Vec<usize>),
+    /// Constants that a node quantizes: its integers, as floats.
+    Quantized(Rc<[f32]>, Vec<usize>),
     /// Whole numbers that follow from shapes: what steers a Reshape or a Slice.
     Known(Rc<[i64]>),
     /// Integers as the model's own int8 or uint8.

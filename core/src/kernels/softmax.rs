@@ -2,6 +2,7 @@
 
 use crate::shape::Requantize;
 
+use super::exp::exp;
 use super::per_isa::per_isa;
 use super::round::ToI8;
 
@@ -33,7 +34,7 @@ per_isa! {
         for row in y.chunks_exact_mut(cols) {
             let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             for y in row.iter_mut() {
-                *y = libm::expf(*y - max);
+                *y = exp(*y - max);
             }
             let sum = sum_lanes(row, |y| y);
             row.iter_mut().for_each(|y| *y /= sum);
@@ -43,7 +44,7 @@ per_isa! {
 
 /// The sum of `value(x)` in the order that [`SoftmaxS8`](crate::plan::SoftmaxS8) states.
 #[inline(always)]
-fn sum_lanes<T: Copy>(row: &[T], value: impl Fn(T) -> f32) -> f32 {
+pub(super) fn sum_lanes<T: Copy>(row: &[T], value: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     for chunk in row.chunks(LANES) {
         lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += value(*x));

@@ -14,7 +14,11 @@ mod conv;
 mod copy;
 mod edges;
 mod lines;
+mod matmul;
+mod norm;
 mod pool;
+mod recurrent;
+mod resize;
 mod softmax;
 mod unary;
 
@@ -23,7 +27,11 @@ pub use conv::{ConvF32, ConvS8};
 pub use copy::{COPY_DIMS, Fill, Shift, StridedCopy};
 pub use edges::{Dequantize, Quantize};
 pub(crate) use lines::Lines;
+pub use matmul::MatMulF32;
+pub use norm::NormalizeF32;
 pub use pool::{AveragePoolF32, AveragePoolS8, MaxPoolF32, MaxPoolS8};
+pub use recurrent::{Activation, Cell, RecurrentF32};
+pub use resize::{ResizeF32, ResizeS8};
 pub use softmax::{SoftmaxF32, SoftmaxS8};
 pub use unary::{LutS8, Unary, UnaryF32};
 

@@ -104,6 +104,11 @@ ops! {
     19 => MaxPoolF32,
     20 => AveragePoolF32,
     21 => SoftmaxF32,
+    48 => MatMulF32,
+    49 => NormalizeF32,
+    50 => RecurrentF32,
+    51 => ResizeS8,
+    52 => ResizeF32,
 }
 
 impl Op {

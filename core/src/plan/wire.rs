@@ -3,7 +3,7 @@
 //! A field is read and written by one [`Wire`] implementation, and a record lists its fields once,
 //! in [`record!`], so that encoding and decoding cannot drift apart.
 
-use crate::shape::{ConvShape, Requantize, Window};
+use crate::shape::{ConvShape, Requantize, Resized, Window};
 
 use super::error::{Fault, FieldFault};
 
@@ -229,6 +229,7 @@ wire!(Window {
     pad_left: usize,
 });
 wire!(ConvShape { window: Window, out_c: usize, groups: usize });
+wire!(Resized { in_h: usize, in_w: usize, out_h: usize, out_w: usize, channels: usize });
 wire!(Requantize { zero_point: i8, min: i8, max: i8 });
 
 record! {

@@ -121,6 +121,8 @@ fn inputs(node: &Node) -> Result<(), Fault> {
             "QLinearConv" => (8, 9),
             "BatchNormalization" => (5, 5),
             "InstanceNormalization" => (3, 3),
+            "RNN" | "GRU" => (3, 6),
+            "LSTM" => (3, 8),
             "If" => (1, 1),
             "TopK" => (1, 2),
             "Squeeze" | "Split" | "Dropout" => (1, 3),
@@ -173,9 +175,10 @@ fn outputs(node: &Node) -> Result<(), Fault> {
                 None => Ok(()),
             };
         }
-        "Loop" | "Scan" | "Split" | "LSTM" | "GRU" | "RNN" => return Ok(()),
+        "Loop" | "Scan" | "Split" => return Ok(()),
+        "RNN" | "GRU" => 2,
         "BatchNormalization" => 5,
-        "DynamicQuantizeLinear" | "LayerNormalization" => 3,
+        "DynamicQuantizeLinear" | "LayerNormalization" | "LSTM" => 3,
         "Dropout" | "MaxPool" | "TopK" => 2,
         _ if node.domain == Domain::Onnx && SINGLE.contains(&node.op.as_str()) => 1,
         _ => return Ok(()),

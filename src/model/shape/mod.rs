@@ -8,6 +8,7 @@
 //! is refused, since an engine would compute it unchecked.
 
 mod fact;
+mod recurrent;
 mod rules;
 mod values;
 mod views;

@@ -4,7 +4,7 @@
 //! An operator that is not listed yields unknown outputs.
 
 use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
-use super::{Misfit, Ruled, values, views, window};
+use super::{Misfit, Ruled, recurrent, values, views, window};
 use crate::model::error::Fault;
 use crate::model::graph::{AttributeValue, DType, Domain, Node, Tensor};
 
@@ -162,6 +162,9 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             c.quantized(3)?;
             matmul(c, 0, 3, c.dtype(7).or(c.dtype(0)))
         }
+        "RNN" => recurrent::recurrent(c, 1),
+        "GRU" => recurrent::recurrent(c, 3),
+        "LSTM" => recurrent::recurrent(c, 4),
         "Constant" => values::constant(c),
         "Shape" => values::shape(c),
         "Size" => one(Some(DType::I64), Some(vec![])),

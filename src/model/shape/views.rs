@@ -181,7 +181,8 @@ pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> 
         }
     }
     // Along the outermost axis one follows the other.
-    let values: Option<Vec<i64>> = parts.iter().map(|&i| c.values(i).filter(|_| at == 0)).collect::<Option<Vec<_>>>().map(|v| v.concat());
+    let values: Option<Vec<i64>> =
+        parts.iter().map(|&i| c.values(i).filter(|_| at == 0)).collect::<Option<Vec<_>>>().map(|v| v.concat());
     Ok(vec![Some(Fact { values: values.filter(|v| v.len() <= VALUES_LIMIT), ..Fact::new(dtype, Some(dims)) })])
 }
 
@@ -323,14 +324,21 @@ pub(super) fn expand(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(input) = c.dims(0) else { return one(c, None) };
     let scales_at = if c.node.op == "Upsample" || c.opset < 11 { 1 } else { 2 };
-    if c.ints("axes").is_some() {
+    let all: Vec<i64> = (0..input.len() as i64).collect();
+    let axes = c.ints("axes").unwrap_or(&all).iter().map(|&a| axis(a, input.len())).collect::<Ruled<Vec<_>>>()?;
+    if c.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
         return one(c, None); // known to engines alone; held against the limit after import
     }
+    let along = |sizes: Dims| {
+        let mut dims = input.clone();
+        axes.iter().zip(sizes).for_each(|(&axis, size)| dims[axis] = size);
+        Some(dims)
+    };
     if let Some(sizes_in) = if scales_at == 2 { c.known(3)? } else { None } {
-        if sizes_in.len() != input.len() {
+        if sizes_in.len() != axes.len() {
             return Err(Misfit::Shape(format!("it states {} sizes for input {}", sizes_in.len(), show(input))));
         }
-        return one(c, Some(sizes(sizes_in, "a size")?));
+        return one(c, along(sizes(sizes_in, "a size")?));
     }
     let scales = match c.floats("scales") {
         Some(scales) => scales,
@@ -342,12 +350,12 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if let Some(scale) = scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
         return Err(Misfit::Attribute(format!("a scale is {scale}; scales must be positive and finite")));
     }
-    if scales.len() != input.len() {
+    if scales.len() != axes.len() {
         return Err(Misfit::Shape(format!("it states {} scales for input {}", scales.len(), show(input))));
     }
     let scaled =
-        |(dim, scale): (&Option<usize>, &f32)| dim.map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
-    one(c, Some(input.iter().zip(scales).map(scaled).collect()))
+        |(&axis, scale): (&usize, &f32)| input[axis].map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
+    one(c, along(axes.iter().zip(scales).map(scaled).collect()))
 }
 
 pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {

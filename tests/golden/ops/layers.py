@@ -55,6 +55,155 @@ def norms() -> None:
         add(f"batch_norm_f32_{name}", bind(batch, shape=shape, quantized=False))
     add("batch_norm_relu", bind(batch, shape=(1, 5, 4, 3), quantized=True, relu=True), floats=True)
 
+    def norm(g, kind, shape, parameters, between=False, bias=True, **attributes):
+        x = g.input(*shape, low=-3, high=5)
+        x = g.conv(x, shape[1], (3, 3), pads=[1, 1, 1, 1]) if between else x
+        scale = [g.const(g.normal(*parameters)) for _ in range(2 if bias else 1)]
+        y = g.op(kind, x, *scale, **attributes)
+        finish(g, g.conv(y, 3, (1, 1)) if between else y, False)
+    layer, instance, group = "LayerNormalization", "InstanceNormalization", "GroupNormalization"
+    add("layer_norm_last", bind(norm, kind=layer, shape=(2, 3, 19), parameters=(19,), epsilon=1e-3), opset=17)
+    add("layer_norm_axis_1", bind(norm, kind=layer, shape=(2, 3, 7), parameters=(3, 7), axis=1), opset=17)
+    add("layer_norm_no_bias", bind(norm, kind=layer, shape=(4, 9), parameters=(9,), bias=False), opset=17)
+    add("layer_norm_scalar_scale", bind(norm, kind=layer, shape=(4, 9), parameters=(1,)), opset=17)
+    add("instance_norm_image", bind(norm, kind=instance, shape=(1, 5, 4, 6), parameters=(5,)))
+    add("instance_norm_batch_1d", bind(norm, kind=instance, shape=(2, 3, 9), parameters=(3,), epsilon=1e-2))
+    add("instance_norm_between_convs", bind(norm, kind=instance, shape=(1, 5, 4, 6), parameters=(5,), between=True))
+    add("group_norm_by_channel", bind(norm, kind=group, shape=(1, 6, 4, 5), parameters=(6,), num_groups=3), opset=21)
+
+    def quantized_norm(g):
+        y = g.op(layer, g.qdq(g.input(2, 3, 8)), g.const(g.normal(8)), g.const(g.normal(8)))
+        finish(g, y)
+    add("layer_norm_quantized", quantized_norm, opset=17, floats=True)
+
+
+def products() -> None:
+    """Of two activations, and what else a fully connected layer is not."""
+    def product(g, a, b, quantized=False, stored=None):
+        x, y = (g.const(g.normal(*shape)) if stored == i else g.input(*shape) for i, shape in enumerate((a, b)))
+        if quantized:
+            x, y = g.qdq(x), g.qdq(y)
+        finish(g, g.op("MatMul", x, y), quantized)
+    shapes = {
+        "matrices": ((5, 7), (7, 9)),
+        "batches": ((2, 3, 5, 7), (2, 3, 7, 4)),
+        "one_for_all": ((3, 5, 7), (7, 4)),
+        "one_against_all": ((5, 7), (3, 7, 4)),
+        "inner_batches": ((2, 1, 5, 7), (3, 7, 4)),
+        "vector_left": ((7,), (2, 7, 4)),
+        "vector_right": ((2, 5, 7), (7,)),
+    }
+    for name, (a, b) in shapes.items():
+        add(f"matmul_computed_{name}", bind(product, a=a, b=b))
+    add("matmul_computed_quantized", bind(product, a=(2, 5, 7), b=(2, 7, 4), quantized=True), floats=True)
+    add("matmul_stored_left", bind(product, a=(5, 7), b=(2, 7, 4), stored=0))
+    add("matmul_stored_batches", bind(product, a=(2, 5, 7), b=(2, 7, 4), stored=1))
+
+    def gemm(g, a, b, c, stored, **attributes):
+        operands = [g.const(g.normal(*s)) if i in stored else g.input(*s) for i, s in enumerate((a, b, c)) if s is not None]
+        finish(g, g.op("Gemm", *operands, **attributes), False)
+    add("gemm_computed", bind(gemm, a=(4, 6), b=(6, 5), c=(5,), stored=(2,)))
+    add("gemm_trans_a", bind(gemm, a=(6, 4), b=(6, 5), c=(5,), stored=(1, 2), transA=1, alpha=0.5))
+    add("gemm_trans_both_computed", bind(gemm, a=(6, 4), b=(5, 6), c=(4, 5), stored=(), transA=1, transB=1, alpha=0.7, beta=1.5))
+    add("gemm_matrix_bias", bind(gemm, a=(4, 6), b=(6, 5), c=(4, 1), stored=(1, 2), beta=2.0))
+    add("gemm_computed_row", bind(gemm, a=(4, 6), b=(6, 5), c=(1, 5), stored=(1,)))
+
+    def attention(g):
+        """One head over a sequence of its own."""
+        x = g.input(1, 6, 8)
+        q, k, v = (g.op("Add", g.matmul(x, 8), g.const(g.normal(8))) for _ in range(3))
+        scores = g.op("Div", g.op("MatMul", q, g.op("Transpose", k, perm=[0, 2, 1])), g.const(np.sqrt(8)))
+        finish(g, g.op("MatMul", g.op("Softmax", scores, axis=-1), v), False)
+    add("attention", attention)
+
+
+def resizes() -> None:
+    def resize(g, shape, quantized, scales=None, sizes=None, **attributes):
+        x = image(g, *shape, quantized=quantized)
+        tail = ["", g.const(scales)] if scales else ["", "", g.const(sizes, np.int64)]
+        y = g.op("Resize", x, *tail, **attributes)
+        if not quantized:
+            return finish(g, y, False)
+        scale, zero_point, dtype = g.parameters[x]
+        return g.output(g.qdq(y, dtype, scale=scale, zero_point=zero_point))
+    up, down, odd = [1, 1, 2, 2], [1, 1, 0.5, 0.5], [1, 1, 1.7, 0.6]
+    forms = {
+        "nearest_x2": dict(scales=up, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        "nearest_default": dict(scales=odd, mode="nearest"),
+        "nearest_ceil": dict(scales=down, mode="nearest", nearest_mode="ceil"),
+        "nearest_prefer_ceil": dict(scales=down, mode="nearest", nearest_mode="round_prefer_ceil"),
+        "nearest_align": dict(sizes=[1, 3, 9, 4], mode="nearest", coordinate_transformation_mode="align_corners"),
+        "linear_half_pixel": dict(scales=up, mode="linear"),
+        "linear_pytorch": dict(sizes=[1, 3, 7, 1], mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+        "linear_align": dict(sizes=[1, 3, 9, 11], mode="linear", coordinate_transformation_mode="align_corners"),
+        "linear_asymmetric": dict(scales=odd, mode="linear", coordinate_transformation_mode="asymmetric"),
+    }
+    for name, form in forms.items():
+        for quantized in (True, False):
+            add(f"resize_{'' if quantized else 'f32_'}{name}", bind(resize, shape=(3, 5, 6), quantized=quantized, **form))
+    add("resize_f32_symmetric", bind(resize, shape=(3, 5, 6), quantized=False, scales=odd, mode="linear", coordinate_transformation_mode="half_pixel_symmetric"), opset=19)
+    add("resize_f32_axes", bind(resize, shape=(3, 5, 6), quantized=False, scales=[2, 3], mode="linear", axes=[2, 3]), opset=18)
+    add("resize_f32_1d", bind(resize, shape=(3, 7), quantized=False, scales=[1, 1, 2], mode="linear"))
+    add("resize_cubic", bind(resize, shape=(3, 5, 6), quantized=False, scales=up, mode="cubic"), refused="cubic interpolation")
+
+    def requantized(g):
+        finish(g, g.op("Resize", g.qdq(g.input(1, 3, 4, 5)), "", g.const(up), mode="linear"))
+    add("resize_linear_to_another_scale", requantized, floats=True)
+
+    def between(g):
+        y = g.qdq(g.conv(image(g, 3, 4, 5), 6, (3, 3), pads=[1, 1, 1, 1]))
+        y = g.op("Resize", y, "", g.const(up), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        finish(g, g.conv(y, 4, (3, 3)))
+    add("resize_nearest_between_convs", between)
+
+    def opset_10(g, scales):
+        finish(g, g.op("Resize", g.input(1, 3, 6, 5), g.const(scales), mode="nearest"), False)
+    add("resize_opset_10", bind(opset_10, scales=up), opset=10)
+
+    def upsample(g):
+        finish(g, g.op("Upsample", g.input(1, 3, 3, 4), g.const(up), mode="nearest"), False)
+    add("upsample_opset_9", upsample, opset=9)
+
+
+def recurrent() -> None:
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+    def layer(g, kind, steps=5, batch=1, inputs=4, hidden=6, direction="forward", bias=True, states=None, outputs=1, peepholes=False, **attributes):
+        directions = 2 if direction == "bidirectional" else 1
+        first = attributes.get("layout", 0)
+        x = g.input(*((batch, steps, inputs) if first else (steps, batch, inputs)))
+        rows = gates[kind] * hidden
+        operands = [x, g.const(g.normal(directions, rows, inputs, scale=0.5)), g.const(g.normal(directions, rows, hidden, scale=0.4))]
+        operands.append(g.const(g.normal(directions, 2 * rows, scale=0.3)) if bias else "")
+        if states or peepholes:
+            dims = (batch, directions, hidden) if first else (directions, batch, hidden)
+            made = {"computed": lambda: g.input(*dims), "stored": lambda: g.const(g.normal(*dims)), None: lambda: ""}[states]
+            operands += ["", made()] + ([made()] if kind == "LSTM" else [])
+        if peepholes:
+            operands.append(g.const(g.normal(directions, 3 * hidden)))
+        names = [g.op(kind, *operands, hidden_size=hidden, direction=direction, **attributes)]
+        node = g.nodes[-1]
+        node.output.extend(f"{names[0]}_{i}" for i in range(1, outputs))
+        g.output(*node.output)
+    for kind in gates:
+        name = kind.lower()
+        outputs = 3 if kind == "LSTM" else 2
+        add(f"{name}_forward", bind(layer, kind=kind), opset=14)
+        add(f"{name}_reverse", bind(layer, kind=kind, direction="reverse", outputs=outputs), opset=14)
+        add(f"{name}_both_ways", bind(layer, kind=kind, direction="bidirectional", batch=2, outputs=outputs), opset=14)
+        add(f"{name}_states", bind(layer, kind=kind, states="computed", outputs=outputs), opset=14)
+        add(f"{name}_states_both_ways", bind(layer, kind=kind, states="computed", direction="bidirectional", batch=3, outputs=outputs), opset=14)
+        add(f"{name}_stored_states", bind(layer, kind=kind, states="stored", batch=2), opset=14)
+        add(f"{name}_no_bias", bind(layer, kind=kind, bias=False, hidden=17), opset=14)
+        add(f"{name}_clip", bind(layer, kind=kind, clip=0.3), opset=14)
+    add("gru_reset_after", bind(layer, kind="GRU", linear_before_reset=1, outputs=2), opset=14)
+    add("gru_reset_after_both_ways", bind(layer, kind="GRU", linear_before_reset=1, direction="bidirectional", batch=2), opset=14)
+    add("lstm_peepholes", bind(layer, kind="LSTM", peepholes=True), opset=14)
+    add("lstm_coupled", bind(layer, kind="LSTM", input_forget=1), opset=14)
+    add("lstm_hard_sigmoid", bind(layer, kind="LSTM", activations=["HardSigmoid", "Tanh", "Relu"]), opset=14)
+    add("rnn_relu", bind(layer, kind="RNN", activations=["Relu"]), opset=14)
+    add("lstm_softsign", bind(layer, kind="LSTM", activations=["Sigmoid", "Softsign", "Tanh"]), opset=14, refused="an activation that the plan does not have")
+
 
 def constants() -> None:
     """What follows from constants and shapes is no part of a plan."""

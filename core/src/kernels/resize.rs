@@ -1,0 +1,132 @@
+//! Images of another size: each pixel one of the input, or between four of it.
+
+use super::per_isa::per_isa;
+
+/// What an output row or column is made of: the input row or column before it, the one behind it, and how much of the
+/// second it has, in parts of [`WHOLE`] or as the bits of a float.
+pub type Blend = [u32; 3];
+
+/// One, as a [`Blend`] of bytes counts: products of two shares and a byte fit 32 bits.
+pub const WHOLE: u32 = 1 << 11;
+
+per_isa! {
+    /// [`ResizeS8`](crate::ops::ResizeS8): rows of `width` pixels of `channels` values.
+    pub fn resize_s8(x: &[i8], y: &mut [i8], width: usize, channels: usize, rows: &[Blend], cols: &[Blend]) {
+        const BITS: u32 = 2 * WHOLE.trailing_zeros();
+        for_each_pixel(x, y, width, channels, rows, cols, |y, corners, [row, col]| {
+            let (row, col) = (row as i32, col as i32);
+            let (row_rest, col_rest) = (WHOLE as i32 - row, WHOLE as i32 - col);
+            let [a, b, c, d] = [row_rest * col_rest, row_rest * col, row * col_rest, row * col];
+            for (index, y) in y.iter_mut().enumerate() {
+                let [p, q, r, s] = corners.map(|corner| i32::from(corner[index]));
+                let sum = a * p + b * q + c * r + d * s;
+                // Half to even: half less one, and one more where what is left is odd.
+                let half = (1 << (BITS - 1)) - 1 + (sum >> BITS & 1);
+                *y = (sum + half >> BITS) as i8;
+            }
+        });
+    }
+
+    /// [`ResizeF32`](crate::ops::ResizeF32).
+    pub fn resize_f32(x: &[f32], y: &mut [f32], width: usize, channels: usize, rows: &[Blend], cols: &[Blend]) {
+        for_each_pixel(x, y, width, channels, rows, cols, |y, corners, [row, col]| {
+            let (row, col) = (f32::from_bits(row), f32::from_bits(col));
+            let (row_rest, col_rest) = (1.0 - row, 1.0 - col);
+            let [a, b, c, d] = [row_rest * col_rest, row_rest * col, row * col_rest, row * col];
+            for (index, y) in y.iter_mut().enumerate() {
+                let [p, q, r, s] = corners.map(|corner| corner[index]);
+                *y = (a * p + b * q) + (c * r + d * s);
+            }
+        });
+    }
+}
+
+/// Calls `blend` for each pixel of the output, with the four pixels of the input around it and the shares of the
+/// second ones; a pixel that is one of the input is copied.
+#[inline(always)]
+fn for_each_pixel<T: Copy>(
+    x: &[T],
+    y: &mut [T],
+    width: usize,
+    channels: usize,
+    rows: &[Blend],
+    cols: &[Blend],
+    blend: impl Fn(&mut [T], [&[T]; 4], [u32; 2]),
+) {
+    let pixel = |row: u32, col: u32| &x[(row as usize * width + col as usize) * channels..][..channels];
+    for (y, &[top, bottom, down]) in y.chunks_exact_mut(cols.len() * channels).zip(rows) {
+        for (y, &[left, right, across]) in y.chunks_exact_mut(channels).zip(cols) {
+            if down == 0 && across == 0 {
+                y.copy_from_slice(pixel(top, left));
+                continue;
+            }
+            let corners = [pixel(top, left), pixel(top, right), pixel(bottom, left), pixel(bottom, right)];
+            blend(y, corners, [down, across]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::isa::Isa;
+
+    fn blends(input: usize) -> impl Strategy<Value = Vec<Blend>> {
+        let blend = (0..input as u32, 0..input as u32, prop_oneof![Just(0), 0..=WHOLE]);
+        vec(blend.prop_map(|(first, second, share)| [first, second, share]), 1..8)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(
+            (height, width, channels) in (1usize..6, 1usize..6, 1usize..40),
+            seed: u32,
+            (rows, cols) in (blends(6), blends(6)),
+        ) {
+            let within = |blends: Vec<Blend>, size: usize| -> Vec<Blend> {
+                let at = |i: u32| i % size as u32;
+                blends.into_iter().map(|[first, second, share]| [at(first), at(second), share]).collect()
+            };
+            let (rows, cols) = (within(rows, height), within(cols, width));
+            let mut state = seed | 1;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as i8
+            };
+            let x: Vec<i8> = (0..height * width * channels).map(|_| next()).collect();
+            let real: Vec<f32> = x.iter().map(|x| f32::from(*x)).collect();
+            let mut expected = vec![];
+            let part = |share: u32| f64::from(share) / f64::from(WHOLE);
+            for &[top, bottom, down] in &rows {
+                for &[left, right, across] in &cols {
+                    for c in 0..channels {
+                        let at = |y: u32, x_at: u32| f64::from(x[(y as usize * width + x_at as usize) * channels + c]);
+                        let (down, across) = (part(down), part(across));
+                        let above = at(top, left) * (1.0 - across) + at(top, right) * across;
+                        let below = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
+                        expected.push(above * (1.0 - down) + below * down);
+                    }
+                }
+            }
+            let shares = |blends: &[Blend]| -> Vec<Blend> {
+                let bits = |share: u32| (share as f32 / WHOLE as f32).to_bits();
+                blends.iter().map(|&[first, second, share]| [first, second, bits(share)]).collect()
+            };
+            for isa in Isa::ALL {
+                let mut y = vec![0i8; expected.len()];
+                resize_s8(isa, &x, &mut y, width, channels, &rows, &cols);
+                let mut y_real = vec![0f32; expected.len()];
+                resize_f32(isa, &real, &mut y_real, width, channels, &shares(&rows), &shares(&cols));
+                for ((y, y_real), exact) in y.iter().zip(&y_real).zip(&expected) {
+                    prop_assert_eq!(*y, exact.round_ties_even() as i8);
+                    prop_assert!((f64::from(*y_real) - exact).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}

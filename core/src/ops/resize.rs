@@ -1,0 +1,109 @@
+//! Images of another size.
+
+use super::{Operation, operands};
+use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
+use crate::isa::Isa;
+use crate::kernels::resize::{self, Blend, WHOLE};
+use crate::plan::rules::{check_tensor, require};
+use crate::plan::wire::record;
+use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::shape::Resized;
+
+record! {
+    /// `round((sum of four pixels' shares) / 2^22)`, each pixel of the output between two rows and two columns of the
+    /// input; exact in i32. Input and output have the same quantization.
+    pub struct ResizeS8 {
+        /// i8 `[in_h, in_w, channels]`.
+        input: Operand,
+        /// i8 `[out_h, out_w, channels]`.
+        output: Operand,
+        /// Sizes of both.
+        shape: Resized,
+        /// `out_h` [`Blend`](resize::Blend)s: two rows of the input, and how many parts of 2^11 the second has.
+        rows: DataSpan,
+        /// `out_w` [`Blend`]s: two columns.
+        cols: DataSpan,
+    }
+}
+
+record! {
+    /// Like [`ResizeS8`], in f32; shares are the bits of floats from 0 to 1.
+    pub struct ResizeF32 {
+        /// f32 `[in_h, in_w, channels]`.
+        input: Operand,
+        /// f32 `[out_h, out_w, channels]`.
+        output: Operand,
+        /// Sizes of both.
+        shape: Resized,
+        /// `out_h` [`Blend`]s.
+        rows: DataSpan,
+        /// `out_w` [`Blend`]s.
+        cols: DataSpan,
+    }
+}
+
+impl Operation for ResizeS8 {
+    operands!(input => output);
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.rows, self.cols, DataSpan::default()]
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_resize(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 1, |share| share <= WHOLE)
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output) = memory.split(self.output)?;
+        let (rows, cols) = (cast(rest.data(self.rows)?)?, cast(rest.data(self.cols)?)?);
+        let Resized { in_w, channels, .. } = self.shape;
+        resize::resize_s8(isa, cast(rest.operand(self.input)?)?, cast_mut(output)?, in_w, channels, rows, cols);
+        Some(())
+    }
+}
+
+impl Operation for ResizeF32 {
+    operands!(input => output);
+
+    fn writes_f32(&self) -> bool {
+        true
+    }
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.rows, self.cols, DataSpan::default()]
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        let legal = |share: u32| (0.0..=1.0).contains(&f32::from_bits(share));
+        check_resize(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, legal)
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output) = memory.split(self.output)?;
+        let (rows, cols) = (cast(rest.data(self.rows)?)?, cast(rest.data(self.cols)?)?);
+        let Resized { in_w, channels, .. } = self.shape;
+        resize::resize_f32(isa, cast(rest.operand(self.input)?)?, cast_mut(output)?, in_w, channels, rows, cols);
+        Some(())
+    }
+}
+
+fn check_resize(
+    plan: &Verifier<'_>,
+    shape: &Resized,
+    (input, output): (Operand, Operand),
+    (rows, cols): (DataSpan, DataSpan),
+    element_bytes: usize,
+    legal: impl Fn(u32) -> bool,
+) -> Result<(), FieldFault> {
+    let Resized { in_h, in_w, out_h, out_w, channels } = *shape;
+    let sizes = [("in_h", in_h), ("in_w", in_w), ("out_h", out_h), ("out_w", out_w), ("channels", channels)];
+    sizes.iter().try_for_each(|(field, size)| require(*size > 0, field, Fault::OutOfRange))?;
+    check_tensor(plan, "input", input, &[in_h, in_w, channels], element_bytes)?;
+    check_tensor(plan, "output", output, &[out_h, out_w, channels], element_bytes)?;
+    for (field, span, count, input) in [("rows", rows, out_h, in_h), ("cols", cols, out_w, in_w)] {
+        let inside = |at: u32| usize::try_from(at).is_ok_and(|at| at < input);
+        let sound = |&[first, second, share]: &Blend| inside(first) && inside(second) && legal(share);
+        require(plan.block::<Blend>(field, span, count)?.iter().all(sound), field, Fault::OutOfRange)?;
+    }
+    Ok(())
+}
