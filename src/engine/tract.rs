@@ -17,6 +17,8 @@ pub(crate) struct TractEngine {
     plan: Arc<TypedSimplePlan>,
     /// Renewed after a panic, which may leave it half done.
     state: TypedSimpleState,
+    /// Whether some op keeps something from one run for the next, as tract's recurrent layers do: a run starts anew.
+    remembers: bool,
     description: Description,
 }
 
@@ -26,6 +28,9 @@ impl TractEngine {
     pub fn new(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<TractEngine, ModelError> {
         let refused =
             |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
+        if let Some((node, what)) = model.graph().nodes.iter().find_map(|node| Some((node, passed_over(node)?))) {
+            return Err(refused(format!("node `{}` ({}): {what}", node.name, node.op)));
+        }
         let typed = to_tract(model, bindings)?;
         let plan = guarded(|| TypedSimplePlan::new(typed)).map_err(refused)?;
         let state = guarded(|| plan.spawn()).map_err(refused)?;
@@ -38,11 +43,13 @@ impl TractEngine {
             .map_err(refused)?;
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
+        let remembers = state.op_states.iter().any(Option::is_some);
         let nodes = node_reports(model, shapes);
         let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();
         Ok(TractEngine {
             plan,
             state,
+            remembers,
             description: Description {
                 inputs,
                 outputs,
@@ -64,6 +71,9 @@ impl TractEngine {
         let mut running = String::new();
         let (state, specs) = (&mut self.state, &self.description.inputs);
         let result = guarded(|| {
+            if self.remembers {
+                *state = self.plan.spawn()?;
+            }
             let inputs = inputs
                 .iter()
                 .zip(specs)
@@ -116,6 +126,27 @@ impl Engine for TractEngine {
         }
         Ok(())
     }
+}
+
+/// What tract's importer passes over in recurrent layers, so that it would give another answer.
+fn passed_over(node: &Node) -> Option<&'static str> {
+    let defaults: &[&str] = match node.op.as_str() {
+        "RNN" => &["tanh"],
+        "GRU" => &["sigmoid", "tanh"],
+        "LSTM" => &["sigmoid", "tanh", "tanh"],
+        _ => return None,
+    };
+    node.attributes.iter().find_map(|attribute| match (attribute.name.as_str(), &attribute.value) {
+        ("direction", AttributeValue::Text(text)) if text == "reverse" => Some("tract runs no layer backwards alone"),
+        ("clip", _) => Some("tract clips no gates"),
+        ("input_forget", AttributeValue::Int(1..)) => Some("tract couples no gates"),
+        ("activations", AttributeValue::Texts(names))
+            if !names.iter().zip(defaults.iter().cycle()).all(|(name, default)| name.eq_ignore_ascii_case(default)) =>
+        {
+            Some("tract has the default activations alone")
+        }
+        _ => None,
+    })
 }
 
 fn step(node: &TypedNode, nanos: u64) -> StepTime {

@@ -131,12 +131,12 @@ impl<'m> Lowering<'m> {
 
 /// A float16 as the float32 of the same value.
 fn widened(half: u16) -> f32 {
-    let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x3ff));
+    let (exponent, fraction) = (u32::from((half >> 10) & 0x1f), u32::from(half & 0x3ff));
     let magnitude = match exponent {
         // Below the normal numbers: so many parts of 2^24.
         0 => fraction as f32 / 16_777_216.0,
-        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(exponent + 112 << 23 | fraction << 13),
+        31 => f32::from_bits(0x7f80_0000 | (fraction << 13)),
+        _ => f32::from_bits(((exponent + 112) << 23) | (fraction << 13)),
     };
     if half >> 15 == 0 { magnitude } else { -magnitude }
 }

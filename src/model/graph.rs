@@ -101,7 +101,6 @@ pub(crate) enum AttributeValue {
     Text(String),
     Ints(Vec<i64>),
     Floats(Vec<f32>),
-    #[cfg_attr(not(feature = "tract"), expect(dead_code, reason = "only tract is handed its content"))]
     Texts(Vec<String>),
     Tensor(Tensor),
     Graph(Graph),

@@ -21,8 +21,8 @@ per_isa! {
                 let [p, q, r, s] = corners.map(|corner| i32::from(corner[index]));
                 let sum = a * p + b * q + c * r + d * s;
                 // Half to even: half less one, and one more where what is left is odd.
-                let half = (1 << (BITS - 1)) - 1 + (sum >> BITS & 1);
-                *y = (sum + half >> BITS) as i8;
+                let half = (1 << (BITS - 1)) - 1 + ((sum >> BITS) & 1);
+                *y = ((sum + half) >> BITS) as i8;
             }
         });
     }

@@ -35,7 +35,7 @@ def fully_connected() -> None:
         f32 = "" if quantized else "f32_"
         add(f"gemm_{f32}bias_2d", bind(bias_shape, rows=3, shape=(1, 3), quantized=quantized))
         add(f"gemm_{f32}bias_scalar", bind(bias_shape, rows=3, shape=(1,), quantized=quantized))
-        add(f"gemm_{f32}bias_column", bind(bias_shape, rows=3, shape=(3, 1), quantized=quantized), refused="a bias for each row")
+        add(f"gemm_{f32}bias_column", bind(bias_shape, rows=3, shape=(3, 1), quantized=quantized), floats=quantized)
 
     def alpha_beta(g, quantized):
         x = g.input(1, 9)
@@ -61,7 +61,7 @@ def fully_connected() -> None:
     def computed(g):
         a, b = g.qdq(g.input(3, 4)), g.qdq(g.input(4, 5))
         finish(g, g.op("MatMul", a, b))
-    add("matmul_of_activations", computed, refused="weights that are computed")
+    add("matmul_of_activations", computed, floats=True)
 
 
 def elementwise() -> None:

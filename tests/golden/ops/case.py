@@ -5,10 +5,11 @@ from builder import Graph
 CASES = {}
 
 
-def add(name: str, build, *, opset: int = 13, refused: str | None = None, floats: bool = False) -> None:
-    """`build` makes a graph; `refused` says why a plan cannot take it; `floats`, that it computes some of it in f32."""
+def add(name: str, build, *, opset: int = 13, refused: str | None = None, floats: bool = False, without_tract: str | None = None) -> None:
+    """`build` makes a graph; `refused` says why a plan cannot take it, `without_tract` why tract does not run it; `floats`,
+    that a plan computes some of it in f32."""
     assert name not in CASES, name
-    CASES[name] = (build, opset, refused, floats)
+    CASES[name] = (build, opset, refused, floats, without_tract)
 
 
 def bind(build, /, **options):

@@ -32,7 +32,8 @@ def transposed() -> None:
     for name, (shape, out, kernel, attributes) in shapes.items():
         for quantized in (True, False):
             f32 = "" if quantized else "f32_"
-            add(f"conv_transpose_{f32}{name}", bind(transpose, shape=shape, out=out, kernel=kernel, attributes=attributes, quantized=quantized))
+            stops = "it subtracts with overflow" if name == "output_shape" else None
+            add(f"conv_transpose_{f32}{name}", bind(transpose, shape=shape, out=out, kernel=kernel, attributes=attributes, quantized=quantized), without_tract=stops)
     plain = dict(shape=(6, 4, 5), out=5, kernel=(2, 2), attributes={"strides": [2, 2]})
     add("conv_transpose_per_tensor", bind(transpose, quantized=True, per_channel=False, **plain))
     add("conv_transpose_u8", bind(transpose, quantized=True, dtype="u8", **plain))
@@ -152,8 +153,9 @@ def resizes() -> None:
 
     def between(g):
         y = g.qdq(g.conv(image(g, 3, 4, 5), 6, (3, 3), pads=[1, 1, 1, 1]))
-        y = g.op("Resize", y, "", g.const(up), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-        finish(g, g.conv(y, 4, (3, 3)))
+        wide = g.op("Resize", y, "", g.const(up), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        g.parameters[wide] = g.parameters[y]
+        finish(g, g.conv(wide, 4, (3, 3)))
     add("resize_nearest_between_convs", between)
 
     def opset_10(g, scales):
@@ -162,7 +164,7 @@ def resizes() -> None:
 
     def upsample(g):
         finish(g, g.op("Upsample", g.input(1, 3, 3, 4), g.const(up), mode="nearest"), False)
-    add("upsample_opset_9", upsample, opset=9)
+    add("upsample_opset_9", upsample, opset=9, without_tract="it has no Upsample")
 
 
 def recurrent() -> None:
@@ -189,20 +191,20 @@ def recurrent() -> None:
         name = kind.lower()
         outputs = 3 if kind == "LSTM" else 2
         add(f"{name}_forward", bind(layer, kind=kind), opset=14)
-        add(f"{name}_reverse", bind(layer, kind=kind, direction="reverse", outputs=outputs), opset=14)
+        add(f"{name}_reverse", bind(layer, kind=kind, direction="reverse", outputs=outputs), opset=14, without_tract="it runs no layer backwards alone")
         add(f"{name}_both_ways", bind(layer, kind=kind, direction="bidirectional", batch=2, outputs=outputs), opset=14)
         add(f"{name}_states", bind(layer, kind=kind, states="computed", outputs=outputs), opset=14)
         add(f"{name}_states_both_ways", bind(layer, kind=kind, states="computed", direction="bidirectional", batch=3, outputs=outputs), opset=14)
         add(f"{name}_stored_states", bind(layer, kind=kind, states="stored", batch=2), opset=14)
         add(f"{name}_no_bias", bind(layer, kind=kind, bias=False, hidden=17), opset=14)
-        add(f"{name}_clip", bind(layer, kind=kind, clip=0.3), opset=14)
+        add(f"{name}_clip", bind(layer, kind=kind, clip=0.3), opset=14, without_tract="it clips no gates")
     add("gru_reset_after", bind(layer, kind="GRU", linear_before_reset=1, outputs=2), opset=14)
     add("gru_reset_after_both_ways", bind(layer, kind="GRU", linear_before_reset=1, direction="bidirectional", batch=2), opset=14)
     add("lstm_peepholes", bind(layer, kind="LSTM", peepholes=True), opset=14)
-    add("lstm_coupled", bind(layer, kind="LSTM", input_forget=1), opset=14)
-    add("lstm_hard_sigmoid", bind(layer, kind="LSTM", activations=["HardSigmoid", "Tanh", "Relu"]), opset=14)
-    add("rnn_relu", bind(layer, kind="RNN", activations=["Relu"]), opset=14)
-    add("lstm_softsign", bind(layer, kind="LSTM", activations=["Sigmoid", "Softsign", "Tanh"]), opset=14, refused="an activation that the plan does not have")
+    add("lstm_coupled", bind(layer, kind="LSTM", input_forget=1), opset=14, without_tract="it couples no gates")
+    add("lstm_hard_sigmoid", bind(layer, kind="LSTM", activations=["HardSigmoid", "Tanh", "Relu"]), opset=14, without_tract="it has the default activations alone")
+    add("rnn_relu", bind(layer, kind="RNN", activations=["Relu"]), opset=14, without_tract="it has the default activations alone")
+    add("lstm_softsign", bind(layer, kind="LSTM", activations=["Sigmoid", "Softsign", "Tanh"]), opset=14, refused="an activation that the plan does not have", without_tract="it has the default activations alone")
 
 
 def constants() -> None:

@@ -49,7 +49,7 @@ def main() -> None:
     reference.write_digests(HERE, "*.onnx", "*.npy")
 
 
-def write(name: str, build, opset: int, refused: str | None, floats: bool) -> dict:
+def write(name: str, build, opset: int, refused: str | None, floats: bool, without_tract: str | None) -> dict:
     graph = builder.Graph(name, opset)
     graph.floats = floats
     build(graph)
@@ -64,6 +64,8 @@ def write(name: str, build, opset: int, refused: str | None, floats: bool) -> di
         np.save(folder / f"output_{index}.npy", values)
     steps = list(graph.outputs.values())
     entry = {"name": name, "steps": steps, "plan": refused is None}
+    if without_tract:
+        entry["without_tract"] = without_tract
     if refused:
         return entry | {"refused": refused}
     return entry | {"int8": not graph.floats and None not in steps}

@@ -142,6 +142,7 @@ CONV = one(
 CONV_AUTO = one("Conv", [1, 2, 8, 8], {"w": f32(3, 2, 3, 3)}, auto_pad="SAME_UPPER")
 CONV_AUTO.graph.name = "conv_auto"
 CONVTRANSPOSE = one("ConvTranspose", [1, 2, 4, 4], {"w": f32(2, 3, 3, 3)}, strides=[2, 2])
+LSTM = one("LSTM", [5, 1, 4], {"w": f32(1, 12, 4), "r": f32(1, 12, 3)}, hidden_size=3)
 MAXPOOL = one("MaxPool", [1, 2, 8, 8], kernel_shape=[2, 2], strides=[2, 2])
 AVERAGEPOOL = one("AveragePool", [1, 2, 8, 8], kernel_shape=[2, 2], pads=[0, 0, 0, 0])
 BATCHNORM = one(
