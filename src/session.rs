@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use crate::engine::{
-    self, Compiled, Engine, EngineChoice, EngineFault, EngineName, HopReport, MemoryPlan, NodeReport, StepReport,
-    StepTime, TensorSpec,
+    self, Compiled, Engine, EngineChoice, EngineFault, EngineName, HopAsked, HopReport, MemoryPlan, NodeReport,
+    StepReport, StepTime, TensorSpec,
 };
 use crate::model::{Binding, Dim, Fault, Model, ModelError};
 use crate::plan::ArenaBlock;
@@ -24,7 +24,7 @@ pub struct SessionOptions {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) placement: bool,
     pub(crate) threads: Option<NonZeroUsize>,
-    pub(crate) hop: Option<usize>,
+    pub(crate) hop: Option<HopAsked>,
     #[cfg(feature = "ort")]
     pub(crate) ort: engine::OrtOptions,
     #[cfg(feature = "torch")]
@@ -70,7 +70,13 @@ impl SessionOptions {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hop(mut self, rows: usize) -> SessionOptions {
-        self.hop = Some(rows);
+        self.hop = Some(HopAsked { rows, window_rows: None });
+        self
+    }
+
+    /// The same for windows of so many rows: a model whose input has others along time takes whole windows.
+    pub fn hop_of(mut self, rows: usize, window_rows: usize) -> SessionOptions {
+        self.hop = Some(HopAsked { rows, window_rows: Some(window_rows) });
         self
     }
 

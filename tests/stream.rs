@@ -350,7 +350,7 @@ fn what_is_too_slow_drops_and_says_how_much() {
 
 /// The same windows whole and hop by hop: what was said of each, and what a run took.
 fn both_ways(recipe: &Recipe, file: &Path, source: &SourceOptions) -> [(Vec<(String, f32)>, u64); 2] {
-    let hop = SessionOptions::default().hop(recipe.hop_rows().unwrap());
+    let hop = recipe.by_hops(SessionOptions::default());
     [SessionOptions::default(), hop].map(|session| {
         let (said, summary) = said_on(recipe, session, file, source.clone());
         assert_eq!(summary.whole_windows, None);
@@ -414,7 +414,7 @@ fn windows_that_were_dropped_leave_nothing_behind() {
         let placed = Placed::default();
         let windows = placed.0.clone();
         let options = StreamOptions { overflow, ..StreamOptions::default() };
-        let session = SessionOptions::default().hop(har.hop_rows().unwrap());
+        let session = har.by_hops(SessionOptions::default());
         let mut sinks: [Box<dyn Sink>; 2] = [Box::new(placed), Box::new(Slow(Duration::from_millis(1)))];
         let summary = run_on(&har, session, &file, raw(), options, &mut sinks).unwrap();
         assert!(summary.adds_up() && summary.dropped > 0, "{summary:?}");

@@ -30,7 +30,7 @@ fn a_long_replay_allocates_nothing_and_loses_nothing() {
     };
     let recipe = Recipe::open(repository().join("models/har_cnn1d")).unwrap();
     // As `tractlet stream` runs it: by what is new of each window.
-    let hop = SessionOptions::default().hop(recipe.hop_rows().unwrap());
+    let hop = recipe.by_hops(SessionOptions::default());
     let session = Session::new(&Model::open(&recipe.model).unwrap(), hop).unwrap();
     assert!(session.hop().is_some());
     let source = Source::open(&file.to_str().unwrap().parse().unwrap(), options, &recipe.input).unwrap();

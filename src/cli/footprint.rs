@@ -106,7 +106,8 @@ pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
     let open = || {
         let model = args.hop.open(&args.model, || args.model.open())?;
         phase("make ready")?;
-        let session = args.model.session_on(&args.threads, &model, &args.model.model, args.hop.rows())?;
+        let by_hops = |options| args.hop.options(options);
+        let session = args.model.session_on(&args.threads, &model, &args.model.model, by_hops)?;
         Ok::<_, Failure>((args.hop.held(session, &args.model.model)?, model.file_bytes()))
     };
     let (session, model_bytes) = open()?;

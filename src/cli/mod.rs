@@ -249,14 +249,14 @@ impl ModelArgs {
         threads: &ThreadArgs,
         file: &ModelFile,
         named: &Path,
-        hop: Option<usize>,
+        by_hops: impl FnOnce(SessionOptions) -> SessionOptions,
     ) -> Result<Session, Failure> {
         #[cfg(feature = "torch")]
         if let ModelFile::Torch(file) = file {
             return Err(torch::not_taken(file));
         }
         let options = self.options(file, named)?.threads(threads.count());
-        let session = self.ready(file, named, hop.map_or(options.clone(), |rows| options.hop(rows)))?;
+        let session = self.ready(file, named, by_hops(options))?;
         threads.expect_used(session.engine())?;
         Ok(session)
     }

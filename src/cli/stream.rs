@@ -237,12 +237,13 @@ fn ran(
     } else if args.mqtt.share.is_some() {
         usage("--share is for a source at a broker, mqtt://HOST/TOPIC");
     }
-    let hop = if args.whole_windows { None } else { recipe.hop_rows().ok() };
+    let by_hops = !args.whole_windows && recipe.hop_rows().is_ok();
     let load = || {
         // The plans that are kept of models take whole windows.
         let model = &recipe.model;
-        let file = if hop.is_some() { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
-        args.model.session_on(&args.threads, &file, model, hop)
+        let file = if by_hops { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
+        let with = |options| if by_hops { recipe.by_hops(options) } else { options };
+        args.model.session_on(&args.threads, &file, model, with)
     };
     let (session, loading) = Loading::measured(&recipe.model, load)?;
     if args.whole_windows && session.hop().is_some() {

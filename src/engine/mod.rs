@@ -225,6 +225,15 @@ pub struct WholeFrom {
     pub why: String,
 }
 
+/// Hops that are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HopAsked {
+    /// Rows of the input along time.
+    pub rows: usize,
+    /// Rows that a window has to have, where that is known.
+    pub window_rows: Option<usize>,
+}
+
 /// What an engine says of the model that it took.
 pub(crate) struct Description {
     pub inputs: Vec<TensorSpec>,
@@ -328,7 +337,7 @@ pub(crate) fn plan_for(
     model: &Model,
     bindings: &[Binding],
     isa: Isa,
-    hop: Option<usize>,
+    hop: Option<HopAsked>,
     origin: &Origin<'_>,
 ) -> Result<Compiled, ModelError> {
     let shapes = model.shapes(bindings)?;

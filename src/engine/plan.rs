@@ -10,8 +10,8 @@ use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, MAX_PARTS, Op, 
 
 use super::threads::Threads;
 use super::{
-    Description, Engine, EngineFault, EngineName, HopReport, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec,
-    WholeFrom, computes,
+    Description, Engine, EngineFault, EngineName, HopAsked, HopReport, MemoryPlan, NodeReport, StepReport, StepTime,
+    TensorSpec, WholeFrom, computes,
 };
 use crate::footprint::room_for;
 use crate::lower::{self, Lowered, Packing, Refusal};
@@ -100,7 +100,7 @@ pub(crate) fn compile(
     model: &Model,
     shapes: &Shapes,
     isa: Isa,
-    hop: Option<usize>,
+    hop: Option<HopAsked>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
     let packing = if hop.is_some() { Packing::Later } else { Packing::Now };
@@ -118,7 +118,7 @@ pub(crate) fn compile(
         constants.model(name, *digest);
     }
     let mut windows = Windows::default();
-    let program = match hop.map(|hop| by_hops(&program, hop, &mut constants)) {
+    let program = match hop.map(|hop| by_hops(&program, hop.rows, hop.window_rows, &mut constants)) {
         None => program,
         Some(Ok(Hopping { program, window_macs, whole_from })) => {
             (windows.macs, windows.whole_from) = (Some(window_macs), whole_from);

@@ -6,7 +6,7 @@ use std::path::Path;
 use tractlet_core::isa::Isa;
 
 use super::error::{PlanFault, PlanFileError};
-use crate::engine::{self, Compiled, MemoryPlan, Origin};
+use crate::engine::{self, Compiled, HopAsked, MemoryPlan, Origin};
 use crate::model::{Binding, Fault, Model, ModelError, hexadecimal};
 use crate::session::{Session, resolve};
 use crate::whole::Unfinished;
@@ -21,7 +21,7 @@ use crate::whole::Unfinished;
 pub struct CompileOptions {
     pub(super) isa: Option<Isa>,
     pub(super) bindings: Vec<Binding>,
-    pub(super) hop: Option<usize>,
+    pub(super) hop: Option<HopAsked>,
 }
 
 impl CompileOptions {
@@ -34,7 +34,7 @@ impl CompileOptions {
 
     /// Makes a plan that runs hop by hop, as [`SessionOptions::hop`](crate::SessionOptions::hop), or an error of why that cannot be.
     pub fn hop(mut self, rows: usize) -> CompileOptions {
-        self.hop = Some(rows);
+        self.hop = Some(HopAsked { rows, window_rows: None });
         self
     }
 

@@ -153,7 +153,7 @@ impl PlanFile {
         }
         log::info!("{}: engine plan, compiled for {}", self.path.display(), self.isa());
         let stated = self.plan.hop().map(|hop| hop.rows);
-        if let (Some(stated), Some(asked)) = (stated, options.hop)
+        if let (Some(stated), Some(asked)) = (stated, options.hop.map(|hop| hop.rows))
             && stated != asked
         {
             return Err(self.refused(PlanFault::Hop { stated, asked }));

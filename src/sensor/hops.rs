@@ -5,7 +5,7 @@ use std::ops::Range;
 use tractlet_core::ring::Windowing;
 
 use super::recipe::{DecisionRule, FrontendKind, Layout, Normalization, Recipe};
-use crate::{HopReport, TensorSpec};
+use crate::{HopReport, SessionOptions, TensorSpec};
 
 /// The part of a window that its front end makes new rows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,12 @@ struct News {
 }
 
 impl Recipe {
-    /// Rows of the model's input from window to window, for [`SessionOptions::hop`](crate::SessionOptions::hop); or why a window
-    /// has none in common with the one before.
+    /// Has a session take what is new of each window alone, where the recipe allows that.
+    pub fn by_hops(&self, options: SessionOptions) -> SessionOptions {
+        self.news().map_or(options.clone(), |news| options.hop_of(news.rows, news.window_rows))
+    }
+
+    /// Rows of the model's input from window to window; or why it has to be given all of each.
     ///
     /// ```
     /// use tractlet::sensor::Recipe;

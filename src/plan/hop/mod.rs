@@ -45,12 +45,21 @@ fn pack(program: &mut Program, weights: &[Vec<i8>], builder: &mut PlanBuilder) {
     }
 }
 
-/// The same for windows that come `hop` rows of the input apart.
+/// The same for windows that come `hop` rows of the input apart, and have `window_rows` where that is known.
 ///
 /// # Errors
-/// Why nothing would be saved.
-pub(crate) fn by_hops(program: &Program, hop: usize, builder: &mut PlanBuilder) -> Result<Hopping, String> {
+/// Why nothing would be saved, or the input has other rows.
+pub(crate) fn by_hops(
+    program: &Program,
+    hop: usize,
+    window_rows: Option<usize>,
+    builder: &mut PlanBuilder,
+) -> Result<Hopping, String> {
     let source = source(program, hop)?;
+    if let Some(rows) = window_rows.filter(|rows| *rows != source.rows.count) {
+        let (axis, count) = (source.axis, source.rows.count);
+        return Err(format!("its input has {count} rows along dimension {axis}, and a window {rows} along time"));
+    }
     let followed = Followed::of(program, &source);
     let why = |(step, why): &(String, String)| format!("step `{step}`: {why}");
     let macs = |program: &Program| program.steps.iter().map(|step| step.op.macs()).sum::<u64>();

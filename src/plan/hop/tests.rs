@@ -355,7 +355,7 @@ fn agree(layers: &[Layer], shape: (usize, usize, usize), hop: usize, float: bool
     let mut hopped = false;
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let (program, mut builder) = network(layers, isa, shape, float, seed);
-        let Ok(hopping) = by_hops(&program, hop, &mut builder) else { continue };
+        let Ok(hopping) = by_hops(&program, hop, None, &mut builder) else { continue };
         hopped = true;
         let hops: Plan<AlignedBytes> = plan(hopping.program, builder.clone()).unwrap();
         let program = packed(program, &mut builder);
@@ -426,12 +426,15 @@ fn what_stands_in_the_way_is_named() {
     let conv = |stride| Layer::Conv { kernel: 3, stride, dilation: 1, pad: (0, 0), channels: 4, depthwise: false };
     let hopping = |layers: &[Layer], hop| {
         let (program, mut builder) = network(layers, Isa::Generic, (2, 30, 0), false, 1);
-        by_hops(&program, hop, &mut builder)
+        by_hops(&program, hop, None, &mut builder)
     };
     let refused = |layers: &[Layer], hop| hopping(layers, hop).map(drop).unwrap_err();
     assert_eq!(refused(&[conv(1)], 30), "windows of 30 rows that come 30 apart have nothing in common");
     let odd = "step `step 1`: its stride along time, 2, does not divide the 3 rows of a hop";
     assert_eq!(refused(&[conv(2)], 3), odd);
+    let (program, mut builder) = network(&[conv(1)], Isa::Generic, (2, 30, 0), false, 1);
+    let other = by_hops(&program, 3, Some(49), &mut builder).map(drop).unwrap_err();
+    assert_eq!(other, "its input has 30 rows along dimension 2, and a window 49 along time");
     // The first layer still goes by hops.
     let partly = hopping(&[conv(1), conv(2)], 3).unwrap();
     let (step, why) = partly.whole_from.unwrap();
