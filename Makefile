@@ -22,7 +22,7 @@ export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE 
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
-	fuzz fuzz-replay fuzz-minimise
+	fuzz fuzz-replay fuzz-minimise soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -161,6 +161,9 @@ fuzz-replay: ## Run the fuzzer's corpus and seeds, unchanged
 fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, as little of it as does
 	@$(FUZZ_BUILD)
 	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
+
+soak: build ## Run a stream for MINUTES=5 with faults of all kinds, and hold it to its memory, descriptors and latency; Python 3
+	@python3 scripts/soak.py $(RELEASE) --minutes $(or $(MINUTES),5)
 
 deb: manual ## Make a Debian package, dist/tractlet_*.deb; BOARD=pi4 after `make pi4`, or this machine without it
 	@[ -n '$(BOARD)$(BINARY)' ] || $(MAKE) --no-print-directory build

@@ -16,8 +16,8 @@
 //!
 //! The folders are the pipeline: `model` opens a file and checks it; `lower` turns its graph into
 //! integer ops and `plan` gives them places in one arena, or `import` hands the graph to tract;
-//! `engine` runs either; `planfile` keeps a plan in a file; `sensor` feeds it from a sensor and decides; `footprint`
-//! measures memory. See ARCHITECTURE.md.
+//! `engine` runs either; `planfile` keeps a plan in a file; `sensor` feeds it from a sensor and decides; `slot` takes new
+//! models on a device; `sandbox` gives up what is not needed any more; `footprint` measures memory. See ARCHITECTURE.md.
 
 mod engine;
 pub mod footprint;
@@ -27,8 +27,10 @@ mod model;
 pub mod npy;
 mod plan;
 mod planfile;
+pub mod sandbox;
 pub mod sensor;
 mod session;
+pub mod slot;
 mod tensor;
 #[cfg(feature = "torch")]
 mod torchscript;
@@ -50,6 +52,7 @@ pub use tensor::{Element, TensorMut, TensorRef};
 #[cfg(feature = "torch")]
 pub use torchscript::{TorchDevice, TorchError, TorchErrorKind, TorchFile, TorchOptions};
 pub use tractlet_core::isa::Isa;
+pub use whole::remove_unfinished;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("tractlet reads /proc and seals memory files: it needs Linux");

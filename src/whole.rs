@@ -1,11 +1,47 @@
 //! Files that are written whole or not at all.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
+
+/// Files without a name yet, for a process that ends where no destructor runs.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what is being written and has no name yet: for a process that ends on the spot, such as within an allocation
+/// that a [`Cap`](crate::footprint::Cap) refuses. Whoever is writing such a file meanwhile keeps it.
+pub fn remove_unfinished() {
+    // Not to be waited for: this very thread may have it.
+    if let Ok(unfinished) = UNFINISHED.try_lock() {
+        for path in &*unfinished {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Has its file among the unfinished, as long as it lives.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Listed {
+        unfinished().push(path.to_owned());
+        Listed(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.0);
+    }
+}
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file in the making, beside the name that it will have. Until [`Finished::publish`], and where anything
 /// fails, whatever stands under that name stays as it is.
@@ -13,6 +49,7 @@ use tempfile::NamedTempFile;
 pub(crate) struct Unfinished {
     target: PathBuf,
     temp: io::BufWriter<NamedTempFile>,
+    listed: Listed,
 }
 
 /// A complete file on disk that has no name yet.
@@ -20,6 +57,7 @@ pub(crate) struct Unfinished {
 pub(crate) struct Finished {
     target: PathBuf,
     temp: NamedTempFile,
+    listed: Listed,
 }
 
 impl Unfinished {
@@ -36,7 +74,8 @@ impl Unfinished {
         // As any new file: the umask decides.
         let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
         let temp = io::BufWriter::new(builder.tempfile_in(folder_of(&target))?);
-        Ok(Unfinished { target, temp })
+        let listed = Listed::new(temp.get_ref().path());
+        Ok(Unfinished { target, temp, listed })
     }
 
     /// Appends bytes.
@@ -48,15 +87,16 @@ impl Unfinished {
     pub fn finish(self) -> io::Result<Finished> {
         let temp = self.temp.into_inner().map_err(io::IntoInnerError::into_error)?;
         temp.as_file().sync_all()?;
-        Ok(Finished { target: self.target, temp })
+        Ok(Finished { target: self.target, temp, listed: self.listed })
     }
 }
 
 impl Finished {
     /// Gives the file its name, in place of what stood there.
     pub fn publish(self) -> io::Result<()> {
-        let Finished { target, temp } = self;
+        let Finished { target, temp, listed } = self;
         temp.persist(&target).map_err(|error| error.error)?;
+        drop(listed);
         // The name is on disk once its folder is.
         File::open(folder_of(&target))?.sync_all()
     }

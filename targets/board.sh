@@ -78,6 +78,8 @@ service() {
     if [ -n "${BOARD:-}" ]; then
         bytes=$(field "$BOARD" budget_bytes)
         printf '# The budget of %s.\n[Service]\nMemoryMax=%s\n' "$BOARD" "$bytes" >"$scratch/unit/board.conf"
+        # Below it, as in the example, so that tractlet says what was too much before the kernel ends it.
+        sed -i "s|--max-rss [^ ]*|--max-rss $((bytes / 8 * 7 >> 20))MiB|" "$scratch/unit/service.conf"
     fi
     # ROOT is for tests: a system below a folder.
     tar -C "$scratch/unit" -cf - . | remote "

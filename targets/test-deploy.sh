@@ -71,6 +71,7 @@ export ROOT SERVICE BOARD
 targets/board.sh deploy "$HOST" | grep -q 'systemctl enable --now tractlet@walk' || fail 'it does not say how to start it'
 cmp "$BINARY" "$ROOT/usr/local/bin/tractlet"
 grep -q '^MemoryMax=67108864$' "$ROOT/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not the budget of a pi4'
+grep -q -e '--max-rss 56MiB' "$ROOT/etc/tractlet/walk.conf" || fail 'no bound below the budget'
 model=$(sed -n 's/^STREAM=\([^ ]*\) .*/\1/p' "$ROOT/etc/tractlet/walk.conf")
 [ -e "$ROOT$model/model.toml" ] || fail "the example names $model, which was not deployed"
 targets/check-unit.sh "$ROOT"

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tractlet::{DType, npy};
 
 const KWS: &str = "models/kws_dscnn/int8.onnx";
 
@@ -204,4 +205,28 @@ fn a_run_beneath_its_cap_answers_as_without_and_above_it_not_at_all() {
     assert_eq!(code, Some(1));
     assert!(why.contains("before anything was loaded: ") && why.contains("above --max-rss 64.0 KiB"), "{why}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_that_its_cap_ends_leaves_no_file_behind() {
+    let (folder, inputs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (target, input) = (folder.path().join("y.npy"), inputs.path().join("x.npy"));
+    let samples = 2000;
+    let mut writer = npy::Writer::create(&input, DType::F32, &[samples, 640]).unwrap();
+    (0..samples).for_each(|_| writer.write(&[0; 640 * 4]).unwrap());
+    writer.finish().unwrap().publish().unwrap();
+    let [target, input] = [&target, &input].map(|path| path.to_str().unwrap());
+    // With --json all that was answered is kept until the end: that passes a cap while the file is being written.
+    let args =
+        ["run", "models/ad_autoencoder/f32.onnx", "--engine", "plan", "--json", "--input", input, "--output", target];
+    let mut ended = 0;
+    for mib in (12..200).step_by(4) {
+        let (code, why, _) = capped(&args, mib << 20);
+        if code == Some(0) {
+            break;
+        }
+        assert_eq!((code, fs::read_dir(folder.path()).unwrap().count()), (Some(1), 0), "{mib} MiB: {why}");
+        ended += usize::from(why.contains("running ") && why.contains("of heap: heap and copies"));
+    }
+    assert!(ended > 0);
 }

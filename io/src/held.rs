@@ -118,19 +118,37 @@ impl core::error::Error for HoldError {}
 
 /// Copies exactly `len` bytes of a file into a sealed memfd.
 fn snapshot(file: impl AsFd, len: u64) -> Result<OwnedFd, HoldError> {
+    sealed(unchanged(&file, || copied(len, |buffer| rustix::io::read(&file, buffer)))?)
+}
+
+/// What `copy` gives, if nobody began to write into the file meanwhile: its times and size tell, as finely as the kernel
+/// keeps them.
+fn unchanged<T>(file: impl AsFd, copy: impl FnOnce() -> Result<T, HoldError>) -> Result<T, HoldError> {
+    let state = || {
+        let now = rustix::fs::fstat(&file)?;
+        Ok::<_, Errno>((now.st_size, now.st_mtime, now.st_mtime_nsec, now.st_ctime, now.st_ctime_nsec))
+    };
+    let before = state()?;
+    let copy = copy()?;
+    if state()? == before { Ok(copy) } else { Err(HoldError::Changed) }
+}
+
+/// A memfd of `len` bytes that `read` gives, in pieces of any length.
+fn copied(len: u64, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<OwnedFd, HoldError> {
     let copy = memory_file()?;
     let mut buffer = [0; 16 << 10];
     let mut missing = len;
     while missing > 0 {
         let most = buffer.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
-        let read = retried(|| rustix::io::read(&file, &mut buffer[..most]))?;
-        if read == 0 {
-            return Err(HoldError::Changed);
+        let room = buffer.get_mut(..most).unwrap_or_default();
+        let read = retried(|| read(room))?;
+        match room.get(..read) {
+            Some(piece) if read > 0 => write_all(&copy, piece)?,
+            _ => return Err(HoldError::Changed),
         }
-        write_all(&copy, &buffer[..read])?;
         missing -= read as u64;
     }
-    sealed(copy)
+    Ok(copy)
 }
 
 fn memory_file() -> Result<OwnedFd, HoldError> {
@@ -211,6 +229,70 @@ mod tests {
         let file = file_with(b"0123456789");
         let error = HeldFile::new(File::open(file.path()).unwrap(), 11, MapMode::Snapshot).unwrap_err();
         assert_eq!(error, HoldError::Changed);
+    }
+
+    /// What a disk may do to each read in turn.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        Short,
+        Interrupted,
+        Failed,
+        Ended,
+    }
+
+    #[test]
+    fn a_read_that_goes_wrong_anywhere_gives_an_error_or_the_bytes() {
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i * 7) as u8).collect();
+        for fault in [Fault::Short, Fault::Interrupted, Fault::Failed, Fault::Ended] {
+            for nth in 0..8 {
+                let (mut calls, mut at) = (0, 0);
+                let copy = copied(bytes.len() as u64, |buffer| {
+                    calls += 1;
+                    let most = buffer.len().min(bytes.len() - at);
+                    let given = match fault {
+                        Fault::Short if calls > nth => most.min(1000 + nth),
+                        Fault::Interrupted if calls == nth + 1 => return Err(Errno::INTR),
+                        Fault::Failed if calls == nth + 1 => return Err(Errno::IO),
+                        Fault::Ended if calls == nth + 1 => 0,
+                        _ => most,
+                    };
+                    buffer[..given].copy_from_slice(&bytes[at..at + given]);
+                    at += given;
+                    Ok(given)
+                });
+                match (fault, copy) {
+                    (Fault::Short | Fault::Interrupted, Ok(copy)) => {
+                        let held = Mapping::of(sealed(copy).unwrap(), bytes.len() as u64).unwrap();
+                        assert_eq!(held.bytes(), bytes);
+                    }
+                    (Fault::Failed, Err(HoldError::Os(Errno::IO))) | (Fault::Ended, Err(HoldError::Changed)) => {}
+                    // All was read before it came to that.
+                    (_, Ok(_)) => assert!(calls <= nth),
+                    (_, Err(error)) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_into_while_it_is_copied_is_an_error() {
+        let file = file_with(&[1; 50_000]);
+        // Longer than the steps in which older kernels count.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let copy = |nth: usize| {
+            let (source, mut calls) = (File::open(file.path()).unwrap(), 0);
+            unchanged(&source, || {
+                copied(50_000, |buffer| {
+                    calls += 1;
+                    if calls == nth {
+                        std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[2; 100], 49_000).unwrap();
+                    }
+                    rustix::io::read(&source, buffer)
+                })
+            })
+        };
+        assert!(copy(usize::MAX).is_ok());
+        assert_eq!(copy(2).unwrap_err(), HoldError::Changed);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! bytes, held so that they cannot change ([`HeldFile`]), and the headers of .npy files ([`npy`]); and [`Noise`] to measure
 //! with. The library `tractlet` and the small program that runs plans alone share it.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![no_std]
 
 extern crate alloc;

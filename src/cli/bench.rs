@@ -119,7 +119,9 @@ struct Op {
     gmac_per_s: Option<f64>,
 }
 
-pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+pub fn bench(mut args: BenchArgs) -> Result<(), Failure> {
+    args.model.resolve()?;
+    let args = &args;
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let model = args.hop.open(&args.model, || args.batch.open(&args.model))?;

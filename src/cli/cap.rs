@@ -1,10 +1,13 @@
 //! `--max-rss`: the cap on memory, and what is being done while it holds.
 
 use std::cmp::Reverse;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tractlet::footprint::proc::{self, Kinds};
 use tractlet::footprint::{Cap, CapError, Excess, heap};
+use tractlet::remove_unfinished;
 
 use super::failure::Failure;
 use super::{output, size};
@@ -57,8 +60,8 @@ fn parts(resident: &Kinds, heap_bytes: usize) -> String {
     format!("now {}", parts.map(|(what, bytes)| format!("{what} {}", size::human(bytes))).join(", "))
 }
 
-/// Called within an allocation that may not be: nothing can be returned from here. What was being written stays a .part file
-/// beside the name that it would have had. Nothing runs at exit: what asked for memory may hold a lock that it would wait for.
+/// Called within an allocation that may not be: nothing can be returned from here. What was being written is taken away. Nothing
+/// else runs at exit: what asked for memory may hold a lock that it would wait for.
 fn refuse(excess: &Excess) -> ! {
     let [asked, held, grant] = [excess.asked_bytes, excess.held_bytes, excess.grant_bytes].map(|b| b as u64);
     let doing = DOING.try_lock().map(|doing| doing.clone()).unwrap_or_default();
@@ -68,5 +71,28 @@ fn refuse(excess: &Excess) -> ! {
         "{doing}: refused {asked} of heap: heap and copies of files are at {held}, and --max-rss {cap} leaves them \
          {grant} beside what else is resident{parts}"
     ));
+    remove_unfinished();
+    signal_hook::low_level::exit(1)
+}
+
+/// Called within an allocation for which the system has no memory, and asks for none itself.
+pub fn exhausted(bytes: usize) -> ! {
+    let mut text = [0; 512];
+    let size = text.len();
+    let mut room = text.as_mut_slice();
+    let held = heap().live_bytes;
+    // What is too long is cut off.
+    let _ = match DOING.try_lock() {
+        Ok(doing) => {
+            write!(room, "error: {doing}: no memory for {bytes} bytes of heap more, beside {held} that are held")
+        }
+        Err(_) => write!(room, "error: no memory for {bytes} bytes of heap more, beside {held} that are held"),
+    };
+    let len = size - room.len();
+    let text = text.get_mut(..len).unwrap_or_default();
+    text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'?');
+    // Not through Rust's handle, whose lock may be held. Where stderr is gone there is nobody left to tell.
+    let _ = rustix::io::writev(io::stderr().as_fd(), &[IoSlice::new(text), IoSlice::new(b"\n")]);
+    remove_unfinished();
     signal_hook::low_level::exit(1)
 }

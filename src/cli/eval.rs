@@ -68,7 +68,9 @@ struct Report<'a> {
     samples_per_second: f64,
 }
 
-pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
+pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
+    args.model.resolve()?;
+    let args = &args;
     let group = args.group as usize;
     if group > 1 && args.metric != Metric::Auc {
         return Err(format!("--group is for --metric auc, not {}", args.metric.name()).into());

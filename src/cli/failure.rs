@@ -4,6 +4,7 @@ use std::io;
 
 use tractlet::footprint::NoRoom;
 use tractlet::npy::NpyError;
+use tractlet::slot::SlotError;
 use tractlet::{ModelError, OpenError, PlanFileError, RunError};
 
 pub enum Failure {
@@ -44,6 +45,12 @@ impl From<OpenError> for Failure {
 
 impl From<NpyError> for Failure {
     fn from(error: NpyError) -> Failure {
+        Failure::Because(error.to_string())
+    }
+}
+
+impl From<SlotError> for Failure {
+    fn from(error: SlotError) -> Failure {
         Failure::Because(error.to_string())
     }
 }

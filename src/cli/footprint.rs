@@ -97,7 +97,9 @@ struct Verdict {
     limits: Vec<Held>,
 }
 
-pub fn footprint(args: &FootprintArgs) -> Result<(), Failure> {
+pub fn footprint(mut args: FootprintArgs) -> Result<(), Failure> {
+    args.model.resolve()?;
+    let args = &args;
     let budget = args.budget.as_ref().map(Budget::read).transpose()?;
     let watch = args.svg.as_ref().map(|_| Watch::start("open and check")).transpose()?;
     let phase = |name| watch.as_ref().map_or(Ok(()), |watch| watch.phase(name));

@@ -116,7 +116,9 @@ struct Tensor<'a> {
     shape: &'a [usize],
 }
 
-pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
+pub fn inspect(mut args: InspectArgs) -> Result<(), Failure> {
+    args.model.resolve()?;
+    let args = &args;
     // The model itself: a plan that is kept of it has no nodes to show.
     let opened = args.model.open_itself()?;
     let options = args.hop.options(args.model.options(&opened, &args.model.model)?.placement(true));

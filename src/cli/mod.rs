@@ -12,12 +12,14 @@ mod cap;
 #[cfg(feature = "quantize")]
 mod compare;
 mod compile;
+mod confine;
 mod cpu;
 mod elements;
 mod eval;
 mod failure;
 mod files;
 mod footprint;
+mod in_use;
 mod inspect;
 mod metric;
 #[cfg(feature = "ort")]
@@ -28,10 +30,12 @@ mod prune;
 #[cfg(feature = "quantize")]
 mod quantize;
 mod ratios;
+mod reload;
 mod run;
 mod runner;
 mod samples;
 mod size;
+mod slot;
 mod stream;
 mod streams;
 mod svg;
@@ -44,9 +48,13 @@ mod torch;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use tractlet::footprint::room_for;
+use signal_hook::consts::SIGXFSZ;
+use signal_hook::flag;
+use tractlet::footprint::{room_for, when_exhausted};
+use tractlet::sandbox::Sandbox;
 use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions, TensorSpec};
 
 use failure::Failure;
@@ -83,17 +91,18 @@ enum Command {
     Compile(compile::CompileArgs),
     Stream(Box<stream::StreamArgs>),
     Streams(streams::StreamsArgs),
+    Slot(slot::SlotArgs),
     Targets(targets::TargetsArgs),
 }
 
 /// What every command takes.
 #[derive(Args)]
 struct ModelArgs {
-    /// The model: an .onnx file, or a .plan file that `tractlet compile` made of one
+    /// The model: an .onnx file, a .plan file that `tractlet compile` made of one, or a folder of slots (`tractlet slot`)
     #[cfg_attr(
         feature = "torch",
         arg(
-            help = "The model: an .onnx file, or a .plan file that `tractlet compile` made of one; run, eval, bench and inspect also take a TorchScript file"
+            help = "The model: an .onnx file, a .plan file that `tractlet compile` made of one, or a folder of slots (`tractlet slot`); run, eval, bench and inspect also take a TorchScript file"
         )
     )]
     model: PathBuf,
@@ -205,13 +214,28 @@ impl ModelArgs {
     /// As [`ModelArgs::open`], where MODEL is a folder that says which file is meant.
     fn open_at(&self, model: &Path) -> Result<ModelFile, Failure> {
         self.begin_opening(model)?;
-        let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        match self.plan_cache.clone().or_else(variable) {
+        match self.cache() {
             Some(folder) if self.engine.is_planned() => {
                 let file = PlanCache::new(folder).open(model, &self.dim, &OpenOptions::default())?;
                 self.checked(file, model)
             }
             _ => self.checked(ModelFile::open(model, &OpenOptions::default())?, model),
+        }
+    }
+
+    /// The folder where plans are kept, if there is one.
+    fn cache(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        self.plan_cache.clone().or_else(variable)
+    }
+
+    /// What opening `model` once more takes of the file system, and what the kernel says of the process.
+    fn reopening(&self, model: &Path) -> Sandbox {
+        let read = [Some(model), self.from.as_deref()].into_iter().flatten().filter_map(Path::parent).map(or_here);
+        Sandbox {
+            read: read.chain(["/proc/self".into()]).collect(),
+            write: self.cache().into_iter().collect(),
+            network: false,
         }
     }
 
@@ -281,6 +305,11 @@ impl ModelArgs {
     }
 }
 
+/// A folder, which has no name where it is the working directory.
+fn or_here(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() { ".".into() } else { folder.to_owned() }
+}
+
 fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, size) = text.split_once('=').ok_or("expected NAME=SIZE, such as batch=1")?;
     match size.parse() {
@@ -294,13 +323,18 @@ pub fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     // Panics are caught, here at the latest: they end as an error like any other.
     panic::set_hook(Box::new(|info| log::debug!("{info}")));
+    when_exhausted(cap::exhausted);
+    // Without somebody who listens, a file that may not grow any more ends the process; so it is an error of the write.
+    if let Err(error) = flag::register(SIGXFSZ, Arc::default()) {
+        log::warn!("a limit on the size of files will end the program: {error}");
+    }
     let Cli { command } = Cli::parse();
     let work = || match command {
-        Command::Run(args) => run::run(&args),
-        Command::Eval(args) => eval::eval(&args),
-        Command::Bench(args) => bench::bench(&args),
-        Command::Footprint(args) => footprint::footprint(&args),
-        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Run(args) => run::run(args),
+        Command::Eval(args) => eval::eval(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Footprint(args) => footprint::footprint(args),
+        Command::Inspect(args) => inspect::inspect(args),
         #[cfg(feature = "quantize")]
         Command::Compare(args) => compare::compare(&args),
         #[cfg(feature = "quantize")]
@@ -310,6 +344,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::compile(&args),
         Command::Stream(args) => stream::stream(&args),
         Command::Streams(args) => streams::streams(&args),
+        Command::Slot(args) => slot::slot(&args),
         Command::Targets(args) => targets::targets(&args),
     };
     // What was done within the cap is a success, and nothing else.

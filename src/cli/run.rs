@@ -4,16 +4,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use tractlet::sandbox::Sandbox;
 use tractlet::{DType, EngineName, TensorSpec, npy};
 
+use super::confine::confine;
 use super::elements::{Elements, top};
 use super::failure::Failure;
+use super::in_use::InUse;
 use super::output::{self, Out};
 use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
 use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
-use super::{ModelArgs, cap, files};
+use super::{ModelArgs, cap, files, or_here};
 
 /// Run a model on the samples of .npy files
 ///
@@ -45,6 +48,9 @@ pub struct RunArgs {
     /// Show the K largest elements of the first output [default with --labels: 3]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
+    /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp)
+    #[arg(long)]
+    sandbox: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -86,7 +92,14 @@ struct Score {
     score: f64,
 }
 
-pub fn run(args: &RunArgs) -> Result<(), Failure> {
+pub fn run(mut args: RunArgs) -> Result<(), Failure> {
+    let (in_use, model) = args.model.begin_use()?;
+    args.model.model = model;
+    let done = samples(&args, &in_use);
+    in_use.end(true, done)
+}
+
+fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
     let told = ToldBy::Arguments(&args.input);
     let model = args.model.open()?;
     let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
@@ -102,6 +115,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;
     let samples = inputs.first().map_or(1, Samples::count);
     let mut writers = open_outputs(&args.output, &specs, samples)?;
+    if args.sandbox {
+        confine(&args.needs(&specs, in_use)?, runner.session().engine())?;
+    }
 
     let mut results: Vec<Vec<u8>> = vec![Vec::new(); specs.len()];
     let mut tops = Vec::new();
@@ -137,6 +153,19 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let outputs = specs.iter().zip(results).map(output).collect::<Result<_, Failure>>()?;
     let top = ranking.is_some().then_some(tops);
     output::json(&Report { engine: runner.session().engine(), samples, outputs, top })
+}
+
+impl RunArgs {
+    /// Files get their names at the end, and the use of a slot is told of.
+    fn needs(&self, specs: &[TensorSpec], in_use: &InUse) -> Result<Sandbox, Failure> {
+        let outputs = files::assign("output", &self.output, specs)?;
+        let folders = outputs.iter().map(|(_, path)| {
+            let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+            target.parent().map_or_else(|| ".".into(), or_here)
+        });
+        let write = folders.chain(in_use.folder().map(PathBuf::from)).collect();
+        Ok(Sandbox { read: vec!["/proc/self".into()], write, network: false })
+    }
 }
 
 /// Opened before anything runs: a folder that cannot be written costs no computation.

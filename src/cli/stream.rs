@@ -1,7 +1,9 @@
 //! `tractlet stream`.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -10,13 +12,16 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use tractlet::footprint::{heap, reset_heap_peak, room_for};
+use tractlet::sandbox::Sandbox;
 use tractlet::sensor::{
-    Column, Control, Counters, Format, MqttAddress, Notifier, Overflow, Pace, Recipe, Sink, SinkOptions, SinkSpec,
-    Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, Summary, TimeColumn, Unit, serve_metrics,
+    Column, Control, Counters, Format, Metrics, MqttAddress, Notifier, Overflow, Pace, Recipe, Sink, SinkOptions,
+    SinkSpec, Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, Summary, TimeColumn, Unit,
 };
 
+use super::confine::confine;
 use super::failure::Failure;
+use super::in_use::InUse;
+use super::reload::Loading;
 use super::threads::ThreadArgs;
 use super::{ModelArgs, output, size};
 
@@ -64,6 +69,11 @@ pub struct StreamArgs {
     /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
+    /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp). What is left:
+    /// the folder of the model, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
+    /// the folder of its device and tcp: or mqtt: an address in numbers. Not with a sink mqtt:
+    #[arg(long)]
+    sandbox: bool,
 }
 
 /// What to read, and how.
@@ -167,11 +177,11 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     }
     let control = Control::default();
     listen(&control, [])?;
-    if let Some(address) = &args.metrics {
-        let bound = serve_metrics(address, &control, vec![(None, control.counters.clone())]);
-        let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
-        log::info!("metrics at http://{bound}/metrics");
-    }
+    let metrics = args.metrics.as_ref().map(|address| {
+        let bound = Metrics::bind(address).and_then(|metrics| Ok((metrics.address()?, metrics)));
+        bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))
+    });
+    let metrics = metrics.transpose()?;
     let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
     let mut status = Status::new();
     let mut progress = |counters: &Counters| {
@@ -180,7 +190,17 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
         }
         status.show([counters].into_iter());
     };
-    let Ran { summary, ended } = run(args, &control, &mut progress, || true);
+    let mut served = Ok(());
+    // A thread is confined if it starts after that.
+    let may_begin = || {
+        if let Some((address, metrics)) = metrics {
+            served = metrics.serve(&control, vec![(None, control.counters.clone())]);
+            log::info!("metrics at http://{address}/metrics");
+        }
+        served.is_ok()
+    };
+    let Ran { summary, ended } = run(args, &control, &mut progress, may_begin);
+    served.map_err(|error| format!("--metrics: no thread for it: {error}"))?;
     if let Some(notifier) = &notifier {
         notifier.stopping();
     }
@@ -206,7 +226,13 @@ pub fn run(
     progress: &mut dyn FnMut(&Counters),
     may_begin: impl FnOnce() -> bool,
 ) -> Ran {
-    match ran(args, control, progress, may_begin) {
+    let (in_use, model) = match args.model.begin_use() {
+        Ok((in_use, model)) => (RefCell::new(in_use), model),
+        Err(failure) => return Ran { summary: None, ended: Err(failure) },
+    };
+    let ran = ran(args, &model, &in_use, control, progress, may_begin);
+    let has_begun = matches!(ran, Ok(Some(_)));
+    let Ran { summary, ended } = match ran {
         Ok(Some(Ok(summary))) => Ran { summary: Some(Box::new(summary)), ended: Ok(()) },
         Ok(Some(Err(StreamError::Source { fault, summary }))) => {
             Ran { summary: Some(summary), ended: Err(Failure::Because(fault.to_string())) }
@@ -214,16 +240,19 @@ pub fn run(
         Ok(Some(Err(error))) => Ran { summary: None, ended: Err(because(error)) },
         Ok(None) => Ran { summary: None, ended: Ok(()) },
         Err(failure) => Ran { summary: None, ended: Err(failure) },
-    }
+    };
+    Ran { summary, ended: in_use.into_inner().end(has_begun, ended) }
 }
 
 fn ran(
     args: &StreamArgs,
+    model: &Path,
+    in_use: &RefCell<InUse>,
     control: &Control,
     progress: &mut dyn FnMut(&Counters),
     may_begin: impl FnOnce() -> bool,
 ) -> Result<Option<Result<Summary, StreamError>>, Failure> {
-    let mut recipe = Recipe::open(&args.model.model).map_err(|error| Failure::Because(error.to_string()))?;
+    let mut recipe = Recipe::open(model).map_err(|error| Failure::Because(error.to_string()))?;
     if let Some(hop) = args.hop {
         recipe.input.windowing.hop = hop as usize;
     }
@@ -238,35 +267,47 @@ fn ran(
         usage("--share is for a source at a broker, mqtt://HOST/TOPIC");
     }
     let by_hops = !args.whole_windows && recipe.hop_rows().is_ok();
-    let load = || {
+    let load = |model: &Path| {
         // The plans that are kept of models take whole windows.
-        let model = &recipe.model;
         let file = if by_hops { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
         let with = |options| if by_hops { recipe.by_hops(options) } else { options };
         args.model.session_on(&args.threads, &file, model, with)
     };
-    let (session, loading) = Loading::measured(&recipe.model, load)?;
+    let (session, loading) = Loading::measured(&recipe.model, || load(&recipe.model))?;
     if args.whole_windows && session.hop().is_some() {
         let plan = recipe.model.display();
         return Err(format!("{plan}: a plan that runs hop by hop; leave --whole-windows out, or name its model").into());
     }
+    let engine = session.engine();
     let options = StreamOptions {
         overflow: args.overflow(),
         capacity: args.buffer.map(|frames| frames as usize),
         deadline: args.deadline.map(|ms| Duration::from_millis(ms.into())),
         reload: Some(Box::new(|| {
-            loading.may_happen_again(&recipe.model)?;
-            load().map_err(|failure| match failure {
+            let again = || {
+                loading.may_happen_again(&recipe.model)?;
+                let (windows, reloads) = (control.counters.windows(), control.counters.reloads());
+                let model = in_use.borrow_mut().again(&recipe.model, windows, reloads)?;
+                loading.may_happen_again(&model)?;
+                load(&model)
+            };
+            again().map_err(|failure| match failure {
                 Failure::Because(why) => why,
                 Failure::Closed => "standard output was closed".to_owned(),
             })
         })),
-        progress: Some(Box::new(progress)),
+        progress: Some(Box::new(|counters| {
+            in_use.borrow_mut().progress(counters.windows(), counters.reloads());
+            progress(counters);
+        })),
     };
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
     let source = Source::open(&args.source(), args.source_options(), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(control)?;
+    if args.sandbox {
+        confine(&args.needs(&recipe, &in_use.borrow())?, engine)?;
+    }
     Ok(may_begin().then(|| stream.run(source, &mut sinks, control)))
 }
 
@@ -295,6 +336,39 @@ impl StreamArgs {
             None if self.source.source.is_recorded() || self.source.source.broker().is_some() => Overflow::Block,
             None => Overflow::DropOldest,
         }
+    }
+
+    /// The model is exchanged on SIGHUP, and a source that went away is opened anew if that was asked for.
+    fn needs(&self, recipe: &Recipe, in_use: &InUse) -> Result<Sandbox, Failure> {
+        if self.sink.clone().iter_mut().any(|sink| sink.broker().is_some()) {
+            return Err(
+                "--sandbox: not with a sink mqtt:, whose thread is there before it and connects anew by itself".into(),
+            );
+        }
+        let mut needs = self.model.reopening(&recipe.model);
+        needs.write.extend(in_use.folder().map(PathBuf::from));
+        if self.source.reconnect.is_none() {
+            return Ok(needs);
+        }
+        let unknown = |host: &str| {
+            let what = "names cannot be looked up from within; give the address in numbers";
+            Err(format!("--sandbox with --reconnect: {host}: {what}").into())
+        };
+        match &self.source.source {
+            SourceSpec::Stdin | SourceSpec::File(_) => {}
+            // A port that is plugged in again is another file.
+            SourceSpec::Serial { path, .. } => needs.write.extend(device_folder(path)),
+            SourceSpec::Iio(folder) => needs.read.extend(folder.canonicalize()),
+            SourceSpec::IioBuffer { folder, device } => {
+                needs.write.extend(folder.canonicalize().ok().into_iter().chain(device_folder(device)));
+            }
+            SourceSpec::Tcp(address) if address.parse::<SocketAddr>().is_err() => return unknown(address),
+            SourceSpec::Mqtt(address) if address.host.parse::<IpAddr>().is_err() => return unknown(&address.host),
+            SourceSpec::Tcp(_) | SourceSpec::TcpListen(_) | SourceSpec::Udp(_) | SourceSpec::Mqtt(_) => {
+                needs.network = true;
+            }
+        }
+        Ok(needs)
     }
 
     fn sinks(&self, control: &Control) -> Result<Vec<Box<dyn Sink>>, Failure> {
@@ -357,35 +431,8 @@ impl SourceArgs {
     }
 }
 
-/// What it took to load the model. Under `--max-rss` an exchange that would take more than there is left has to be refused before
-/// it begins: in its midst a request for heap that passes the cap ends the process.
-struct Loading {
-    heap_bytes: usize,
-    file_bytes: u64,
-}
-
-impl Loading {
-    fn measured<T>(model: &Path, load: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Loading), Failure> {
-        let before = heap().live_bytes;
-        reset_heap_peak();
-        let loaded = load()?;
-        let heap_bytes = heap().peak_bytes.saturating_sub(before);
-        Ok((loaded, Loading { heap_bytes, file_bytes: file_bytes(model) }))
-    }
-
-    /// As much heap again for each byte of the file, and the copy of the file.
-    fn may_happen_again(&self, model: &Path) -> Result<(), String> {
-        let now = file_bytes(model);
-        let heap_bytes = self.heap_bytes as f64 * (now as f64 / self.file_bytes.max(1) as f64).max(1.0);
-        let bytes = heap_bytes + now as f64;
-        room_for(format!("loading {} beside the model that runs", model.display()), bytes as usize)
-            .map_err(|error| format!("--max-rss: {error}"))
-    }
-}
-
-/// 0 where it is not there, which loading it will tell.
-fn file_bytes(model: &Path) -> u64 {
-    std::fs::metadata(model).map_or(0, |file| file.len())
+fn device_folder(device: &Path) -> Option<PathBuf> {
+    Some(device.canonicalize().ok()?.parent()?.to_owned())
 }
 
 /// Signals become flags, which streams look at; a second one of those that end them ends the process at once.

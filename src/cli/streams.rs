@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
 use tractlet::footprint::heap;
-use tractlet::sensor::{Control, Notifier, Summary, serve_metrics};
+use tractlet::sensor::{Control, Metrics, Notifier, Summary};
 
 use super::failure::Failure;
 use super::stream::{self, Ran, Status, StreamArgs};
@@ -138,7 +138,10 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
         state(running.iter().map(|(one, bytes, ..)| (one.name.as_str(), *bytes)));
         if let Some(address) = &args.metrics {
             let named = planned.iter().map(|one| (Some(one.name.clone()), one.control.counters.clone())).collect();
-            let bound = serve_metrics(address, &ended, named);
+            let bound = Metrics::bind(address).and_then(|metrics| {
+                let bound = metrics.address()?;
+                metrics.serve(&ended, named).map(|()| bound)
+            });
             let bound = bound.map_err(|error| format!("--metrics {address}: cannot listen there: {error}"))?;
             log::info!("metrics at http://{bound}/metrics");
         }

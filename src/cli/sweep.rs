@@ -54,23 +54,25 @@ pub fn sweep(
         // The receiver is alive.
         let _ = free.send(Buffer::new(spec.dtype, chunk * sample_bytes));
     }
-    let (stop, chunks) = (AtomicBool::new(false), Mutex::new(chunks));
+    let (stop, chunks) = (&AtomicBool::new(false), Mutex::new(chunks));
     let path = samples.path();
-    let work = Work { path, batch, sample_bytes, chunks: &chunks, stop: &stop, score, bar };
+    let work = Work { path, batch, sample_bytes, chunks: &chunks, stop, score, bar };
     let (read, done) = thread::scope(|scope| {
         let run = |session| {
             let (work, free) = (&work, free.clone());
-            scope.spawn(move || work.run(session, &free))
+            thread::Builder::new().spawn_scoped(scope, move || work.run(session, &free))
         };
-        let runners: Vec<_> = sessions.into_iter().map(run).collect();
+        // Where there is no thread to be had, those that there are find no sender any more, and end.
+        let no_thread = |error| format!("no thread for a session: {error}; see --threads");
+        let runners = sessions.into_iter().map(run).collect::<Result<Vec<_>, _>>().map_err(no_thread)?;
         // What is left of the senders is with the sessions: when they are gone nobody waits for a buffer.
         drop(free);
-        let stop = &stop;
-        let reader = scope.spawn(move || read(samples, chunk, sample_bytes, &buffers, &full, stop));
+        let read = move || read(samples, chunk, sample_bytes, &buffers, &full, stop);
+        let reader = thread::Builder::new().spawn_scoped(scope, read).map_err(no_thread)?;
         let joined = |result: thread::Result<_>| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let done: Vec<_> = runners.into_iter().map(|runner| joined(runner.join())).collect();
-        (reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
-    });
+        Ok::<_, String>((reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done))
+    })?;
     let (mut scored, mut failed) = (Vec::new(), Vec::from_iter(read.err()));
     for (scores, failure) in done {
         scored.extend(scores);

@@ -1,6 +1,7 @@
 //! The heap, counted: a global allocator that adds up what passes through it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use serde::Serialize;
@@ -38,6 +39,8 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// The number of the request that is to fail.
+static FAILS: AtomicU64 = AtomicU64::new(0);
 
 /// The counters as they stand.
 pub fn heap() -> Heap {
@@ -65,9 +68,15 @@ impl Heap {
     }
 }
 
-/// Before the memory is asked for: the cap is held against all requests, those of other threads included.
-fn grown(bytes: usize) {
-    ALLOCATIONS.fetch_add(1, Relaxed);
+/// Has the `nth` request for heap from now on fail, from 1, as if there were no memory: for tests of what happens then.
+pub fn fail_request(nth: u64) {
+    FAILS.store(ALLOCATIONS.load(Relaxed) + nth, Relaxed);
+}
+
+/// Before the memory is asked for: the cap is held against all requests, those of other threads included. Whether the
+/// request may go on.
+fn grown(bytes: usize) -> bool {
+    let number = ALLOCATIONS.fetch_add(1, Relaxed) + 1;
     ALLOCATED.fetch_add(bytes as u64, Relaxed);
     let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
     cap::hold(live, bytes);
@@ -76,6 +85,15 @@ fn grown(bytes: usize) {
         PEAK.fetch_max(live, Relaxed);
     }
     trace::note(live);
+    number != FAILS.load(Relaxed)
+}
+
+/// There is no memory, or it is to seem so.
+#[cold]
+fn refused(bytes: usize) -> *mut u8 {
+    shrunk(bytes);
+    cap::exhausted(bytes);
+    ptr::null_mut()
 }
 
 fn shrunk(bytes: usize) {
@@ -83,28 +101,26 @@ fn shrunk(bytes: usize) {
 }
 
 // SAFETY: every call goes to `System` with the arguments that came, and its answer goes back
-// unchanged; the counters, the trace and the cap touch no memory but their own, never allocate while a cap lets the
+// unchanged, or null is the answer, which says that there is no memory and leaves a block as it is; the counters, the trace and the cap touch no memory but their own, never allocate while a cap lets the
 // call through, and never unwind.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
+        if !grown(layout.size()) {
+            return refused(layout.size());
+        }
         // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s too.
         let block = unsafe { System.alloc(layout) };
-        if block.is_null() {
-            shrunk(layout.size());
-        }
-        block
+        if block.is_null() { refused(layout.size()) } else { block }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
+        if !grown(layout.size()) {
+            return refused(layout.size());
+        }
         // SAFETY: as in `alloc`. Passed on, and not done by `alloc`, so that fresh pages stay untouched.
         let block = unsafe { System.alloc_zeroed(layout) };
-        if block.is_null() {
-            shrunk(layout.size());
-        }
-        block
+        if block.is_null() { refused(layout.size()) } else { block }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -115,11 +131,15 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // In this order the peak counts both blocks, which a move holds at once.
-        grown(new_size);
+        if !grown(new_size) {
+            return refused(new_size);
+        }
         // SAFETY: as in `dealloc`; the caller vouches for `new_size`.
         let moved = unsafe { System.realloc(block, layout, new_size) };
-        // One of the two is no more, or never was.
-        shrunk(if moved.is_null() { new_size } else { layout.size() });
+        if moved.is_null() {
+            return refused(new_size);
+        }
+        shrunk(layout.size());
         moved
     }
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::heap;
 use super::proc::{self, Kinds};
@@ -170,6 +170,24 @@ extern "C" fn refuse(held_bytes: usize, asked_bytes: usize) {
     let grant_bytes = GRANT.swap(usize::MAX, Relaxed);
     let cap_bytes = CAP.load(Relaxed);
     refuse(&Excess { asked_bytes, held_bytes: held_bytes.saturating_sub(asked_bytes), grant_bytes, cap_bytes })
+}
+
+/// What is called where the system has no memory for a request, in place of the abort that Rust's library ends with.
+static EXHAUSTED: OnceLock<fn(usize) -> !> = OnceLock::new();
+static IS_EXHAUSTED: AtomicBool = AtomicBool::new(false);
+
+/// Sets what ends the process where the system has no memory for a request of so many bytes. It must not return, a panic
+/// in it aborts, and what it asks of the heap in vain is the abort after all. It is the first that was ever set.
+pub fn when_exhausted(end: fn(usize) -> !) {
+    EXHAUSTED.get_or_init(|| end);
+}
+
+// As `refuse`.
+#[cold]
+pub(super) extern "C" fn exhausted(bytes: usize) {
+    if let Some(end) = EXHAUSTED.get().filter(|_| !IS_EXHAUSTED.swap(true, Relaxed)) {
+        end(bytes);
+    }
 }
 
 #[cfg(test)]

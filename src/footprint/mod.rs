@@ -31,9 +31,9 @@ use std::io;
 
 use serde::Serialize;
 
-pub use alloc::{CountingAllocator, Heap, heap, reset_heap_peak};
+pub use alloc::{CountingAllocator, Heap, fail_request, heap, reset_heap_peak};
 pub(crate) use cap::FileCopy;
-pub use cap::{Cap, CapError, Excess, NoRoom, room_for};
+pub use cap::{Cap, CapError, Excess, NoRoom, room_for, when_exhausted};
 use proc::Faults;
 pub use watch::{Sample, Timeline, Watch};
 

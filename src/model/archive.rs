@@ -1,6 +1,8 @@
 //! Files of PyTorch, told apart by what their zip archive holds. Only names are looked at: who runs such a file
 //! reads it anew.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 /// What PyTorch wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Archive {

@@ -1,6 +1,8 @@
 //! A model for several samples at once, of one that was exported for one: the leading dimension of its inputs and
 //! outputs is set anew in the file's bytes, and shape inference shows whether the graph follows.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::error::Fault;
 use super::graph::Dim;
 use super::schema::{GRAPH, MODEL, SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO};

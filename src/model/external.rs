@@ -4,6 +4,8 @@
 //! each relative to the last and never through a symbolic link, so neither `..` nor an absolute
 //! path nor a link can lead elsewhere; this works on every kernel, without openat2.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};

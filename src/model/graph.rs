@@ -1,5 +1,7 @@
 //! An ONNX graph after the scan: owned names, checked sizes, tensor data still in the file.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fmt;
 use std::ops::Range;
 

@@ -4,6 +4,8 @@
 //! there is no second parser that could understand a file differently. A singular field that is
 //! given twice, which protobuf would merge, is refused for the same reason.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::error::Fault;
 use super::graph::*;
 use super::limits::Limits;
@@ -478,7 +480,7 @@ impl Stored<'_> {
                 if !fits(dtype, value as i64) {
                     return Err(Fault::tensor(name, format!("{} is not a value of {dtype}", value as i64)));
                 }
-                decoded.extend_from_slice(&value.to_le_bytes()[..width]);
+                decoded.extend(value.to_le_bytes().into_iter().take(width));
                 Ok(())
             })?;
         }

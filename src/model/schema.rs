@@ -1,5 +1,7 @@
 //! The messages of `onnx.proto` (IR version 14) that are read, with the fields that errors name.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::wire::Schema;
 
 pub const MODEL: Schema = Schema {

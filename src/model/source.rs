@@ -1,5 +1,7 @@
 //! The bytes of one file, counted where they are a copy.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::ops::Deref;
 use std::os::fd::AsFd;
 

@@ -2,6 +2,8 @@
 //!
 //! Source: protobuf's "Encoding" specification. Groups are refused; they have no place in ONNX.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::error::Fault;
 
 /// A message type: its name, and the fields that are read, for messages to people.

@@ -2,6 +2,8 @@
 //! start ([`PlanCache`]). The ONNX file stays the model of record; a plan is derived from it for one
 //! instruction set and can be made anew at any time.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod cache;
 mod compile;
 mod error;

@@ -58,6 +58,11 @@ impl Counters {
         self.windows.load(Relaxed)
     }
 
+    /// Models that took over.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Relaxed)
+    }
+
     /// Frames lost because inference did not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)

@@ -25,28 +25,47 @@ const MAX_REQUEST_BYTES: usize = 4096;
 /// The counters of streams; names become the label `stream`.
 pub type Named = Vec<(Option<String>, Arc<Counters>)>;
 
-/// Answers `GET /metrics` at `address` with the counters of `streams` until `control` is stopped; gives the address that it
-/// has then, which tells the port where 0 was asked for.
-///
-/// # Errors
-/// Where the address cannot be taken.
-pub fn serve_metrics(address: &str, control: &Control, streams: Named) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    let control = control.clone();
-    thread::Builder::new().name("metrics".into()).spawn(move || {
-        let mut page = String::with_capacity(8192);
-        while !control.is_stopped() {
-            let ready = poll(&mut [PollFd::new(&listener.as_fd(), PollFlags::IN)], Some(&NAP));
-            if ready.is_ok_and(|ready| ready > 0)
-                && let Ok((peer, _)) = listener.accept()
-                && let Err(error) = answer(peer, &streams, &mut page)
-            {
-                log::debug!("metrics: {error}");
+/// An address that was taken, and nobody is answered at yet.
+#[derive(Debug)]
+pub struct Metrics(TcpListener);
+
+impl Metrics {
+    /// Takes an address.
+    ///
+    /// # Errors
+    /// Where it cannot be taken.
+    pub fn bind(address: &str) -> io::Result<Metrics> {
+        Ok(Metrics(TcpListener::bind(address)?))
+    }
+
+    /// The address, which tells the port where 0 was asked for.
+    ///
+    /// # Errors
+    /// Where the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Answers `GET /metrics` with the counters of `streams`, on a thread of its own, until `control` is stopped.
+    ///
+    /// # Errors
+    /// Where there is no thread to be had.
+    pub fn serve(self, control: &Control, streams: Named) -> io::Result<()> {
+        let (Metrics(listener), control) = (self, control.clone());
+        thread::Builder::new().name("metrics".into()).spawn(move || {
+            let mut page = String::with_capacity(8192);
+            while !control.is_stopped() {
+                let ready = poll(&mut [PollFd::new(&listener.as_fd(), PollFlags::IN)], Some(&NAP));
+                if ready.is_ok_and(|ready| ready > 0)
+                    && let Ok((peer, _)) = listener.accept()
+                    && let Err(error) = answer(peer, &streams, &mut page)
+                {
+                    log::debug!("metrics: {error}");
+                }
             }
-        }
-    })?;
-    Ok(bound)
+        })?;
+        Ok(())
+    }
 }
 
 /// Who asks, and until when there is time for it.

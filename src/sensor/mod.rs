@@ -42,7 +42,7 @@ mod writer;
 
 pub use counters::{Counter, Counters, Kind, Summary};
 pub use decide::{ClassScore, Decision, Top, Verdict};
-pub use metrics::serve_metrics;
+pub use metrics::Metrics;
 pub use mqtt::{Message, MqttAddress, Receipt};
 pub use notify::Notifier;
 pub use recipe::{

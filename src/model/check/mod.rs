@@ -2,6 +2,8 @@
 //! inputs, attributes and quantization parameters ([`nodes`]). What depends on shapes is in
 //! [`super::shape`].
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod attributes;
 mod names;
 mod quant;

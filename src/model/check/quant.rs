@@ -78,7 +78,7 @@ fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Faul
         return Err(fault(node, format!("scale `{name}` is empty")));
     }
     let values = bytes(scale)?;
-    let mut values = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let mut values = values.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
     // Quantizers write a scale of 0 for dead channels; nothing is divided by it there.
     let least = if node.op == "DequantizeLinear" { 0.0 } else { f32::MIN_POSITIVE };
     match values.find(|value| !(value.is_finite() && *value >= least)) {

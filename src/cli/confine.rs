@@ -1,0 +1,26 @@
+//! `--sandbox`: what holds of it on this kernel, and what does not.
+
+use tractlet::EngineName;
+use tractlet::sandbox::{Confined, Sandbox};
+
+use super::failure::Failure;
+
+/// Gives up all but what is needed, for good; says so where the kernel cannot hold it.
+pub fn confine(sandbox: &Sandbox, engine: EngineName) -> Result<(), Failure> {
+    if !matches!(engine, EngineName::Plan | EngineName::Tract) {
+        let what = "its library opens files and starts threads as it likes";
+        return Err(format!("--sandbox: not with the engine {engine}: {what}").into());
+    }
+    let confined = sandbox.enter().map_err(|error| format!("--sandbox: {error}"))?;
+    let missing = match confined {
+        Confined { files: true, calls: true } => return Ok(()),
+        Confined { files: false, calls: true } => {
+            "no Landlock (Linux 5.13 or later, built and started with it): other programs and the network are out of reach, \
+             and files are not"
+        }
+        Confined { files: true, calls: false } => "no seccomp: files are out of reach, and other system calls are not",
+        Confined { files: false, calls: false } => "neither Landlock nor seccomp: nothing is confined",
+    };
+    log::warn!("--sandbox: this kernel has {missing}");
+    Ok(())
+}

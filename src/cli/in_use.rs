@@ -1,0 +1,101 @@
+//! MODEL where it is a folder of slots: the package in use, and what is told of how the use went.
+
+use std::path::{Path, PathBuf};
+
+use tractlet::slot::{Package, Slots, Start};
+
+use super::failure::Failure;
+use super::{ModelArgs, budget, cap};
+
+/// Windows that a model on trial has to answer.
+const WINDOWS: u64 = 10;
+
+/// Nothing, where MODEL is a file.
+pub struct InUse(Option<Slot>);
+
+struct Slot {
+    slots: Slots,
+    start: Start,
+    /// What has to happen before it counts as working.
+    windows: u64,
+    reloads: u64,
+}
+
+impl ModelArgs {
+    /// Looks up the active package, for a command that counts for nothing.
+    pub fn resolve(&mut self) -> Result<(), Failure> {
+        if Slots::is_at(&self.model) {
+            cap::begin(self.max_rss)?;
+            self.model = Slots::open(&self.model)?.active()?.model();
+        }
+        Ok(())
+    }
+
+    /// Looks up the active package, for a command whose use of it counts, and its model: [`InUse::end`] it.
+    pub fn begin_use(&self) -> Result<(InUse, PathBuf), Failure> {
+        if !Slots::is_at(&self.model) {
+            return Ok((InUse(None), self.model.clone()));
+        }
+        cap::begin(self.max_rss)?;
+        let slots = Slots::open(&self.model)?;
+        let start = slots.begin(&fit)?;
+        let model = start.package().model();
+        Ok((InUse(Some(Slot { slots, start, windows: WINDOWS, reloads: 0 })), model))
+    }
+}
+
+impl InUse {
+    /// What a use that ended says of the package: it works, if the use `has_begun` and succeeded. One that does not get here was
+    /// a crash.
+    pub fn end(mut self, has_begun: bool, done: Result<(), Failure>) -> Result<(), Failure> {
+        let Some(Slot { slots, start, .. }) = &mut self.0 else { return done };
+        let told = if has_begun && done.is_ok() { slots.confirm(start) } else { slots.excuse(start) };
+        done.and(told.map_err(Failure::from))
+    }
+
+    /// The model to exchange the one for that runs: `model`, or what is active by now.
+    pub fn again(&mut self, model: &Path, windows: u64, reloads: u64) -> Result<PathBuf, Failure> {
+        let Some(slot) = &mut self.0 else { return Ok(model.to_owned()) };
+        let mut fresh = slot.slots.begin(&fit)?;
+        if fresh.package().beside() != slot.start.package().beside() {
+            slot.slots.excuse(&mut fresh)?;
+            let what = "its model.toml, or another file beside the model, is not the one that the stream was started with; \
+                        start it anew";
+            return Err(format!("{}: {what}", fresh.package().folder().display()).into());
+        }
+        let model = fresh.package().model();
+        (slot.start, slot.windows, slot.reloads) = (fresh, windows + WINDOWS, reloads + 1);
+        Ok(model)
+    }
+
+    /// Where a stream has come to: enough windows, since the model took over, end a trial.
+    pub fn progress(&mut self, windows: u64, reloads: u64) {
+        if let Some(Slot { slots, start, .. }) =
+            self.0.as_mut().filter(|slot| windows >= slot.windows && reloads >= slot.reloads)
+            && let Err(error) = slots.confirm(start)
+        {
+            log::warn!("{error}: the model works, and is on trial still");
+        }
+    }
+
+    /// The folder of slots, which is written to.
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.as_ref().and_then(|slot| slot.start.package().folder().parent())
+    }
+}
+
+/// A package is used if its model answers as it should, and its plan is within its own budget.
+pub fn fit(package: &Package) -> Result<(), String> {
+    const BUDGET: &str = "budget.toml";
+    let session = package.self_test()?;
+    if !package.has(BUDGET) {
+        return Ok(());
+    }
+    let held = budget::Budget::read(&budget::BudgetArg::File(package.file(BUDGET)))
+        .and_then(|budget| budget.on_plan(session.memory().as_ref(), session.engine()));
+    match held {
+        Ok(held) => budget::excess(&held, &session, None).map_or(Ok(()), Err),
+        Err(Failure::Because(why)) => Err(why),
+        Err(Failure::Closed) => Err("its budget cannot be read".to_owned()),
+    }
+}

@@ -1,0 +1,175 @@
+//! What happens to whole processes: what they cannot do any more within the sandbox, and how they end without memory. It has a
+//! main function of its own, since a test's thread is not the process's first, and starts itself for each thing that is tried.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use tractlet::footprint::{CountingAllocator, fail_request, heap, proc, when_exhausted};
+use tractlet::sandbox::{Confined, Sandbox, SandboxError};
+use tractlet::{CompileOptions, EngineChoice, Model, ModelFile, OpenOptions, SessionOptions, compile};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const TRY: &str = "TRACTLET_SANDBOX_TRY";
+const TRIES: [&str; 4] = ["strict", "paths", "network", "threads"];
+
+fn main() -> ExitCode {
+    if let Ok(name) = std::env::var(TRY) {
+        match name.as_str() {
+            "strict" => nothing_but_what_is_open(),
+            "paths" => only_the_paths_that_were_named(),
+            "network" => the_network_where_it_is_needed(),
+            "threads" => not_with_other_threads(),
+            nth => {
+                let (file, nth) = nth.split_once(' ').unwrap();
+                load_while_a_request_fails(file, nth.parse().unwrap());
+            }
+        }
+        return ExitCode::SUCCESS;
+    }
+    for name in TRIES {
+        let status = Command::new(std::env::current_exe().unwrap()).env(TRY, name).status().unwrap();
+        println!("sandbox {name}: {status}");
+        if !status.success() {
+            return ExitCode::FAILURE;
+        }
+    }
+    every_request_of_a_load_may_fail();
+    ExitCode::SUCCESS
+}
+
+fn enter(sandbox: &Sandbox) -> Confined {
+    let confined = sandbox.enter().unwrap();
+    println!("{confined:?}");
+    // Every Linux that this is built on has seccomp; not every one is started with Landlock.
+    assert!(confined.calls);
+    confined
+}
+
+fn is_denied<T>(result: io::Result<T>) -> bool {
+    // EPERM by seccomp, EACCES by Landlock.
+    result.err().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn no_way_out() {
+    assert!(is_denied(Command::new("/bin/true").status()), "exec");
+    assert!(is_denied(TcpStream::connect("127.0.0.1:9")), "connect");
+    assert!(is_denied(TcpListener::bind("127.0.0.1:0")), "bind");
+    assert!(is_denied(std::os::unix::net::UnixStream::connect("/run/systemd/notify")), "connect to a path");
+}
+
+fn nothing_but_what_is_open() {
+    let mut file = File::open("Cargo.toml").unwrap();
+    enter(&Sandbox::default());
+    let denied = || {
+        assert!(is_denied(File::open("Cargo.toml")), "open");
+        assert!(is_denied(fs::write("/tmp/tractlet-sandbox", "x")), "create");
+        assert!(is_denied(fs::read_dir("/")), "list");
+        no_way_out();
+    };
+    denied();
+    thread::scope(|scope| scope.spawn(denied).join().unwrap());
+    // What is open goes on, and so does memory.
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    file.rewind().unwrap();
+    assert!(text.contains("tractlet") && vec![1u8; 10 << 20].len() == 10 << 20);
+}
+
+fn only_the_paths_that_were_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (read, write) = (folder.path().join("read"), folder.path().join("write"));
+    for folder in [&read, &write] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("x"), "x").unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", write.join("link")).unwrap();
+    let sandbox = Sandbox { read: vec![read.clone(), "/proc/self".into()], write: vec![write.clone()], network: false };
+    let confined = enter(&sandbox);
+    assert_eq!(fs::read(read.join("x")).unwrap(), b"x");
+    fs::write(write.join("new"), "y").unwrap();
+    fs::rename(write.join("new"), write.join("x")).unwrap();
+    File::open(&write).unwrap().sync_all().unwrap();
+    proc::kinds().unwrap();
+    no_way_out();
+    if confined.files {
+        for outside in
+            [write.join("link"), "/etc/passwd".into(), "/proc/self/root/etc/passwd".into(), "/proc/1/cmdline".into()]
+        {
+            assert!(is_denied(File::open(&outside)), "{}", outside.display());
+        }
+        assert!(is_denied(fs::write(read.join("x"), "y")), "write to what is to be read");
+    } else {
+        println!("skipped: this kernel has no Landlock, so paths are not confined");
+    }
+    fs::remove_file(write.join("link")).unwrap();
+}
+
+fn the_network_where_it_is_needed() {
+    let there = TcpListener::bind("127.0.0.1:0").unwrap();
+    enter(&Sandbox { network: true, ..Sandbox::default() });
+    TcpStream::connect(there.local_addr().unwrap()).unwrap();
+    TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(is_denied(File::open("Cargo.toml")) && is_denied(Command::new("/bin/true").status()));
+}
+
+fn not_with_other_threads() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let other = thread::spawn(move || wait.recv());
+    assert!(matches!(Sandbox::default().enter(), Err(SandboxError::Threads(2))));
+    drop(go);
+    let _ = other.join();
+}
+
+const MODEL: &str = "models/kws_dscnn/int8.onnx";
+/// What the program's own message ends with, too.
+const EXHAUSTED: i32 = 1;
+
+fn load_while_a_request_fails(file: &str, nth: u64) {
+    let before = heap();
+    when_exhausted(|_| {
+        // No memory to say it with.
+        let _ = rustix::io::write(io::stderr(), b"no memory");
+        signal_hook::low_level::exit(EXHAUSTED)
+    });
+    fail_request(nth);
+    let opened = ModelFile::open(file, &OpenOptions::default()).unwrap();
+    let mut session = opened.session(SessionOptions::default().engine(EngineChoice::Plan)).unwrap();
+    session.run(&[[0f32; 490].as_slice().into()], &mut [[0f32; 12].as_mut_slice().into()]).unwrap();
+    println!("{}", heap().since(&before).allocations);
+}
+
+/// A model and its plan, loaded and run, with each request for heap failing in turn: the process ends as it was told to, by
+/// no signal, and the next load succeeds. TRACTLET_EVERY_REQUEST=1 tries each, and not each of a stride.
+fn every_request_of_a_load_may_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("kws.plan");
+    compile(&Model::open(MODEL).unwrap(), &CompileOptions::default()).unwrap().write(&plan).unwrap();
+    for file in [MODEL, plan.to_str().unwrap()] {
+        let load = |nth: u64| {
+            let output =
+                Command::new(std::env::current_exe().unwrap()).env(TRY, format!("{file} {nth}")).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+        };
+        let (code, requests, _) = load(u64::MAX >> 1);
+        assert_eq!(code, Some(0));
+        let requests: u64 = requests.trim().parse().unwrap();
+        let stride = if std::env::var_os("TRACTLET_EVERY_REQUEST").is_some() { 1 } else { requests / 50 + 1 };
+        let tried = (1..=requests).step_by(stride as usize);
+        let count = tried.clone().count();
+        for nth in tried {
+            let (code, told, error) = load(nth);
+            assert_eq!(
+                (code, told.as_str(), &error[..]),
+                (Some(EXHAUSTED), "", &b"no memory"[..]),
+                "{file}: request {nth}"
+            );
+        }
+        assert_eq!(load(requests + 1000).0, Some(0));
+        println!("{file}: {count} of {requests} requests failed, each an orderly end");
+    }
+}
