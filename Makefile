@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise soak
 
@@ -260,6 +260,13 @@ networks: build ## Hold the plan engine against ONNX Runtime on networks exporte
 	$(or $(NETWORKS_PYTHON),python3) tests/parity/networks.py --tractlet $(RELEASE) --work $(TARGET)/networks >$(TARGET)/networks.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/networks.md' docs/networks.md
 	@cat $(TARGET)/networks.md
+
+onnx-node: build $(VENV)/ready ## Run the onnx package's node tests on the plan engine: docs/operators.md, and what tests/onnx_node.rs holds
+	$(VENV)/bin/python tests/parity/onnx_node.py --tractlet $(RELEASE) --table docs/operators.md --archive tests/golden/onnx_node/plan.bin
+
+differential: build $(VENV)/ready ## Hold random graphs on the plan engine against unoptimised ONNX Runtime: GRAPHS=1000 SEED=0
+	$(VENV)/bin/python tests/parity/differential.py --tractlet $(RELEASE) --graphs $(or $(GRAPHS),1000) --seed $(or $(SEED),0) \
+		--jobs $$(nproc) --keep $(TARGET)/differential
 
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md

@@ -118,6 +118,17 @@ pub struct Resized {
     pub channels: usize,
 }
 
+/// One dimension of a tensor, or several that follow each other, among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Along {
+    /// Elements of all dimensions before.
+    pub outer: usize,
+    /// Elements of the dimension itself.
+    pub len: usize,
+    /// Elements of all dimensions after.
+    pub inner: usize,
+}
+
 /// How an i32 accumulator becomes an int8 value:
 /// `clamp(round_half_even(acc as f32 * multiplier[c]) + zero_point, min, max)`.
 ///

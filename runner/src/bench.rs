@@ -93,7 +93,7 @@ fn profile(session: &mut Session, runs: usize) -> Result<Vec<Step>, Failure> {
     let step = |((name, op), median_us): ((&str, tractlet_core::plan::Op), f64)| Step {
         name: name.to_owned(),
         kind: op.kind(),
-        dtype: if op.writes_f32() { "float32" } else { "int8" },
+        dtype: op.dtype().name(),
         macs: op.macs(),
         median_us,
     };

@@ -14,7 +14,6 @@ use tractlet_core::plan::{DType, Port};
 use tractlet_io::npy::{ByteOrder, PREFIX_BYTES, count_samples, encode, locate, parse, without_batch};
 
 use crate::os;
-use crate::session::name;
 
 /// A file as a list of samples of one input.
 pub struct Samples {
@@ -41,7 +40,7 @@ impl Samples {
         read(&mut header, start as u64)?;
         let header = parse(&header).map_err(|fault| refused(fault.to_string()))?;
         if header.code() != code(port.dtype) {
-            let takes = name(port.dtype);
+            let takes = port.dtype.name();
             let holds = format!("it holds `{}`, input `{}` takes {takes}", header.descr, port.name);
             return Err(refused(format!("{holds}; convert it: x.astype('{takes}')")));
         }
@@ -156,5 +155,8 @@ fn code(dtype: DType) -> &'static str {
         DType::F32 => "f4",
         DType::I8 => "i1",
         DType::U8 => "u1",
+        DType::Bool => "b1",
+        DType::I32 => "i4",
+        DType::I64 => "i8",
     }
 }

@@ -15,7 +15,7 @@ use crate::json::{Json, quoted};
 use crate::npy::{Samples, Writer};
 use crate::os;
 use crate::out::Out;
-use crate::session::{Session, name};
+use crate::session::Session;
 
 const MOST_LABELS_BYTES: u64 = 1 << 20;
 /// Values that a line of text shows of an output.
@@ -179,9 +179,13 @@ impl Ranking {
 pub fn values(json: &mut Json, dtype: DType, bytes: &[u8]) {
     json.open_field("values", '[');
     for value in numbers(dtype, bytes) {
-        // As f32, whose shortest form is the shorter one.
-        let value = value as f32;
-        let _ = if value.is_finite() { json.item(value) } else { json.item("null") };
+        let _ = match dtype {
+            _ if !value.is_finite() => json.item("null"),
+            // As f32, whose shortest form is the shorter one.
+            DType::F32 => json.item(value as f32),
+            DType::Bool => json.item(value != 0.0),
+            _ => json.item(value),
+        };
     }
     json.close(']');
 }
@@ -189,6 +193,8 @@ pub fn values(json: &mut Json, dtype: DType, bytes: &[u8]) {
 fn numbers(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = f64> {
     bytes.chunks_exact(dtype.size_bytes()).map(move |element| match (dtype, element) {
         (DType::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
+        (DType::I32, &[a, b, c, d]) => f64::from(i32::from_le_bytes([a, b, c, d])),
+        (DType::I64, bytes) => bytes.try_into().map_or(0.0, |bytes| i64::from_le_bytes(bytes) as f64),
         (DType::I8, &[byte]) => f64::from(byte.cast_signed()),
         (_, bytes) => f64::from(bytes.first().copied().unwrap_or(0)),
     })
@@ -216,7 +222,7 @@ fn json(session: &Session, samples: usize, results: &[Vec<u8>], tops: Option<(&R
         for dim in without_batch(port.shape()) {
             json.item(dim);
         }
-        json.close(']').string("dtype", name(port.dtype));
+        json.close(']').string("dtype", port.dtype.name());
         values(&mut json, port.dtype, bytes);
         json.close('}');
     }

@@ -74,6 +74,8 @@ impl Session {
                     bytes.as_chunks_mut().0.iter_mut().for_each(|b| *b = (noise.unit() as f32).to_le_bytes());
                 }
                 DType::I8 | DType::U8 => bytes.iter_mut().for_each(|byte| *byte = noise.number() as u8),
+                // Mostly indices, of which 0 is always good.
+                DType::Bool | DType::I32 | DType::I64 => bytes.fill(0),
             }
         }
     }
@@ -122,13 +124,4 @@ fn read(path: &CStr) -> Result<Plan<HeldFile>, String> {
         return Err(refused(format!("inputs and outputs together are above the limit of {MOST_ARENA_BYTES} bytes")));
     }
     Ok(plan)
-}
-
-/// The type as `tractlet` names it.
-pub fn name(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "float32",
-        DType::I8 => "int8",
-        DType::U8 => "uint8",
-    }
 }

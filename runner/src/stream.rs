@@ -15,7 +15,7 @@ use crate::json::Json;
 use crate::os;
 use crate::out::Out;
 use crate::run::{Ranking, values};
-use crate::session::{Session, name};
+use crate::session::Session;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 4 << 10;
@@ -77,10 +77,15 @@ impl Shape {
         let (Some(port), None) = (ports.next(), ports.next()) else {
             return Err(Failure::Work("the plan has several inputs; stream feeds one".into()));
         };
+        if !matches!(port.dtype, DType::F32 | DType::I8 | DType::U8) {
+            let what =
+                format!("input `{}` takes {}; stream feeds float32, int8 and uint8", port.name, port.dtype.name());
+            return Err(Failure::Work(what));
+        }
         let channels = args.channels.unwrap_or(1);
         let values = port.byte_len() / port.dtype.size_bytes();
         if values == 0 || !values.is_multiple_of(channels) {
-            let holds = format!("input `{}` holds {values} values of {}", port.name, name(port.dtype));
+            let holds = format!("input `{}` holds {values} values of {}", port.name, port.dtype.name());
             return Err(Failure::Usage(format!("--channels {channels}: {holds}, which is no whole number of frames")));
         }
         Ok(Shape { dtype: port.dtype, channels, length: values / channels, planar: args.planar })
@@ -94,7 +99,8 @@ impl Shape {
                 frame.iter_mut().zip(values).for_each(|(to, value)| *to = value);
             }
             DType::I8 => frame.iter_mut().zip(bytes).for_each(|(to, byte)| *to = f32::from(byte.cast_signed())),
-            DType::U8 => frame.iter_mut().zip(bytes).for_each(|(to, byte)| *to = f32::from(*byte)),
+            // No other type than these three: `Shape::new` sees to it.
+            _ => frame.iter_mut().zip(bytes).for_each(|(to, byte)| *to = f32::from(*byte)),
         }
     }
 
@@ -107,7 +113,7 @@ impl Shape {
             match self.dtype {
                 DType::F32 => to.copy_from_slice(&value.to_le_bytes()),
                 DType::I8 => to.copy_from_slice(&(value as i8).to_le_bytes()),
-                DType::U8 => to.copy_from_slice(&[value as u8]),
+                _ => to.fill(value as u8),
             }
         }
     }

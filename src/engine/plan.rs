@@ -156,6 +156,9 @@ pub(crate) fn spec(port: Port<'_>) -> TensorSpec {
         PlanDType::F32 => DType::F32,
         PlanDType::I8 => DType::I8,
         PlanDType::U8 => DType::U8,
+        PlanDType::Bool => DType::Bool,
+        PlanDType::I32 => DType::I32,
+        PlanDType::I64 => DType::I64,
     };
     TensorSpec { name: port.name.to_owned(), dtype, shape: port.shape().to_vec() }
 }
@@ -257,7 +260,7 @@ fn step(name: &str, op: &Op) -> StepReport {
     StepReport {
         name: name.to_owned(),
         kind: op.kind(),
-        dtype: if op.writes_f32() { "float32" } else { "int8" },
+        dtype: op.dtype().name(),
         macs: op.macs(),
         read_bytes: op.read_bytes(),
         written_bytes: op.written_bytes(),

@@ -42,6 +42,22 @@ impl<'m> Lowering<'m> {
         }
     }
 
+    /// As [`Lowering::floats_of`], whole numbers among them: what a Pow takes for its exponent.
+    pub(super) fn numbers_of(&self, value: &Value<'m>) -> Result<(Vec<f32>, Vec<usize>), Why> {
+        match value {
+            Value::Stored(tensor) if tensor.dtype == DType::I32 => {
+                let values = self.stored_integers(tensor)?;
+                Ok((values.into_iter().map(|v| v as f32).collect(), tensor.dims.clone()))
+            }
+            Value::Stored(tensor) if tensor.dtype == DType::I64 => {
+                let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+                let values = bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f32);
+                Ok((values.collect(), tensor.dims.clone()))
+            }
+            value => self.floats_of(value),
+        }
+    }
+
     /// The one value of a stored scalar.
     pub(super) fn scalar_of(&self, value: &Value<'m>) -> Option<f32> {
         match self.floats_of(value) {
@@ -106,9 +122,12 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Elements of an input that is stored as int64 or follows from shapes; `None` if it does not.
+    /// Elements of an input that is stored as int64 or int32, or follows from shapes; `None` if it does not.
     pub(super) fn stored_longs(&self, node: &Node, index: usize) -> Result<Option<Vec<i64>>, Why> {
         match self.value(node, index) {
+            Ok(Value::Stored(tensor)) if tensor.dtype == DType::I32 => {
+                Ok(Some(self.stored_integers(tensor)?.into_iter().map(i64::from).collect()))
+            }
             Ok(Value::Known(values)) => Ok(Some(values.to_vec())),
             Ok(Value::Stored(tensor)) if tensor.dtype == DType::I64 => {
                 let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;

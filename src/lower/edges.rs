@@ -96,7 +96,11 @@ impl<'m> Lowering<'m> {
                 Ok(output)
             }
             Value::Integers(..) => Err("it computes on integers without a scale".into()),
-            _ => Err("it computes on constants alone".into()),
+            Value::Raw(_, dtype) => Err(format!("it computes in {dtype}; plans compute in float32 and int8")),
+            constant => match self.placed(name, "", constant.clone())? {
+                Value::Real(act) => Ok(act),
+                _ => Err("it computes on whole numbers".into()),
+            },
         }
     }
 

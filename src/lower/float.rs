@@ -1,66 +1,16 @@
 //! What is not quantized, in f32.
 
 use bytemuck::NoUninit;
-use tractlet_core::isa::Isa;
-use tractlet_core::kernels::unary::unary_f32;
-use tractlet_core::plan::{
-    ArenaSpan, AveragePoolF32, Binary, BinaryF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32,
-};
+use tractlet_core::plan::{ArenaSpan, AveragePoolF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
 use tractlet_core::shape::ConvShape;
 
 use super::binary::UNALIGNED;
+use super::functions::Function;
+pub(super) use super::functions::unary;
+use super::pool::Pooled;
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, geometry, int, number};
+use super::{Lowering, Why, along, geometry, int, number, truth};
 use crate::model::Node;
-
-/// A function of one value.
-#[derive(Clone, Copy)]
-pub(super) struct Function {
-    unary: Unary,
-    alpha: f32,
-    beta: f32,
-}
-
-impl Function {
-    /// As the plan's own kernel computes it.
-    pub fn of(&self, x: f32) -> f32 {
-        let mut y = [x];
-        unary_f32(Isa::Generic, &mut y, self.unary, self.alpha, self.beta);
-        y[0]
-    }
-}
-
-/// The node as a function of its first input alone, if it is one.
-pub(super) fn unary(lowering: &Lowering<'_>, node: &Node) -> Result<Option<Function>, Why> {
-    let plain = |unary| Some(Function { unary, alpha: 0.0, beta: 0.0 });
-    let with = |unary, alpha, beta| Some(Function { unary, alpha, beta });
-    Ok(match node.op.as_str() {
-        "Relu" | "Clip" => {
-            let (min, max) = lowering.clamp(node).ok_or("its bounds are computed or inverted")?;
-            with(Unary::Clamp, min, max)
-        }
-        "LeakyRelu" => with(Unary::LeakyRelu, number(node, "alpha", 0.01), 0.0),
-        "Elu" => with(Unary::Elu, number(node, "alpha", 1.0), 0.0),
-        "HardSigmoid" => with(Unary::HardSigmoid, number(node, "alpha", 0.2), number(node, "beta", 0.5)),
-        "HardSwish" => with(Unary::HardSwish, 1.0 / 6.0, 0.5),
-        "Sigmoid" => plain(Unary::Sigmoid),
-        "Tanh" => plain(Unary::Tanh),
-        "Exp" => plain(Unary::Exp),
-        "Log" => plain(Unary::Log),
-        "Sqrt" => plain(Unary::Sqrt),
-        "Abs" => plain(Unary::Abs),
-        "Neg" => plain(Unary::Neg),
-        "Erf" => plain(Unary::Erf),
-        op @ ("Add" | "Sub" | "Mul" | "Div") => match (op, lowering.scalar_operand(node)) {
-            ("Add", Some((c, _))) => with(Unary::Affine, 1.0, c),
-            ("Sub", Some((c, false))) => with(Unary::Affine, 1.0, -c),
-            ("Sub", Some((c, true))) => with(Unary::Affine, -1.0, c),
-            ("Mul", Some((c, _))) => with(Unary::Affine, c, 0.0),
-            _ => None,
-        },
-        _ => None,
-    })
-}
 
 impl<'m> Lowering<'m> {
     pub(super) fn float(&mut self, node: &Node) -> Result<(), Why> {
@@ -80,7 +30,8 @@ impl<'m> Lowering<'m> {
                 self.set(node, Value::Real(output));
                 return Ok(());
             }
-            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" => {
+            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => return self.pool_f32(node),
+            "ReduceMean" if self.value(node, 0)?.act().is_some_and(|act| self.is_over_pixels(node, act)) => {
                 return self.pool_f32(node);
             }
             "Softmax" => return self.softmax_f32(node),
@@ -88,17 +39,29 @@ impl<'m> Lowering<'m> {
         }
         if let Some(function) = unary(self, node)? {
             let input = self.real(&node.name, &self.value(node, self.operand(node))?)?;
-            let output = self.program.floats(input.dims.clone(), input.layout);
-            let (input, span) = (self.program.span(&input), self.program.span(&output));
-            let Function { unary, alpha, beta } = function;
-            self.program.push(&node.name, UnaryF32 { input, output: span, function: unary, alpha, beta });
+            let output = self.function_f32(&node.name, &input, function);
             self.set(node, Value::Real(output));
             return Ok(());
         }
         match op {
-            "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" => self.binary_f32(node),
+            "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" | "Pow" | "Mod" | "PRelu" | "Sum" | "Mean" => {
+                self.binary_f32(node)
+            }
+            "Clip" => self.clip_f32(node),
+            "LpPool" => self.lp_pool_f32(node),
+            op if along::works_along(op) => self.work_along(node),
+            op if truth::asks(op) => self.ask(node),
             _ => Err(format!("operator {op} has no op in a plan")),
         }
+    }
+
+    /// A function of every element.
+    pub(super) fn function_f32(&mut self, name: &str, input: &Act, function: Function) -> Act {
+        let output = self.program.floats(input.dims.clone(), input.layout);
+        let (input, span) = (self.program.span(input), self.program.span(&output));
+        let Function { unary, alpha, beta } = function;
+        self.program.push(name, UnaryF32 { input, output: span, function: unary, alpha, beta });
+        output
     }
 
     fn conv_f32(&mut self, node: &Node) -> Result<(), Why> {
@@ -213,7 +176,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// Takes the Relu and Clip that follow a node: the name at their end, and the bounds.
-    fn clamped(&mut self, node: &Node) -> Result<(String, f32, f32), Why> {
+    pub(super) fn clamped(&mut self, node: &Node) -> Result<(String, f32, f32), Why> {
         let mut tail = self.tail(node)?;
         if tail.quantized.is_some() {
             // The quantization is an op of its own here.
@@ -233,16 +196,35 @@ impl<'m> Lowering<'m> {
         }
         let input = self.real(&node.name, &self.value(node, 0)?)?;
         let act = self.channels_last(&node.name, input)?;
-        let (window, dims) = self.pool_window(node, &act)?;
+        let Pooled { act, window, dims, count_include_pad } = self.pooled(node, act, 0)?;
         let result = self.program.floats(dims, Layout::ChannelsLast);
         let (input, output) = (self.program.span(&act), self.program.span(&result));
         if node.op.contains("Max") {
             self.program.push(&node.name, MaxPoolF32 { input, output, window });
         } else {
-            let count_include_pad = int(node, "count_include_pad", 0) != 0;
             self.program.push(&node.name, AveragePoolF32 { input, output, window, count_include_pad });
         }
         self.set(node, Value::Real(result));
+        Ok(())
+    }
+
+    /// `(sum |x|^p)^(1 / p)` over a window, the sum by an average that counts the padding.
+    fn lp_pool_f32(&mut self, node: &Node) -> Result<(), Why> {
+        let p = int(node, "p", 2) as f32;
+        let name = &node.name;
+        let function = |unary, alpha| Function { unary, alpha, beta: 0.0 };
+        let input = self.real(name, &self.value(node, 0)?)?;
+        let act = self.channels_last(name, input)?;
+        let sizes = self.function_f32(name, &act, function(Unary::Abs, 0.0));
+        let powers = self.function_f32(name, &sizes, function(Unary::Power, p));
+        let Pooled { act: powers, window, dims, .. } = self.pooled(node, powers, 0)?;
+        let means = self.program.floats(dims, Layout::ChannelsLast);
+        let (input, output) = (self.program.span(&powers), self.program.span(&means));
+        self.program.push(name, AveragePoolF32 { input, output, window, count_include_pad: true });
+        let taps = (window.kernel_h * window.kernel_w) as f32;
+        let sums = self.function_f32(name, &means, function(Unary::Affine, taps));
+        let roots = self.function_f32(name, &sums, function(Unary::Power, 1.0 / p));
+        self.set(node, Value::Real(roots));
         Ok(())
     }
 
@@ -254,46 +236,6 @@ impl<'m> Lowering<'m> {
         self.program.push(&node.name, SoftmaxF32 { input, output: span, rows, cols });
         let output = self.with_axis_at(&node.name, output, axis)?;
         self.set(node, Value::Real(output));
-        Ok(())
-    }
-
-    fn binary_f32(&mut self, node: &Node) -> Result<(), Why> {
-        if node.inputs.len() != 2 {
-            return Err(format!("{} of {} inputs is not taken, of 2 it is", node.op, node.inputs.len()));
-        }
-        let (first, second) = (self.value(node, 0)?, self.value(node, 1)?);
-        let mut swapped = first.is_constant();
-        let (a, b) = if swapped { (second, first) } else { (first, second) };
-        let mut a = self.real(&node.name, &a)?;
-        let b = if b.is_constant() {
-            let (values, dims) = self.floats_of(&b)?;
-            let (aligned, b) = self.constant_along(&node.name, a, values, &dims)?;
-            a = aligned;
-            b
-        } else {
-            let mut b = self.real(&node.name, &b)?;
-            if b.elements() > a.elements() {
-                std::mem::swap(&mut a, &mut b);
-                swapped = !swapped;
-            }
-            (a, b) = self.aligned(&node.name, a, b)?;
-            self.program.span(&b)
-        };
-        let function = match (node.op.as_str(), swapped) {
-            ("Add", _) => Binary::Add,
-            ("Sub", false) => Binary::Sub,
-            ("Sub", true) => Binary::ReverseSub,
-            ("Mul", _) => Binary::Mul,
-            ("Div", false) => Binary::Div,
-            ("Div", true) => Binary::ReverseDiv,
-            ("Min", _) => Binary::Min,
-            _ => Binary::Max,
-        };
-        let (name, min, max) = self.clamped(node)?;
-        let output = self.program.floats(a.dims.clone(), a.layout);
-        let (a, span) = (self.program.span(&a), self.program.span(&output));
-        self.program.push(&node.name, BinaryF32 { a, b, output: span, function, min, max });
-        self.values.insert(name, Value::Real(output));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use super::edges::row_major;
 use super::value::Value;
 use super::{Lowering, Why, float, int, ints};
-use crate::model::{AttributeValue, Node};
+use crate::model::{AttributeValue, DType, Node};
 
 impl<'m> Lowering<'m> {
     /// The node's output, if its operator is one of these and all that it computes on is constant.
@@ -15,6 +15,18 @@ impl<'m> Lowering<'m> {
                 _ => Some(0.0),
             };
             return self.numbers(node, |dims| Ok(vec![value.unwrap_or(0.0); dims.iter().product()])).map(Some);
+        }
+        if node.op == "EyeLike" && self.shapes.get(&node.outputs[0]).is_some_and(|(dtype, _)| dtype == DType::F32) {
+            let shift = int(node, "k", 0);
+            return self
+                .numbers(node, |dims| {
+                    let &[rows, cols] = dims else { return Err("it needs a matrix".into()) };
+                    let at = |row: usize, col: usize| {
+                        f32::from(u8::from((col as i64).checked_sub(shift) == Some(row as i64)))
+                    };
+                    Ok((0..rows).flat_map(|row| (0..cols).map(move |col| at(row, col))).collect())
+                })
+                .map(Some);
         }
         let constant = |index| self.value(node, index).is_ok_and(|value| value.is_constant() && !value.is_known());
         match node.op.as_str() {

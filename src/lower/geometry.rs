@@ -74,10 +74,12 @@ pub(super) fn overhangs(node: &Node, window: &Window) -> bool {
         [] => (0, 0),
     };
     let w = window;
-    let end = |output: usize, stride: usize, kernel: usize| (output - 1) * stride + kernel;
+    let end = |output: usize, stride: usize, kernel: usize, dilation: usize| {
+        (output - 1) * stride + (kernel - 1) * dilation + 1
+    };
     int(node, "ceil_mode", 0) != 0
-        && (end(w.out_h, w.stride_h, w.kernel_h) > w.pad_top + w.in_h + height
-            || end(w.out_w, w.stride_w, w.kernel_w) > w.pad_left + w.in_w + width)
+        && (end(w.out_h, w.stride_h, w.kernel_h, w.dilation_h) > w.pad_top + w.in_h + height
+            || end(w.out_w, w.stride_w, w.kernel_w, w.dilation_w) > w.pad_left + w.in_w + width)
 }
 
 /// A window of one pixel over `rows` pixels of `in_c` channels: a fully connected layer.

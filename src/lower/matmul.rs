@@ -81,6 +81,7 @@ impl<'m> Lowering<'m> {
                 b: added,
                 output: self.program.span(&sum),
                 function: Binary::Add,
+                inner: 1,
                 min: f32::NEG_INFINITY,
                 max: f32::INFINITY,
             };

@@ -10,14 +10,17 @@
 //! Images are kept channels-last. Where a tensor lies in the arena is decided afterwards, by
 //! [`crate::plan`].
 
+mod along;
 mod binary;
 mod constant;
 mod edges;
 mod float;
 mod fold;
+mod functions;
 mod geometry;
 mod matmul;
 mod norm;
+mod parts;
 mod pool;
 mod product;
 mod program;
@@ -25,6 +28,7 @@ mod quantized;
 mod recurrent;
 mod resize;
 mod transposed;
+mod truth;
 mod unread;
 mod value;
 mod views;
@@ -33,7 +37,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::PlanBuilder;
+use tractlet_core::plan::{DType as PlanDType, PlanBuilder};
 
 use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
@@ -217,7 +221,15 @@ impl<'m> Lowering<'m> {
                     let inner = if dtype == DType::U8 { self.flip_sign(&input.name, &act) } else { act.clone() };
                     (Value::Integers(inner, dtype), act)
                 }
-                other => return Err(format!("input `{}` is {other}; plans take float32, int8 and uint8", input.name)),
+                DType::Bool | DType::I32 | DType::I64 => {
+                    let act = self.program.tensor(dims.clone(), Layout::Plain, dtype.size());
+                    (Value::Raw(act.clone(), dtype), act)
+                }
+                other => {
+                    let name = &input.name;
+                    let taken = "plans take float32, int8, uint8, bool, int32 and int64";
+                    return Err(format!("input `{name}` is {other}; {taken}"));
+                }
             };
             self.program.inputs.push(Port { name: input.name.clone(), dtype, dims, tensor: port.tensor });
             self.values.insert(input.name.clone(), value);
@@ -259,7 +271,7 @@ impl<'m> Lowering<'m> {
                 return Ok(());
             }
         }
-        let integers = self.program.steps[before..].iter().all(|step| !step.op.writes_f32());
+        let integers = self.program.steps[before..].iter().all(|step| step.op.dtype() != PlanDType::F32);
         self.report(expanded.origin(), if integers { DType::I8 } else { DType::F32 });
         Ok(())
     }
@@ -287,6 +299,8 @@ impl<'m> Lowering<'m> {
                 .get(&output.name)
                 .cloned()
                 .ok_or_else(|| format!("output `{}` is not computed", output.name))?;
+            // What is constant is copied at each run, for want of anything else to run.
+            let value = self.placed(&output.name, &output.name, value)?;
             let (act, dtype) = match value {
                 Value::Real(act) => (self.plain(&output.name, act)?, DType::F32),
                 Value::Dequantized(act, q) => (self.dequantized_plain(&output.name, &act, q), DType::F32),
@@ -294,6 +308,7 @@ impl<'m> Lowering<'m> {
                     let act = self.plain(&output.name, act)?;
                     (if dtype == DType::U8 { self.flip_sign(&output.name, &act) } else { act }, dtype)
                 }
+                Value::Raw(act, dtype) => (self.plain(&output.name, act)?, dtype),
                 _ => return Err(format!("output `{}` is a constant", output.name)),
             };
             let act = self.separate(&output.name, act);

@@ -5,7 +5,7 @@ use tractlet_core::shape::{Requantize, Window};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams};
-use super::{Lowering, Why, axis_of, geometry, int, ints};
+use super::{Lowering, Why, geometry, int, ints};
 use crate::model::Node;
 
 impl<'m> Lowering<'m> {
@@ -14,7 +14,7 @@ impl<'m> Lowering<'m> {
             return Err("the indices of a MaxPool are not taken".into());
         }
         let act = self.channels_last(&node.name, act.clone())?;
-        let (window, dims) = self.pool_window(node, &act)?;
+        let Pooled { act, window, dims, .. } = self.pooled(node, act, 0)?;
         let output = self.program.bytes(dims, Layout::ChannelsLast);
         let (input, span) = (self.program.span(&act), self.program.span(&output));
         self.program.push(&node.name, MaxPoolS8 { input, output: span, window });
@@ -29,13 +29,14 @@ impl<'m> Lowering<'m> {
         requantize: Requantize,
     ) -> Result<Act, Why> {
         let act = self.channels_last(&node.name, x.act)?;
-        let (window, dims) = self.pool_window(node, &act)?;
+        let zero = u64::from(x.q.zero_point as u8);
+        let Pooled { act, window, dims, count_include_pad } = self.pooled(node, act, zero)?;
         let output = self.program.bytes(dims, Layout::ChannelsLast);
         let op = AveragePoolS8 {
             input: self.program.span(&act),
             output: self.program.span(&output),
             window,
-            count_include_pad: int(node, "count_include_pad", 0) != 0,
+            count_include_pad,
             multiplier: (f64::from(x.q.scale) / f64::from(to.scale)) as f32,
             input_zero_point: x.q.zero_point,
             requantize,
@@ -44,37 +45,46 @@ impl<'m> Lowering<'m> {
         Ok(output)
     }
 
-    /// Window and output dimensions of a pool, be it by attributes or over the whole image.
-    pub(super) fn pool_window(&self, node: &Node, act: &Act) -> Result<(Window, Vec<usize>), Why> {
+    /// What a pool slides over, by attributes or over the whole image. `zero` are the bits of 0.
+    pub(super) fn pooled(&mut self, node: &Node, act: Act, zero: u64) -> Result<Pooled, Why> {
         let dims = self.output_dims(node)?;
-        match node.op.as_str() {
-            "GlobalAveragePool" | "GlobalMaxPool" => Ok((geometry::whole(act), dims)),
-            "ReduceMean" => {
-                let rank = act.dims.len();
-                let stored = match ints(node, "axes") {
-                    Some(axes) => axes.to_vec(),
-                    None => self.stored_longs(node, 1)?.ok_or("the axes of its mean are not stored")?,
-                };
-                let axes: Vec<usize> = stored.iter().map(|&a| axis_of(a, rank)).collect();
-                let spatial = (2..rank).all(|axis| axes.contains(&axis)) && axes.len() == rank - 2;
-                if !spatial {
-                    return Err(format!("a mean over dimensions {axes:?} is not taken, over all spatial ones it is"));
-                }
-                Ok((geometry::whole(act), dims))
-            }
-            _ => {
-                let kernel: Vec<usize> =
-                    ints(node, "kernel_shape").unwrap_or_default().iter().map(|&k| k as usize).collect();
-                let window = geometry::window(node, act, &dims, &kernel)?;
-                if node.op == "AveragePool" && (window.dilation_h, window.dilation_w) != (1, 1) {
-                    return Err("a dilated average is not taken".into());
-                }
-                // Padding counts, what ceil_mode reaches for beyond it does not.
-                if int(node, "count_include_pad", 0) != 0 && geometry::overhangs(node, &window) {
-                    return Err("an average that counts padding, of windows beyond it, is not taken".into());
-                }
-                Ok((window, dims))
-            }
+        let count_include_pad = int(node, "count_include_pad", 0) != 0;
+        if !matches!(node.op.as_str(), "MaxPool" | "AveragePool" | "LpPool") {
+            let window = geometry::whole(&act);
+            return Ok(Pooled { act, window, dims, count_include_pad: false });
         }
+        let kernel: Vec<usize> = ints(node, "kernel_shape").unwrap_or_default().iter().map(|&k| k as usize).collect();
+        let window = geometry::window(node, &act, &dims, &kernel)?;
+        if !count_include_pad || !geometry::overhangs(node, &window) {
+            return Ok(Pooled { act, window, dims, count_include_pad });
+        }
+        // Padding counts, what ceil_mode reaches for beyond it does not: so padding becomes part of the image.
+        let pads: Vec<usize> = ints(node, "pads").unwrap_or_default().iter().map(|&p| p as usize).collect();
+        if pads.is_empty() && (window.pad_top, window.pad_left) == (0, 0) {
+            return Ok(Pooled { act, window, dims, count_include_pad: false });
+        }
+        let spatial = kernel.len();
+        if pads.len() != 2 * spatial {
+            return Err("an average that counts padding, of windows beyond it, is taken with explicit pads".into());
+        }
+        let before: Vec<usize> = [0, 0].into_iter().chain(pads[..spatial].iter().copied()).collect();
+        let mut whole = act.dims.clone();
+        for (dim, (before, after)) in whole.iter_mut().skip(2).zip(pads.iter().zip(&pads[spatial..])) {
+            *dim += before + after;
+        }
+        let (in_h, in_w) = if spatial == 2 { (whole[2], whole[3]) } else { (1, whole[2]) };
+        let act = self.bordered(&node.name, act, zero, &before, whole)?;
+        let window = Window { in_h, in_w, pad_top: 0, pad_left: 0, ..window };
+        Ok(Pooled { act, window, dims, count_include_pad: false })
     }
+}
+
+/// What a pool slides over.
+pub(super) struct Pooled {
+    pub act: Act,
+    pub window: Window,
+    /// Of the output.
+    pub dims: Vec<usize>,
+    /// Whether an average divides by the size of the whole window wherever it lies.
+    pub count_include_pad: bool,
 }

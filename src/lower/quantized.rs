@@ -58,6 +58,11 @@ impl<'m> Lowering<'m> {
                 self.set(node, Value::Dequantized(resized, q));
                 return Ok(true);
             }
+            (Value::Dequantized(act, q), "ReduceMax") => {
+                let Some(reduced) = self.reduce_max_s8(node, act)? else { return Ok(false) };
+                self.set(node, Value::Dequantized(reduced, q));
+                return Ok(true);
+            }
             (Value::Dequantized(act, q), _) => (act, q),
             _ => return Ok(false),
         };
@@ -78,6 +83,12 @@ impl<'m> Lowering<'m> {
                 }
                 _ => return Ok(false),
             },
+            "ReduceMean" | "ReduceSum" if node.op == "ReduceSum" || !self.is_over_pixels(node, &x.act) => {
+                match self.reduce_s8(node, x, to, requantize)? {
+                    Some(output) => output,
+                    None => return Ok(false),
+                }
+            }
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
             // Blended in the integers' own steps: with another scale behind it, floats round once.
@@ -132,7 +143,8 @@ impl<'m> Lowering<'m> {
                     None => Some(number(node, name, default)),
                 };
                 let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-                (min <= max).then_some((min, max))
+                // Where they cross, all becomes the upper one.
+                (!min.is_nan() && !max.is_nan()).then_some((min.min(max), max))
             }
             _ => None,
         }
@@ -165,7 +177,7 @@ impl<'m> Lowering<'m> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
         let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank);
-        if axis == 1 && rank > 2 && !until_12 {
+        if axis == 1 && matches!(rank, 3 | 4) && act.dims[0] == 1 && !until_12 {
             let act = self.channels_last(&node.name, act)?;
             let (rows, cols) = (act.pixels(), act.channels());
             return Ok((act, rows, cols, None));

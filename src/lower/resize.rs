@@ -46,6 +46,12 @@ impl Sampling {
     /// What each of `output` rows or columns is between of `input` ones, and the share of the second. In single
     /// precision, as ONNX Runtime has it: the last bit decides where a position is halfway.
     fn blends(&self, input: usize, output: usize, scale: f32) -> Result<Vec<(usize, usize, f32)>, Why> {
+        // ONNX's reference goes by the size that the scale would give, ONNX Runtime by the one that there is.
+        if self.coordinates == "align_corners" && (scale * input as f32 - output as f32).abs() > 1e-3 {
+            return Err(format!(
+                "corners that are aligned by a scale of {scale}, from {input} to {output}, are not taken"
+            ));
+        }
         let last = (input - 1) as f32;
         let position = |at: usize| {
             let at = at as f32;

@@ -48,6 +48,8 @@ pub(super) enum Value<'m> {
     Dequantized(Act, QParams),
     /// f32.
     Real(Act),
+    /// bool, int32 or int64: elements that are compared, chosen by, looked up with and moved, and not computed with.
+    Raw(Act, DType),
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Value<'_> {
 
     pub fn act(&self) -> Option<&Act> {
         match self {
-            Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) => Some(act),
+            Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) | Value::Raw(act, _) => Some(act),
             _ => None,
         }
     }

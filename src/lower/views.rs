@@ -1,39 +1,81 @@
 //! Operators that only move elements: they work on integers and floats alike, and most of them
 //! move nothing.
 
-use tractlet_core::plan::{Fill, StridedCopy};
+use tractlet_core::plan::{COPY_DIMS, Fill, StridedCopy};
 
 use super::edges::{padded, row_major};
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, axis_of, int, ints};
-use crate::model::{AttributeValue, Node};
+use super::{Lowering, Why, axis_of, int, ints, number};
+use crate::model::{AttributeValue, DType, Node};
 
 pub(super) fn moves(op: &str) -> bool {
     matches!(
         op,
-        "Identity" | "Dropout" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat" | "Pad"
+        "Identity"
+            | "Dropout"
+            | "Reshape"
+            | "Flatten"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Transpose"
+            | "Concat"
+            | "Pad"
+            | "Slice"
+            | "Split"
+            | "Tile"
+            | "Expand"
+            | "Gather"
+            | "GatherElements"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+            | "OneHot"
     )
 }
 
 impl<'m> Lowering<'m> {
     pub(super) fn view(&mut self, node: &Node) -> Result<(), Why> {
-        let value = self.value(node, 0)?;
         let moved = match node.op.as_str() {
-            "Identity" => value,
-            "Dropout" => {
-                self.hold_inference(node)?;
-                value
-            }
+            "Identity" => self.value(node, 0)?,
             "Concat" => self.concat(node)?,
-            "Pad" => self.pad(node, value)?,
+            "OneHot" => self.one_hot(node)?,
             op => {
+                let value = self.movable(node, 0)?;
                 let act = value.act().ok_or("it works on a constant")?.clone();
-                let act = if op == "Transpose" { self.transpose(node, act)? } else { self.reshape(node, act)? };
+                let act = match op {
+                    "Split" => return self.split(node, &value),
+                    "Dropout" => self.dropout(node, act)?,
+                    "Pad" => self.pad(node, &value, act)?,
+                    "Slice" => self.slice(node, act)?,
+                    "Tile" => self.tile(node, act)?,
+                    "Expand" => self.expand(node, act)?,
+                    "Gather" => self.gather(node, act)?,
+                    "GatherElements" => self.gather_elements(node, act)?,
+                    "DepthToSpace" | "SpaceToDepth" => self.depth_space(node, act)?,
+                    "Transpose" => self.transpose(node, act)?,
+                    _ => self.reshape(node, act)?,
+                };
                 value.with(act)
             }
         };
         self.set(node, moved);
         Ok(())
+    }
+
+    fn expand(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let dims = self.output_dims(node)?;
+        self.expanded(&node.name, act, &dims)
+    }
+
+    /// Nothing is dropped, which the mask says too.
+    fn dropout(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        self.hold_inference(node)?;
+        if let Some(mask) = node.outputs.get(1).filter(|name| !name.is_empty()) {
+            let kept = self.program.bytes(act.dims.clone(), Layout::Plain);
+            let output = self.program.span(&kept);
+            self.program.push(&node.name, Fill { output, element_bytes: 1, bits: 1 });
+            self.values.insert(mask.clone(), Value::Raw(kept, DType::Bool));
+        }
+        Ok(act)
     }
 
     /// A Dropout that is told to train does drop.
@@ -80,7 +122,7 @@ impl<'m> Lowering<'m> {
 
     /// Joins tensors of one kind; quantized ones are brought to the scale that follows.
     fn concat(&mut self, node: &Node) -> Result<Value<'m>, Why> {
-        let values = (0..node.inputs.len()).map(|i| self.value(node, i)).collect::<Result<Vec<_>, _>>()?;
+        let values = (0..node.inputs.len()).map(|i| self.movable(node, i)).collect::<Result<Vec<_>, _>>()?;
         let dims = self.output_dims(node)?;
         let axis = axis_of(int(node, "axis", 0), dims.len());
         let follows = self.tail(node)?.quantized.map(|(q, _)| q);
@@ -89,6 +131,12 @@ impl<'m> Lowering<'m> {
             (Value::Integers(_, dtype), _) => {
                 if !values.iter().all(|v| matches!(v, Value::Integers(_, other) if other == dtype)) {
                     return Err("it joins integers with something else".into());
+                }
+                values[0].clone()
+            }
+            (Value::Raw(_, dtype), _) => {
+                if !values.iter().all(|v| matches!(v, Value::Raw(_, other) if other == dtype)) {
+                    return Err("it joins tensors of different types".into());
                 }
                 values[0].clone()
             }
@@ -138,51 +186,96 @@ impl<'m> Lowering<'m> {
         Ok(kind.with(output))
     }
 
-    /// A border of one value.
-    fn pad(&mut self, node: &Node, value: Value<'m>) -> Result<Value<'m>, Why> {
-        if !matches!(node.attribute("mode"), None | Some(AttributeValue::Text(_)))
-            || matches!(node.attribute("mode"), Some(AttributeValue::Text(mode)) if mode != "constant")
-        {
-            return Err("a border of one value is taken, not of the image's own".into());
-        }
-        let act = value.act().ok_or("it pads a constant")?.clone();
-        let pads = match (ints(node, "pads"), node.input(1), node.input(3)) {
-            (Some(pads), ..) => pads.to_vec(),
-            (None, Some(_), None) => self.stored_longs(node, 1)?.ok_or("its pads are computed")?,
-            _ => return Err("pads along named axes are not taken".into()),
-        };
+    /// A border of one value, or of the tensor's own.
+    fn pad(&mut self, node: &Node, value: &Value<'m>, act: Act) -> Result<Act, Why> {
         let rank = act.dims.len();
-        if pads.len() != 2 * rank || pads.iter().any(|p| *p < 0) {
+        let stated = match (ints(node, "pads"), node.input(1)) {
+            (Some(pads), _) => pads.to_vec(),
+            (None, Some(_)) => self.stored_longs(node, 1)?.ok_or("its pads are computed")?,
+            _ => return Err("it has no pads".into()),
+        };
+        let axes: Vec<usize> = match node.input(3) {
+            None => (0..rank).collect(),
+            Some(_) => {
+                let axes = self.stored_longs(node, 3)?.ok_or("its axes are computed")?;
+                axes.iter().map(|&axis| axis_of(axis, rank)).collect()
+            }
+        };
+        if stated.len() != 2 * axes.len() || stated.iter().any(|p| *p < 0) {
             return Err("negative pads are not taken".into());
+        }
+        let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+        for (i, &axis) in axes.iter().enumerate() {
+            (before[axis], after[axis]) = (stated[i] as usize, stated[axes.len() + i] as usize);
+        }
+        match node.attribute("mode") {
+            None => self.border(node, value, act, &before),
+            Some(AttributeValue::Text(mode)) if mode == "constant" => self.border(node, value, act, &before),
+            Some(AttributeValue::Text(mode)) => {
+                let mut act = act;
+                for axis in (0..rank).filter(|&axis| before[axis] + after[axis] > 0) {
+                    let indices = mirrored(mode, act.dims[axis], before[axis], after[axis])?;
+                    act = self.picked(&node.name, act, axis, &indices)?;
+                }
+                Ok(act)
+            }
+            _ => Err("its mode is no text".into()),
+        }
+    }
+
+    /// The bits of the value that a constant border is of.
+    fn border_bits(&self, node: &Node, value: &Value<'m>) -> Result<u64, Why> {
+        if let Value::Raw(_, dtype) = value {
+            let number = match node.input(2) {
+                None => 0,
+                Some(_) => match self.value(node, 2)? {
+                    Value::Known(values) if values.len() == 1 => values[0],
+                    _ => return Err("its value is computed".into()),
+                },
+            };
+            let mask = u64::MAX >> (64 - 8 * dtype.size());
+            return Ok(number as u64 & mask);
         }
         let border = match node.input(2) {
             Some(_) => self.scalar_of(&self.value(node, 2)?).ok_or("its value is computed")?,
-            None => match node.attribute("value") {
-                Some(AttributeValue::Float(value)) => *value,
-                _ => 0.0,
-            },
+            None => number(node, "value", 0.0),
         };
-        let bits = match &value {
-            Value::Real(_) => border.to_bits(),
+        match value {
+            Value::Real(_) => Ok(border.to_bits().into()),
             Value::Dequantized(_, q) if q.dequantize(q.quantize(border)) == border => {
-                u32::from(q.quantize(border) as u8)
+                Ok(u64::from(q.quantize(border) as u8))
             }
-            _ => return Err("its value is not one of the quantized ones".into()),
-        };
+            _ => Err("its value is not one of the quantized ones".into()),
+        }
+    }
+
+    fn border(&mut self, node: &Node, value: &Value<'m>, act: Act, before: &[usize]) -> Result<Act, Why> {
+        let bits = self.border_bits(node, value)?;
         let dims = self.output_dims(node)?;
+        self.bordered(&node.name, act, bits, before, dims)
+    }
+
+    /// A tensor of dimensions `dims` that is one value but for `act`, which begins at `before`.
+    pub(super) fn bordered(
+        &mut self,
+        name: &str,
+        act: Act,
+        bits: u64,
+        before: &[usize],
+        dims: Vec<usize>,
+    ) -> Result<Act, Why> {
         // Channels-last images have a batch of 1.
-        let act = if dims.first() == act.dims.first() { act } else { self.plain(&node.name, act)? };
+        let act = if dims.first() == act.dims.first() { act } else { self.plain(name, act)? };
+        if dims.len() > COPY_DIMS {
+            return Err(format!("a pad of {} dimensions is not taken", dims.len()));
+        }
         let element_bytes = self.element_bytes(&act);
         let output = self.program.tensor(dims.clone(), act.layout, element_bytes);
         let span = self.program.span(&output);
-        self.program.push(&node.name, Fill { output: span, element_bytes, bits });
+        self.program.push(name, Fill { output: span, element_bytes, bits });
         let (inside, _) = lying(&act.dims, act.layout, 0);
         let (whole, _) = lying(&dims, act.layout, 0);
-        let before: Vec<usize> = pads[..rank].iter().map(|&p| p as usize).collect();
-        let (before, _) = lying(&before, act.layout, 0);
-        if rank > 6 {
-            return Err(format!("a pad of {rank} dimensions is not taken"));
-        }
+        let (before, _) = lying(before, act.layout, 0);
         let strides = row_major(&whole);
         let op = StridedCopy {
             input: self.program.span(&act),
@@ -194,13 +287,32 @@ impl<'m> Lowering<'m> {
             output_start: before.iter().zip(&strides).map(|(b, s)| b * s).sum(),
             output_strides: padded(&strides, 0),
         };
-        self.program.push(&node.name, op);
-        Ok(value.with(output))
+        self.program.push(name, op);
+        Ok(output)
     }
 }
 
+/// Which of `length` elements stands at each place of a border of the tensor's own, and between.
+fn mirrored(mode: &str, length: usize, before: usize, after: usize) -> Result<Vec<i64>, Why> {
+    let (length, before, after) = (length as i64, before as i64, after as i64);
+    let at = |i: i64| match mode {
+        "edge" => i.clamp(0, length - 1),
+        "wrap" => i.rem_euclid(length),
+        _ if length == 1 => 0,
+        // Back and forth, without the ends twice.
+        _ => {
+            let place = i.rem_euclid(2 * (length - 1));
+            if place < length { place } else { 2 * (length - 1) - place }
+        }
+    };
+    if !matches!(mode, "edge" | "wrap" | "reflect") {
+        return Err(format!("a border of mode {mode} is not taken"));
+    }
+    Ok((-before..length + after).map(at).collect())
+}
+
 /// Dimensions in the order in which elements lie, and where `axis` is among them.
-fn lying(dims: &[usize], layout: Layout, axis: usize) -> (Vec<usize>, usize) {
+pub(super) fn lying(dims: &[usize], layout: Layout, axis: usize) -> (Vec<usize>, usize) {
     match layout {
         Layout::Plain => (dims.to_vec(), axis),
         Layout::ChannelsLast => {
@@ -213,10 +325,11 @@ fn lying(dims: &[usize], layout: Layout, axis: usize) -> (Vec<usize>, usize) {
 
 impl<'m> Value<'m> {
     /// The same kind of value in another place.
-    fn with(&self, act: Act) -> Value<'m> {
+    pub(super) fn with(&self, act: Act) -> Value<'m> {
         match self {
             Value::Integers(_, dtype) => Value::Integers(act, *dtype),
             Value::Dequantized(_, q) => Value::Dequantized(act, *q),
+            Value::Raw(_, dtype) => Value::Raw(act, *dtype),
             _ => Value::Real(act),
         }
     }

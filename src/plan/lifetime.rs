@@ -129,7 +129,9 @@ fn groups(program: &Program) -> Groups {
     let mut ends = last.clone();
     for (index, step) in program.steps.iter().enumerate() {
         let output = step.op.output().offset;
-        let mut operands = reads(&step.op).filter(|_| step.op.in_place());
+        // A first operand that is constant has no block to work in.
+        let first_is_tensor = step.op.inputs().first().is_some_and(|input| input.section == Section::Arena);
+        let mut operands = reads(&step.op).filter(|_| step.op.in_place() && first_is_tensor);
         let Some(input) = operands.next() else { continue };
         let owner = owners[base(input)];
         // The block must not be read again, be it through this tensor or another in it, nor as the

@@ -94,6 +94,9 @@ fn dtype(dtype: DType) -> PlanDType {
     match dtype {
         DType::I8 => PlanDType::I8,
         DType::U8 => PlanDType::U8,
+        DType::Bool => PlanDType::Bool,
+        DType::I32 => PlanDType::I32,
+        DType::I64 => PlanDType::I64,
         _ => PlanDType::F32,
     }
 }

@@ -140,7 +140,7 @@ mod tests {
         step("shrink b", copy(wide[1], narrow[1], SMALL, LARGE / SMALL).into());
         let [a, b] = narrow;
         let (min, max) = (f32::NEG_INFINITY, f32::INFINITY);
-        step("join", BinaryF32 { a, b, output, function: Binary::Add, min, max }.into());
+        step("join", BinaryF32 { a, b, output, function: Binary::Add, inner: 1, min, max }.into());
         let port = |name: &str, tensor: Operand| Port {
             name: name.into(),
             dtype: DType::F32,

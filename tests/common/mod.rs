@@ -58,6 +58,7 @@ impl Array {
             DType::U16 => f64::from(u16::from_le_bytes(b.try_into().unwrap())),
             DType::I32 => f64::from(i32::from_le_bytes(b.try_into().unwrap())),
             DType::I64 => i64::from_le_bytes(b.try_into().unwrap()) as f64,
+            DType::Bool => f64::from(u8::from(b[0] != 0)),
             other => panic!("{other}"),
         };
         chunks.map(number).collect()

@@ -238,11 +238,12 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
             b: two.into(),
             output: doubled,
             function: Binary::Mul,
+            inner: 1,
             min: f32::NEG_INFINITY,
             max: f32::INFINITY,
         },
     );
-    builder.op("frame", Fill { output: frame, element_bytes: 4, bits: 7f32.to_bits() });
+    builder.op("frame", Fill { output: frame, element_bytes: 4, bits: 7f32.to_bits().into() });
     builder.op(
         "inside",
         StridedCopy {

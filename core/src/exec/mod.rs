@@ -90,6 +90,11 @@ pub enum RunError {
         /// Which one.
         index: usize,
     },
+    /// An index that this op was given lies outside of the tensor that it looks elements up in.
+    Index {
+        /// Which op, in execution order.
+        index: usize,
+    },
     /// This op's record is not what was verified: the plan's bytes have changed since.
     Damaged {
         /// Which op, in execution order.
@@ -162,6 +167,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
             let op = op.ok_or(damaged)?;
             let parts = op.parts(self.isa(), team.threads());
             team::run(&op, self.isa(), parts, team, &mut memory, scratch).map_err(|lack| match lack {
+                Lack::Memory if op.looks_up() => RunError::Index { index },
                 Lack::Memory => damaged,
                 Lack::Scratch => RunError::TooSmall { needed: self.memory_bytes(team.threads()), given },
             })?;
@@ -223,6 +229,9 @@ impl fmt::Display for RunError {
                 write!(f, "{role} {index} takes {needed} bytes, {given} were given")
             }
             Self::Misaligned { role, index } => write!(f, "{role} {index} is not aligned to its elements"),
+            Self::Index { index } => {
+                write!(f, "op {index} was given an index outside of the tensor that it looks elements up in")
+            }
             Self::Damaged { index } => {
                 write!(f, "op {index} has changed since the plan was verified")
             }

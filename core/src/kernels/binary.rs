@@ -2,7 +2,7 @@
 //!
 //! They work in place: the first operand becomes the result.
 
-use crate::plan::{AddS8, Binary, MulS8};
+use crate::plan::{AddS8, Binary, BinaryF32, MulS8};
 
 use super::per_isa::per_isa;
 use super::round::ToI8;
@@ -31,23 +31,37 @@ per_isa! {
         });
     }
 
-    /// [`BinaryF32`](crate::plan::BinaryF32), then limited to `min..=max`; a NaN stays one. The
-    /// length of `b` divides that of `a`.
-    pub fn binary_f32(a: &mut [f32], b: &[f32], function: Binary, min: f32, max: f32) {
+    /// [`BinaryF32`], then limited to `min..=max`; a NaN stays one.
+    pub fn binary_f32(a: &mut [f32], b: &[f32], op: &BinaryF32) {
+        let BinaryF32 { min, max, inner, .. } = *op;
         let clamp = |value: f32| {
             let value = if value < min { min } else { value };
             if value > max { max } else { value }
         };
-        match function {
-            Binary::Add => zip_repeated(a, b, |a, b| clamp(a + b)),
-            Binary::Sub => zip_repeated(a, b, |a, b| clamp(a - b)),
-            Binary::ReverseSub => zip_repeated(a, b, |a, b| clamp(b - a)),
-            Binary::Mul => zip_repeated(a, b, |a, b| clamp(a * b)),
-            Binary::Div => zip_repeated(a, b, |a, b| clamp(a / b)),
-            Binary::ReverseDiv => zip_repeated(a, b, |a, b| clamp(b / a)),
-            Binary::Min => zip_repeated(a, b, |a, b| clamp(if b < a { b } else { a })),
-            Binary::Max => zip_repeated(a, b, |a, b| clamp(if b > a { b } else { a })),
+        match op.function {
+            Binary::Add => zip_runs(a, b, inner, |a, b| clamp(a + b)),
+            Binary::Sub => zip_runs(a, b, inner, |a, b| clamp(a - b)),
+            Binary::ReverseSub => zip_runs(a, b, inner, |a, b| clamp(b - a)),
+            Binary::Mul => zip_runs(a, b, inner, |a, b| clamp(a * b)),
+            Binary::Div => zip_runs(a, b, inner, |a, b| clamp(a / b)),
+            Binary::ReverseDiv => zip_runs(a, b, inner, |a, b| clamp(b / a)),
+            Binary::Min => zip_runs(a, b, inner, |a, b| clamp(if b < a { b } else { a })),
+            Binary::Max => zip_runs(a, b, inner, |a, b| clamp(if b > a { b } else { a })),
+            Binary::Power => zip_runs(a, b, inner, |a, b| clamp(libm::powf(a, b))),
+            Binary::Remainder => zip_runs(a, b, inner, |a, b| clamp(libm::fmodf(a, b))),
+            Binary::LeakyRelu => zip_runs(a, b, inner, |a, b| clamp(if a < 0.0 { a * b } else { a })),
         }
+    }
+}
+
+/// As [`zip_repeated`], each of `b` for `inner` of `a` in a row.
+#[inline(always)]
+fn zip_runs<T: Copy>(a: &mut [T], b: &[T], inner: usize, function: impl Fn(T, T) -> T) {
+    if inner <= 1 {
+        return zip_repeated(a, b, function);
+    }
+    for (run, b) in a.chunks_mut(inner).zip(b.iter().cycle()) {
+        run.iter_mut().for_each(|a| *a = function(*a, *b));
     }
 }
 
@@ -141,7 +155,14 @@ mod tests {
     fn f32_functions_are_limited_and_keep_nan() {
         let run = |function, a: &[f32], b: &[f32]| {
             let mut y = a.to_vec();
-            binary_f32(Isa::detect(), &mut y, b, function, -10.0, 10.0);
+            let none = Operand::default();
+            let op = BinaryF32 { a: none, b: none, output: none, function, inner: 1, min: -10.0, max: 10.0 };
+            binary_f32(Isa::detect(), &mut y, b, &op);
+            // Each value of the second for a run of the first.
+            let twice: Vec<f32> = a.iter().flat_map(|&a| [a, a]).collect();
+            let mut runs = twice.clone();
+            binary_f32(Isa::detect(), &mut runs, b, &BinaryF32 { inner: 2, ..op });
+            assert!(runs.iter().step_by(2).zip(&y).all(|(run, y)| run == y || run.is_nan() && y.is_nan()));
             y
         };
         let a = [1.0, -8.0, 6.0, 2.0];
@@ -154,6 +175,9 @@ mod tests {
         assert_eq!(run(Binary::ReverseDiv, &a, &[1.0]), [1.0, -0.125, 1.0 / 6.0, 0.5]);
         assert_eq!(run(Binary::Min, &a, &b), [1.0, -8.0, 2.0, 2.0]);
         assert_eq!(run(Binary::Max, &a, &b), [2.0, 4.0, 6.0, 4.0]);
+        assert_eq!(run(Binary::Power, &[2.0, 3.0], &[3.0, -1.0]), [8.0, 1.0 / 3.0]);
+        assert_eq!(run(Binary::Remainder, &[-7.5, 7.5], &[2.0, -2.0]), [-1.5, 1.5]);
+        assert_eq!(run(Binary::LeakyRelu, &[-2.0, 2.0], &[0.5]), [-1.0, 2.0]);
         assert!(run(Binary::Add, &[f32::NAN], &[1.0])[0].is_nan());
     }
 }

@@ -27,6 +27,14 @@ pub fn strided_copy<T: Copy>(x: &[T], y: &mut [T], op: &StridedCopy) -> Option<(
     }
 }
 
+/// [`Select`](crate::plan::Select), the elements as `T`: each of the first three repeated along `y`.
+pub fn select<T: Copy>(condition: &[u8], a: &[T], b: &[T], y: &mut [T]) {
+    let choices = condition.iter().cycle().zip(a.iter().cycle()).zip(b.iter().cycle());
+    for (y, ((condition, a), b)) in y.iter_mut().zip(choices) {
+        *y = if *condition != 0 { *a } else { *b };
+    }
+}
+
 fn offset(position: &[usize; COPY_DIMS], strides: &[usize; COPY_DIMS]) -> usize {
     position.iter().zip(strides).map(|(position, stride)| position * stride).sum()
 }
@@ -104,6 +112,13 @@ mod tests {
         let steps = op([1, 1, 1, 1, 1, 3], (1, [0, 0, 0, 0, 0, 2]), (1, [0, 0, 0, 0, 0, 3]));
         strided_copy(&x, &mut y, &steps).unwrap();
         assert_eq!(y, [1, 2, 2, 2, 4, 3, 4, 6]);
+    }
+
+    #[test]
+    fn each_part_of_a_choice_is_repeated() {
+        let mut y = [0u32; 6];
+        select(&[1, 0, 255], &[1, 2, 3, 4, 5, 6], &[7], &mut y);
+        assert_eq!(y, [1, 7, 3, 4, 7, 6]);
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! Kernels: each works on slices, allocates nothing and has no state.
 
 pub mod binary;
+pub mod compare;
 pub mod conv;
 pub mod conv_f32;
 pub mod copy;
 pub mod depthwise;
 mod exp;
+pub mod gather;
 pub mod grouped;
 mod lanes;
 pub mod lut;
 pub mod matmul;
 pub mod norm;
+pub mod order;
 mod per_isa;
 pub mod pool;
 pub mod quantize;
 pub mod recurrent;
+pub mod reduce;
 mod reference;
 pub mod resize;
 mod round;

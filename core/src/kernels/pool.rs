@@ -241,7 +241,7 @@ pub(crate) mod tests {
 
         #[test]
         fn average_agrees_with_every_tap(
-            window in any_window(1),
+            window in any_window(3),
             seed: u32,
             count_include_pad: bool,
             multiplier in 0.1f32..3.0,

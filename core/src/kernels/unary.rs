@@ -1,5 +1,7 @@
 //! Functions of one f32 value, in place.
 
+use core::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use crate::plan::Unary;
 
 use super::per_isa::per_isa;
@@ -32,6 +34,37 @@ per_isa! {
             Unary::Sqrt => map(y, &libm::sqrtf),
             Unary::Erf => map(y, &libm::erff),
             Unary::Elu => map(y, &|x| if x < 0.0 { alpha * libm::expm1f(x) } else { x }),
+            Unary::Reciprocal => y.iter_mut().for_each(|y| *y = 1.0 / *y),
+            Unary::Floor => map(y, &libm::floorf),
+            Unary::Ceil => map(y, &libm::ceilf),
+            Unary::Round => map(y, &libm::rintf),
+            Unary::Sign => y.iter_mut().for_each(|y| *y = sign(*y)),
+            Unary::Softplus => map(y, &softplus),
+            Unary::Softsign => y.iter_mut().for_each(|y| *y /= 1.0 + y.abs()),
+            Unary::Selu => map(y, &|x| beta * if x < 0.0 { alpha * libm::expm1f(x) } else { x }),
+            Unary::Celu => map(y, &|x| if x < 0.0 { alpha * libm::expm1f(x / alpha) } else { x }),
+            Unary::ThresholdedRelu => y.iter_mut().for_each(|y| *y = if *y <= alpha { 0.0 } else { *y }),
+            Unary::Shrink => y.iter_mut().for_each(|y| *y = shrink(*y, alpha, beta)),
+            Unary::Mish => map(y, &|x| x * libm::tanhf(softplus(x))),
+            Unary::Gelu => map(y, &|x| 0.5 * x * (1.0 + libm::erff(x * FRAC_1_SQRT_2))),
+            Unary::GeluTanh => map(y, &|x| {
+                // sqrt(2 / pi)
+                let inner = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (x + 0.044_715 * x * x * x);
+                0.5 * x * (1.0 + libm::tanhf(inner))
+            }),
+            Unary::Swish => map(y, &|x| x / (1.0 + libm::expf(-alpha * x))),
+            Unary::Sin => map(y, &libm::sinf),
+            Unary::Cos => map(y, &libm::cosf),
+            Unary::Tan => map(y, &libm::tanf),
+            Unary::Asin => map(y, &libm::asinf),
+            Unary::Acos => map(y, &libm::acosf),
+            Unary::Atan => map(y, &libm::atanf),
+            Unary::Sinh => map(y, &libm::sinhf),
+            Unary::Cosh => map(y, &libm::coshf),
+            Unary::Asinh => map(y, &libm::asinhf),
+            Unary::Acosh => map(y, &libm::acoshf),
+            Unary::Atanh => map(y, &libm::atanhf),
+            Unary::Power => map(y, &|x| libm::powf(x, alpha)),
         }
     }
 }
@@ -43,6 +76,36 @@ fn limit(x: f32, min: f32, max: f32) -> f32 {
     if x > max { max } else { x }
 }
 
+/// NaN stays NaN.
+#[inline(always)]
+fn sign(x: f32) -> f32 {
+    if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        -1.0
+    } else {
+        x
+    }
+}
+
+/// `log(1 + exp(x))` without an exponential that overflows.
+fn softplus(x: f32) -> f32 {
+    libm::log1pf(libm::expf(-x.abs())) + if x > 0.0 { x } else { 0.0 }
+}
+
+#[inline(always)]
+fn shrink(x: f32, lambda: f32, bias: f32) -> f32 {
+    if x < -lambda {
+        x + bias
+    } else if x > lambda {
+        x - bias
+    } else if x.is_nan() {
+        x
+    } else {
+        0.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +115,7 @@ mod tests {
     fn agrees_with_double_precision() {
         type Exact = fn(f64) -> f64;
         let sixth = 1.0 / 6.0;
-        let cases: [(Unary, f32, f32, Exact); 13] = [
+        let cases: [(Unary, f32, f32, Exact); 38] = [
             (Unary::Clamp, -1.0, 6.0, |x| x.clamp(-1.0, 6.0)),
             (Unary::LeakyRelu, 0.25, 0.0, |x| if x < 0.0 { 0.25 * x } else { x }),
             (Unary::Sigmoid, 0.0, 0.0, |x| 1.0 / (1.0 + (-x).exp())),
@@ -66,6 +129,31 @@ mod tests {
             (Unary::HardSwish, sixth, 0.5, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
             (Unary::Elu, 1.5, 0.0, |x| if x < 0.0 { 1.5 * x.exp_m1() } else { x }),
             (Unary::Affine, 3.0, -2.0, |x| 3.0 * x - 2.0),
+            (Unary::Reciprocal, 0.0, 0.0, |x| 1.0 / x),
+            (Unary::Floor, 0.0, 0.0, f64::floor),
+            (Unary::Ceil, 0.0, 0.0, f64::ceil),
+            (Unary::Round, 0.0, 0.0, f64::round_ties_even),
+            (Unary::Sign, 0.0, 0.0, |x| if x == 0.0 { 0.0 } else { x.signum() }),
+            (Unary::Softplus, 0.0, 0.0, |x| (-x.abs()).exp().ln_1p() + x.max(0.0)),
+            (Unary::Softsign, 0.0, 0.0, |x| x / (1.0 + x.abs())),
+            (Unary::Selu, 1.5, 2.0, |x| 2.0 * if x < 0.0 { 1.5 * x.exp_m1() } else { x }),
+            (Unary::Celu, 2.0, 0.0, |x| if x < 0.0 { 2.0 * (x / 2.0).exp_m1() } else { x }),
+            (Unary::ThresholdedRelu, 2.0, 0.0, |x| if x > 2.0 { x } else { 0.0 }),
+            (Unary::Shrink, 1.0, 0.5, |x| if x.abs() > 1.0 { x - 0.5 * x.signum() } else { 0.0 }),
+            (Unary::Mish, 0.0, 0.0, |x| x * ((-x.abs()).exp().ln_1p() + x.max(0.0)).tanh()),
+            (Unary::GeluTanh, 0.0, 0.0, |x| 0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044_715 * x.powi(3))).tanh())),
+            (Unary::Swish, 2.0, 0.0, |x| x / (1.0 + (-2.0 * x).exp())),
+            (Unary::Sin, 0.0, 0.0, f64::sin),
+            (Unary::Cos, 0.0, 0.0, f64::cos),
+            (Unary::Asin, 0.0, 0.0, f64::asin),
+            (Unary::Acos, 0.0, 0.0, f64::acos),
+            (Unary::Atan, 0.0, 0.0, f64::atan),
+            (Unary::Sinh, 0.0, 0.0, f64::sinh),
+            (Unary::Cosh, 0.0, 0.0, f64::cosh),
+            (Unary::Asinh, 0.0, 0.0, f64::asinh),
+            (Unary::Acosh, 0.0, 0.0, f64::acosh),
+            (Unary::Atanh, 0.0, 0.0, f64::atanh),
+            (Unary::Power, 3.0, 0.0, |x| x.powi(3)),
         ];
         for (function, alpha, beta, exact) in cases {
             for isa in Isa::ALL {

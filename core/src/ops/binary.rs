@@ -7,9 +7,9 @@ use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::binary;
-use crate::plan::rules::{check_broadcast, check_multiplier, check_requantize, require};
+use crate::plan::rules::{check_broadcast, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::{codes, record};
-use crate::plan::{Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, Fault, FieldFault, Operand, Verifier};
 use crate::shape::Requantize;
 
 record! {
@@ -114,16 +114,19 @@ impl Operation for MulS8 {
 }
 
 record! {
-    /// `function(a, b)`, `b` repeated along `a`. May work in place on `a`.
+    /// `function(a, b)`, each value of `b` for `inner` elements of `a` in a row, and all of them repeated along
+    /// `a`. May work in place on `a`.
     pub struct BinaryF32 {
         /// f32, as long as the output.
         a: Operand,
-        /// f32, of a length that divides that of `a`.
+        /// f32; `inner` times its length divides that of `a`.
         b: Operand,
         /// f32.
         output: Operand,
         /// What is computed.
         function: Binary,
+        /// Elements of `a` that meet one of `b` in a row.
+        inner: usize,
         /// Lower bound of the output; may be infinite.
         min: f32,
         /// Upper bound of the output; may be infinite.
@@ -138,12 +141,12 @@ impl Operation for BinaryF32 {
         true
     }
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn lines(&self, _: Isa) -> Lines {
-        runs(self.a, self.b)
+        if self.inner == 1 { runs(self.a, self.b) } else { Lines::WHOLE }
     }
 
     fn cut(&mut self, lines: Range<usize>) {
@@ -152,13 +155,15 @@ impl Operation for BinaryF32 {
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_broadcast(plan, self.a, self.b, self.output, 4)?;
+        let run = product("inner", &[self.inner, self.b.len])?;
+        require(run > 0 && self.a.len.is_multiple_of(run), "inner", Fault::OutOfRange)?;
         require(self.min <= self.max, "min", Fault::OutOfRange)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
         let (rest, a) = memory.in_place(self.a, self.output)?;
         let b = cast(rest.operand(self.b)?)?;
-        binary::binary_f32(isa, cast_mut(a)?, b, self.function, self.min, self.max);
+        binary::binary_f32(isa, cast_mut(a)?, b, self);
         Some(())
     }
 }
@@ -182,5 +187,11 @@ codes! {
         Min = 6,
         /// The larger one.
         Max = 7,
+        /// `a` to the power of `b`.
+        Power = 8,
+        /// What is left of `a` after a whole number of `b`, with the sign of `a`: C's `fmod`.
+        Remainder = 9,
+        /// `a >= 0 ? a : a * b`: PRelu.
+        LeakyRelu = 10,
     }
 }

@@ -11,7 +11,7 @@ use crate::kernels::conv::ConvArgs;
 use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
-use crate::plan::{ArenaSpan, DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{ArenaSpan, DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 use crate::shape::{ConvShape, Requantize, Window};
 
 record! {
@@ -129,8 +129,8 @@ record! {
 impl Operation for ConvF32 {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn constants(&self) -> [DataSpan; 3] {

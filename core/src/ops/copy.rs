@@ -1,12 +1,12 @@
 //! Moving elements without looking at them.
 
-use super::{MAX_INPUTS, Operation, operands};
+use super::{MAX_INPUTS, Operation, of_size, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::copy;
 use crate::plan::rules::{check_element, check_tensor, product, require};
 use crate::plan::wire::record;
-use crate::plan::{Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, Fault, FieldFault, Operand, Verifier};
 
 /// Dimensions of a strided copy.
 pub const COPY_DIMS: usize = 6;
@@ -19,7 +19,7 @@ record! {
         input: Operand,
         /// The whole tensor that is written to.
         output: Operand,
-        /// Bytes of an element: 1 or 4.
+        /// Bytes of an element: 1, 4 or 8.
         element_bytes: usize,
         /// Elements along each dimension, outermost first; 1 where unused.
         dims: [usize; COPY_DIMS],
@@ -37,8 +37,8 @@ record! {
 impl Operation for StridedCopy {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        self.element_bytes == 4
+    fn dtype(&self) -> DType {
+        of_size(self.element_bytes)
     }
 
     /// The part of either tensor that moves.
@@ -74,6 +74,7 @@ impl Operation for StridedCopy {
         let (rest, output) = memory.split(self.output)?;
         let input = rest.operand(self.input)?;
         match self.element_bytes {
+            8 => copy::strided_copy(cast::<u64>(input)?, cast_mut(output)?, self)?,
             4 => copy::strided_copy(cast::<u32>(input)?, cast_mut(output)?, self)?,
             _ => copy::strided_copy(input, output, self)?,
         }
@@ -84,20 +85,20 @@ impl Operation for StridedCopy {
 record! {
     /// Sets every element: the border of a pad.
     pub struct Fill {
-        /// i8 or f32.
+        /// Elements of any type.
         output: Operand,
-        /// Bytes of an element: 1 or 4.
+        /// Bytes of an element: 1, 4 or 8.
         element_bytes: usize,
         /// The element's bits, in the low bytes.
-        bits: u32,
+        bits: u64,
     }
 }
 
 impl Operation for Fill {
     operands!( => output);
 
-    fn writes_f32(&self) -> bool {
-        self.element_bytes == 4
+    fn dtype(&self) -> DType {
+        of_size(self.element_bytes)
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -109,7 +110,8 @@ impl Operation for Fill {
     fn run<I: Input, O: Output>(&self, _: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
         let (_, output) = memory.split(self.output)?;
         match self.element_bytes {
-            4 => cast_mut::<u32>(output)?.fill(self.bits),
+            8 => cast_mut::<u64>(output)?.fill(self.bits),
+            4 => cast_mut::<u32>(output)?.fill(self.bits as u32),
             _ => output.fill(self.bits as u8),
         }
         Some(())
@@ -151,8 +153,8 @@ impl Operation for Shift {
         true
     }
 
-    fn writes_f32(&self) -> bool {
-        self.element_bytes == 4
+    fn dtype(&self) -> DType {
+        of_size(self.element_bytes)
     }
 
     fn moved_bytes(&self) -> (u64, u64) {

@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::kernels::quantize;
 use crate::plan::rules::{check_scale, check_tensor};
 use crate::plan::wire::record;
-use crate::plan::{FieldFault, Operand, Verifier};
+use crate::plan::{DType, FieldFault, Operand, Verifier};
 
 record! {
     /// `clamp(round(x / scale) + zero_point)` to -128..=127, with `[channels, pixels]` of the
@@ -68,8 +68,8 @@ record! {
 impl Operation for Dequantize {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::kernels::matmul::Product;
 use crate::plan::rules::{check_tensor, require};
 use crate::plan::wire::record;
-use crate::plan::{ArenaSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{ArenaSpan, DType, Fault, FieldFault, Operand, Verifier};
 
 record! {
     /// `output[i] = a[i] * b[i]` for each of some matrices, those of `a` and those of `b` repeated where they are
@@ -44,8 +44,8 @@ impl MatMulF32 {
 impl Operation for MatMulF32 {
     operands!(a, b => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn macs(&self) -> u64 {

@@ -10,28 +10,44 @@
 //! of codes, `plan/op.rs`. Nothing else knows ops apart.
 
 mod binary;
+mod compare;
 mod conv;
+mod convert;
 mod copy;
+mod cumulate;
 mod edges;
+mod gather;
 mod lines;
 mod matmul;
 mod norm;
+mod one_hot;
+mod order;
 mod pool;
 mod recurrent;
+mod reduce;
 mod resize;
+mod select;
 mod softmax;
 mod unary;
 
 pub use binary::{AddS8, Binary, BinaryF32, MulS8};
+pub use compare::{CompareF32, Comparison, Logic, LogicBool};
 pub use conv::{ConvF32, ConvS8};
+pub use convert::Convert;
 pub use copy::{COPY_DIMS, Fill, Shift, StridedCopy};
+pub use cumulate::CumulateF32;
 pub use edges::{Dequantize, Quantize};
+pub use gather::Gather;
 pub(crate) use lines::Lines;
 pub use matmul::MatMulF32;
 pub use norm::NormalizeF32;
+pub use one_hot::OneHotF32;
+pub use order::{ExtremeF32, TopF32};
 pub use pool::{AveragePoolF32, AveragePoolS8, MaxPoolF32, MaxPoolS8};
 pub use recurrent::{Activation, Cell, RecurrentF32};
+pub use reduce::{ReduceF32, Reduction};
 pub use resize::{ResizeF32, ResizeS8};
+pub use select::Select;
 pub use softmax::{SoftmaxF32, SoftmaxS8};
 pub use unary::{LutS8, Unary, UnaryF32};
 
@@ -39,7 +55,7 @@ use core::ops::Range;
 
 use crate::exec::memory::{Input, Memory, Output};
 use crate::isa::Isa;
-use crate::plan::{ArenaSpan, DataSpan, FieldFault, Operand, Verifier};
+use crate::plan::{ArenaSpan, DType, DataSpan, FieldFault, Operand, Verifier};
 
 /// The most tensors that an op reads.
 pub const MAX_INPUTS: usize = 4;
@@ -64,9 +80,9 @@ pub(crate) trait Operation {
         false
     }
 
-    /// Whether the output's elements are f32, and not i8.
-    fn writes_f32(&self) -> bool {
-        false
+    /// Type of the output's elements; of ops that move elements without looking, one of that size.
+    fn dtype(&self) -> DType {
+        DType::I8
     }
 
     /// Weights, biases, multipliers and tables, beyond what [`Operation::inputs`] names.
@@ -113,11 +129,16 @@ pub(crate) trait Operation {
         0
     }
 
+    /// Whether it looks up elements by indices that are only known when it runs.
+    fn looks_up(&self) -> bool {
+        false
+    }
+
     /// What must hold beyond what all ops share: that operands lie within their sections, are apart and were
     /// written.
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault>;
 
-    /// Runs it; `None` if it names memory that is not there.
+    /// Runs it; `None` if it names memory that is not there, be it by an index that it looks up.
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()>
     where
         Self: Sized;
@@ -148,3 +169,12 @@ macro_rules! operands {
 }
 
 use operands;
+
+/// The type that stands for all of its size where elements are moved and not looked at.
+fn of_size(element_bytes: usize) -> DType {
+    match element_bytes {
+        8 => DType::I64,
+        4 => DType::F32,
+        _ => DType::I8,
+    }
+}

@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::kernels::norm;
 use crate::plan::rules::{check_tensor, require};
 use crate::plan::wire::record;
-use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 
 record! {
     /// `(x - mean) / sqrt(variance + epsilon) * scale[c] + bias[c]` over rows: the mean, and the mean square of what is
@@ -43,8 +43,8 @@ impl Operation for NormalizeF32 {
         true
     }
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn constants(&self) -> [DataSpan; 3] {

@@ -7,9 +7,9 @@ use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::pool;
-use crate::plan::rules::{check_multiplier, check_pool, check_requantize, check_undilated};
+use crate::plan::rules::{check_multiplier, check_pool, check_requantize};
 use crate::plan::wire::record;
-use crate::plan::{FieldFault, Operand, Verifier};
+use crate::plan::{DType, FieldFault, Operand, Verifier};
 use crate::shape::{Requantize, Window};
 
 record! {
@@ -57,7 +57,7 @@ record! {
         input: Operand,
         /// i8 `[out_h, out_w, in_c]`.
         output: Operand,
-        /// The window; not dilated.
+        /// The window.
         window: Window,
         /// Whether `count` is the size of the window, or of its part inside the image.
         count_include_pad: bool,
@@ -84,7 +84,6 @@ impl Operation for AveragePoolS8 {
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_pool(plan, &self.window, self.input, self.output, 1)?;
-        check_undilated(&self.window)?;
         check_multiplier("multiplier", self.multiplier)?;
         check_requantize(&self.requantize)
     }
@@ -111,8 +110,8 @@ record! {
 impl Operation for MaxPoolF32 {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -143,7 +142,7 @@ record! {
         input: Operand,
         /// f32 `[out_h, out_w, in_c]`.
         output: Operand,
-        /// The window; not dilated.
+        /// The window.
         window: Window,
         /// Whether `count` is the size of the window, or of its part inside the image.
         count_include_pad: bool,
@@ -153,8 +152,8 @@ record! {
 impl Operation for AveragePoolF32 {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -167,8 +166,7 @@ impl Operation for AveragePoolF32 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_pool(plan, &self.window, self.input, self.output, 4)?;
-        check_undilated(&self.window)
+        check_pool(plan, &self.window, self.input, self.output, 4)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {

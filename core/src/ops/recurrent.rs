@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::kernels::recurrent::{self, RecurrentArgs};
 use crate::plan::rules::{check_tensor, product, require};
 use crate::plan::wire::{codes, record};
-use crate::plan::{ArenaSpan, DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{ArenaSpan, DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 
 codes! {
     /// How a recurrent layer makes its next state, in the terms of ONNX's operators.
@@ -95,8 +95,8 @@ record! {
 impl Operation for RecurrentF32 {
     operands!(input, state, cell => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn constants(&self) -> [DataSpan; 3] {

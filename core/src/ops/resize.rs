@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::kernels::resize::{self, Blend, WHOLE};
 use crate::plan::rules::{check_tensor, require};
 use crate::plan::wire::record;
-use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 use crate::shape::Resized;
 
 record! {
@@ -65,8 +65,8 @@ impl Operation for ResizeS8 {
 impl Operation for ResizeF32 {
     operands!(input => output);
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn constants(&self) -> [DataSpan; 3] {

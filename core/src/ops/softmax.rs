@@ -9,7 +9,7 @@ use crate::isa::Isa;
 use crate::kernels::softmax;
 use crate::plan::rules::{check_requantize, check_scale, check_tensor, require};
 use crate::plan::wire::record;
-use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 use crate::shape::Requantize;
 
 record! {
@@ -97,8 +97,8 @@ impl Operation for SoftmaxF32 {
         true
     }
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn lines(&self, _: Isa) -> Lines {

@@ -9,7 +9,7 @@ use crate::isa::Isa;
 use crate::kernels::{lut, unary};
 use crate::plan::rules::{check_tensor, exact, require};
 use crate::plan::wire::{codes, record};
-use crate::plan::{DataSpan, Fault, FieldFault, Operand, Verifier};
+use crate::plan::{DType, DataSpan, Fault, FieldFault, Operand, Verifier};
 
 record! {
     /// `table[x + 128]` of every byte: any unary function of a quantized value, requantization, or
@@ -79,8 +79,8 @@ impl Operation for UnaryF32 {
         true
     }
 
-    fn writes_f32(&self) -> bool {
-        true
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -136,5 +136,59 @@ codes! {
         Elu = 12,
         /// `alpha * x + beta`
         Affine = 13,
+        /// `1 / x`
+        Reciprocal = 14,
+        /// The next whole number down.
+        Floor = 15,
+        /// The next whole number up.
+        Ceil = 16,
+        /// The nearest whole number, of two the even one.
+        Round = 17,
+        /// -1, 0 or 1.
+        Sign = 18,
+        /// `log(1 + exp(x))`
+        Softplus = 19,
+        /// `x / (1 + |x|)`
+        Softsign = 20,
+        /// `beta * (x >= 0 ? x : alpha * (exp(x) - 1))`
+        Selu = 21,
+        /// `x >= 0 ? x : alpha * (exp(x / alpha) - 1)`
+        Celu = 22,
+        /// `x > alpha ? x : 0`
+        ThresholdedRelu = 23,
+        /// `x < -alpha ? x + beta : x > alpha ? x - beta : 0`
+        Shrink = 24,
+        /// `x * tanh(log(1 + exp(x)))`
+        Mish = 25,
+        /// `x / 2 * (1 + erf(x / sqrt(2)))`
+        Gelu = 26,
+        /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`
+        GeluTanh = 27,
+        /// `x / (1 + exp(-alpha * x))`
+        Swish = 28,
+        /// Sine.
+        Sin = 29,
+        /// Cosine.
+        Cos = 30,
+        /// Tangent.
+        Tan = 31,
+        /// Inverse of the sine.
+        Asin = 32,
+        /// Inverse of the cosine.
+        Acos = 33,
+        /// Inverse of the tangent.
+        Atan = 34,
+        /// Hyperbolic sine.
+        Sinh = 35,
+        /// Hyperbolic cosine.
+        Cosh = 36,
+        /// Inverse of the hyperbolic sine.
+        Asinh = 37,
+        /// Inverse of the hyperbolic cosine.
+        Acosh = 38,
+        /// Inverse of the hyperbolic tangent.
+        Atanh = 39,
+        /// `x` to the power of `alpha`.
+        Power = 40,
     }
 }

@@ -4,7 +4,7 @@ use super::error::{Fault, FieldFault};
 #[cfg(feature = "alloc")]
 use super::operand::Section;
 use super::operand::{ArenaSpan, Operand};
-use super::wire::{NameSpan, Wire, Words};
+use super::wire::{DType, NameSpan, Wire, Words};
 use crate::exec::memory::{Input, Memory, Output};
 use crate::isa::Isa;
 use crate::ops::*;
@@ -104,6 +104,16 @@ ops! {
     19 => MaxPoolF32,
     20 => AveragePoolF32,
     21 => SoftmaxF32,
+    32 => CompareF32,
+    33 => LogicBool,
+    34 => Select,
+    35 => ReduceF32,
+    36 => ExtremeF32,
+    37 => TopF32,
+    38 => Gather,
+    39 => OneHotF32,
+    40 => CumulateF32,
+    41 => Convert,
     48 => MatMulF32,
     49 => NormalizeF32,
     50 => RecurrentF32,
@@ -159,9 +169,14 @@ impl Op {
         self.operation().scratch_bytes(isa)
     }
 
-    /// Whether the output's elements are f32, and not i8.
-    pub fn writes_f32(&self) -> bool {
-        self.operation().writes_f32()
+    /// Type of the output's elements; of an op that moves elements without looking, one of that size.
+    pub fn dtype(&self) -> DType {
+        self.operation().dtype()
+    }
+
+    /// Whether the op looks up elements by indices that are only known when it runs.
+    pub fn looks_up(&self) -> bool {
+        self.operation().looks_up()
     }
 
     /// Multiply-accumulates of a convolution, taps that fall on padding included; 0 for every other op.

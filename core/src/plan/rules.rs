@@ -3,7 +3,7 @@
 use super::operand::Operand;
 use super::verify::{MAX_BYTES, Verifier};
 use super::{Fault, FieldFault};
-use crate::shape::{ConvShape, Requantize, Window};
+use crate::shape::{Along, ConvShape, Requantize, Window};
 
 /// The largest size, stride, dilation or padding of a window.
 const MAX_EXTENT: usize = 1 << 20;
@@ -77,11 +77,6 @@ pub(crate) fn check_pool(
     check_tensor(plan, "output", output, &[window.out_h, window.out_w, window.in_c], element_bytes)
 }
 
-pub(crate) fn check_undilated(window: &Window) -> Result<(), FieldFault> {
-    let undilated = window.dilation_h == 1 && window.dilation_w == 1;
-    require(undilated, "dilation_h", Fault::Unsupported)
-}
-
 pub(crate) fn check_broadcast(
     plan: &Verifier<'_>,
     a: Operand,
@@ -108,8 +103,35 @@ pub(crate) fn check_tensor(
     plan.check_alignment(field, span, element_bytes)
 }
 
+/// A tensor with a dimension that is worked along, and one of `len` elements where that was.
+pub(crate) fn check_along(
+    plan: &Verifier<'_>,
+    along: &Along,
+    (input, input_bytes): (Operand, usize),
+    (output, len, output_bytes): (Operand, usize, usize),
+) -> Result<(), FieldFault> {
+    let Along { outer, len: input_len, inner } = *along;
+    require(outer > 0 && input_len > 0 && inner > 0, "along", Fault::OutOfRange)?;
+    check_tensor(plan, "input", input, &[outer, input_len, inner], input_bytes)?;
+    check_tensor(plan, "output", output, &[outer, len, inner], output_bytes)
+}
+
+/// An operand that is repeated along the output: one whose elements divide it.
+pub(crate) fn check_repeats(
+    plan: &Verifier<'_>,
+    field: &'static str,
+    operand: Operand,
+    element_bytes: usize,
+    elements: usize,
+) -> Result<(), FieldFault> {
+    let count = operand.len / element_bytes;
+    let fits = count > 0 && operand.len.is_multiple_of(element_bytes) && elements.is_multiple_of(count);
+    require(fits, field, Fault::OutOfRange)?;
+    plan.check_alignment(field, operand, element_bytes)
+}
+
 pub(crate) fn check_element(field: &'static str, element_bytes: usize) -> Result<(), FieldFault> {
-    require(matches!(element_bytes, 1 | 4), field, Fault::OutOfRange)
+    require(matches!(element_bytes, 1 | 4 | 8), field, Fault::OutOfRange)
 }
 
 pub(crate) fn check_multiplier(field: &'static str, value: f32) -> Result<(), FieldFault> {

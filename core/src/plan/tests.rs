@@ -237,7 +237,7 @@ fn convolution(change: impl Fn(&mut ConvF32)) -> Result<Plan<AlignedBytes>, Buil
     };
     change(&mut op);
     builder.output("y", DType::F32, &[4])?;
-    builder.op("fill", Fill { output: input, element_bytes: 4, bits: 1f32.to_bits() });
+    builder.op("fill", Fill { output: input, element_bytes: 4, bits: 1f32.to_bits().into() });
     builder.op("conv", op);
     builder.op("fill", Fill { output: Operand::output(0, 16), element_bytes: 4, bits: 0 });
     builder.finish()

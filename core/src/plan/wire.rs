@@ -3,7 +3,7 @@
 //! A field is read and written by one [`Wire`] implementation, and a record lists its fields once,
 //! in [`record!`], so that encoding and decoding cannot drift apart.
 
-use crate::shape::{ConvShape, Requantize, Resized, Window};
+use crate::shape::{Along, ConvShape, Requantize, Resized, Window};
 
 use super::error::{Fault, FieldFault};
 
@@ -230,6 +230,7 @@ wire!(Window {
 });
 wire!(ConvShape { window: Window, out_c: usize, groups: usize });
 wire!(Resized { in_h: usize, in_w: usize, out_h: usize, out_w: usize, channels: usize });
+wire!(Along { outer: usize, len: usize, inner: usize });
 wire!(Requantize { zero_point: i8, min: i8, max: i8 });
 
 record! {
@@ -255,7 +256,8 @@ record! {
 }
 
 codes! {
-    /// The element type of a tensor that a caller sees. Inside a plan there are only `I8` and `F32`.
+    /// The element type of a tensor. Arithmetic is in `F32` and `I8`; the others say what is compared, chosen
+    /// and looked up.
     DType {
         /// 32-bit float.
         F32 = 1,
@@ -263,15 +265,34 @@ codes! {
         I8 = 2,
         /// Unsigned byte; the op that reads or writes it turns it from or into a signed one.
         U8 = 3,
+        /// One byte: 0 is false, anything else true; ops write 1.
+        Bool = 4,
+        /// 32-bit signed integer.
+        I32 = 5,
+        /// 64-bit signed integer.
+        I64 = 6,
     }
 }
 
 impl DType {
+    /// Its name, as numpy has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::Bool => "bool",
+            Self::I32 => "int32",
+            Self::I64 => "int64",
+        }
+    }
+
     /// Bytes of one element.
     pub const fn size_bytes(self) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::I8 | Self::U8 => 1,
+            Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 }

@@ -47,6 +47,9 @@ fn dtype(dtype: tractlet_core::plan::DType) -> tractlet::DType {
         tractlet_core::plan::DType::F32 => tractlet::DType::F32,
         tractlet_core::plan::DType::I8 => tractlet::DType::I8,
         tractlet_core::plan::DType::U8 => tractlet::DType::U8,
+        tractlet_core::plan::DType::Bool => tractlet::DType::Bool,
+        tractlet_core::plan::DType::I32 => tractlet::DType::I32,
+        tractlet_core::plan::DType::I64 => tractlet::DType::I64,
     }
 }
 

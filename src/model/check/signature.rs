@@ -21,10 +21,11 @@ pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
 }
 
 /// Operators that are younger than the oldest opset that is taken.
-const SINCE: [(&str, i64); 31] = [
+const SINCE: [(&str, i64); 34] = [
     ("Expand", 8),
     ("Scan", 8),
     ("ConstantOfShape", 9),
+    ("EyeLike", 9),
     ("Erf", 9),
     ("IsNaN", 9),
     ("MeanVarianceNormalization", 9),
@@ -49,10 +50,12 @@ const SINCE: [(&str, i64); 31] = [
     ("Celu", 12),
     ("HardSwish", 14),
     ("Trilu", 14),
+    ("CastLike", 15),
     ("LayerNormalization", 17),
     ("GroupNormalization", 18),
     ("Mish", 18),
     ("Gelu", 20),
+    ("Swish", 24),
 ];
 
 /// How many inputs an operator takes: at least, at most. Those that are not listed take what the

@@ -48,6 +48,7 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         | "ThresholdedRelu"
         | "Shrink"
         | "Gelu"
+        | "Swish"
         | "Exp"
         | "Log"
         | "Sqrt"
@@ -167,7 +168,12 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "LSTM" => recurrent::recurrent(c, 4),
         "Constant" => values::constant(c),
         "Shape" => values::shape(c),
-        "Size" => one(Some(DType::I64), Some(vec![])),
+        "CastLike" => one(c.dtype(1), c.dims(0).cloned()),
+        "EyeLike" => one(c.int("dtype").and_then(DType::from_onnx).or(c.dtype(0)), c.dims(0).cloned()),
+        "Size" => {
+            let elements = c.dims(0).and_then(|dims| volume(dims)).and_then(|elements| i64::try_from(elements).ok());
+            Ok(vec![Some(Fact { values: elements.map(|n| vec![n]), ..Fact::new(Some(DType::I64), Some(vec![])) })])
+        }
         "ConstantOfShape" => views::constant_of_shape(c),
         "Range" => views::range(c),
         "Reshape" => views::reshape(c),

@@ -403,9 +403,15 @@ pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(indices) = c.dims(0) else { return Ok(vec![]) };
     let asked = c.int("axis").unwrap_or(-1);
     let at = axis(asked, indices.len() + 1)?;
-    let depth = match c.known(1)? {
-        Some(&[depth]) => Some(size(depth, "its depth")?),
-        _ => None,
+    // A depth may be a float too.
+    let depth = match c.fact(1).and_then(|fact| fact.scales.as_deref()) {
+        Some(&[depth]) if depth.fract() == 0.0 => Some(size(depth as i64, "its depth")?),
+        Some(_) => return Err(Misfit::Attribute("its depth must be one whole number".into())),
+        None if c.dtype(1) == Some(DType::F32) => None,
+        None => match c.known(1)? {
+            Some(&[depth]) => Some(size(depth, "its depth")?),
+            _ => None,
+        },
     };
     let mut dims = indices.clone();
     dims.insert(at, depth);

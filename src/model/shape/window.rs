@@ -81,6 +81,11 @@ pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
                         "attribute `output_padding` has {extra}; it must be smaller than the stride or the dilation"
                     )));
                 }
+                // One window a stride, whatever its reach.
+                if let Some("SAME_UPPER" | "SAME_LOWER") = c.text("auto_pad") {
+                    dims.push(Some(size.saturating_mul(axis.stride)));
+                    continue;
+                }
                 let full = size
                     .saturating_sub(1)
                     .saturating_mul(axis.stride)

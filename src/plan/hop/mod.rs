@@ -262,7 +262,7 @@ impl<'p> Emitter<'p> {
                 continue;
             };
             if !std::mem::replace(&mut passed[output], true) {
-                self.pass(output, if op.writes_f32() { 4 } else { 1 }, name);
+                self.pass(output, op.dtype().size_bytes(), name);
             }
             for range in computed(rows, self.held[output].first) {
                 self.piece(name, op, law.as_ref(), &range);

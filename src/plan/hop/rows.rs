@@ -133,7 +133,7 @@ pub(super) fn follow(op: &Op, source: &Source, along: &[Along]) -> Result<Option
         Op::SoftmaxF32(op) if rows_of(op.input)?.bytes.is_multiple_of(4 * op.cols) => each(rows_of(op.input)?),
         Op::AddS8(op) => pair(op.a, op.b),
         Op::MulS8(op) => pair(op.a, op.b),
-        Op::BinaryF32(op) => pair(op.a, op.b),
+        Op::BinaryF32(op) if op.inner == 1 => pair(op.a, op.b),
         Op::ConvS8(op) => slide(&op.shape.window, op.input, op.shape.out_c, 1),
         Op::ConvF32(op) => slide(&op.shape.window, op.input, op.shape.out_c, 4),
         Op::MaxPoolS8(op) => slide(&op.window, op.input, op.window.in_c, 1),

@@ -228,7 +228,7 @@ impl Net {
                 let y = self.act(x.time, x.channels);
                 let (a, b, output) = (self.span(conv), self.span(x), self.span(y));
                 if self.float {
-                    self.push(BinaryF32 { a, b, output, function: Binary::Add, min: -5.0, max: 5.0 });
+                    self.push(BinaryF32 { a, b, output, function: Binary::Add, inner: 1, min: -5.0, max: 5.0 });
                 } else {
                     let (a_multiplier, b_multiplier) = (0.5, 0.75);
                     let (a_zero_point, b_zero_point, requantize) = (3, -7, ANY);
@@ -268,7 +268,7 @@ impl Net {
                 let y = self.act(x.time + before + after, x.channels);
                 let (input, output, element_bytes) = (self.span(x), self.span(y), self.element());
                 let row = self.pixels() * x.channels;
-                self.push(Fill { output, element_bytes, bits: if self.float { 1f32.to_bits() } else { 9 } });
+                self.push(Fill { output, element_bytes, bits: if self.float { 1f32.to_bits().into() } else { 9 } });
                 self.push(StridedCopy {
                     input,
                     output,

@@ -1,0 +1,145 @@
+//! From all elements along a dimension to one.
+
+use crate::plan::Reduction;
+use crate::shape::Along;
+
+use super::per_isa::per_isa;
+
+/// Lanes of a sum along the last dimension.
+const LANES: usize = 8;
+
+per_isa! {
+    /// [`ReduceF32`](crate::plan::ReduceF32): `x` is `[outer, len, inner]`, `y` `[outer, inner]`.
+    pub fn reduce_f32(x: &[f32], y: &mut [f32], along: &Along, function: Reduction) {
+        let add = |a: f32, b: f32| a + b;
+        let larger = |a: f32, b: f32| if b > a { b } else { a };
+        let smaller = |a: f32, b: f32| if b < a { b } else { a };
+        let squares = |sum: f32, x: f32| sum + x * x;
+        match function {
+            Reduction::Sum | Reduction::Mean | Reduction::LogSum => fold(x, y, along, 0.0, add, add),
+            Reduction::Max => fold(x, y, along, f32::NEG_INFINITY, larger, larger),
+            Reduction::Min => fold(x, y, along, f32::INFINITY, smaller, smaller),
+            Reduction::Product => fold(x, y, along, 1.0, |a, b| a * b, |a, b| a * b),
+            Reduction::L1 => fold(x, y, along, 0.0, |sum, x: f32| sum + x.abs(), add),
+            Reduction::L2 | Reduction::SumSquare => fold(x, y, along, 0.0, squares, add),
+            Reduction::LogSumExp => log_sum_exp(x, y, along),
+        }
+        match function {
+            Reduction::Mean => y.iter_mut().for_each(|y| *y /= along.len as f32),
+            Reduction::L2 => y.iter_mut().for_each(|y| *y = libm::sqrtf(*y)),
+            Reduction::LogSum => y.iter_mut().for_each(|y| *y = libm::logf(*y)),
+            _ => {}
+        }
+    }
+}
+
+/// `step` takes an element into a partial result, `join` two of these.
+#[inline(always)]
+fn fold(
+    x: &[f32],
+    y: &mut [f32],
+    along: &Along,
+    start: f32,
+    step: impl Fn(f32, f32) -> f32,
+    join: impl Fn(f32, f32) -> f32,
+) {
+    let Along { len, inner, .. } = *along;
+    if inner == 1 {
+        for (x, y) in x.chunks_exact(len).zip(y) {
+            let mut lanes = [start; LANES];
+            for x in x.chunks(LANES) {
+                lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = step(*lane, *x));
+            }
+            let [a, b, c, d, e, f, g, h] = lanes;
+            *y = join(join(join(a, e), join(c, g)), join(join(b, f), join(d, h)));
+        }
+        return;
+    }
+    for (x, y) in x.chunks_exact(len * inner).zip(y.chunks_exact_mut(inner)) {
+        y.fill(start);
+        for row in x.chunks_exact(inner) {
+            y.iter_mut().zip(row).for_each(|(y, x)| *y = step(*y, *x));
+        }
+    }
+}
+
+#[inline(always)]
+fn log_sum_exp(x: &[f32], y: &mut [f32], along: &Along) {
+    let Along { len, inner, .. } = *along;
+    for (x, y) in x.chunks_exact(len * inner).zip(y.chunks_exact_mut(inner)) {
+        for (index, y) in y.iter_mut().enumerate() {
+            let column = || x.iter().skip(index).step_by(inner);
+            let largest = column().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+            let shift = if largest.is_finite() { largest } else { 0.0 };
+            let sum: f32 = column().map(|&x| libm::expf(x - shift)).sum();
+            *y = shift + libm::logf(sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::isa::Isa;
+
+    fn tensor() -> impl Strategy<Value = (Along, Vec<f32>)> {
+        (1usize..4, 1usize..40, 1usize..11).prop_flat_map(|(outer, len, inner)| {
+            (Just(Along { outer, len, inner }), vec(-4f32..4.0, outer * len * inner))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_double_precision_on_every_instruction_set((along, x) in tensor()) {
+            type Exact = fn(&[f64]) -> f64;
+            let functions: [(Reduction, Exact); 10] = [
+                (Reduction::Sum, |x| x.iter().sum()),
+                (Reduction::Mean, |x| x.iter().sum::<f64>() / x.len() as f64),
+                (Reduction::Max, |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+                (Reduction::Min, |x| x.iter().copied().fold(f64::INFINITY, f64::min)),
+                (Reduction::Product, |x| x.iter().product()),
+                (Reduction::L1, |x| x.iter().map(|x| x.abs()).sum()),
+                (Reduction::L2, |x| x.iter().map(|x| x * x).sum::<f64>().sqrt()),
+                (Reduction::SumSquare, |x| x.iter().map(|x| x * x).sum()),
+                (Reduction::LogSum, |x| x.iter().sum::<f64>().ln()),
+                (Reduction::LogSumExp, |x| x.iter().map(|x| x.exp()).sum::<f64>().ln()),
+            ];
+            for (function, exact) in functions {
+                let mut plain = std::vec![7.0; along.outer * along.inner];
+                reduce_f32(Isa::Generic, &x, &mut plain, &along, function);
+                for (at, &y) in plain.iter().enumerate() {
+                    let (outer, inner) = (at / along.inner, at % along.inner);
+                    let column: Vec<f64> =
+                        (0..along.len).map(|i| x[(outer * along.len + i) * along.inner + inner].into()).collect();
+                    let expected = exact(&column);
+                    // The logarithm of a sum that cancels magnifies its rounding.
+                    let sum: f64 = column.iter().sum();
+                    if function == Reduction::LogSum && sum < 0.1 {
+                        continue;
+                    }
+                    let scale = expected.abs().max(1.0) * if function == Reduction::LogSum { 1e-4 / sum.min(1.0) } else { 2e-5 };
+                    prop_assert!((f64::from(y) - expected).abs() <= scale, "{function:?}: {y}, not {expected}");
+                }
+                for isa in Isa::ALL {
+                    let mut y = std::vec![7.0; plain.len()];
+                    reduce_f32(isa, &x, &mut y, &along, function);
+                    prop_assert!(y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_exponents_do_not_overflow() {
+        let along = Along { outer: 1, len: 2, inner: 1 };
+        let mut y = [0.0];
+        reduce_f32(Isa::Generic, &[1e4, 1e4], &mut y, &along, Reduction::LogSumExp);
+        assert!((y[0] - 10_000.693).abs() < 1e-2);
+        reduce_f32(Isa::Generic, &[f32::NEG_INFINITY; 2], &mut y, &along, Reduction::LogSumExp);
+        assert_eq!(y, [f32::NEG_INFINITY]);
+    }
+}

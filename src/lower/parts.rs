@@ -1,0 +1,301 @@
+//! Parts of a tensor, and tensors made of repeated parts: strided copies and looked up elements.
+
+use tractlet_core::plan::{COPY_DIMS, DataSpan, Gather, OneHotF32, Operand, StridedCopy};
+
+use super::binary::merged;
+use super::edges::{padded, row_major};
+use super::value::{Act, Layout, Value};
+use super::views::lying;
+use super::{Lowering, Why, axis_of, int, ints};
+use crate::model::{AttributeValue, DType, Node};
+
+/// A walk over the elements of a tensor, in the order in which they are wanted.
+pub(super) struct Walk<'w> {
+    pub start: usize,
+    pub dims: &'w [usize],
+    pub strides: &'w [usize],
+}
+
+impl<'m> Lowering<'m> {
+    pub(super) fn slice(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let rank = act.dims.len();
+        let steering = |name: &str, index: usize| match (ints(node, name), node.input(index)) {
+            (Some(values), _) => Ok(Some(values.to_vec())),
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                self.stored_longs(node, index)?.map(Some).ok_or_else(|| format!("its {name} are computed"))
+            }
+        };
+        let starts = steering("starts", 1)?.ok_or("it has no starts")?;
+        let axes = steering("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = steering("steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        let dims = self.output_dims(node)?;
+        let (mut begin, mut stride) = (vec![0usize; rank], vec![1usize; rank]);
+        let mut forward = act.dims.clone();
+        let mut backward = vec![];
+        for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
+            let axis = axis_of(axis, rank);
+            let length = act.dims[axis] as i64;
+            let start = if start < 0 { start.saturating_add(length) } else { start };
+            if step < 0 {
+                let start = start.clamp(0, length - 1);
+                let indices: Vec<i64> =
+                    (0..dims[axis] as i64).map(|i| start.saturating_add(i.saturating_mul(step))).collect();
+                backward.push((axis, indices));
+            } else {
+                begin[axis] = start.clamp(0, length) as usize;
+                stride[axis] = usize::try_from(step).map_err(|_| "a step is out of range")?;
+                forward[axis] = dims[axis];
+            }
+        }
+        let mut act = self.part(&node.name, act, &begin, &stride, forward)?;
+        for (axis, indices) in backward {
+            act = self.picked(&node.name, act, axis, &indices)?;
+        }
+        Ok(act)
+    }
+
+    /// The elements from `begin` on along each dimension, every so many, in the layout that they have.
+    fn part(&mut self, name: &str, act: Act, begin: &[usize], step: &[usize], dims: Vec<usize>) -> Result<Act, Why> {
+        if dims == act.dims {
+            return Ok(act);
+        }
+        // Images that lie channels-last have a batch of 1.
+        let lie = |values: &[usize]| lying(values, act.layout, 0).0;
+        let strides = row_major(&lie(&act.dims));
+        let start = strides.iter().zip(lie(begin)).map(|(stride, begin)| stride * begin).sum();
+        let strides: Vec<usize> =
+            strides.iter().zip(lie(step)).map(|(stride, step)| stride.saturating_mul(step)).collect();
+        self.walked(name, &act, &Walk { start, dims: &lie(&dims), strides: &strides }, dims.clone(), act.layout)
+    }
+
+    /// A dense copy of the elements on a walk.
+    pub(super) fn walked(
+        &mut self,
+        name: &str,
+        act: &Act,
+        walk: &Walk<'_>,
+        shape: Vec<usize>,
+        layout: Layout,
+    ) -> Result<Act, Why> {
+        let (dims, strides) = merged(walk.dims, walk.strides);
+        if dims.len() > COPY_DIMS {
+            return Err(format!("a walk over {} dimensions is not taken", dims.len()));
+        }
+        let element_bytes = self.element_bytes(act);
+        let output = self.program.tensor(shape, layout, element_bytes);
+        let op = StridedCopy {
+            input: self.program.span(act),
+            output: self.program.span(&output),
+            element_bytes,
+            dims: padded(&dims, 1),
+            input_start: walk.start,
+            input_strides: padded(&strides, 0),
+            output_start: 0,
+            output_strides: padded(&row_major(&dims), 0),
+        };
+        self.program.push(name, op);
+        Ok(output)
+    }
+
+    /// One output after the other along an axis.
+    pub(super) fn split(&mut self, node: &Node, value: &Value<'m>) -> Result<(), Why> {
+        let act = value.act().ok_or("it has no input")?.clone();
+        let axis = axis_of(int(node, "axis", 0), act.dims.len());
+        let mut begin = vec![0; act.dims.len()];
+        let step = vec![1; act.dims.len()];
+        for output in &node.outputs {
+            let Some((_, dims)) = self.shapes.get(output) else { return Err("an output's shape is not known".into()) };
+            if dims.contains(&0) {
+                return Err(format!("its output `{output}` is empty"));
+            }
+            let length = dims[axis];
+            let part = self.part(&node.name, act.clone(), &begin, &step, dims)?;
+            begin[axis] += length;
+            self.values.insert(output.clone(), value.with(part));
+        }
+        Ok(())
+    }
+
+    /// One axis after the other.
+    pub(super) fn tile(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let dims = self.output_dims(node)?;
+        let mut act = self.plain(&node.name, act)?;
+        for axis in (0..dims.len()).rev().filter(|&axis| dims[axis] != act.dims[axis]).collect::<Vec<_>>() {
+            let along = Self::along_axis(&act, axis);
+            let run = along.len * along.inner;
+            let mut shape = act.dims.clone();
+            shape[axis] = dims[axis];
+            let walk = Walk { start: 0, dims: &[along.outer, dims[axis] / along.len, run], strides: &[run, 0, 1] };
+            act = self.walked(&node.name, &act, &walk, shape, Layout::Plain)?;
+        }
+        Ok(act)
+    }
+
+    /// Between channels and pixels.
+    pub(super) fn depth_space(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let act = self.plain(&node.name, act)?;
+        let dims = self.output_dims(node)?;
+        let block = int(node, "blocksize", 1) as usize;
+        let &[n, c, h, w] = act.dims.as_slice() else { return Err("it needs four dimensions".into()) };
+        // Whether a channel's pixels, or a pixel's channels, are together.
+        let crd = match node.attribute("mode") {
+            None => false,
+            Some(AttributeValue::Text(mode)) if mode == "CRD" || mode == "DCR" => mode == "CRD",
+            _ => return Err("its mode is neither DCR nor CRD".into()),
+        };
+        let (split, order): ([usize; 6], [usize; 6]) = if node.op == "SpaceToDepth" {
+            let order = if crd { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+            ([n, c, h / block, block, w / block, block], order)
+        } else if crd {
+            let c = c / (block * block);
+            ([n, c, block, block, h, w], [0, 1, 4, 2, 5, 3])
+        } else {
+            let c = c / (block * block);
+            ([n, block, block, c, h, w], [0, 3, 4, 1, 5, 2])
+        };
+        let strides = row_major(&split);
+        let (walk_dims, strides) = (order.map(|d| split[d]), order.map(|d| strides[d]));
+        self.walked(&node.name, &act, &Walk { start: 0, dims: &walk_dims, strides: &strides }, dims, Layout::Plain)
+    }
+
+    pub(super) fn gather(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let act = self.plain(&node.name, act)?;
+        let rank = act.dims.len();
+        let axis = axis_of(int(node, "axis", 0), rank);
+        let stored = match self.stored_longs(node, 1)? {
+            Some(indices) => self.stored_indices(&indices, act.dims[axis])?,
+            None => {
+                let indices = self.indices(node, 1)?;
+                self.program.span(&indices)
+            }
+        };
+        let dims = self.output_dims(node)?;
+        Ok(self.looked_up(&node.name, &act, axis, (stored, stored.len / 8, false), dims))
+    }
+
+    /// Each element with an index of its own.
+    pub(super) fn gather_elements(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        let mut act = self.plain(&node.name, act)?;
+        let dims = self.output_dims(node)?;
+        let axis = axis_of(int(node, "axis", 0), act.dims.len());
+        let indices = match self.stored_longs(node, 1)? {
+            Some(indices) => self.stored_indices(&indices, act.dims[axis])?,
+            None => {
+                let indices = self.indices(node, 1)?;
+                self.program.span(&indices)
+            }
+        };
+        // Of the other dimensions, only what has indices.
+        let mut used = dims.clone();
+        used[axis] = act.dims[axis];
+        let zeros = vec![0; used.len()];
+        act = self.part(&node.name, act, &zeros, &vec![1; used.len()], used)?;
+        let count = dims[axis];
+        Ok(self.looked_up(&node.name, &act, axis, (indices, count, true), dims))
+    }
+
+    /// Elements along an axis by indices that are known.
+    pub(super) fn picked(&mut self, name: &str, act: Act, axis: usize, indices: &[i64]) -> Result<Act, Why> {
+        let act = self.plain(name, act)?;
+        let stored = self.stored_indices(indices, act.dims[axis])?;
+        let mut dims = act.dims.clone();
+        dims[axis] = indices.len();
+        Ok(self.looked_up(name, &act, axis, (stored, indices.len(), false), dims))
+    }
+
+    fn stored_indices(&mut self, indices: &[i64], length: usize) -> Result<Operand, Why> {
+        let inside = |index: &&i64| !(-(length as i64)..length as i64).contains(*index);
+        match indices.iter().find(inside) {
+            Some(index) => Err(format!("index {index} is out of range for {length}")),
+            None => Ok(self.builder.data(indices).into()),
+        }
+    }
+
+    /// What `(indices, count, each)` name along an axis.
+    pub(super) fn looked_up(
+        &mut self,
+        name: &str,
+        act: &Act,
+        axis: usize,
+        (indices, count, each): (Operand, usize, bool),
+        dims: Vec<usize>,
+    ) -> Act {
+        let element_bytes = self.element_bytes(act);
+        let along = Self::along_axis(act, axis);
+        let result = self.program.tensor(dims, Layout::Plain, element_bytes);
+        let (input, output) = (self.program.span(act), self.program.span(&result));
+        self.program.push(name, Gather { input, indices, output, element_bytes, along, count, each });
+        result
+    }
+
+    pub(super) fn one_hot(&mut self, node: &Node) -> Result<Value<'m>, Why> {
+        let dims = self.output_dims(node)?;
+        let axis = axis_of(int(node, "axis", -1), dims.len());
+        let (values, _) = self.floats_of(&self.value(node, 2)?)?;
+        let &[off, on] = values.as_slice() else { return Err("its values are not two".into()) };
+        let indices = self.indices(node, 0)?;
+        let result = self.program.floats(dims, Layout::Plain);
+        let inner = result.dims[axis + 1..].iter().product();
+        let (indices, output) = (self.program.span(&indices), self.program.span(&result));
+        self.program.push(&node.name, OneHotF32 { indices, output, depth: result.dims[axis], inner, off, on });
+        Ok(Value::Real(result))
+    }
+
+    /// An input of a node as a tensor, a constant among them: it is copied to where it can be worked on.
+    pub(super) fn movable(&mut self, node: &Node, index: usize) -> Result<Value<'m>, Why> {
+        let value = self.value(node, index)?;
+        let input = node.input(index).unwrap_or_default();
+        self.placed(&node.name, input, value)
+    }
+
+    /// A value as a tensor; `of` is its name in the model.
+    pub(super) fn placed(&mut self, name: &str, of: &str, value: Value<'m>) -> Result<Value<'m>, Why> {
+        let known = |this: &Self| this.shapes.get(of).ok_or_else(|| format!("the shape of `{of}` is not known"));
+        match value {
+            Value::Known(values) => {
+                let (dtype, dims) = known(self)?;
+                let data = match dtype {
+                    DType::I64 => self.builder.data(&values),
+                    DType::I32 => self.builder.data(&values.iter().map(|&v| v as i32).collect::<Vec<_>>()),
+                    DType::Bool => self.builder.data(&values.iter().map(|&v| u8::from(v != 0)).collect::<Vec<_>>()),
+                    other => return Err(format!("`{of}` is {other}, which plans do not hold")),
+                };
+                Ok(Value::Raw(self.stored_copy(name, data, dims, dtype.size()), dtype))
+            }
+            Value::Stored(tensor) if matches!(tensor.dtype, DType::I64 | DType::I32 | DType::Bool) => {
+                let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+                let data = self.builder.data::<u8>(&bytes);
+                Ok(Value::Raw(self.stored_copy(name, data, tensor.dims.clone(), tensor.dtype.size()), tensor.dtype))
+            }
+            Value::Stored(tensor) if matches!(tensor.dtype, DType::I8 | DType::U8) => {
+                let offset = if tensor.dtype == DType::U8 { 128 } else { 0 };
+                let values: Vec<i8> = self.stored_integers(tensor)?.iter().map(|v| (v - offset) as i8).collect();
+                let data = self.builder.data(&values);
+                Ok(Value::Integers(self.stored_copy(name, data, tensor.dims.clone(), 1), tensor.dtype))
+            }
+            value if value.is_constant() => {
+                let (values, dims) = self.floats_of(&value)?;
+                let data = self.builder.data(&values);
+                Ok(Value::Real(self.stored_copy(name, data, dims, 4)))
+            }
+            value => Ok(value),
+        }
+    }
+
+    fn stored_copy(&mut self, name: &str, data: DataSpan, dims: Vec<usize>, element_bytes: usize) -> Act {
+        let output = self.program.tensor(dims, Layout::Plain, element_bytes);
+        let op = StridedCopy {
+            input: data.into(),
+            output: self.program.span(&output),
+            element_bytes,
+            dims: padded(&[output.elements()], 1),
+            input_start: 0,
+            input_strides: padded(&[1], 0),
+            output_start: 0,
+            output_strides: padded(&[1], 0),
+        };
+        self.program.push(name, op);
+        output
+    }
+}
