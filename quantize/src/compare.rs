@@ -149,8 +149,8 @@ pub fn compare_outputs(
     let mut agreeing = 0;
     progress.begin("compare", samples);
     for sample in 0..samples {
-        reference.run(sample)?;
-        model.run(sample)?;
+        reference.run(sample, &[])?;
+        model.run(sample, &[])?;
         for (index, sums) in sums.iter_mut().enumerate() {
             let (a, b) = (reference.output(index), model.output(index));
             let expected: usize = shapes[index].iter().product();
@@ -352,7 +352,7 @@ mod tests {
             &self.0
         }
 
-        fn run(&mut self, sample: usize) -> Result<(), crate::EngineError> {
+        fn run(&mut self, sample: usize, _: &[&[f32]]) -> Result<(), crate::EngineError> {
             self.2 = sample;
             Ok(())
         }

@@ -12,7 +12,8 @@ pub trait Engine: Sync {
     /// They cannot be had.
     fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError>;
 
-    /// Makes a model ready whose inputs are those of the model that is quantized.
+    /// Makes a model ready: its inputs are those of the model that is quantized, or float32 tensors of a stated shape,
+    /// which [`Runner::run`] is given.
     ///
     /// # Errors
     /// The engine cannot run it.
@@ -24,11 +25,12 @@ pub trait Runner: Send {
     /// Shape of each output, in the graph's order.
     fn shapes(&self) -> &[Vec<usize>];
 
-    /// Runs on one of the samples.
+    /// Runs on one of the samples, and on the elements of those inputs that the model which is quantized does not have,
+    /// in the graph's order.
     ///
     /// # Errors
     /// The sample cannot be read, or the engine fails.
-    fn run(&mut self, sample: usize) -> Result<(), EngineError>;
+    fn run(&mut self, sample: usize, given: &[&[f32]]) -> Result<(), EngineError>;
 
     /// Elements of a float32 output of the last run, row-major; empty where it is of another type.
     fn output(&self, index: usize) -> &[f32];

@@ -10,33 +10,39 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rayon::prelude::*;
+
+use crate::calibrate::Method;
+use crate::judge::{self, Score};
 use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Edges, Names, f32s};
 use crate::pool::Pool;
+use crate::reader::Reader;
 use crate::sites::{Site, Sites};
-use crate::{Engine, QuantizeError};
+use crate::work::Work;
+use crate::{Engine, Progress, QuantizeError};
 
 /// How far activations are evened out at the expense of weights, 1 wholly and 0.5 as much as weights; and by what of a
 /// channel, its largest value or its power: a range may be drawn narrower than the values go.
-pub const WAYS: [(f32, Measure); 4] =
+const WAYS: [(f32, Measure); 4] =
     [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
 /// The most that a channel is enlarged.
 const MOST: f32 = 8.0;
 
 /// Two layers with channels between them.
 #[derive(Clone, Debug)]
-pub struct Seam {
+struct Seam {
     /// The layers, by place among the sites.
     first: usize,
     second: usize,
     /// Tensors between them, which all have these channels.
-    pub tensors: Vec<String>,
+    tensors: Vec<String>,
 }
 
 /// What of a channel is evened out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
+enum Measure {
     /// Its largest magnitude.
     Peak,
     /// The root of its mean square.
@@ -46,16 +52,79 @@ pub enum Measure {
 /// What a channel takes as values.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Channel {
-    peak: f32,
+    /// The least, or 0.
+    pub min: f32,
+    /// The greatest, or 0.
+    pub max: f32,
     /// Sum of squares; the count is the same for all channels of a tensor.
     squares: f64,
 }
 
 /// The channels of each seam's first tensor.
-pub type Channels = HashMap<String, Vec<Channel>>;
+type Channels = HashMap<String, Vec<Channel>>;
+
+/// Evens out every seam for which that lessens the error of the layer behind it; tells whether there was one.
+///
+/// # Errors
+/// The engine fails.
+pub fn equalize(work: &mut Work<'_>, progress: &dyn Progress) -> Result<bool, QuantizeError> {
+    let seams = seams(&work.model, &work.sites);
+    progress.begin("even out channels", seams.len());
+    let samples = |most| judge::spread(work.engine.samples(), most);
+    let (learned, judged) = (samples(work.options.effort.learned()), samples(work.options.effort.judged()));
+    let channels = observe(&work.model, &seams, work.engine, &learned)?;
+    let mut evened: Option<ModelProto> = None;
+    for seam in &seams {
+        let sites = (&work.sites.sites[seam.first], &work.sites.sites[seam.second]);
+        if let Some(factors) = best(work, seam, sites, &channels, &judged)?
+            && let Some(model) = even(evened.as_ref().unwrap_or(&work.model), sites, &factors)
+        {
+            evened = Some(model);
+        }
+        progress.advance(1);
+    }
+    let changed = evened.is_some();
+    if let Some(model) = evened {
+        *work = Work::new(model, work.engine, work.options)?;
+    }
+    Ok(changed)
+}
+
+/// The factors of a seam by which the layer behind it is nearest to the float one; none where it is nearest as it is.
+/// What a seam's factors change is that layer's error alone: before it, what is written has a scale for each channel.
+fn best(
+    work: &Work<'_>,
+    seam: &Seam,
+    (first, second): (&Site, &Site),
+    channels: &Channels,
+    samples: &[usize],
+) -> Result<Option<Vec<f32>>, QuantizeError> {
+    let (Some(writes), Some(reads)) = (work.matrix(first), work.matrix(second)) else { return Ok(None) };
+    let channels = seam.tensors.first().and_then(|tensor| channels.get(tensor));
+    let (Some(channels), Some(read)) = (channels, seam.tensors.last()) else { return Ok(None) };
+    let ways: Vec<Vec<f32>> = WAYS.iter().filter_map(|&way| factors(&writes, &reads, channels, way)).collect();
+    if ways.is_empty() {
+        return Ok(None);
+    }
+    let Some(reader) = Reader::of(work, second, reads, read, samples)? else { return Ok(None) };
+    let plain = vec![1f32; channels.len()];
+    let tried: Vec<(Score, &Vec<f32>)> = [&plain]
+        .into_par_iter()
+        .chain(&ways)
+        .flat_map_iter(|factors| [Method::MinMax, Method::Mse].map(|method| (factors, method)))
+        .map(|(factors, method)| (reader.score(work, channels, factors, method), factors))
+        .collect();
+    let mut best = tried[0];
+    for candidate in tried {
+        if candidate.0.clearly_above(best.0) {
+            best = candidate;
+        }
+    }
+    Ok((*best.1 != plain).then(|| best.1.clone()))
+}
 
 /// Finds the seams of a prepared model.
-pub fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
+fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
     let edges = Edges::of(model);
     let nodes = model.nodes();
     let layers: BTreeMap<usize, usize> = sites
@@ -91,7 +160,7 @@ pub fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
 }
 
 /// What the channels at the seams take as values, over these samples.
-pub fn observe(
+fn observe(
     model: &ModelProto,
     seams: &[Seam],
     engine: &dyn Engine,
@@ -105,7 +174,8 @@ pub fn observe(
     // Channels are the second dimension of images and rows alike; calibration samples come one by one.
     let counts: Vec<usize> = pool.shapes()?.iter().map(|shape| shape.get(1).copied().unwrap_or(1)).collect();
     let channel = |values: &[f32]| Channel {
-        peak: values.iter().fold(0.0, |peak, value| value.abs().max(peak)),
+        min: values.iter().copied().fold(0.0, f32::min),
+        max: values.iter().copied().fold(0.0, f32::max),
         squares: values.iter().map(|&value| f64::from(value) * f64::from(value)).sum(),
     };
     let seen = pool.each(samples, |runner, _| {
@@ -118,43 +188,36 @@ pub fn observe(
     let mut all: Vec<Vec<Channel>> = counts.iter().map(|&count| vec![Channel::default(); count]).collect();
     for sample in seen {
         for (all, one) in all.iter_mut().flatten().zip(sample.iter().flatten()) {
-            *all = Channel { peak: all.peak.max(one.peak), squares: all.squares + one.squares };
+            let (min, max) = (all.min.min(one.min), all.max.max(one.max));
+            *all = Channel { min, max, squares: all.squares + one.squares };
         }
     }
     Ok(taps.into_iter().cloned().zip(all).collect())
 }
 
-/// A model with a seam evened out in one of the [`WAYS`]; none where its layers do not have the same channels.
-pub fn even(
-    model: &ModelProto,
-    sites: &Sites,
-    seam: &Seam,
-    channels: &Channels,
+/// What the channels of a seam are multiplied by in one of the [`WAYS`]; none where its layers do not have the same
+/// channels.
+fn factors(
+    writes: &Matrix,
+    reads: &Matrix,
+    channels: &[Channel],
     (share, measure): (f32, Measure),
-) -> Option<ModelProto> {
-    let (first, second) = (sites.sites.get(seam.first)?, sites.sites.get(seam.second)?);
-    let graph = model.graph.as_ref()?;
-    let stored = graph.stored();
-    let matrix = |site: &Site| Matrix::of(site, &graph.node[site.node], &stored);
-    let (writes, reads) = (matrix(first)?, matrix(second)?);
-    let channels = channels.get(seam.tensors.first()?)?;
+) -> Option<Vec<f32>> {
     let size = |channel: &Channel| match measure {
-        Measure::Peak => channel.peak,
+        Measure::Peak => channel.max.max(-channel.min),
         Measure::Power => channel.squares.sqrt() as f32,
     };
     let largest: Vec<f32> = channels.iter().map(size).collect();
     let count = writes.rows;
     let depthwise = reads.is_depthwise();
-    // A Gemm that reads an image would need it flattened, which is no seam.
-    let per_channel = if reads.dims.len() > 2 { reads.dims[2..].iter().product::<usize>() } else { 1 };
     let fits = largest.len() == count
-        && if depthwise { reads.rows == count } else { reads.groups == 1 && reads.cols == count * per_channel };
+        && if depthwise { reads.rows == count } else { reads.groups == 1 && reads.cols == count * taps(reads) };
     if !fits {
         return None;
     }
     let mut weights = vec![0f32; count];
     for (index, value) in reads.values.iter().enumerate() {
-        let channel = if depthwise { index / reads.cols } else { index % reads.cols / per_channel };
+        let channel = channel_of(reads, index);
         weights[channel] = weights[channel].max(value.abs());
     }
     let factor = |(&largest, &weight): (&f32, &f32)| {
@@ -172,20 +235,34 @@ pub fn even(
     }
     let factors: Vec<f32> =
         raw.iter().map(|f| f.map_or(1.0, |f| (f * top / reached).clamp(1.0 / MOST, MOST))).collect();
-    if factors.iter().any(|f| !f.is_finite()) {
-        return None;
-    }
+    factors.iter().all(|f| f.is_finite()).then_some(factors)
+}
+
+/// Weights of a reading layer for each of its input channels. A Gemm that reads an image would need it flattened,
+/// which is no seam.
+fn taps(reads: &Matrix) -> usize {
+    if reads.dims.len() > 2 { reads.dims[2..].iter().product() } else { 1 }
+}
+
+/// The channel that a weight of the reading layer meets.
+pub fn channel_of(reads: &Matrix, index: usize) -> usize {
+    if reads.is_depthwise() { index / reads.cols } else { index % reads.cols / taps(reads) }
+}
+
+/// A model with a seam evened out.
+fn even(model: &ModelProto, (first, second): (&Site, &Site), factors: &[f32]) -> Option<ModelProto> {
+    let graph = model.graph.as_ref()?;
+    let matrix = |site: &Site| Matrix::of(site, &graph.node[site.node], &graph.stored());
+    let (writes, reads) = (matrix(first)?, matrix(second)?);
     let mut written = writes.values.clone();
-    written.chunks_mut(writes.cols).zip(&factors).for_each(|(row, f)| row.iter_mut().for_each(|w| *w *= f));
+    written.chunks_mut(writes.cols).zip(factors).for_each(|(row, f)| row.iter_mut().for_each(|w| *w *= f));
     let mut read = reads.values.clone();
-    for (index, value) in read.iter_mut().enumerate() {
-        *value /= factors[if depthwise { index / reads.cols } else { index % reads.cols / per_channel }];
-    }
+    read.iter_mut().enumerate().for_each(|(index, value)| *value /= factors[channel_of(&reads, index)]);
     let mut model = model.clone();
     replace(&mut model, first, 1, &writes.stored_order(&written), &writes.dims);
     if let Some(bias) = &writes.bias {
-        let bias: Vec<f32> = bias.iter().zip(&factors).map(|(b, f)| b * f).collect();
-        replace(&mut model, first, 2, &bias, &[count]);
+        let bias: Vec<f32> = bias.iter().zip(factors).map(|(b, f)| b * f).collect();
+        replace(&mut model, first, 2, &bias, &[writes.rows]);
     }
     replace(&mut model, second, 1, &reads.stored_order(&read), &reads.dims);
     Some(model)

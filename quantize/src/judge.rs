@@ -1,10 +1,13 @@
 //! How far a quantized model is from the float one, on some of the samples.
 
+use std::collections::HashSet;
+
 use crate::emit::Emitted;
 use crate::onnx::Edges;
 use crate::onnx::proto::ModelProto;
-use crate::pool::Pool;
-use crate::{Engine, QuantizeError};
+use crate::pool::{Known, Pool};
+use crate::scheme::{Activations, QParams};
+use crate::{Engine, QuantizeError, Runner};
 
 /// Reference outputs kept, at most, in elements.
 const KEPT: usize = 16 << 20;
@@ -21,6 +24,9 @@ pub struct Judge<'e> {
     /// By sample, then by tap.
     reference: Vec<Vec<Vec<f32>>>,
 }
+
+/// Error at each tap of one sample, and whether the largest value is the same.
+type Held = (Vec<Power>, bool);
 
 /// How near a model is to the float one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,16 +75,58 @@ impl<'e> Judge<'e> {
     pub fn score(&self, emitted: &Emitted) -> Result<Score, QuantizeError> {
         let taps: Vec<&str> = self.taps.iter().map(|tap| emitted.seen(tap)).collect();
         let pool = Pool::open(self.engine, &emitted.model, &taps)?;
-        let place = |sample: usize| self.samples.binary_search(&sample).unwrap_or(0);
-        let seen = pool.each(&self.samples, |runner, sample| {
-            let reference = &self.reference[place(sample)];
-            let mut power = vec![Power::default(); reference.len()];
-            for (tap, (reference, power)) in reference.iter().zip(&mut power).enumerate() {
-                power.add(reference, runner.output(tap));
-            }
-            let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
-            Ok((power, agrees))
+        Ok(self.total(pool.each(&self.samples, |runner, sample| Ok(self.hold(sample, runner)))?))
+    }
+
+    /// Holds the float model against itself with these tensors alone as integers, in each of some variants. What lies
+    /// before them is run once for all.
+    pub fn score_alone(
+        &self,
+        model: &ModelProto,
+        tensors: &[String],
+        (variants, activations): (&[QParams], Activations),
+    ) -> Result<Vec<Score>, QuantizeError> {
+        let known = between(model, tensors);
+        let before = Pool::open(self.engine, model, &known)?;
+        let values = |runner: &dyn Runner| (0..known.len()).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>();
+        let first = self.samples.first().map(|&sample| before.run(sample, &[], |runner| Ok(values(runner))));
+        // What is not float32 is computed again.
+        let is_float: Vec<bool> =
+            first.transpose()?.unwrap_or_default().iter().map(|values| !values.is_empty()).collect();
+        let floats = |index: &usize| is_float.get(*index) == Some(&true);
+        let shapes = before.shapes()?;
+        let known: Vec<Known> = (0..known.len())
+            .filter(floats)
+            .map(|index| Known { name: known[index].clone(), shape: shapes[index].clone() })
+            .collect();
+        let behind = Pool::open_from(self.engine, model, &known, &self.taps)?;
+        let seen: Vec<Vec<Held>> = before.each(&self.samples, |runner, sample| {
+            let values: Vec<Vec<f32>> = values(runner).into_iter().filter(|values| !values.is_empty()).collect();
+            let run = |q: &QParams| {
+                let mut values = values.clone();
+                let quantized = known.iter().zip(&mut values).filter(|(known, _)| tensors.contains(&known.name));
+                quantized.for_each(|(_, values)| q.round_trip(activations, values));
+                let given: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+                behind.run(sample, &given, |runner| Ok(self.hold(sample, runner)))
+            };
+            variants.iter().map(run).collect()
         })?;
+        Ok((0..variants.len()).map(|v| self.total(seen.iter().map(|held| held[v].clone()).collect())).collect())
+    }
+
+    /// Holds one run's answers against the float model's.
+    fn hold(&self, sample: usize, runner: &dyn Runner) -> Held {
+        let reference = &self.reference[self.samples.binary_search(&sample).unwrap_or(0)];
+        let mut power = vec![Power::default(); reference.len()];
+        for (tap, (reference, power)) in reference.iter().zip(&mut power).enumerate() {
+            power.add(reference, runner.output(tap));
+        }
+        let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
+        (power, agrees)
+    }
+
+    /// The score of all samples' runs.
+    fn total(&self, seen: Vec<Held>) -> Score {
         let mut halves = [vec![Power::default(); self.taps.len()], vec![Power::default(); self.taps.len()]];
         for (index, (powers, _)) in seen.iter().enumerate() {
             halves[index % 2].iter_mut().zip(powers).for_each(|(sum, power)| sum.merge(*power));
@@ -87,7 +135,7 @@ impl<'e> Judge<'e> {
         total.iter_mut().zip(&halves[1]).for_each(|(total, half)| total.merge(*half));
         let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
         let halves_db = halves.map(|taps| mean_db(&taps));
-        Ok(Score { sqnr_db: mean_db(&total), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 })
+        Score { sqnr_db: mean_db(&total), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 }
     }
 
     /// The samples that are judged.
@@ -168,6 +216,31 @@ pub fn argmax(values: &[f32]) -> usize {
         }
     }
     best
+}
+
+/// These tensors, and all others that what depends on them reads: what lies behind can be run from them on.
+fn between(model: &ModelProto, tensors: &[String]) -> Vec<String> {
+    let stored = model.graph.as_ref().map(|graph| graph.stored()).unwrap_or_default();
+    let mut behind: HashSet<&str> = tensors.iter().map(String::as_str).collect();
+    let mut read = Vec::new();
+    for node in model.nodes() {
+        let mut names = Vec::new();
+        node.reads(&mut |name| names.push(name.to_owned()));
+        if names.iter().any(|name| behind.contains(name.as_str())) {
+            behind.extend(node.output.iter().map(String::as_str));
+            read.extend(names);
+        }
+    }
+    let mut known = tensors.to_vec();
+    for name in read {
+        // What a subgraph makes has a name of its own, which is none of the graph's.
+        let made = model.nodes().iter().any(|node| node.output.contains(&name))
+            || model.graph.iter().flat_map(|graph| &graph.input).any(|input| input.name.as_ref() == Some(&name));
+        if made && !behind.contains(name.as_str()) && !stored.contains_key(name.as_str()) && !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    known
 }
 
 /// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not squashed, and

@@ -61,7 +61,11 @@ impl Matrix {
     /// What integers its rows may hold.
     pub fn bound(&self, portable: bool) -> Bound {
         // Depthwise kernels everywhere multiply one channel at a time, without pairs.
-        if portable && !self.is_depthwise() { Bound::Neighbours(self.neighbours()) } else { Bound::Full }
+        if portable && !self.is_depthwise() {
+            Bound::Neighbours(Neighbours::of(self.neighbours()))
+        } else {
+            Bound::Full
+        }
     }
 
     /// The weights that may be added up with each, in 16 bits: its neighbours, as the tensor stores a row and
@@ -94,9 +98,27 @@ pub enum Bound {
     /// -127 to 127.
     Full,
     /// Also, no two neighbours that add up to more than 128 or less than -128: then `255 * (w0 + w1)` fits 16 bits.
-    /// x86 CPUs without VNNI add u8 x s8 products of neighbours in 16 bits (VPMADDUBSW), and saturate. By index,
-    /// the neighbours of each weight.
-    Neighbours(Vec<Vec<usize>>),
+    /// x86 CPUs without VNNI add u8 x s8 products of neighbours in 16 bits (VPMADDUBSW), and saturate.
+    Neighbours(Neighbours),
+}
+
+/// The weights of a row that may be added up in 16 bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbours {
+    /// By index, those of each.
+    of: Vec<Vec<usize>>,
+    /// All pairs of them, once each.
+    pairs: Vec<[usize; 2]>,
+}
+
+impl Neighbours {
+    /// From those of each.
+    pub fn of(of: Vec<Vec<usize>>) -> Neighbours {
+        let later =
+            |(a, others): (usize, &Vec<usize>)| others.iter().filter(|b| **b > a).map(|&b| [a, b]).collect::<Vec<_>>();
+        let pairs = of.iter().enumerate().flat_map(later).collect();
+        Neighbours { of, pairs }
+    }
 }
 
 /// The largest sum of neighbours of one sign.
@@ -109,7 +131,8 @@ impl Bound {
         let pair = match self {
             Bound::Full => 0.0,
             Bound::Neighbours(neighbours) => {
-                pairs(neighbours).fold(0f32, |most, (a, b)| most.max((row[a] / 2.0 + row[b] / 2.0).abs()))
+                let sums = neighbours.pairs.iter().map(|&[a, b]| (row[a] / 2.0 + row[b] / 2.0).abs());
+                sums.fold(0f32, f32::max)
             }
         };
         let scale = (largest / 127.0).max(pair / (PAIR / 2) as f32);
@@ -118,10 +141,10 @@ impl Bound {
 
     /// Whether integers keep to it.
     pub fn holds(&self, row: &[i8]) -> bool {
-        let sum = |(a, b): (usize, usize)| i32::from(row[a]) + i32::from(row[b]);
+        let sum = |&[a, b]: &[usize; 2]| i32::from(row[a]) + i32::from(row[b]);
         match self {
             Bound::Full => true,
-            Bound::Neighbours(neighbours) => pairs(neighbours).all(|pair| sum(pair).abs() <= PAIR),
+            Bound::Neighbours(neighbours) => neighbours.pairs.iter().all(|pair| sum(pair).abs() <= PAIR),
         }
     }
 
@@ -131,16 +154,9 @@ impl Bound {
         next.abs() <= 127
             && match self {
                 Bound::Full => true,
-                Bound::Neighbours(neighbours) => neighbours[index].iter().all(fits),
+                Bound::Neighbours(neighbours) => neighbours.of[index].iter().all(fits),
             }
     }
-}
-
-fn pairs(neighbours: &[Vec<usize>]) -> impl Iterator<Item = (usize, usize)> {
-    let of = |(a, others): (usize, &'_ Vec<usize>)| {
-        others.iter().filter(move |b| **b > a).map(move |&b| (a, b)).collect::<Vec<_>>()
-    };
-    neighbours.iter().enumerate().flat_map(of)
 }
 
 /// Weights of a site as integers.
@@ -242,7 +258,7 @@ mod tests {
         // Stored as c0k0 c0k1 c0k2 c1k0 c1k1 c1k2; channels last as 0 3 1 4 2 5.
         let neighbours = matrix.neighbours();
         assert_eq!((neighbours[0].as_slice(), neighbours[3].as_slice()), (&[1, 3][..], &[0, 1, 2, 4][..]));
-        assert_eq!(pairs(&neighbours).count(), 5 + 5);
+        assert_eq!(Neighbours::of(neighbours).pairs.len(), 5 + 5);
     }
 
     #[test]

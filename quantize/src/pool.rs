@@ -10,12 +10,23 @@ use crate::onnx::Names;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::{Engine, QuantizeError, Runner};
 
-/// Takes away nodes that nothing wanted depends on: an engine would run them all the same.
-fn needed<S: AsRef<str>>(graph: &mut GraphProto, taps: &[S]) {
+/// A tensor whose values are there already: what depends on it need not be run from the beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// Takes away nodes that nothing wanted depends on, or only through what is known: an engine would run them all the same.
+/// Gives the names of what is left.
+fn needed<S: AsRef<str>>(graph: &mut GraphProto, known: &[Known], taps: &[S]) -> HashSet<String> {
     let mut wanted: HashSet<String> = taps.iter().map(|tap| tap.as_ref().to_owned()).collect();
     let mut keep = vec![false; graph.node.len()];
+    let is_known = |output: &String| known.iter().any(|known| known.name == *output);
     for (node, keep) in graph.node.iter().zip(&mut keep).rev() {
-        if node.output.iter().any(|output| wanted.contains(output)) {
+        if node.output.iter().any(|output| wanted.contains(output) && !is_known(output)) {
             *keep = true;
             node.reads(&mut |name| {
                 wanted.insert(name.to_owned());
@@ -25,12 +36,15 @@ fn needed<S: AsRef<str>>(graph: &mut GraphProto, taps: &[S]) {
     let mut keep = keep.into_iter();
     graph.node.retain(|_| keep.next().unwrap_or(true));
     graph.initializer.retain(|tensor| tensor.name.as_ref().is_some_and(|name| wanted.contains(name)));
+    wanted
 }
 
 /// A model with runners for as many threads as want one.
 pub struct Pool<'e> {
     engine: &'e dyn Engine,
     model: Vec<u8>,
+    /// Which of the tensors that are known it reads.
+    given: Vec<usize>,
     idle: Mutex<Vec<Box<dyn Runner>>>,
 }
 
@@ -41,13 +55,41 @@ impl<'e> Pool<'e> {
         model: &ModelProto,
         taps: &[S],
     ) -> Result<Pool<'e>, QuantizeError> {
+        Pool::open_from(engine, model, &[], taps)
+    }
+
+    /// The same for the part of a model that lies behind the tensors that are known.
+    pub fn open_from<S: AsRef<str>>(
+        engine: &'e dyn Engine,
+        model: &ModelProto,
+        known: &[Known],
+        taps: &[S],
+    ) -> Result<Pool<'e>, QuantizeError> {
         let mut names = Names::of(model);
         let mut model = model.clone();
         let graph = model.graph_mut();
         let declared: HashMap<String, ValueInfoProto> = (graph.value_info.iter().chain(&graph.output))
             .filter_map(|info| Some((info.name.clone()?, info.clone())))
             .collect();
-        needed(graph, taps);
+        let wanted = needed(graph, known, taps);
+        let given: Vec<usize> = (0..known.len()).filter(|&index| wanted.contains(&known[index].name)).collect();
+        if !known.is_empty() {
+            let own = |name: &String| wanted.contains(name) && known.iter().all(|known| known.name != *name);
+            graph.input.retain(|input| input.name.as_ref().is_some_and(own));
+        }
+        for output in graph.node.iter_mut().flat_map(|node| &mut node.output) {
+            if known.iter().any(|known| known.name == *output) {
+                // Of a node with several, of which another one is wanted.
+                *output = names.fresh(output);
+            }
+        }
+        for known in given.iter().map(|&index| &known[index]) {
+            // An input of another name: the engine has samples for those of the model's own.
+            let input = names.fresh(&format!("{}_given", known.name));
+            let node = NodeProto::new("Identity", input.clone(), vec![input.clone()], vec![known.name.clone()]);
+            graph.node.insert(0, node);
+            graph.input.push(ValueInfoProto::floats(&input, &known.shape));
+        }
         let mut outputs = Vec::new();
         for tap in taps.iter().map(AsRef::as_ref) {
             let made = graph.node.iter().any(|node| node.output.iter().any(|output| output == tap));
@@ -63,7 +105,7 @@ impl<'e> Pool<'e> {
         graph.output = outputs;
         let model = model.encode_to_vec();
         let idle = Mutex::new(vec![engine.open(&model)?]);
-        Ok(Pool { engine, model, idle })
+        Ok(Pool { engine, model, given, idle })
     }
 
     /// Shapes of the tapped tensors.
@@ -80,16 +122,32 @@ impl<'e> Pool<'e> {
         samples: &[usize],
         look: impl Fn(&dyn Runner, usize) -> Result<T, QuantizeError> + Sync,
     ) -> Result<Vec<T>, QuantizeError> {
-        samples
-            .par_iter()
-            .map(|&sample| {
-                let mut runner = self.take()?;
-                runner.run(sample)?;
-                let seen = look(runner.as_ref(), sample);
-                self.give(runner);
-                seen
-            })
-            .collect()
+        self.each_from(samples, |_| Vec::new(), look)
+    }
+
+    /// The same, with the elements of what is known for each sample.
+    pub fn each_from<'v, T: Send>(
+        &self,
+        samples: &[usize],
+        known: impl Fn(usize) -> Vec<&'v [f32]> + Sync,
+        look: impl Fn(&dyn Runner, usize) -> Result<T, QuantizeError> + Sync,
+    ) -> Result<Vec<T>, QuantizeError> {
+        samples.par_iter().map(|&sample| self.run(sample, &known(sample), |runner| look(runner, sample))).collect()
+    }
+
+    /// What `look` makes of one sample's run; `known` are the elements of what is known, all in their order.
+    pub fn run<T>(
+        &self,
+        sample: usize,
+        known: &[&[f32]],
+        look: impl FnOnce(&dyn Runner) -> Result<T, QuantizeError>,
+    ) -> Result<T, QuantizeError> {
+        let given: Vec<&[f32]> = self.given.iter().filter_map(|&index| known.get(index).copied()).collect();
+        let mut runner = self.take()?;
+        runner.run(sample, &given)?;
+        let seen = look(runner.as_ref());
+        self.give(runner);
+        seen
     }
 
     /// Accumulates over samples, one accumulator for each thread; what is summed has to come out alike in
@@ -106,7 +164,7 @@ impl<'e> Pool<'e> {
             .map(|samples| {
                 let (mut accumulated, mut runner) = (start(), self.take()?);
                 for &sample in samples {
-                    runner.run(sample)?;
+                    runner.run(sample, &[])?;
                     add(&mut accumulated, runner.as_ref());
                 }
                 self.give(runner);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::calibrate::{self, Method, Observed};
+use crate::calibrate::{self, Method};
 use crate::emit::{self, Emitted};
 use crate::equalize;
-use crate::judge::{self, Judge, Power};
+use crate::judge::{Judge, Power};
 use crate::mixed::{self, Mixed, Target};
 use crate::onnx;
 use crate::pool::Pool;
@@ -40,7 +40,7 @@ pub enum Effort {
 
 impl Effort {
     /// Samples on which choices are judged, at most.
-    fn judged(self) -> usize {
+    pub(crate) fn judged(self) -> usize {
         if self == Effort::Best { 256 } else { 48 }
     }
 
@@ -116,7 +116,7 @@ pub fn quantize(
     let samples = engine.samples();
     progress.begin("calibrate", 2 * samples);
     let mut observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
-    if options.effort != Effort::Fast && equalize(&mut work, &observed, &quick, progress)? {
+    if options.effort != Effort::Fast && equalize::equalize(&mut work, progress)? {
         progress.begin("calibrate", 2 * samples);
         observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
     }
@@ -149,43 +149,6 @@ pub fn quantize(
     written.producer_name = Some("tractlet".into());
     written.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     Ok(Quantized { model: written.encode_to_vec(), report })
-}
-
-/// Evens out every seam for which that lessens the error at the output; tells whether there was one.
-fn equalize(
-    work: &mut Work<'_>,
-    observed: &BTreeMap<String, Observed>,
-    judge: &Judge<'_>,
-    progress: &dyn Progress,
-) -> Result<bool, QuantizeError> {
-    let seams = equalize::seams(&work.model, &work.sites);
-    progress.begin("even out channels", seams.len());
-    let samples = judge::spread(work.engine.samples(), work.options.effort.learned());
-    let channels = equalize::observe(&work.model, &seams, work.engine, &samples)?;
-    let (mut best, mut ranges) = Ranges::best_rule(work, observed, judge)?;
-    let mut changed = false;
-    for seam in &seams {
-        let (model, tensors) = (work.model.clone(), &seam.tensors);
-        for way in equalize::WAYS {
-            let Some(evened) = equalize::even(&model, &work.sites, seam, &channels, way) else { continue };
-            let tried = Work::new(evened, work.engine, work.options)?;
-            let own = tensors.iter().map(|name| (name.clone(), name.clone())).collect();
-            let seen = calibrate::observe_tensors(&tried.model, own, work.engine, judge.samples(), &())?;
-            for method in [Method::MinMax, Method::Mse] {
-                let params = seen.iter().map(|(name, seen)| (name.clone(), tried.params(seen, method))).collect();
-                let mut with = ranges.clone();
-                with.params.extend(tried.spread(&params));
-                let score = tried.score(&with, judge)?;
-                if score.clearly_above(best) {
-                    (best, ranges, changed) = (score, with, true);
-                    work.model = tried.model.clone();
-                    work.sites = tried.sites.clone();
-                }
-            }
-        }
-        progress.advance(1);
-    }
-    Ok(changed)
 }
 
 /// The error of each tensor in the quantized model.

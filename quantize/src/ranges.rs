@@ -39,17 +39,21 @@ impl Ranges {
         progress.begin("choose ranges", observed.len() + Method::RULES.len());
         let mut each = Ranges::default();
         let mut chosen = BTreeMap::new();
+        let tensors = work.sites.tensors();
         for (leader, observed) in observed {
-            let mut best: Option<(Score, QParams, Method)> = None;
-            let mut tried: Vec<QParams> = Vec::new();
+            let mut tried: Vec<(Method, QParams)> = Vec::new();
             for method in Method::RULES {
                 let q = work.params(observed, method);
-                if tried.contains(&q) {
-                    continue;
+                if tried.iter().all(|(_, other)| *other != q) {
+                    tried.push((method, q));
                 }
-                tried.push(q);
-                let params = work.spread(&BTreeMap::from([(leader.clone(), q)]));
-                let score = judge.score(&work.emit(&params, &BTreeMap::new()))?;
+            }
+            let shared = tensors.iter().filter(|(_, of)| of == leader).map(|(name, _)| name.clone());
+            let params: Vec<QParams> = tried.iter().map(|(_, q)| *q).collect();
+            let variants = (params.as_slice(), work.options.activations);
+            let scores = judge.score_alone(&work.model, &shared.collect::<Vec<_>>(), variants)?;
+            let mut best: Option<(Score, QParams, Method)> = None;
+            for ((method, q), score) in tried.into_iter().zip(scores) {
                 // Of equals the first: the wider range is the safer one.
                 if best.is_none_or(|(held, ..)| score.clearly_above(held)) {
                     best = Some((score, q, method));

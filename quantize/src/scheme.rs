@@ -73,6 +73,15 @@ impl QParams {
         let zero_point = f64::from(low) - f64::from(min) / f64::from(scale);
         QParams { scale, zero_point: (zero_point.round_ties_even() as i32).clamp(low, high) }
     }
+
+    /// Puts in place of each value what its integer stands for.
+    pub fn round_trip(self, activations: Activations, values: &mut [f32]) {
+        let (low, high) = activations.bounds();
+        let (low, high) = ((low - self.zero_point) as f32, (high - self.zero_point) as f32);
+        for value in values {
+            *value = self.scale * (*value / self.scale).round_ties_even().clamp(low, high);
+        }
+    }
 }
 
 #[cfg(test)]

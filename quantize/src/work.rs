@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use rayon::prelude::*;
+
 use crate::calibrate::{Method, Observed};
 use crate::emit::{Emission, Emitted};
+use crate::frontier::Frontier;
 use crate::judge::{self, Judge, Score};
 use crate::layer::{Layer, Matrix};
 use crate::onnx::proto::ModelProto;
@@ -24,6 +27,8 @@ pub struct Work<'a> {
     pub engine: &'a dyn Engine,
     /// What is wanted.
     pub options: &'a Options,
+    /// Weights of all sites, each rounded to the nearest.
+    nearest: BTreeMap<usize, Layer>,
 }
 
 impl<'a> Work<'a> {
@@ -44,7 +49,13 @@ impl<'a> Work<'a> {
             let why = if why.is_empty() { "no node computes".into() } else { why.join("; ") };
             return Err(QuantizeError::NothingToDo(why));
         }
-        Ok(Work { model, sites, engine, options })
+        let mut work = Work { model, sites, engine, options, nearest: BTreeMap::new() };
+        let layer = |site: &Site| {
+            let matrix = work.matrix(site)?;
+            Some((site.node, Layer::nearest(&matrix, &matrix.bound(options.portable))))
+        };
+        work.nearest = work.sites.sites.par_iter().filter_map(layer).collect();
+        Ok(work)
     }
 
     /// Parameters of a tensor by a rule.
@@ -69,11 +80,10 @@ impl<'a> Work<'a> {
         Matrix::of(site, &graph.node[site.node], &graph.stored())
     }
 
-    /// Weights of all sites, each rounded to the nearest.
+    /// Weights of all sites, each rounded to the nearest, for inputs with these parameters.
     pub fn nearest(&self, params: &BTreeMap<String, QParams>) -> BTreeMap<usize, Layer> {
         let layer = |site: &Site| {
-            let matrix = self.matrix(site)?;
-            let mut layer = Layer::nearest(&matrix, &matrix.bound(self.options.portable));
+            let mut layer = self.nearest.get(&site.node)?.clone();
             if let Some(input) = site.inputs.first().and_then(|(_, name)| params.get(name)) {
                 layer.fit_bias(input.scale);
             }
@@ -113,20 +123,22 @@ impl<'a> Work<'a> {
         };
         progress.begin("reconstruct layers", layers.len());
         let samples = judge::spread(self.engine.samples(), self.options.effort.learned());
+        let mut frontier = Frontier::new(self.engine, &self.model, &samples);
         for site in &self.sites.sites {
             let (Some(matrix), Some(mut layer)) = (self.matrix(site), layers.get(&site.node).cloned()) else {
                 continue;
             };
             let quantized = self.emit(params, &layers);
+            frontier.advance(site.node, &quantized)?;
             let task = Task {
                 site,
                 matrix: &matrix,
                 bound: matrix.bound(self.options.portable),
                 float: &self.model,
                 quantized: &quantized,
-                samples: &samples,
+                frontier: &frontier,
             };
-            reconstruct(&task, self.engine, &mut layer, depth)?;
+            reconstruct(&task, &mut layer, depth)?;
             if let Some(input) = site.inputs.first().and_then(|(_, name)| params.get(name)) {
                 layer.fit_bias(input.scale);
             }

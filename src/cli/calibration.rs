@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tractlet::{DType, EngineChoice, Model, Session, SessionOptions};
+use tractlet::{DType, Dim, EngineChoice, Model, Session, SessionOptions};
 use tractlet_quantize::{Engine, EngineError, Progress, QuantizeError};
 
 use super::failure::Failure;
-use super::runner::Runner;
+use super::runner::{Runner, Source};
 use super::samples::Samples;
 use super::{files, output, parse_dim};
 
@@ -50,8 +50,8 @@ impl RemakeArgs {
             return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
         }
         let model = Model::open(&self.model)?;
-        let options = self.dim.iter().fold(SessionOptions::default().engine(self.engine), bind);
-        let engine = Sessions::new(&model, options, "calibration", &self.calibration)?;
+        let options = SessionOptions::default().engine(self.engine);
+        let engine = Sessions::new(&model, (options, &self.dim), "calibration", &self.calibration)?;
         let bar = Bar::new();
         let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
         bar.clear();
@@ -67,7 +67,9 @@ impl RemakeArgs {
 pub struct Sessions<'a> {
     model: &'a Model,
     options: SessionOptions,
-    files: Vec<Samples>,
+    dims: &'a [(String, usize)],
+    /// By input of the model.
+    files: Vec<(String, Samples)>,
 }
 
 /// Adds what `--dim` says.
@@ -76,21 +78,26 @@ pub fn bind(options: SessionOptions, (name, size): &(String, usize)) -> SessionO
 }
 
 impl<'a> Sessions<'a> {
-    /// `arguments` are the `[NAME=]X.npy` of `--flag`.
+    /// `arguments` are the `[NAME=]X.npy` of `--flag`; dimensions that the model leaves open have the sizes in `dims`.
     pub fn new(
         model: &'a Model,
-        options: SessionOptions,
+        (options, dims): (SessionOptions, &'a [(String, usize)]),
         flag: &str,
         arguments: &[PathBuf],
     ) -> Result<Sessions<'a>, Failure> {
-        let mut sessions = Sessions { model, options, files: Vec::new() };
-        let session = sessions.session(model)?;
-        sessions.files = Samples::open_all(flag, arguments, session.inputs())?;
-        Ok(sessions)
+        let session = Session::new(model, dims.iter().fold(options.clone(), bind))?;
+        let files = Samples::open_all(flag, arguments, session.inputs())?;
+        let files = session.inputs().iter().map(|spec| spec.name.clone()).zip(files).collect();
+        Ok(Sessions { model, options, dims, files })
     }
 
+    /// A part of the model need not have all that it leaves open.
     fn session(&self, model: &Model) -> Result<Session, Failure> {
-        Ok(Session::new(model, self.options.clone())?)
+        let open = |name: &str| {
+            model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(symbol) if symbol == name))
+        };
+        let options = self.dims.iter().filter(|(name, _)| open(name)).fold(self.options.clone(), bind);
+        Ok(Session::new(model, options)?)
     }
 
     /// The file that the model came from.
@@ -101,7 +108,7 @@ impl<'a> Sessions<'a> {
 
 impl Engine for Sessions<'_> {
     fn samples(&self) -> usize {
-        self.files.first().map_or(0, Samples::count)
+        self.files.first().map_or(0, |(_, samples)| samples.count())
     }
 
     fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError> {
@@ -112,20 +119,28 @@ impl Engine for Sessions<'_> {
     fn open(&self, model: &[u8]) -> Result<Box<dyn tractlet_quantize::Runner>, EngineError> {
         let model = Model::from_bytes(self.path(), model).map_err(|error| EngineError(error.to_string()))?;
         let session = self.session(&model).map_err(words)?;
-        Ok(Box::new(Run::new(session, self.files.iter().map(Samples::shared).collect())))
+        let file = |name: &str| self.files.iter().find(|(input, _)| input == name).map(|(_, samples)| samples.shared());
+        let files = session.inputs().iter().map(|spec| file(&spec.name)).collect();
+        Ok(Box::new(Run::of(session, files)))
     }
 }
 
 /// A session with the files that it reads.
 pub struct Run {
     runner: Runner,
-    files: Vec<Samples>,
+    /// By input; none where its elements are given.
+    files: Vec<Option<Samples>>,
     shapes: Vec<Vec<usize>>,
 }
 
 impl Run {
     /// `files` are one for each input, in the session's order.
+    #[cfg(feature = "torch")]
     pub fn new(session: Session, files: Vec<Samples>) -> Run {
+        Run::of(session, files.into_iter().map(Some).collect())
+    }
+
+    fn of(session: Session, files: Vec<Option<Samples>>) -> Run {
         let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
         Run { runner: Runner::new(session), files, shapes }
     }
@@ -136,8 +151,20 @@ impl tractlet_quantize::Runner for Run {
         &self.shapes
     }
 
-    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
-        self.runner.run_sample(&self.files, sample).map_err(words)
+    fn run(&mut self, sample: usize, given: &[&[f32]]) -> Result<(), EngineError> {
+        let mut given = given.iter();
+        let mut sources = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            sources.push(match (file, given.as_slice()) {
+                (Some(file), _) => Source::File(file),
+                (None, [values, ..]) => {
+                    given.next();
+                    Source::Values(values)
+                }
+                (None, []) => return Err(EngineError("an input within the model is not given".into())),
+            });
+        }
+        self.runner.run_from(&sources, sample).map_err(words)
     }
 
     fn output(&self, index: usize) -> &[f32] {

@@ -9,7 +9,7 @@ use tractlet::Session;
 use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, SessionOptions};
 use tractlet_quantize::{Comparison, LayerError};
 
-use super::calibration::{Bar, Sessions, bind, in_threads};
+use super::calibration::{Bar, Sessions, in_threads};
 use super::failure::Failure;
 use super::output::{self, table};
 use super::parse_dim;
@@ -65,10 +65,16 @@ pub struct CompareArgs {
 
 impl CompareArgs {
     fn options(&self, engine: EngineChoice) -> Result<SessionOptions, Failure> {
-        let options = self.dim.iter().fold(SessionOptions::default().engine(engine), bind);
+        let options = SessionOptions::default().engine(engine);
         #[cfg(feature = "ort")]
         let options = options.ort(self.ort.options(&[self.engine_a, self.engine_b])?);
         Ok(options)
+    }
+
+    /// With the sizes of what the model leaves open.
+    #[cfg(feature = "torch")]
+    fn bound(&self, engine: EngineChoice) -> Result<SessionOptions, Failure> {
+        Ok(self.dim.iter().fold(self.options(engine)?, super::calibration::bind))
     }
 }
 
@@ -133,7 +139,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
 
 fn tensor_by_tensor(args: &CompareArgs, reference: &Model, model: &Model) -> Result<Comparison, Failure> {
     args.torch.expect_unused(&args.reference.display())?;
-    let sessions = |model, engine| Sessions::new(model, args.options(engine)?, "inputs", &args.inputs);
+    let sessions = |model, engine| Sessions::new(model, (args.options(engine)?, &args.dim), "inputs", &args.inputs);
     let (a, b) = (sessions(reference, args.engine_a)?, sessions(model, args.engine_b)?);
     let bar = Bar::new();
     let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
@@ -161,11 +167,11 @@ fn outputs_alone(args: &CompareArgs, reference: &ModelFile, model: &ModelFile) -
             (reference.session(torch(engine_a, told)?)?, model.session(torch(engine_b, told)?)?)
         }
         (reference @ ModelFile::Torch(_), model) => {
-            let b = model.session(args.options(engine_b)?)?;
+            let b = model.session(args.bound(engine_b)?)?;
             (reference.session(torch(engine_a, ToldBy::Model(b.inputs()))?)?, b)
         }
         (reference, model) => {
-            let a = reference.session(args.options(engine_a)?)?;
+            let a = reference.session(args.bound(engine_a)?)?;
             let b = model.session(torch(engine_b, ToldBy::Model(a.inputs()))?)?;
             (a, b)
         }

@@ -7,6 +7,16 @@ use tractlet::{DType, RunError, Session, TensorMut, TensorRef, TensorSpec};
 use super::failure::Failure;
 use super::samples::Samples;
 
+/// Where an input comes from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// A list of samples.
+    File(&'a Samples),
+    /// Its elements.
+    #[cfg(feature = "quantize")]
+    Values(&'a [f32]),
+}
+
 pub struct Runner {
     session: Session,
     inputs: Vec<Buffer>,
@@ -38,6 +48,15 @@ impl Buffer {
         bytemuck::cast_slice(&self.words).get(..self.byte_len).unwrap_or_default()
     }
 
+    #[cfg(feature = "quantize")]
+    fn fill(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.len() != self.byte_len {
+            return Err(format!("an input of {} bytes is given {}", self.byte_len, bytes.len()).into());
+        }
+        self.bytes_mut().copy_from_slice(bytes);
+        Ok(())
+    }
+
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         bytemuck::cast_slice_mut(&mut self.words).get_mut(..self.byte_len).unwrap_or_default()
     }
@@ -56,15 +75,28 @@ impl Runner {
 
     /// Runs one sample; `files` has one list of samples for each input, in the model's order.
     pub fn run_sample(&mut self, files: &[Samples], sample: usize) -> Result<(), Failure> {
-        for (file, buffer) in files.iter().zip(&mut self.inputs) {
-            file.read(sample, buffer.bytes_mut())?;
+        let sources: Vec<Source<'_>> = files.iter().map(Source::File).collect();
+        self.run_from(&sources, sample)
+    }
+
+    /// The same with a source for each input.
+    pub fn run_from(&mut self, sources: &[Source<'_>], sample: usize) -> Result<(), Failure> {
+        for (source, buffer) in sources.iter().zip(&mut self.inputs) {
+            match source {
+                Source::File(file) => file.read(sample, buffer.bytes_mut())?,
+                #[cfg(feature = "quantize")]
+                Source::Values(values) => buffer.fill(bytemuck::cast_slice(values))?,
+            }
         }
         self.run().map_err(|error| {
             let at_fault = match &error {
                 RunError::NotANumber { name, .. } => self.session.inputs().iter().position(|spec| spec.name == *name),
                 _ => None,
             };
-            let path = files.get(at_fault.unwrap_or(0)).map_or(Path::new("the input"), Samples::path);
+            let path = match sources.get(at_fault.unwrap_or(0)) {
+                Some(Source::File(file)) => file.path(),
+                _ => Path::new("the input"),
+            };
             Failure::Because(format!("{}: sample {sample} (from 0): {error}", path.display()))
         })
     }

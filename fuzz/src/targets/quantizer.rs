@@ -60,12 +60,16 @@ impl Engine for Sessions<'_> {
             return Err(EngineError("it is larger than is fuzzed".into()));
         }
         let shapes = session.outputs().iter().map(|spec| spec.shape.clone()).collect();
-        Ok(Box::new(Run { session, shapes, outputs: Vec::new() }))
+        let own = |spec: &tractlet::TensorSpec| self.0.inputs().iter().any(|input| input.name == spec.name);
+        let own = session.inputs().iter().map(own).collect();
+        Ok(Box::new(Run { session, own, shapes, outputs: Vec::new() }))
     }
 }
 
 struct Run {
     session: Session,
+    /// Which inputs are the model's own.
+    own: Vec<bool>,
     shapes: Vec<Vec<usize>>,
     outputs: Vec<Vec<f32>>,
 }
@@ -75,9 +79,17 @@ impl Runner for Run {
         &self.shapes
     }
 
-    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
+    fn run(&mut self, sample: usize, parts: &[&[f32]]) -> Result<(), EngineError> {
         let (given, taken) = (self.session.inputs().to_vec(), self.session.outputs().to_vec());
-        let blocks: Vec<AlignedBytes> = given.iter().map(|spec| typical(spec.dtype, spec.byte_len(), sample)).collect();
+        let mut parts = parts.iter();
+        let block = |(spec, own): (&tractlet::TensorSpec, &bool)| {
+            let mut block = typical(spec.dtype, spec.byte_len(), sample);
+            let part = if *own { None } else { parts.next() };
+            let places = block.as_chunks_mut::<4>().0.iter_mut();
+            places.zip(part.into_iter().copied().flatten()).for_each(|(place, value)| *place = value.to_le_bytes());
+            block
+        };
+        let blocks: Vec<AlignedBytes> = given.iter().zip(&self.own).map(block).collect();
         let mut room: Vec<AlignedBytes> = taken.iter().map(|spec| AlignedBytes::zeroed(spec.byte_len())).collect();
         let inputs: Vec<_> =
             given.iter().zip(&blocks).map(|(spec, bytes)| TensorRef::from_bytes(spec.dtype, bytes)).collect();

@@ -54,7 +54,8 @@ impl Method {
 const BLOCK: usize = 64;
 /// Least weight of a new sample in the moving average.
 const MOMENTUM: f32 = 0.01;
-const LEVELS: u32 = 256;
+/// Of eight bits.
+pub const LEVELS: u32 = 256;
 
 /// What the samples showed of one tensor.
 #[derive(Clone, Debug)]

@@ -219,6 +219,17 @@ impl ValueInfoProto {
         proto::TypeProto::decode(self.r#type.as_deref()?).ok()?.tensor_type?.elem_type
     }
 
+    /// A float32 tensor of these sizes.
+    pub fn floats(name: &str, shape: &[usize]) -> ValueInfoProto {
+        let dim = shape.iter().map(|&dim| proto::DimensionProto { dim_value: Some(dim as i64) }).collect();
+        let tensor = proto::TensorTypeProto {
+            elem_type: Some(proto::data_type::FLOAT),
+            shape: Some(proto::TensorShapeProto { dim }),
+        };
+        let r#type = proto::TypeProto { tensor_type: Some(tensor) }.encode_to_vec();
+        ValueInfoProto { r#type: Some(r#type), ..ValueInfoProto::untyped(name) }
+    }
+
     /// A tensor whose type is left to inference.
     pub fn untyped(name: &str) -> ValueInfoProto {
         ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() }

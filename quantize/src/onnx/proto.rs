@@ -97,11 +97,27 @@ pub struct TypeProto {
     pub tensor_type: Option<TensorTypeProto>,
 }
 
-/// The type of a tensor; its shape is left out.
+/// The type of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShapeProto>,
+}
+
+/// Sizes of a tensor.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorShapeProto {
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<DimensionProto>,
+}
+
+/// One of them, where it is a number.
+#[derive(Clone, PartialEq, Message)]
+pub struct DimensionProto {
+    #[prost(int64, optional, tag = "1")]
+    pub dim_value: Option<i64>,
 }
 
 /// An operator with its inputs and outputs.

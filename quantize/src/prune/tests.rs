@@ -237,7 +237,7 @@ impl Engine for Plain {
     fn open(&self, model: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
         let model = onnx::decode(model).map_err(|error| EngineError(error.to_string()))?;
         let mut run = Run { model, samples: self.0.clone(), outputs: vec![], shapes: vec![] };
-        run.run(0)?;
+        run.run(0, &[])?;
         Ok(Box::new(run))
     }
 }
@@ -247,7 +247,7 @@ impl Runner for Run {
         &self.shapes
     }
 
-    fn run(&mut self, sample: usize) -> Result<(), EngineError> {
+    fn run(&mut self, sample: usize, _: &[&[f32]]) -> Result<(), EngineError> {
         let graph = self.model.graph.as_ref().unwrap();
         let mut held: HashMap<&str, (Vec<usize>, Vec<f32>)> = HashMap::new();
         held.insert("x", (vec![1, 2, 2, 3], self.samples[sample].clone()));

@@ -16,12 +16,12 @@ mod rounding;
 
 use rayon::prelude::*;
 
+use crate::QuantizeError;
 use crate::emit::Emitted;
+use crate::frontier::Frontier;
 use crate::layer::{Bound, Layer, Matrix};
 use crate::onnx::proto::ModelProto;
-use crate::pool::Pool;
 use crate::sites::Site;
-use crate::{Engine, QuantizeError};
 
 use moments::Moments;
 use patches::Patches;
@@ -59,19 +59,18 @@ pub struct Task<'a> {
     pub float: &'a ModelProto,
     /// The quantized model as it is so far.
     pub quantized: &'a Emitted,
-    /// Samples to learn from.
-    pub samples: &'a [usize],
+    /// How far that is, and the samples to learn from.
+    pub frontier: &'a Frontier<'a>,
 }
 
 /// Rounds a layer's weights and corrects its bias; `layer` is where it begins.
 ///
 /// A layer without a place for a bias, and one whose inputs are too many to hold their moments, has less
 /// done to it.
-pub fn reconstruct(task: &Task<'_>, engine: &dyn Engine, layer: &mut Layer, depth: Depth) -> Result<(), QuantizeError> {
+pub fn reconstruct(task: &Task<'_>, layer: &mut Layer, depth: Depth) -> Result<(), QuantizeError> {
     let node = &task.float.nodes()[task.site.node];
     let Some((_, input)) = task.site.inputs.first() else { return Ok(()) };
-    let float = Pool::open(engine, task.float, &[node.out()])?;
-    let quantized = Pool::open(engine, &task.quantized.model, &[task.quantized.seen(input)])?;
+    let (float, quantized) = task.frontier.pools(node.out(), task.quantized, task.quantized.seen(input))?;
     let shapes = (quantized.shapes()?, float.shapes()?);
     let (Some(from), Some(to)) = (shapes.0.first(), shapes.1.first()) else { return Ok(()) };
     let Some(patches) = Patches::of(node, task.matrix, from, to) else { return Ok(()) };
@@ -80,12 +79,8 @@ pub fn reconstruct(task: &Task<'_>, engine: &dyn Engine, layer: &mut Layer, dept
     if !second && !can_shift {
         return Ok(());
     }
-    let pull = |block: &[usize]| {
-        let answers = float.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
-        let inputs = quantized.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
-        Ok(inputs.into_iter().zip(answers).collect())
-    };
-    let [learned, held_out] = gather(task.matrix, &patches, task.samples, second, &pull)?;
+    let pull = |block: &[usize]| task.frontier.pairs((&float, &quantized), block);
+    let [learned, held_out] = gather(task.matrix, &patches, task.frontier.samples(), second, &pull)?;
     let (matrix, per_group) = (task.matrix, task.matrix.rows / task.matrix.groups);
     if second {
         let moments: Vec<_> = learned.iter().zip(&held_out).map(|(a, b)| (a.centred(), b.centred())).collect();

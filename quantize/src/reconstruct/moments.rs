@@ -115,7 +115,7 @@ fn accumulate(a: &[f32], b: &[f32], n: usize, a_cols: usize, b_cols: usize, sum:
 }
 
 #[allow(unsafe_code)]
-fn product(a: &[f32], b: &[f32], rows: usize, a_cols: usize, b_cols: usize, out: &mut [f32]) {
+pub fn product(a: &[f32], b: &[f32], rows: usize, a_cols: usize, b_cols: usize, out: &mut [f32]) {
     assert!(a.len() == rows * a_cols && b.len() == rows * b_cols && out.len() == a_cols * b_cols);
     let (m, k, n) = (a_cols, rows, b_cols);
     // SAFETY: `a` is read as its transpose, m by k with strides 1 and a_cols; `b` as k by n with strides b_cols and

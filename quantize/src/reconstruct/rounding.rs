@@ -112,6 +112,7 @@ impl Quadratic<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Neighbours;
     use proptest::prelude::*;
 
     proptest! {
@@ -128,7 +129,7 @@ mod tests {
             let target: Vec<f64> = (0..5).map(|i| (0..5).map(|j| matrix[i * 5 + j] * f64::from(weights[j])).sum()).collect();
             let quadratic = Quadratic { matrix: &matrix, stiffness: 0.0, target };
             let chain = |i: usize| (0..5usize).filter(|j| j.abs_diff(i) == 1).collect();
-            let bound = if portable { Bound::Neighbours((0..5).map(chain).collect()) } else { Bound::Full };
+            let bound = if portable { Bound::Neighbours(Neighbours::of((0..5).map(chain).collect())) } else { Bound::Full };
             let scale = bound.scale(&weights).max(1e-6) * 8.0;
             let mut integers = crate::layer::round_row(&weights, scale);
             let before = quadratic.value(&integers, scale);
