@@ -36,11 +36,6 @@ impl Emitted {
         Emitted { model, dequantized: HashMap::new() }
     }
 
-    /// A model whose tensors are where they were.
-    pub fn as_is(model: ModelProto) -> Emitted {
-        Emitted { model, dequantized: HashMap::new() }
-    }
-
     /// The tensor that holds what `tensor` held in the float model.
     pub fn seen<'a>(&'a self, tensor: &'a str) -> &'a str {
         self.dequantized.get(tensor).map_or(tensor, String::as_str)
@@ -148,11 +143,8 @@ impl Writer {
         }
         let names = [self.names.fresh(&format!("{leader}_scale")), self.names.fresh(&format!("{leader}_zero_point"))];
         self.stored.push(f32s(&names[0], &[], &[q.scale]));
-        let kind = match self.activations {
-            Activations::Int8 => data_type::INT8,
-            Activations::Uint8 => data_type::UINT8,
-        };
-        self.stored.push(raw(&names[1], kind, &[], vec![q.zero_point as u8]));
+        let (kind, zero_point) = self.activations.stored(q.zero_point);
+        self.stored.push(raw(&names[1], kind, &[], zero_point));
         self.shared.insert(leader.to_owned(), names.clone());
         names
     }

@@ -19,11 +19,13 @@ pub enum QuantizeError {
     },
     /// Its operator set is too old to be raised to the one that quantization needs.
     #[error(
-        "opset {opset}: node `{node}` ({op}) is not known to mean the same in opset 13, which per-channel quantization needs; export the model anew with opset 13 or later"
+        "opset {opset}: node `{node}` ({op}) is not known to mean the same in opset {needed}, which this quantization needs; export the model anew with opset {needed} or later"
     )]
     Opset {
         /// What the model states.
         opset: i64,
+        /// What is needed.
+        needed: i64,
         /// The first node in the way.
         node: String,
         /// Its operator.

@@ -11,6 +11,7 @@
 
 mod calibrate;
 mod compare;
+mod dynamic;
 mod emit;
 mod engine;
 mod equalize;
@@ -40,7 +41,7 @@ pub use judge::Score;
 pub use mixed::Target;
 pub use quantizer::{Effort, Options, Quantized, quantize};
 pub use report::{NodeReport, Report};
-pub use scheme::{Activations, QParams, Range};
+pub use scheme::{Activations, QParams, Range, Scheme};
 
 /// Is told how the work goes on.
 pub trait Progress: Sync {

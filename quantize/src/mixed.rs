@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::emit::{Emission, Emitted};
+use crate::emit::Emitted;
 use crate::judge::{Judge, Score};
 use crate::layer::Layer;
 use crate::ranges::Ranges;
-use crate::sites::{self, Sites};
+use crate::sites::Sites;
 use crate::work::Work;
 use crate::{Progress, QuantizeError};
 
@@ -76,7 +76,7 @@ pub fn keep_fewest(
     let with = |count: usize| -> Result<(Mixed, Score), QuantizeError> {
         let kept: BTreeMap<String, f64> = ranked.iter().take(count).cloned().collect();
         let names = work.options.keep.iter().chain(kept.keys()).map(String::as_str).collect();
-        let mixed = Mixed { sites: sites::find(&work.model, &names), kept };
+        let mixed = Mixed { sites: work.sites_without(&names), kept };
         let score = judge.score(&mixed.emit(work, ranges, layers))?;
         Ok((mixed, score))
     };
@@ -123,6 +123,5 @@ fn emit(work: &Work<'_>, sites: &Sites, ranges: &Ranges, layers: &BTreeMap<usize
     let params =
         ranges.params.iter().filter(|(name, _)| tensors.contains(*name)).map(|(n, q)| (n.clone(), *q)).collect();
     let layers = layers.iter().filter(|(node, _)| nodes.contains(node)).map(|(n, l)| (*n, l.clone())).collect();
-    let activations = work.options.activations;
-    Emission { model: &work.model, sites, activations, params: &params, layers: &layers }.emit()
+    work.emit_sites(sites, &params, &layers)
 }

@@ -14,7 +14,7 @@ use crate::pool::Pool;
 use crate::prepare;
 use crate::ranges::Ranges;
 use crate::report::{NodeReport, Report};
-use crate::scheme::Activations;
+use crate::scheme::{Activations, Scheme};
 use crate::sites::Site;
 use crate::work::Work;
 use crate::{Engine, Progress, QuantizeError};
@@ -57,7 +57,9 @@ pub struct Options {
     pub effort: Effort,
     /// How ranges of activations are drawn.
     pub method: Method,
-    /// Type of activations.
+    /// What becomes integers.
+    pub scheme: Scheme,
+    /// Type of activations, where their ranges are set by the samples.
     pub activations: Activations,
     /// Zero points in the middle of the type, which some accelerators need.
     pub symmetric: bool,
@@ -74,12 +76,21 @@ impl Default for Options {
         Options {
             effort: Effort::default(),
             method: Method::default(),
+            scheme: Scheme::default(),
             activations: Activations::default(),
             symmetric: false,
             portable: true,
             keep: Vec::new(),
             target: None,
         }
+    }
+}
+
+impl Options {
+    /// Whether weights are held to [`Options::portable`]: with 16 bits of activations or none of them as integers, nothing
+    /// adds products in 16 bits.
+    pub(crate) fn is_portable(&self) -> bool {
+        self.portable && self.scheme != Scheme::WeightOnly && !self.activations.is_wide()
     }
 }
 
@@ -110,26 +121,18 @@ pub fn quantize(
         return Err(QuantizeError::NoSamples);
     }
     let original = source.clone();
-    let (model, notes) = prepare::prepare(source, engine)?;
+    let opset = if options.activations.is_wide() { prepare::WIDE_OPSET } else { prepare::OPSET };
+    let (model, notes) = prepare::prepare(source, engine, opset)?;
     let mut work = Work::new(model, engine, options)?;
-    let quick = Judge::new(engine, &work.model, options.effort.judged())?;
-    let samples = engine.samples();
-    progress.begin("calibrate", 2 * samples);
-    let mut observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
-    if options.effort != Effort::Fast && equalize::equalize(&mut work, progress)? {
-        progress.begin("calibrate", 2 * samples);
-        observed = calibrate::observe(&work.model, &work.sites, engine, progress)?;
-    }
+    let ranges = match options.scheme {
+        Scheme::Static => ranges(&mut work, progress)?,
+        Scheme::WeightOnly | Scheme::Dynamic => Ranges::default(),
+    };
     let same = Judge::at_outputs(engine, &original, CHECKED)?.score_float(&work.model)?;
     if same.sqnr_db < SAME_DB {
         let what = format!("folded and evened out, the float model answers otherwise ({:.1} dB)", same.sqnr_db);
         return Err(QuantizeError::Mismatch(format!("{what}; please report it with the model")));
     }
-    let ranges = match options.method {
-        Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(&work, &observed, &quick)?.1,
-        Method::Auto => Ranges::auto(&work, &observed, &quick, progress)?,
-        rule => Ranges::uniform(&work, &observed, rule),
-    };
     let layers = work.layers(&ranges.params, progress)?;
     let judge = Judge::new(engine, &work.model, THOROUGH)?;
     let mixed = match options.target {
@@ -143,12 +146,31 @@ pub fn quantize(
         score: judge.score(&emitted)?,
         bytes_before,
         bytes_after: emit::stored_bytes(&emitted.model),
-        samples,
+        samples: engine.samples(),
     };
     let mut written = emitted.model;
     written.producer_name = Some("tractlet".into());
     written.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     Ok(Quantized { model: written.encode_to_vec(), report })
+}
+
+/// Evens out channels and draws the ranges of activations.
+fn ranges(work: &mut Work<'_>, progress: &dyn Progress) -> Result<Ranges, QuantizeError> {
+    let (engine, options) = (work.engine, work.options);
+    let quick = Judge::new(engine, &work.model, options.effort.judged())?;
+    let observe = |work: &Work<'_>| {
+        progress.begin("calibrate", 2 * engine.samples());
+        calibrate::observe(&work.model, &work.sites, engine, progress)
+    };
+    let mut observed = observe(work)?;
+    if options.effort != Effort::Fast && equalize::equalize(work, progress)? {
+        observed = observe(work)?;
+    }
+    Ok(match options.method {
+        Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(work, &observed, &quick)?.1,
+        Method::Auto => Ranges::auto(work, &observed, &quick, progress)?,
+        rule => Ranges::uniform(work, &observed, rule),
+    })
 }
 
 /// The error of each tensor in the quantized model.
@@ -193,7 +215,7 @@ fn nodes(
         let report = NodeReport {
             name: site.name.clone(),
             op: site.op.clone(),
-            scheme: if site.weights.is_some() { "int8 per-channel" } else { "int8" },
+            scheme: scheme(work.options, site),
             how: method.map_or("", |method| method.name()).into(),
             sqnr_db: Some(power.sqnr_db()),
         };
@@ -211,4 +233,16 @@ fn nodes(
     }
     nodes.sort_by_key(|(index, _)| *index);
     Ok(nodes.into_iter().map(|(_, report)| report).collect())
+}
+
+/// What a site computes in, in words.
+fn scheme(options: &Options, site: &Site) -> &'static str {
+    match (options.scheme, options.activations.is_wide(), &site.weights) {
+        (Scheme::WeightOnly, ..) => "int8 weights",
+        (Scheme::Dynamic, ..) => "int8 dynamic",
+        (Scheme::Static, false, Some(_)) => "int8 per-channel",
+        (Scheme::Static, false, None) => "int8",
+        (Scheme::Static, true, Some(_)) => "int16, int8 weights",
+        (Scheme::Static, true, None) => "int16",
+    }
 }

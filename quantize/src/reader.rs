@@ -2,7 +2,7 @@
 //! nothing else: judged by itself, on rows of what it reads, without running the model.
 
 use crate::QuantizeError;
-use crate::calibrate::{Histogram, LEVELS, Method};
+use crate::calibrate::{Histogram, Method};
 use crate::equalize::{Channel, channel_of};
 use crate::judge::Score;
 use crate::layer::{Bound, Layer, Matrix};
@@ -69,7 +69,7 @@ impl Reader {
             Sheet { rows: count, x, y }
         };
         let halves = [0, 1].map(|half| (0..reads.groups).map(|group| sheet(half, group)).collect());
-        Ok(Some(Reader { bound: reads.bound(work.options.portable), reads, halves }))
+        Ok(Some(Reader { bound: reads.bound(work.options.is_portable()), reads, halves }))
     }
 
     /// How near it is with its input's channels enlarged by these factors and quantized by a rule, and its weights, made
@@ -98,7 +98,7 @@ impl Reader {
         let range = if method == Method::Mse {
             let mut histogram = Histogram::new(range);
             halves.iter().flatten().for_each(|x| histogram.add(x));
-            histogram.least_squares(LEVELS)
+            histogram.least_squares(work.options.activations.levels())
         } else {
             range
         };

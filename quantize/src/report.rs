@@ -26,7 +26,7 @@ pub struct NodeReport {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// `int8`, `int8 per-channel`, or `float32`.
+    /// `int8`, `int8 per-channel`, `int16`, `int16, int8 weights`, `int8 weights`, `int8 dynamic` or `float32`.
     pub scheme: &'static str,
     /// How its range was drawn, or why it stays in float.
     pub how: String,

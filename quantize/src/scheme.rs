@@ -1,4 +1,18 @@
-//! What an int8 tensor stands for: scale and zero point, from a range of values.
+//! What is quantized, and what an integer of a tensor stands for: scale and zero point, from a range of values.
+
+use crate::onnx::proto::data_type;
+
+/// What of a model becomes integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Weights and activations, whose ranges the samples set.
+    #[default]
+    Static,
+    /// Weights alone: they are stored as int8, and computed with as floats.
+    WeightOnly,
+    /// Weights, and the inputs of what has weights, whose ranges are drawn anew at each run.
+    Dynamic,
+}
 
 /// The type of quantized activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,6 +22,10 @@ pub enum Activations {
     Int8,
     /// uint8, 0 to 255.
     Uint8,
+    /// int16, -32768 to 32767.
+    Int16,
+    /// uint16, 0 to 65535.
+    Uint16,
 }
 
 impl Activations {
@@ -16,6 +34,38 @@ impl Activations {
         match self {
             Activations::Int8 => (-128, 127),
             Activations::Uint8 => (0, 255),
+            Activations::Int16 => (-32768, 32767),
+            Activations::Uint16 => (0, 65535),
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activations::Int8 => "int8",
+            Activations::Uint8 => "uint8",
+            Activations::Int16 => "int16",
+            Activations::Uint16 => "uint16",
+        }
+    }
+
+    /// Whether an integer has 16 bits.
+    pub fn is_wide(self) -> bool {
+        matches!(self, Activations::Int16 | Activations::Uint16)
+    }
+
+    /// How many integers there are.
+    pub fn levels(self) -> u32 {
+        if self.is_wide() { 1 << 16 } else { 1 << 8 }
+    }
+
+    /// The type in ONNX, and a number of it as that stores it.
+    pub fn stored(self, number: i32) -> (i32, Vec<u8>) {
+        match self {
+            Activations::Int8 => (data_type::INT8, vec![number as u8]),
+            Activations::Uint8 => (data_type::UINT8, vec![number as u8]),
+            Activations::Int16 => (data_type::INT16, (number as u16).to_le_bytes().into()),
+            Activations::Uint16 => (data_type::UINT16, (number as u16).to_le_bytes().into()),
         }
     }
 }
@@ -64,7 +114,7 @@ impl QParams {
             return QParams { scale: 1.0, zero_point: if symmetric { (low + high + 1) / 2 } else { low } };
         }
         if symmetric {
-            // -127 to 127, as TensorRT has it.
+            // -127 to 127, as TensorRT has it; with 16 bits as much less than the whole.
             let scale = max.max(-min) / ((high - low) / 2) as f32;
             return QParams { scale: scale.max(f32::MIN_POSITIVE), zero_point: (low + high + 1) / 2 };
         }
@@ -91,9 +141,13 @@ mod tests {
     #[test]
     fn zero_is_exact_and_the_ends_are_within_half_a_step() {
         for (min, max) in [(0.0, 6.0), (-3.0, 5.0), (-8.0, -2.0), (1.0, 2.0), (-1e-30, 1e-30), (-1e30, 3.0)] {
-            for (activations, symmetric) in
-                [(Activations::Int8, false), (Activations::Uint8, false), (Activations::Int8, true)]
-            {
+            for (activations, symmetric) in [
+                (Activations::Int8, false),
+                (Activations::Uint8, false),
+                (Activations::Int8, true),
+                (Activations::Uint16, false),
+                (Activations::Int16, true),
+            ] {
                 let q = QParams::of(Range { min, max }, activations, symmetric);
                 let (low, high) = activations.bounds();
                 assert!(q.scale > 0.0 && (low..=high).contains(&q.zero_point), "{min} {max} {q:?}");

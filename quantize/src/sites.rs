@@ -274,6 +274,13 @@ fn not_float(model: &ModelProto) -> HashSet<String> {
 }
 
 impl Sites {
+    /// Those with weights: the others compute in float.
+    pub fn weights_alone(self) -> Sites {
+        let (sites, others): (Vec<Site>, Vec<Site>) = self.sites.into_iter().partition(|site| site.weights.is_some());
+        let float = |site: Site| (site.name, site.op, "it has no weights".to_owned());
+        Sites { sites, moves: Vec::new(), kept: self.kept.into_iter().chain(others.into_iter().map(float)).collect() }
+    }
+
     /// Every tensor that is int8, each with the one whose range it shares: what is moved keeps its scale.
     pub fn tensors(&self) -> Vec<(String, String)> {
         let mut order: Vec<&str> = Vec::new();

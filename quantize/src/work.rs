@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use rayon::prelude::*;
 
 use crate::calibrate::{Method, Observed};
+use crate::dynamic;
 use crate::emit::{Emission, Emitted};
 use crate::frontier::Frontier;
 use crate::judge::{self, Judge, Score};
@@ -13,7 +14,7 @@ use crate::onnx::proto::ModelProto;
 use crate::quantizer::{Effort, Options};
 use crate::ranges::Ranges;
 use crate::reconstruct::{Depth, Task, reconstruct};
-use crate::scheme::{QParams, Range};
+use crate::scheme::{QParams, Range, Scheme};
 use crate::sites::{self, Site, Sites};
 use crate::{Engine, Progress, QuantizeError};
 
@@ -42,7 +43,7 @@ impl<'a> Work<'a> {
         {
             return Err(QuantizeError::NoSuchNode(unknown.clone()));
         }
-        let sites = sites::find(&model, &keep);
+        let sites = find(&model, options.scheme, &keep);
         if sites.sites.is_empty() {
             let why = |(name, op, why): &(String, String, String)| format!("`{name}` ({op}): {why}");
             let why: Vec<String> = sites.kept.iter().take(3).map(why).collect();
@@ -52,15 +53,20 @@ impl<'a> Work<'a> {
         let mut work = Work { model, sites, engine, options, nearest: BTreeMap::new() };
         let layer = |site: &Site| {
             let matrix = work.matrix(site)?;
-            Some((site.node, Layer::nearest(&matrix, &matrix.bound(options.portable))))
+            Some((site.node, Layer::nearest(&matrix, &matrix.bound(options.is_portable()))))
         };
         work.nearest = work.sites.sites.par_iter().filter_map(layer).collect();
         Ok(work)
     }
 
+    /// What is quantized with these nodes left in float.
+    pub fn sites_without(&self, keep: &HashSet<&str>) -> Sites {
+        find(&self.model, self.options.scheme, keep)
+    }
+
     /// Parameters of a tensor by a rule.
     pub fn params(&self, observed: &Observed, method: Method) -> QParams {
-        self.params_of(observed.range(method))
+        self.params_of(observed.range(method, self.options.activations.levels()))
     }
 
     /// Parameters for a range.
@@ -94,8 +100,20 @@ impl<'a> Work<'a> {
 
     /// Writes a model with these tensors and layers quantized.
     pub fn emit(&self, params: &BTreeMap<String, QParams>, layers: &BTreeMap<usize, Layer>) -> Emitted {
-        let activations = self.options.activations;
-        Emission { model: &self.model, sites: &self.sites, activations, params, layers }.emit()
+        self.emit_sites(&self.sites, params, layers)
+    }
+
+    /// The same for some sites.
+    pub fn emit_sites(
+        &self,
+        sites: &Sites,
+        params: &BTreeMap<String, QParams>,
+        layers: &BTreeMap<usize, Layer>,
+    ) -> Emitted {
+        if self.options.scheme == Scheme::Dynamic {
+            return dynamic::emit(&self.model, sites, layers);
+        }
+        Emission { model: &self.model, sites, activations: self.options.activations, params, layers }.emit()
     }
 
     /// The model with all activations quantized and weights rounded to the nearest.
@@ -133,7 +151,7 @@ impl<'a> Work<'a> {
             let task = Task {
                 site,
                 matrix: &matrix,
-                bound: matrix.bound(self.options.portable),
+                bound: matrix.bound(self.options.is_portable()),
                 float: &self.model,
                 quantized: &quantized,
                 frontier: &frontier,
@@ -147,4 +165,9 @@ impl<'a> Work<'a> {
         }
         Ok(layers)
     }
+}
+
+fn find(model: &ModelProto, scheme: Scheme, keep: &HashSet<&str>) -> Sites {
+    let sites = sites::find(model, keep);
+    if scheme == Scheme::Static { sites } else { sites.weights_alone() }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tractlet_quantize::{Activations, Effort, Method, NodeReport, Options, Report, Target};
+use tractlet_quantize::{Activations, Effort, Method, NodeReport, Options, Report, Scheme, Target};
 
 use super::calibration::RemakeArgs;
 use super::failure::Failure;
@@ -24,9 +24,17 @@ pub struct QuantizeArgs {
     /// How ranges of activations are drawn
     #[arg(long, value_enum, default_value_t = MethodArg::Auto)]
     method: MethodArg,
-    /// Type of quantized activations
+    /// Type of quantized activations. Those of 16 bits raise the model to opset 21, and no plan takes them: they run on
+    /// the engine `tract`
     #[arg(long, value_enum, default_value_t = ActivationsArg::Int8)]
     activations: ActivationsArg,
+    /// Store weights as int8 and compute in float: a smaller file, and no faster
+    #[arg(long, conflicts_with_all = ["dynamic", "activations", "method", "symmetric", "portable", "full_range"])]
+    weight_only: bool,
+    /// Draw the ranges of activations anew at each run, for what has weights: DynamicQuantizeLinear with MatMulInteger and
+    /// ConvInteger, which no plan takes; they run on the engine `tract`
+    #[arg(long, conflicts_with_all = ["activations", "method", "symmetric"])]
+    dynamic: bool,
     /// Zero points of activations in the middle of the type, as some accelerators need them
     #[arg(long)]
     symmetric: bool,
@@ -53,6 +61,7 @@ Examples:
   tractlet quantize model.onnx --calibration x.npy -o int8.onnx
   tractlet quantize model.onnx --calibration x.npy -o int8.onnx --effort best
   tractlet quantize model.onnx --calibration a=a.npy --calibration b=b.npy -o int8.onnx --keep conv1
+  tractlet quantize model.onnx --calibration x.npy -o small.onnx --weight-only
 
 JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, agreement, bytes_before, bytes_after, samples, notes.";
 
@@ -86,6 +95,8 @@ enum MethodArg {
 enum ActivationsArg {
     Int8,
     Uint8,
+    Int16,
+    Uint16,
 }
 
 #[derive(Serialize)]
@@ -144,6 +155,13 @@ impl QuantizeArgs {
             activations: match self.activations {
                 ActivationsArg::Int8 => Activations::Int8,
                 ActivationsArg::Uint8 => Activations::Uint8,
+                ActivationsArg::Int16 => Activations::Int16,
+                ActivationsArg::Uint16 => Activations::Uint16,
+            },
+            scheme: match (self.weight_only, self.dynamic) {
+                (true, _) => Scheme::WeightOnly,
+                (_, true) => Scheme::Dynamic,
+                _ => Scheme::Static,
             },
             symmetric: self.symmetric,
             portable: self.portable || !self.full_range,

@@ -23,7 +23,7 @@ pub enum Method {
     MovingAverage,
     /// Without the outermost 0.005 % on either side.
     Percentile,
-    /// The range whose 256 levels keep most of the distribution (Migacz 2017).
+    /// The range whose levels keep most of the distribution (Migacz 2017).
     Entropy,
     /// The range with the least expected squared error.
     Mse,
@@ -54,8 +54,6 @@ impl Method {
 const BLOCK: usize = 64;
 /// Least weight of a new sample in the moving average.
 const MOMENTUM: f32 = 0.01;
-/// Of eight bits.
-pub const LEVELS: u32 = 256;
 
 /// What the samples showed of one tensor.
 #[derive(Clone, Debug)]
@@ -65,14 +63,14 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The tensor's range by a rule; by [`Method::MinMax`] where the method is no rule.
-    pub fn range(&self, method: Method) -> Range {
+    /// The tensor's range by a rule, for a type of so many levels; by [`Method::MinMax`] where the method is no rule.
+    pub fn range(&self, method: Method, levels: u32) -> Range {
         match method {
             Method::MinMax | Method::Auto => self.histogram.range(),
             Method::MovingAverage => self.average.with_zero(),
             Method::Percentile => self.histogram.percentile(5e-5),
-            Method::Entropy => self.histogram.entropy(LEVELS),
-            Method::Mse => self.histogram.least_squares(LEVELS),
+            Method::Entropy => self.histogram.entropy(levels),
+            Method::Mse => self.histogram.least_squares(levels),
         }
     }
 }

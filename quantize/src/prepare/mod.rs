@@ -12,21 +12,23 @@ use crate::onnx::{Edges, floats};
 use crate::pool::Pool;
 use crate::{Engine, QuantizeError};
 
+pub use opset::{OPSET, WIDE_OPSET};
+
 /// What was done to a model, in words.
 pub type Notes = Vec<String>;
 
-/// Prepares a float model.
+/// Prepares a float model; its operators are those of opset `needed` afterwards, or of a later one.
 ///
 /// # Errors
 /// It is quantized already, holds NaN or infinite weights, or needs operators of a later opset that
 /// cannot be had.
-pub fn prepare(mut model: ModelProto, engine: &dyn Engine) -> Result<(ModelProto, Notes), QuantizeError> {
+pub fn prepare(mut model: ModelProto, engine: &dyn Engine, needed: i64) -> Result<(ModelProto, Notes), QuantizeError> {
     refuse_quantized(&model)?;
     refuse_not_finite(&model)?;
     let mut notes = Notes::new();
     drop_defaults(&mut model);
     let before = shapes(&model, engine, &["Softmax", "LogSoftmax"])?;
-    opset::raise(&mut model, &before, &mut notes)?;
+    opset::raise(&mut model, &before, needed, &mut notes)?;
     constants::store(&mut model);
     drop_identities(&mut model, &mut notes);
     constants::fold(&mut model, &mut notes);

@@ -1,4 +1,5 @@
-//! Raising the operators to opset 13, from which on weights may have a scale for each channel.
+//! Raising the operators to opset 13, from which on weights may have a scale for each channel, or to opset 21, from which
+//! on activations may have 16 bits.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,9 @@ use crate::onnx::proto::{ModelProto, NodeProto, TensorProto};
 use crate::onnx::{Names, f32s, i64s};
 
 /// What QuantizeLinear and DequantizeLinear with an axis came with.
-const NEEDED: i64 = 13;
+pub const OPSET: i64 = 13;
+/// What those of 16 bits came with.
+pub const WIDE_OPSET: i64 = 21;
 
 /// Operators that mean the same in opset 7 and in 13, where both have them.
 const UNCHANGED: &[&str] = &[
@@ -95,16 +98,82 @@ const UNCHANGED: &[&str] = &[
     "Xor",
 ];
 
-/// Raises an older model; leaves one of opset 13 or later as it is.
+/// Operators beside [`UNCHANGED`] that mean the same in opset 13 and in 21, where both have them.
+const UNCHANGED_LATER: &[&str] = &[
+    "BatchNormalization",
+    "Celu",
+    "Clip",
+    "CumSum",
+    "Dropout",
+    "GatherElements",
+    "GatherND",
+    "GreaterOrEqual",
+    "HardSwish",
+    "LayerNormalization",
+    "LessOrEqual",
+    "LogSoftmax",
+    "Mish",
+    "Pad",
+    "ReduceSum",
+    "Slice",
+    "Softmax",
+    "Squeeze",
+    "TopK",
+    "Unsqueeze",
+];
+
+/// Raises an older model to opset `needed`; leaves one of that or a later opset as it is.
 pub fn raise(
     model: &mut ModelProto,
     shapes: &HashMap<String, Vec<usize>>,
+    needed: i64,
     notes: &mut Notes,
 ) -> Result<(), QuantizeError> {
     let opset = model.opset();
-    if opset >= NEEDED {
-        return Ok(());
+    if opset < OPSET {
+        to_13(model, shapes, needed)?;
     }
+    if opset < needed && needed > OPSET {
+        to_21(model, opset)?;
+    }
+    if opset < needed {
+        model.set_opset(needed);
+        // Opset 13 came with IR version 7, and 21 with 10.
+        let least = if needed > OPSET { 10 } else { 7 };
+        model.ir_version = Some(model.ir_version.unwrap_or(0).max(least));
+        notes.push(format!("opset {opset} raised to {needed}"));
+    }
+    Ok(())
+}
+
+/// From one of 13 or later.
+fn to_21(model: &mut ModelProto, stated: i64) -> Result<(), QuantizeError> {
+    let opset = model.opset();
+    let mut names = Names::of(model);
+    let mut stored = Vec::new();
+    for node in &mut model.graph_mut().node {
+        let op = node.op().to_owned();
+        let is_own = node.domain.as_deref().is_none_or(|domain| domain.is_empty() || domain == "ai.onnx");
+        let raised = match op.as_str() {
+            _ if !is_own => true,
+            op if op.starts_with("Reduce") && opset < 18 => {
+                to_input(node, "axes", 1, &mut names, &mut stored);
+                true
+            }
+            // Without sizes it has to state their number from opset 18 on.
+            "Split" => opset >= 18 || node.arg(1).is_some(),
+            op => UNCHANGED.contains(&op) || UNCHANGED_LATER.contains(&op) || op.starts_with("Reduce"),
+        };
+        if !raised {
+            return Err(QuantizeError::Opset { opset: stated, needed: WIDE_OPSET, node: node.title().into(), op });
+        }
+    }
+    model.graph_mut().initializer.extend(stored);
+    Ok(())
+}
+
+fn to_13(model: &mut ModelProto, shapes: &HashMap<String, Vec<usize>>, needed: i64) -> Result<(), QuantizeError> {
+    let opset = model.opset();
     let mut names = Names::of(model);
     let mut stored = Vec::new();
     for node in &mut model.graph_mut().node {
@@ -139,14 +208,11 @@ pub fn raise(
             _ => false,
         };
         if !raised {
-            return Err(QuantizeError::Opset { opset, node: node.title().into(), op });
+            return Err(QuantizeError::Opset { opset, needed, node: node.title().into(), op });
         }
     }
     model.graph_mut().initializer.extend(stored);
-    model.set_opset(NEEDED);
-    // Opset 13 came with IR version 7.
-    model.ir_version = Some(model.ir_version.unwrap_or(0).max(7));
-    notes.push(format!("opset {opset} raised to {NEEDED}"));
+    model.set_opset(OPSET);
     Ok(())
 }
 

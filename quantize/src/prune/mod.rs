@@ -116,7 +116,7 @@ pub fn prune(
     if engine.samples() == 0 {
         return Err(QuantizeError::NoSamples);
     }
-    let (model, mut notes) = prepare::prepare(source, engine)?;
+    let (model, mut notes) = prepare::prepare(source, engine, prepare::OPSET)?;
     let shapes = shapes(&model, engine)?;
     let channels = Channels::of(&model, &shapes);
     let macs = Macs::of(&model, &shapes);
@@ -145,7 +145,7 @@ pub fn prune(
     let mut best: Option<(Score, Emitted, &Vec<bool>, usize)> = None;
     for removed in choices.iter().filter(|removed| **removed != none) {
         let (pruned, refitted) = without(&context, removed, options.refit, progress)?;
-        let pruned = Emitted::as_is(pruned);
+        let pruned = Emitted::plain(pruned);
         let score = judge.score(&pruned)?;
         if best.as_ref().is_none_or(|(held, ..)| score.sqnr_db > held.sqnr_db) {
             best = Some((score, pruned, removed, refitted));
