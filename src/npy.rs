@@ -96,6 +96,7 @@ pub struct Reader {
     header: Header,
     dtype: DType,
     data_start: u64,
+    data_end: u64,
 }
 
 impl Reader {
@@ -104,7 +105,18 @@ impl Reader {
     /// # Errors
     /// Every fault of the file, with what to do about it; see [`NpyErrorKind`].
     pub fn open(path: impl AsRef<Path>) -> Result<Reader, NpyError> {
-        let path = path.as_ref();
+        Reader::open_part(path.as_ref(), None)
+    }
+
+    /// The same of a .npy file that lies within another one, from its byte `start` on.
+    ///
+    /// # Errors
+    /// As [`Reader::open`], and where the other file does not hold so much.
+    pub fn open_within(path: impl AsRef<Path>, start: u64, bytes: u64) -> Result<Reader, NpyError> {
+        Reader::open_part(path.as_ref(), Some((start, bytes)))
+    }
+
+    fn open_part(path: &Path, part: Option<(u64, u64)>) -> Result<Reader, NpyError> {
         let io = |action| move |source| NpyError::io(path, action, source);
         // NONBLOCK: a FIFO in the place of a file must not hang the reader.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -115,17 +127,23 @@ impl Reader {
             let what = if meta.is_dir() { "it is a directory" } else { "it is not a regular file" };
             return Err(NpyError::io(path, "read it as .npy", io::Error::new(io::ErrorKind::InvalidInput, what)));
         }
-        let text = read_header(&file).map_err(|fault| NpyError::new(path, fault))?;
+        let (start, bytes) = part.unwrap_or((0, meta.len()));
+        let end = start.checked_add(bytes).filter(|end| *end <= meta.len());
+        let Some(end) = end else {
+            let what = format!("it ends before the {bytes} bytes that should lie from byte {start} on");
+            return Err(NpyError::new(path, Fault::Malformed(what)));
+        };
+        let text = read_header(&file, start, end).map_err(|fault| NpyError::new(path, fault))?;
         let header = header::parse(&text.header).map_err(|fault| NpyError::new(path, fault.into()))?;
         let dtype = element(&header).map_err(|fault| NpyError::new(path, fault))?;
-        let (expected, found) = (header.data_bytes(dtype.size()), meta.len().saturating_sub(text.data_start));
+        let (expected, found) = (header.data_bytes(dtype.size()), end.saturating_sub(text.data_start));
         if expected != Some(found) {
             let expected = expected.map_or("more than a file can hold".into(), |bytes| bytes.to_string());
             let shape = &header.shape;
             let what = format!("shape {shape:?} of {dtype} takes {expected} bytes of data, the file has {found}");
             return Err(NpyError::new(path, Fault::Malformed(what)));
         }
-        Ok(Reader { path: path.to_owned(), file, header, dtype, data_start: text.data_start })
+        Ok(Reader { path: path.to_owned(), file, header, dtype, data_start: text.data_start, data_end: end })
     }
 
     /// The file that was opened.
@@ -149,7 +167,11 @@ impl Reader {
     /// [`NpyErrorKind::Io`] where the range goes past the last element or the file has shrunk.
     pub fn read(&self, first: usize, out: &mut [u8]) -> Result<(), NpyError> {
         let at = self.data_start.saturating_add((first as u64).saturating_mul(self.dtype().size() as u64));
-        self.file.read_exact_at(out, at).map_err(|source| NpyError::io(&self.path, "read its data", source))?;
+        let read = match at.checked_add(out.len() as u64) {
+            Some(end) if end <= self.data_end => self.file.read_exact_at(out, at),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        read.map_err(|source| NpyError::io(&self.path, "read its data", source))?;
         if self.header.order == ByteOrder::Big {
             out.chunks_exact_mut(self.dtype().size()).for_each(<[u8]>::reverse);
         }
@@ -162,8 +184,13 @@ struct HeaderText {
     data_start: u64,
 }
 
-fn read_header(file: &File) -> Result<HeaderText, Fault> {
+/// Of a .npy file from one byte of a file to another.
+fn read_header(file: &File, from: u64, end: u64) -> Result<HeaderText, Fault> {
     let take = |bytes: &mut [u8], at: u64| {
+        if from + at + bytes.len() as u64 > end {
+            return Err(Fault::Malformed("it ends within its header".into()));
+        }
+        let at = from + at;
         file.read_exact_at(bytes, at).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => Fault::Malformed("it ends within its header".into()),
             _ => Fault::Io { action: "read its header", source },
@@ -173,11 +200,12 @@ fn read_header(file: &File) -> Result<HeaderText, Fault> {
     let (least, more) = prefix.split_at_mut(header::LEAST_PREFIX_BYTES);
     take(least, 0)?;
     // What is not there counts only where the version says that it should be, and is then missing below.
-    file.read_at(more, least.len() as u64).map_err(|source| Fault::Io { action: "read its header", source })?;
+    let behind = from + least.len() as u64;
+    file.read_at(more, behind).map_err(|source| Fault::Io { action: "read its header", source })?;
     let (start, len) = header::locate(&prefix)?;
     let mut header = vec![0; len];
     take(&mut header, start as u64)?;
-    Ok(HeaderText { header, data_start: (start + len) as u64 })
+    Ok(HeaderText { header, data_start: from + (start + len) as u64 })
 }
 
 /// The type of the elements, where it is one that tensors have.

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use common::{Array, pack, repository, tractlet};
@@ -103,6 +104,120 @@ fn every_method_effort_and_type_gives_a_model_that_runs() {
 }
 
 #[test]
+fn other_schemes_run_where_they_can_and_say_so() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    // With what a node computes in, and what the engine leaves of it.
+    let variants: [(&[&str], &str, f64, &str, f64); 3] = [
+        (&["--activations", "int16"], "int16, int8 weights", 40.0, "tract", 0.0),
+        (&["--weight-only"], "int8 weights", 40.0, "plan", 0.0),
+        (&["--dynamic"], "int8 dynamic", 30.0, "tract", 0.15),
+    ];
+    for (options, scheme, least_db, engine, least_ratio) in variants {
+        let bytes = ["1", "2"].map(|threads| {
+            let out = path(&folder, "out.onnx");
+            let base =
+                ["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", "fast", "--threads", threads];
+            let report = json(&[&base, options].concat());
+            let sqnr = report["sqnr_db"].as_f64().unwrap();
+            assert!(sqnr > least_db, "{options:?}: {sqnr}");
+            assert!(report["nodes"].as_array().unwrap().iter().any(|n| n["scheme"] == scheme), "{options:?}: {report}");
+            let (before, after) = (report["bytes_before"].as_u64().unwrap(), report["bytes_after"].as_u64().unwrap());
+            assert!(after * 5 < before * 2, "{options:?}: {before} {after}");
+            fs::read(&out).unwrap()
+        });
+        assert!(bytes[0] == bytes[1], "{options:?}");
+        let out = path(&folder, "out.onnx");
+        assert_eq!(json(&["run", &out, "--input", &samples])["engine"], engine, "{options:?}");
+        let inspected = json(&["inspect", &out]);
+        assert_eq!(inspected["fallback_reason"].is_null(), engine == "plan", "{options:?}");
+        let ratio = inspected["int8_ratio"].as_f64().unwrap();
+        assert!(ratio >= least_ratio && (least_ratio > 0.0 || ratio == 0.0), "{options:?}: {ratio}");
+        if engine == "tract" {
+            // Which node is in the way, and why.
+            let refused = fails(&["run", &out, "--input", &samples, "--engine", "plan"]);
+            assert!(refused.contains("int16") || refused.contains("DynamicQuantizeLinear"), "{options:?}: {refused}");
+        }
+    }
+    let out = path(&folder, "none.onnx");
+    for options in [["--weight-only", "--dynamic"], ["--dynamic", "--symmetric"], ["--weight-only", "--full-range"]] {
+        let base = ["quantize", &float, "--calibration", &samples, "-o", &out];
+        assert_eq!(tractlet(&[&base, &options[..]].concat()).status.code(), Some(2), "{options:?}");
+    }
+}
+
+#[test]
+fn an_archive_has_an_array_for_each_input() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let archive = |name: &str, arrays: &[(&str, &str)]| {
+        let file = path(&folder, name);
+        let mut zip = zip::ZipWriter::new(fs::File::create(&file).unwrap());
+        let stored = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for (array, source) in arrays {
+            zip.start_file(format!("{array}.npy"), stored).unwrap();
+            zip.write_all(&fs::read(source).unwrap()).unwrap();
+        }
+        zip.finish().unwrap();
+        file
+    };
+    let input =
+        Session::new(&Model::open(&float).unwrap(), SessionOptions::default()).unwrap().inputs()[0].name.clone();
+    let whole = archive("x.npz", &[("labels", &samples), (&input, &samples)]);
+    let [one, other] = ["one.onnx", "other.onnx"].map(|name| path(&folder, name));
+    json(&["quantize", &float, "--calibration", &samples, "-o", &one, "--effort", "fast"]);
+    json(&["quantize", &float, "--calibration", &whole, "-o", &other, "--effort", "fast"]);
+    assert!(fs::read(&one).unwrap() == fs::read(&other).unwrap());
+    assert_eq!(json(&["run", &one, "--input", &whole]), json(&["run", &one, "--input", &samples]));
+    assert_eq!(
+        json(&["compare", &float, &one, "--inputs", &whole]),
+        json(&["compare", &float, &one, "--inputs", &samples])
+    );
+    let missing = archive("missing.npz", &[("labels", &samples)]);
+    let refused = fails(&["run", &one, "--input", &missing]);
+    assert!(refused.contains(&format!("no array `{input}`")) && refused.contains("`labels`"), "{refused}");
+    // Two inputs, and lists of which one is longer.
+    let add = "tests/golden/ops/add_f32_same_shape/model.onnx";
+    let names: Vec<String> = {
+        let session = Session::new(&Model::open(add).unwrap(), SessionOptions::default()).unwrap();
+        session.inputs().iter().map(|spec| spec.name.clone()).collect()
+    };
+    let shape = Session::new(&Model::open(add).unwrap(), SessionOptions::default()).unwrap().inputs()[0].shape.clone();
+    let list = |name: &str, count: usize| {
+        let shape = [&[count], &shape[..]].concat();
+        save(&folder, name, &shape, &vec![0.25; shape.iter().product()])
+    };
+    let (two, three) = (list("two.npy", 2), list("three.npy", 3));
+    let both = archive("both.npz", &[(&names[0], &two), (&names[1], &two)]);
+    assert_eq!(json(&["run", add, "--input", &both])["samples"], 2);
+    let unequal = archive("unequal.npz", &[(&names[0], &two), (&names[1], &three)]);
+    assert!(fails(&["run", add, "--input", &unequal]).contains("they must be equal"));
+}
+
+#[test]
+fn stored_tensors_go_into_a_file_of_their_own_on_request() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let [whole, parted] = ["whole.onnx", "parted.onnx"].map(|name| path(&folder, name));
+    let quantize = |out: &str, options: &[&str]| {
+        let base = ["quantize", &float, "--calibration", &samples, "-o", out, "--effort", "fast"];
+        tractlet(&[&base, options].concat())
+    };
+    assert!(quantize(&whole, &[]).status.success());
+    assert!(quantize(&parted, &["--external-data", "w.data"]).status.success());
+    let (small, data) = (fs::metadata(&parted).unwrap().len(), fs::metadata(path(&folder, "w.data")).unwrap().len());
+    let all = fs::metadata(&whole).unwrap().len();
+    assert!(small + 10_000 < all && data > 10_000, "{small} and {data} of {all}");
+    assert_eq!(json(&["run", &parted, "--input", &samples]), json(&["run", &whole, "--input", &samples]));
+    // What is there may be another model's weights: neither file is touched.
+    let before = fs::read(&parted).unwrap();
+    let again = quantize(&parted, &["--external-data", "w.data"]);
+    assert!(String::from_utf8(again.stderr).unwrap().contains("w.data: it is there already"));
+    assert!(fs::read(&parted).unwrap() == before);
+    assert_eq!(quantize(&parted, &["--external-data", "a/b"]).status.code(), Some(2));
+}
+
+#[test]
 fn layers_stay_in_float_where_they_are_named_or_quality_asks() {
     let folder = TempDir::new().unwrap();
     let [float, samples] = model("kws_dscnn");
@@ -145,6 +260,18 @@ fn bad_input_is_named_and_nothing_is_written() {
     let infinite = save(&folder, "inf.npy", &[2, 1, 49, 10], &values);
     let error = refused(&float, &infinite);
     assert!(error.contains("sample 1 (from 0)") && error.contains("is inf"), "{error}");
+    values[700] = f32::NAN;
+    let error = refused(&float, &save(&folder, "nan.npy", &[2, 1, 49, 10], &values));
+    assert!(error.contains("nan.npy: sample 1 (from 0)") || error.contains("is NaN"), "{error}");
+    // Of the first weights.
+    let mut bytes = fs::read(&float).unwrap();
+    let weights = Model::open(&float).unwrap().stored("conv_0_w").unwrap().unwrap().to_vec();
+    let at = bytes.windows(64).position(|window| *window == weights[..64]).unwrap();
+    bytes[at + 4..at + 8].copy_from_slice(&f32::NAN.to_le_bytes());
+    let damaged = path(&folder, "nan.onnx");
+    fs::write(&damaged, bytes).unwrap();
+    let error = refused(&damaged, &samples);
+    assert!(error.contains("`conv_0_w`: element 1 is NaN"), "{error}");
     assert!(refused("tests/malformed/valid_add.onnx", &samples).contains("error"));
     assert!(
         fails(&["quantize", &float, "--calibration", &samples, "-o", &float]).contains("would overwrite the float one")
@@ -155,6 +282,12 @@ fn bad_input_is_named_and_nothing_is_written() {
         fails(&["quantize", &float, "--calibration", &samples, "-o", &nowhere, "--effort", "fast"])
             .contains("folder.onnx: cannot write it")
     );
+    let parted = ["--effort", "fast", "--external-data", "w.data"];
+    let base = ["quantize", float.as_str(), "--calibration", &infinite, "-o", &out];
+    assert!(fails(&[&base[..], &parted].concat()).contains("is inf"));
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = names.filter(|name| name.ends_with(".part") || name.ends_with(".data")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //!
 //! [`quantize`] is the whole of it. The steps are the files, in this order: `prepare` folds what only stands
 //! in the way; `sites` finds what becomes integers; `calibrate` draws the ranges of activations from the
-//! samples; `equalize` evens out channels; `layer` and `reconstruct` round weights; `emit` writes the model.
-//! `judge` says at each step whether it helped. README.md has each method with its source.
+//! samples; `equalize` evens out channels; `layer` and `reconstruct` round weights; `emit` writes the model, or `dynamic`
+//! where ranges are drawn at run time. `judge` says at each step whether it helped, `reader` the same of one layer by itself,
+//! and `frontier` keeps how far the model is reconstructed. README.md has each method with its source.
 //!
 //! The crate runs no model itself: an [`Engine`] does, and results are as reproducible as the engine. With the
 //! same engine the same input gives the same bytes, on however many threads.
@@ -39,6 +40,7 @@ pub use engine::{Engine, EngineError, Runner};
 pub use error::QuantizeError;
 pub use judge::Score;
 pub use mixed::Target;
+pub use onnx::externalize;
 pub use quantizer::{Effort, Options, Quantized, quantize};
 pub use report::{NodeReport, Report};
 pub use scheme::{Activations, QParams, Range, Scheme};

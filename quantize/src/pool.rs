@@ -86,7 +86,8 @@ impl<'e> Pool<'e> {
         for known in given.iter().map(|&index| &known[index]) {
             // An input of another name: the engine has samples for those of the model's own.
             let input = names.fresh(&format!("{}_given", known.name));
-            let node = NodeProto::new("Identity", input.clone(), vec![input.clone()], vec![known.name.clone()]);
+            let node =
+                NodeProto::new("Identity", format!("{input}_Identity"), vec![input.clone()], vec![known.name.clone()]);
             graph.node.insert(0, node);
             graph.input.push(ValueInfoProto::floats(&input, &known.shape));
         }

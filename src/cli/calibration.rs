@@ -17,12 +17,17 @@ use super::{files, output, parse_dim};
 pub struct RemakeArgs {
     /// The float model, an .onnx file
     pub model: PathBuf,
-    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
+    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input. Or one .npz
+    /// file, as numpy.savez writes it, with an array for each input by its name
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     pub calibration: Vec<PathBuf>,
     /// Write the model that is made to this file
     #[arg(long, short, value_name = "OUT.onnx")]
     pub output: PathBuf,
+    /// Write the stored tensors to this file beside the model, and not into it [default: where the model is above 2 GB, its
+    /// own name with .data behind it]
+    #[arg(long, value_name = "FILE", value_parser = file_name)]
+    external_data: Option<String>,
     /// Engine that runs the float model and what becomes of it
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
     engine: EngineChoice,
@@ -35,6 +40,18 @@ pub struct RemakeArgs {
     /// Threads [default: the number of cores]. The result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    #[cfg(feature = "ort")]
+    #[command(flatten)]
+    ort: super::ort::OrtArgs,
+}
+
+/// What a protobuf message may hold.
+const MESSAGE_BYTES: usize = i32::MAX as usize;
+
+/// ONNX looks for external data in the model's own folder.
+fn file_name(text: &str) -> Result<String, String> {
+    let is_name = !text.contains('/') && !matches!(text, "" | "." | "..");
+    is_name.then(|| text.to_owned()).ok_or_else(|| "expected a name without a folder: it lies beside the model".into())
 }
 
 impl RemakeArgs {
@@ -49,8 +66,12 @@ impl RemakeArgs {
         if files::same(&self.model, &self.output) {
             return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
         }
+        // Before minutes of work.
+        self.external_data.as_ref().map(|name| self.external(name)).transpose()?;
         let model = Model::open(&self.model)?;
         let options = SessionOptions::default().engine(self.engine);
+        #[cfg(feature = "ort")]
+        let options = options.ort(self.ort.options(&[self.engine])?);
         let engine = Sessions::new(&model, (options, &self.dim), "calibration", &self.calibration)?;
         let bar = Bar::new();
         let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
@@ -58,8 +79,30 @@ impl RemakeArgs {
         let done = done?.map_err(|error| format!("{}: {error}", self.model.display()))?;
         // What is written is what was found to be sound.
         Model::from_bytes(&self.output, made(&done))?;
-        output::file(&self.output, made(&done))?;
+        self.write(made(&done))?;
         Ok(done)
+    }
+
+    /// Refuses a file for external data that is there: it may be another model's, the source's own among them, and two
+    /// files cannot be replaced at once.
+    fn external(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.output.with_file_name(name);
+        if path == self.output || path.exists() || path.is_symlink() {
+            return Err(format!("{}: it is there already; give --external-data another name", path.display()).into());
+        }
+        Ok(path)
+    }
+
+    fn write(&self, model: &[u8]) -> Result<(), Failure> {
+        let beside = || {
+            let own = self.output.file_name().unwrap_or_default().to_string_lossy();
+            (model.len() > MESSAGE_BYTES).then(|| format!("{own}.data"))
+        };
+        let Some(name) = self.external_data.clone().or_else(beside) else { return output::file(&self.output, model) };
+        let path = self.external(&name)?;
+        let split = tractlet_quantize::externalize(model, &name);
+        let (model, data) = split.map_err(|error| format!("{}: {error}", self.output.display()))?;
+        output::pair((&path, &data), (&self.output, &model))
     }
 }
 

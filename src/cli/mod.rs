@@ -22,6 +22,8 @@ mod footprint;
 mod in_use;
 mod inspect;
 mod metric;
+#[cfg(feature = "quantize")]
+mod npz;
 #[cfg(feature = "ort")]
 mod ort;
 mod output;

@@ -3,9 +3,10 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use tractlet::EngineName;
 
 use super::failure::Failure;
@@ -48,29 +49,69 @@ pub fn json(object: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a file whole or not at all, in place of what stood there; never over a device or a pipe.
 pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
-    let fault = |error: io::Error| format!("{}: cannot write it: {error}", target.display());
-    // Through a symbolic link, to the file itself.
-    let (real, found) = match target.canonicalize() {
-        Ok(real) => (real, true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => (target.to_owned(), false),
-        Err(error) => return Err(fault(error).into()),
-    };
-    if found && !real.is_file() {
-        return Err(format!("{}: cannot write it: it is there and is not a regular file", target.display()).into());
+    let staged = Staged::write(target, contents.as_ref())?;
+    staged.temp.persist(&staged.real).map_err(|error| fault(target, error.error))?;
+    named(&staged.real).map_err(|error| fault(target, error))
+}
+
+/// Writes two files whole or neither: a new one, and one in place of what stood there, which names the new one.
+#[cfg(feature = "quantize")]
+pub fn pair(new: (&Path, &[u8]), main: (&Path, &[u8])) -> Result<(), Failure> {
+    let (first, second) = (Staged::write(new.0, new.1)?, Staged::write(main.0, main.1)?);
+    first.temp.persist_noclobber(&first.real).map_err(|error| fault(new.0, error.error))?;
+    let done = second.temp.persist(&second.real).map_err(|error| fault(main.0, error.error));
+    if let Err(failure) = done {
+        // Nobody has been told of it yet.
+        let _ = std::fs::remove_file(&first.real);
+        return Err(failure);
     }
-    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut builder = tempfile::Builder::new();
-        // As any new file: the umask decides.
-        let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
-        let mut temp = builder.tempfile_in(folder)?;
-        temp.write_all(contents.as_ref())?;
-        temp.as_file().sync_all()?;
-        temp.persist(&real).map_err(|error| error.error)?;
-        // The name is on disk once its folder is.
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| fault(error).into())
+    named(&first.real).map_err(|error| fault(new.0, error))?;
+    named(&second.real).map_err(|error| fault(main.0, error))
+}
+
+/// Contents on disk that have no name yet.
+struct Staged {
+    real: PathBuf,
+    temp: NamedTempFile,
+}
+
+impl Staged {
+    fn write(target: &Path, contents: &[u8]) -> Result<Staged, Failure> {
+        // Through a symbolic link, to the file itself.
+        let (real, found) = match target.canonicalize() {
+            Ok(real) => (real, true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => (target.to_owned(), false),
+            Err(error) => return Err(fault(target, error)),
+        };
+        if found && !real.is_file() {
+            let what = "cannot write it: it is there and is not a regular file";
+            return Err(format!("{}: {what}", target.display()).into());
+        }
+        let write = || {
+            let mut builder = tempfile::Builder::new();
+            // As any new file: the umask decides.
+            let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
+            let mut temp = builder.tempfile_in(folder_of(&real))?;
+            temp.write_all(contents)?;
+            temp.as_file().sync_all()?;
+            Ok::<_, io::Error>(temp)
+        };
+        let temp = write().map_err(|error| fault(target, error))?;
+        Ok(Staged { real, temp })
+    }
+}
+
+/// The name is on disk once its folder is.
+fn named(file: &Path) -> io::Result<()> {
+    File::open(folder_of(file))?.sync_all()
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn fault(target: &Path, error: io::Error) -> Failure {
+    format!("{}: cannot write it: {error}", target.display()).into()
 }
 
 pub fn error(reason: &str) {

@@ -23,7 +23,8 @@ use super::{ModelArgs, cap, files, or_here};
 /// An input file has the shape of the model's input, for one sample; or that shape behind a first
 /// axis that lists samples. A leading 1 of the model's shape, its batch, may be left out: for an
 /// input of [1, 1, 49, 10] files of [1, 1, 49, 10], [n, 1, 49, 10] and [n, 1, 1, 49, 10] are
-/// taken. The element type must be the model's. Samples are read one at a time.
+/// taken. The element type must be the model's. Samples are read one at a time. An .npz file, as numpy.savez writes it,
+/// has an array for each input by its name; a build without the feature `quantize` reads none.
 ///
 /// An output file stacks what the samples gave: [n, 12] for an output of [1, 12]. All output files
 /// are written, each whole, or none.

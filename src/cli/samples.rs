@@ -9,6 +9,8 @@ use tractlet_io::npy::{count_samples, without_batch};
 
 use super::failure::Failure;
 use super::files;
+#[cfg(feature = "quantize")]
+use super::npz::Npz;
 
 /// Files that a folder may have.
 const MAX_FILES: usize = 1 << 16;
@@ -38,27 +40,39 @@ impl Samples {
     /// list of it, or a list of it without its leading dimension where that is 1; or a folder of such
     /// files, which are read in the order of their names.
     pub fn open(path: &Path, role: &str, spec: &TensorSpec) -> Result<Samples, Failure> {
+        if !path.is_dir() {
+            return Samples::of(npy::Reader::open(path)?, role, spec);
+        }
         let mut samples =
             Samples { path: path.to_owned(), files: Arc::default(), count: 0, elements: spec.shape.iter().product() };
         let mut files = Vec::new();
-        if path.is_dir() {
-            for path in in_folder(path)? {
-                let (_, count) = list(&path, role, spec)?;
-                files.push(List { file: Opened::ToRead(path), first: samples.count });
-                samples.count += count;
-            }
-        } else {
-            let (file, count) = list(path, role, spec)?;
-            files.push(List { file: Opened::Always(file), first: 0 });
-            samples.count = count;
+        for path in in_folder(path)? {
+            let count = list(&npy::Reader::open(&path)?, role, spec)?;
+            files.push(List { file: Opened::ToRead(path), first: samples.count });
+            samples.count += count;
         }
         samples.files = Arc::new(files);
         Ok(samples)
     }
 
+    /// The same of a file that is open.
+    fn of(file: npy::Reader, role: &str, spec: &TensorSpec) -> Result<Samples, Failure> {
+        let count = list(&file, role, spec)?;
+        let path = file.path().to_owned();
+        let files = Arc::new(vec![List { file: Opened::Always(file), first: 0 }]);
+        Ok(Samples { path, files, count, elements: spec.shape.iter().product() })
+    }
+
     /// One file for each of the model's inputs, in the model's order, as the `[NAME=]X.npy` arguments of a
-    /// flag name them. All have as many samples.
+    /// flag name them; or an .npz file that has an array for each. All have as many samples.
     pub fn open_all(flag: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
+        #[cfg(feature = "quantize")]
+        if let [one] = arguments
+            && let Some(mut archive) = Npz::open(one)?
+        {
+            let of = |spec: &TensorSpec| Samples::of(archive.array(&spec.name)?, "input", spec);
+            return equally_many(specs.iter().map(of).collect::<Result<_, _>>()?);
+        }
         let mut assigned = files::assign("input", arguments, specs)?;
         assigned.sort_by_key(|(tensor, _)| *tensor);
         if let Some(missing) =
@@ -68,16 +82,7 @@ impl Samples {
             return Err(format!("input `{name}` has no file; give it one: --{flag} {name}=X.npy").into());
         }
         let open = |((_, path), spec): (&(usize, PathBuf), &TensorSpec)| Samples::open(path, "input", spec);
-        let inputs = assigned.iter().zip(specs).map(open).collect::<Result<Vec<_>, _>>()?;
-        if let [first, rest @ ..] = inputs.as_slice()
-            && let Some(other) = rest.iter().find(|other| other.count() != first.count())
-        {
-            let (a, b) = (first.path().display(), other.path().display());
-            return Err(
-                format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into()
-            );
-        }
-        Ok(inputs)
+        equally_many(assigned.iter().zip(specs).map(open).collect::<Result<_, _>>()?)
     }
 
     /// The same file for another thread: each read says where.
@@ -121,10 +126,20 @@ pub fn batch_of_one(path: &Path) -> Result<(tractlet::DType, Vec<usize>), Failur
     }
 }
 
-/// A .npy file with the number of samples in it.
-fn list(path: &Path, role: &str, spec: &TensorSpec) -> Result<(npy::Reader, usize), Failure> {
-    let file = npy::Reader::open(path)?;
-    let name = &spec.name;
+/// Refuses lists of which one is longer than another.
+fn equally_many(inputs: Vec<Samples>) -> Result<Vec<Samples>, Failure> {
+    if let [first, rest @ ..] = inputs.as_slice()
+        && let Some(other) = rest.iter().find(|other| other.count() != first.count())
+    {
+        let (a, b) = (first.path().display(), other.path().display());
+        return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
+    }
+    Ok(inputs)
+}
+
+/// The number of samples in a .npy file.
+fn list(file: &npy::Reader, role: &str, spec: &TensorSpec) -> Result<usize, Failure> {
+    let (path, name) = (file.path(), &spec.name);
     if file.dtype() != spec.dtype {
         let (holds, takes) = (file.dtype(), spec.dtype);
         let what = format!("{} holds {holds}, {role} `{name}` takes {takes}", path.display());
@@ -138,7 +153,7 @@ fn list(path: &Path, role: &str, spec: &TensorSpec) -> Result<(npy::Reader, usiz
     if count == 0 {
         return Err(format!("{}: shape {:?} holds no sample", path.display(), file.shape()).into());
     }
-    Ok((file, count))
+    Ok(count)
 }
 
 /// The .npy files of a folder, by name.

@@ -406,6 +406,7 @@ fn computes(op: &str) -> bool {
         op,
         "QuantizeLinear"
             | "DequantizeLinear"
+            | "DynamicQuantizeLinear"
             | "Constant"
             | "ConstantOfShape"
             | "Identity"

@@ -1,6 +1,7 @@
 //! ONNX files as this crate holds them: the messages ([`proto`]), and the few things that are asked of
 //! them again and again.
 
+mod external;
 #[allow(missing_docs)] // The field's own names; onnx.proto3 documents them.
 pub mod proto;
 mod tensor;
@@ -12,6 +13,7 @@ use prost::Message;
 use crate::{EngineError, QuantizeError};
 use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, attribute_type};
 
+pub use external::externalize;
 pub(crate) use tensor::raw;
 pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers, row};
 
@@ -45,6 +47,9 @@ fn oversized(graph: &GraphProto) -> Option<&proto::TensorProto> {
     own.or_else(|| attributes().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(oversized))
 }
 
+/// TensorProto.DataLocation of a tensor that lies in another file.
+const EXTERNAL: i32 = 1;
+
 /// Takes in what lies in other files: the model is whole from then on.
 ///
 /// # Errors
@@ -53,7 +58,6 @@ pub fn take_in(
     model: &mut ModelProto,
     stored: &dyn Fn(&str) -> Result<Vec<u8>, EngineError>,
 ) -> Result<(), QuantizeError> {
-    const EXTERNAL: i32 = 1;
     for tensor in &mut model.graph_mut().initializer {
         if tensor.data_location == Some(EXTERNAL) {
             tensor.raw_data = Some(stored(tensor.name.as_deref().unwrap_or_default())?);
