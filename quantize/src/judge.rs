@@ -243,6 +243,12 @@ fn between(model: &ModelProto, tensors: &[String]) -> Vec<String> {
     known
 }
 
+/// Index of the largest value of the first output, on each of some samples.
+pub fn answers(engine: &dyn Engine, model: &ModelProto, samples: &[usize]) -> Result<Vec<usize>, QuantizeError> {
+    let taps: Vec<String> = decisive(model).into_iter().take(1).collect();
+    Pool::open(engine, model, &taps)?.each(samples, |runner, _| Ok(argmax(runner.output(0))))
+}
+
 /// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not squashed, and
 /// of an index what it is the index in.
 fn decisive(model: &ModelProto) -> Vec<String> {

@@ -115,14 +115,15 @@ impl<'a> Reader<'a> {
         // Of each class and row, and then of each row: sum and sum of squares.
         let mut sums = vec![[0.0; 2]; rows * (count + 1)];
         let mut seen = 0.0;
+        let mut weights = context.weights.iter();
         for block in context.samples.chunks(BLOCK) {
             let parts =
                 pool.each(block, |runner, sample| Ok(self.sample(&patches, runner.output(0), (sample % step, step))))?;
-            for (positions, part) in parts {
-                seen += positions as f64;
+            for ((positions, part), weight) in parts.into_iter().zip(weights.by_ref()) {
+                seen += weight * positions as f64;
                 sums.iter_mut().zip(part).for_each(|(sum, part)| {
-                    sum[0] += part[0];
-                    sum[1] += part[1];
+                    sum[0] += weight * part[0];
+                    sum[1] += weight * part[1];
                 });
             }
         }

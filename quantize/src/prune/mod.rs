@@ -123,8 +123,16 @@ pub fn prune(
     let sites: Vec<Site> =
         sites::find(&model, &HashSet::new()).sites.into_iter().filter(|site| site.weights.is_some()).collect();
     let samples = judge::spread(engine.samples(), LEARNED);
-    let context =
-        Context { model: &model, shapes: &shapes, channels: &channels, sites: &sites, engine, samples: &samples };
+    let weights = balance(&judge::answers(engine, &model, &samples)?);
+    let context = Context {
+        model: &model,
+        shapes: &shapes,
+        channels: &channels,
+        sites: &sites,
+        engine,
+        samples: &samples,
+        weights: &weights,
+    };
     let importance = importance::importance(&context, options.criterion, options.refit, progress)?;
     let ways = match options.allocation {
         Allocation::Auto => vec![Allocation::Uniform, Allocation::Global],
@@ -171,6 +179,24 @@ pub fn prune(
     Ok(Pruned { model: pruned.encode_to_vec(), report })
 }
 
+/// Samples of an answer, on average, from which on answers are balanced: with fewer they are no classes.
+const OF_EACH: usize = 4;
+/// The most and the least that a sample counts, over the others.
+const SWAY: f64 = 8.0;
+
+/// Weights by which all answers of the model count alike, however many samples have them: calibration samples are seldom
+/// balanced, and a channel that only a rare class needs would seem to matter little.
+fn balance(answers: &[usize]) -> Vec<f64> {
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    answers.iter().for_each(|answer| *counts.entry(*answer).or_default() += 1);
+    let (all, classes) = (answers.len() as f64, counts.len());
+    if classes * OF_EACH > answers.len() {
+        return vec![1.0; answers.len()];
+    }
+    let weight = |answer| (all / (classes * counts[answer]) as f64).clamp(1.0 / SWAY, SWAY);
+    answers.iter().map(weight).collect()
+}
+
 /// A model without these channels, and how many of its layers were fitted anew.
 fn without(
     context: &Context<'_>,
@@ -194,6 +220,8 @@ struct Context<'a> {
     sites: &'a [Site],
     engine: &'a dyn Engine,
     samples: &'a [usize],
+    /// How much each of them counts.
+    weights: &'a [f64],
 }
 
 impl Context<'_> {

@@ -110,7 +110,7 @@ fn refit_one(
         }
         Ok(inputs.into_iter().map(|(input, _)| input).zip(answers).collect())
     };
-    let [learned, held_out] = gather(&matrix, &patches, context.samples, second, &pull)?;
+    let [learned, held_out] = gather(&matrix, &patches, (context.samples, context.weights), second, &pull)?;
     let per_group = matrix.rows / matrix.groups;
     let (rows, cols) = (context.rows(site, &matrix, removed), context.cols(site, &matrix, removed));
     let fitted: Vec<Vec<(usize, Vec<f32>, f32)>> = (0..matrix.groups)

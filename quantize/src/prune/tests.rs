@@ -208,6 +208,16 @@ fn a_model_without_channels_to_take_says_why() {
     assert!(matches!(&error, QuantizeError::NothingToPrune(why) if why.contains("output of the graph")), "{error}");
 }
 
+#[test]
+fn answers_count_alike_however_rare_they_are() {
+    let answers = [vec![0; 24], vec![1; 4], vec![2; 2]].concat();
+    let weights = balance(&answers);
+    let of = |answer| answers.iter().zip(&weights).filter(|(a, _)| **a == answer).map(|(_, w)| w).sum::<f64>();
+    assert!([0, 1, 2].iter().all(|&answer| (of(answer) - 10.0).abs() < 1e-9), "{weights:?}");
+    // Values of which any may be the largest are no classes.
+    assert_eq!(balance(&[0, 1, 2, 3, 4, 4]), [1.0; 6]);
+}
+
 /// Runs what these graphs consist of, with 1x1 windows: input `x` is an image of 2 channels, 2 by 3.
 struct Plain(Vec<Vec<f32>>);
 

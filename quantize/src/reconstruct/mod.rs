@@ -80,7 +80,7 @@ pub fn reconstruct(task: &Task<'_>, layer: &mut Layer, depth: Depth) -> Result<(
         return Ok(());
     }
     let pull = |block: &[usize]| task.frontier.pairs((&float, &quantized), block);
-    let [learned, held_out] = gather(task.matrix, &patches, task.frontier.samples(), second, &pull)?;
+    let [learned, held_out] = gather(task.matrix, &patches, (task.frontier.samples(), &[]), second, &pull)?;
     let (matrix, per_group) = (task.matrix, task.matrix.rows / task.matrix.groups);
     if second {
         let moments: Vec<_> = learned.iter().zip(&held_out).map(|(a, b)| (a.centred(), b.centred())).collect();
@@ -116,11 +116,12 @@ pub fn reconstruct(task: &Task<'_>, layer: &mut Layer, depth: Depth) -> Result<(
 /// What a layer reads and what it should answer, for each of some samples.
 pub(crate) type Pull<'a> = &'a dyn Fn(&[usize]) -> Result<Vec<(Vec<f32>, Vec<f32>)>, QuantizeError>;
 
-/// Moments of each group, of the samples to learn from and of those held out.
+/// Moments of each group, of the samples to learn from and of those held out. Samples have these weights, or all the same
+/// where there are none.
 pub(crate) fn gather(
     matrix: &Matrix,
     patches: &Patches,
-    samples: &[usize],
+    (samples, weights): (&[usize], &[f64]),
     second: bool,
     pull: Pull<'_>,
 ) -> Result<[Vec<Moments>; 2], QuantizeError> {
@@ -134,8 +135,9 @@ pub(crate) fn gather(
         for (place, (input, answer)) in pull(block)?.iter().enumerate() {
             let sample = index * BLOCK + place;
             let which = usize::from(samples.len() >= 2 * HELD_OUT && sample % HELD_OUT == HELD_OUT - 1);
+            let weight = weights.get(sample).copied().unwrap_or(1.0);
             let add = |(group, moments): (usize, &mut Moments)| {
-                moments.add(patches, group, (input, answer), matrix.rows, (sample % step, step));
+                moments.add(patches, group, (input, answer), matrix.rows, (sample % step, step), weight);
             };
             sums[which].par_iter_mut().enumerate().for_each(add);
         }

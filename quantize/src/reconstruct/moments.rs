@@ -33,7 +33,7 @@ impl Moments {
     }
 
     /// Adds every `step`th position of an image for a group whose first output channel is `first` of
-    /// `channels`, with what the layer reads and what it should answer.
+    /// `channels`, with what the layer reads and what it should answer, as often as `weight` says.
     pub fn add(
         &mut self,
         patches: &Patches,
@@ -41,6 +41,7 @@ impl Moments {
         (input, output): (&[f32], &[f32]),
         channels: usize,
         (offset, step): (usize, usize),
+        weight: f64,
     ) {
         let positions: Vec<usize> = (offset..patches.positions()).step_by(step.max(1)).collect();
         let (n, cols, rows) = (positions.len(), self.cols, self.rows);
@@ -49,15 +50,19 @@ impl Moments {
         for (index, &position) in positions.iter().enumerate() {
             let row = &mut x[index * cols..(index + 1) * cols];
             patches.row(input, group, position, row);
-            self.x.iter_mut().zip(&*row).for_each(|(sum, value)| *sum += f64::from(*value));
+            self.x.iter_mut().zip(&*row).for_each(|(sum, value)| *sum += weight * f64::from(*value));
             for (channel, out) in y[index * rows..(index + 1) * rows].iter_mut().enumerate() {
                 *out = patches.output(output, group * rows + channel, position, channels);
-                self.y[channel] += f64::from(*out);
+                self.y[channel] += weight * f64::from(*out);
             }
         }
-        self.count += n as f64;
+        self.count += weight * n as f64;
         if self.xx.is_empty() {
             return;
+        }
+        if weight != 1.0 {
+            let root = weight.sqrt() as f32;
+            x.iter_mut().chain(&mut y).for_each(|value| *value *= root);
         }
         accumulate(&x, &x, n, cols, cols, &mut self.xx);
         accumulate(&x, &y, n, cols, rows, &mut self.xy);
