@@ -265,7 +265,7 @@ impl<'m> Lowering<'m> {
             }
             Value::Stored(tensor) if matches!(tensor.dtype, DType::I64 | DType::I32 | DType::Bool) => {
                 let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
-                let data = self.builder.data::<u8>(&bytes);
+                let data = self.builder.data::<u8>(bytes);
                 Ok(Value::Raw(self.stored_copy(name, data, tensor.dims.clone(), tensor.dtype.size()), tensor.dtype))
             }
             Value::Stored(tensor) if matches!(tensor.dtype, DType::I8 | DType::U8) => {
