@@ -217,8 +217,7 @@ fn a_run_that_its_cap_ends_leaves_no_file_behind() {
     writer.finish().unwrap().publish().unwrap();
     let [target, input] = [&target, &input].map(|path| path.to_str().unwrap());
     // With --json all that was answered is kept until the end: that passes a cap while the file is being written.
-    let args =
-        ["run", "models/ad_autoencoder/f32.onnx", "--engine", "plan", "--json", "--input", input, "--output", target];
+    let args = ["run", "models/ad_autoencoder/f32.onnx", "--engine", "plan", "--input", input, "--output", target];
     let mut ended = 0;
     for mib in (12..200).step_by(4) {
         let (code, why, _) = capped(&args, mib << 20);

@@ -27,6 +27,10 @@ impl Joined {
         let mut ends = groups.last.clone();
         for (index, step) in program.steps.iter().enumerate() {
             let Op::StridedCopy(copy) = &step.op else { continue };
+            if copy.input.section != Section::Arena {
+                // Out of the constants.
+                continue;
+            }
             let (part, whole) = (groups.owners[copy.input.offset], copy.output.offset);
             let writers = || program.steps.iter().filter(move |step| step.op.output().offset == whole);
             let moves_on = || {
@@ -48,7 +52,7 @@ impl Joined {
                 joined.left_out[index] = true;
             }
         }
-        joined.give_up_outputs(program, groups);
+        joined.give_up_where_read(program, groups);
         joined
     }
 
@@ -61,17 +65,24 @@ impl Joined {
         (root, offset)
     }
 
-    /// An op borrows an output of the network whole: what it reads cannot lie in the one that it writes. Where it would,
-    /// nothing is joined in that output.
-    fn give_up_outputs(&mut self, program: &Program, groups: &Groups) {
-        let root = |tensor: TensorId| self.root(groups.owners[tensor]).0;
+    /// What an op reads cannot lie in what it writes: a part that stands in the whole once more is copied there from
+    /// itself, and an output of the network is borrowed whole, whatever of it is written. Where it would, nothing is joined
+    /// in that block.
+    fn give_up_where_read(&mut self, program: &Program, groups: &Groups) {
+        let place = |tensor: TensorId| self.root(groups.owners[tensor]);
         let mut given_up = vec![];
         for (step, _) in program.steps.iter().zip(&self.left_out).filter(|(_, left_out)| !**left_out) {
             let output = step.op.output().offset;
-            let in_place = |tensor: TensorId| groups.owners[tensor] == groups.owners[output];
-            let taken = reads(&step.op).any(|tensor| root(tensor) == root(output) && !in_place(tensor));
-            if taken && groups.sections[root(output)] != Section::Arena {
-                given_up.push(root(output));
+            let (root, start) = place(output);
+            let end = start + program.tensors[output];
+            let taken =
+                reads(&step.op).filter(|&tensor| groups.owners[tensor] != groups.owners[output]).any(|tensor| {
+                    let (other, at) = place(tensor);
+                    let overlap = at < end && start < at + program.tensors[tensor];
+                    other == root && (overlap || groups.sections[root] != Section::Arena)
+                });
+            if taken {
+                given_up.push(root);
             }
         }
         let lies_there: Vec<bool> = (0..self.homes.len()).map(|owner| given_up.contains(&self.root(owner).0)).collect();
@@ -131,5 +142,9 @@ mod tests {
         assert_eq!(copies("concat_of_computed"), 2);
         // An op cannot read the output of the network that it writes.
         assert_eq!(copies("concat_is_the_output_of_a_chain"), 2);
+        // What stands there twice would be copied from the whole into it.
+        assert_eq!(copies("concat_with_itself_again"), 2);
+        // A stored part lies with the constants.
+        assert_eq!(copies("concat_with_stored"), 1);
     }
 }

@@ -130,6 +130,18 @@ def views() -> None:
     add("concat_is_the_output", bind(integers, chain=False))
     add("concat_is_the_output_of_a_chain", bind(integers, chain=True))
 
+    def again(g):
+        # A part that is written where it will lie stands in the whole twice.
+        h = g.gemm(g.input(1, 6), 8)
+        finish(g, g.gemm(g.op("Concat", h, h, axis=1), 3), False)
+    add("concat_with_itself_again", again)
+
+    def stored(g):
+        # Behind the weights, so that it does not lie where the constants begin.
+        h = g.gemm(g.input(1, 6), 8)
+        finish(g, g.gemm(g.op("Concat", g.const(np.linspace(-1, 1, 8).reshape(1, 8)), h, axis=1), 3), False)
+    add("concat_with_stored", stored)
+
     def mixed_layouts(g):
         x = image(g, 3, 6, 6)
         y = g.qdq(g.conv(x, 2, (3, 3), pads=[1, 1, 1, 1]))
