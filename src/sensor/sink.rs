@@ -143,7 +143,7 @@ impl SinkSpec {
     pub fn open(&self, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
         let (form, path) = match &self.0 {
             Target::Lines(form, path) => (form, path),
-            Target::Mqtt(address) => return publish(address, options),
+            Target::Mqtt(address) => return publish(address, options, control),
         };
         let file = match path {
             Some(path) => OpenOptions::new().append(true).create(true).open(path)?,
@@ -160,13 +160,14 @@ impl SinkSpec {
 }
 
 #[cfg(feature = "mqtt")]
-fn publish(address: &MqttAddress, options: &SinkOptions) -> io::Result<Box<dyn Sink>> {
-    let outbox = super::mqtt::Outbox::open(address, options.client_id.as_deref(), options.queue_bytes)?;
-    Ok(Box::new(outbox))
+fn publish(address: &MqttAddress, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
+    let SinkOptions { client_id, queue_bytes } = options;
+    let stop = Arc::clone(&control.stop);
+    Ok(Box::new(super::mqtt::Outbox::open(address, client_id.as_deref(), *queue_bytes, stop)?))
 }
 
 #[cfg(not(feature = "mqtt"))]
-fn publish(_: &MqttAddress, _: &SinkOptions) -> io::Result<Box<dyn Sink>> {
+fn publish(_: &MqttAddress, _: &SinkOptions, _: &Control) -> io::Result<Box<dyn Sink>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, super::mqtt::NOT_BUILT))
 }
 
