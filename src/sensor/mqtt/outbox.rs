@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Greeting, Link, MqttAddress, Receipt, Waker, Will, is_refusal};
 use crate::sensor::counters::Summary;
 use crate::sensor::decide::Decision;
-use crate::sensor::sink::Sink;
+use crate::sensor::sink::{Sink, SinkOptions};
 use crate::sensor::writer;
 
 /// How long anybody waits before looking around.
@@ -77,32 +77,31 @@ enum Phase {
 }
 
 impl Outbox {
-    /// Connects, and keeps as many bytes of decisions as `most_bytes` while the broker is away. After `stop` it waits for
-    /// nobody for long.
+    /// Connects. After `stop` it waits for nobody for long.
     ///
     /// # Errors
     /// Where the broker is not there or refuses; that it goes away later is none.
-    pub fn open(
-        address: &MqttAddress,
-        client_id: Option<&str>,
-        most_bytes: usize,
-        stop: Arc<AtomicBool>,
-    ) -> io::Result<Outbox> {
+    pub fn open(address: &MqttAddress, options: &SinkOptions, stop: Arc<AtomicBool>) -> io::Result<Outbox> {
+        let SinkOptions { client_id, queue_bytes, number } = options;
         let status = match client_id {
             Some(id) => format!("{}/status/{id}", address.topic),
             None => format!("{}/status", address.topic),
         };
         let greeting = Greeting {
             address: address.clone(),
-            // A source of the same name is another client.
-            client_id: client_id.map_or(String::new(), |id| format!("{id}-decisions")),
+            // A source of the same name is another client, and so is another sink.
+            client_id: match (client_id, number) {
+                (Some(id), 1) => format!("{id}-decisions"),
+                (Some(id), number) => format!("{id}-decisions-{number}"),
+                (None, _) => String::new(),
+            },
             session_s: 0,
             will: Some(Will { topic: status.clone(), payload: "offline" }),
             max_packet_bytes: MAX_PACKET_BYTES,
             receive_maximum: 1,
         };
         let link = Link::open(&greeting)?;
-        let shared = Arc::new(Shared::new(most_bytes)?);
+        let shared = Arc::new(Shared::new(*queue_bytes)?);
         let postman = Postman { shared: Arc::clone(&shared), greeting, status };
         let (lives, thread) = channel();
         thread::Builder::new().name("mqtt-out".into()).spawn(move || postman.run(link, lives))?;
