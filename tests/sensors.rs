@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::repository;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::Value;
@@ -405,8 +406,14 @@ fn a_stop_does_not_wait_for_who_no_longer_reads() {
     let mut child = start(&[HAR, "--source", file.to_str().unwrap(), "--repeat", "0"]);
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut [0]).unwrap();
-    // Until the pipe is full, and some more.
-    thread::sleep(Duration::from_millis(500));
+    // Until the pipe is full.
+    let pipe = fs::OpenOptions::new().write(true).open(format!("/proc/{}/fd/1", child.id())).unwrap();
+    let has_room = || poll(&mut [PollFd::new(&pipe, PollFlags::OUT)], Some(&Timespec::default())).unwrap() > 0;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while has_room() {
+        assert!(Instant::now() < patience, "the pipe is not filled");
+        thread::sleep(Duration::from_millis(10));
+    }
     signal(&child, "TERM");
     let output = end(child);
     assert_eq!(output.status.code(), Some(1));
@@ -471,6 +478,11 @@ fn one_of_several_streams_breaks_and_the_others_go_on() {
     let shared = command.output().unwrap();
     assert_eq!(shared.status.code(), Some(1));
     assert!(error(&shared).contains("stream `one`: standard input is one for all"), "{}", error(&shared));
+    let again = entry("live", &frail).replace("name = \"live\"", "name = \"twin\"");
+    fs::write(&list, entry("live", &live) + &again).unwrap();
+    let torn = command.output().unwrap();
+    assert_eq!(torn.status.code(), Some(1));
+    assert!(error(&torn).contains("stream `twin`: another stream writes"), "{}", error(&torn));
 }
 
 #[test]

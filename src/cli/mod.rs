@@ -21,6 +21,7 @@ mod files;
 mod footprint;
 mod in_use;
 mod inspect;
+mod login;
 mod metric;
 #[cfg(feature = "quantize")]
 mod npz;
@@ -330,7 +331,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = flag::register(SIGXFSZ, Arc::default()) {
         log::warn!("a limit on the size of files will end the program: {error}");
     }
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::try_parse().unwrap_or_else(|error| login::exit(&error));
     let work = || match command {
         Command::Run(args) => run::run(args),
         Command::Eval(args) => eval::eval(args),

@@ -1,10 +1,18 @@
 //! Whether a model can be loaded beside the one that runs.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tractlet::footprint::{heap, reset_heap_peak, room_for};
 
 use super::failure::Failure;
+
+/// Held from the first question for room until the model is loaded: streams of one process that exchange theirs at once
+/// would all be given the same room.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What it took to load the model. Under `--max-rss` an exchange that would take more than there is left has to be refused before
 /// it begins: in its midst a request for heap that passes the cap ends the process.

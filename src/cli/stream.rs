@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tractlet::sensor::{
 use super::confine::confine;
 use super::failure::Failure;
 use super::in_use::InUse;
-use super::reload::Loading;
+use super::reload::{Loading, one_at_a_time};
 use super::threads::ThreadArgs;
 use super::{ModelArgs, output, size};
 
@@ -71,7 +71,7 @@ pub struct StreamArgs {
     metrics: Option<String>,
     /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp). What is left:
     /// the folder of the model, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
-    /// the folder of its device and tcp: or mqtt: an address in numbers. Not with a sink mqtt:
+    /// the folder of its device and tcp: an address in numbers; mqtt: needs one in any case. Not with a sink mqtt:
     #[arg(long)]
     sandbox: bool,
 }
@@ -285,6 +285,7 @@ fn ran(
         deadline: args.deadline.map(|ms| Duration::from_millis(ms.into())),
         reload: Some(Box::new(|| {
             let again = || {
+                let _alone = one_at_a_time();
                 loading.may_happen_again(&recipe.model)?;
                 let (windows, reloads) = (control.counters.windows(), control.counters.reloads());
                 let model = in_use.borrow_mut().again(&recipe.model, windows, reloads)?;
@@ -328,6 +329,20 @@ impl StreamArgs {
         Ok(())
     }
 
+    /// Whether it takes nothing that `other` has, which runs in the same process.
+    pub fn fits_beside(&self, other: &StreamArgs) -> Result<(), String> {
+        if let Some(id) = self.mqtt.client_id.as_ref().filter(|id| other.mqtt.client_id.as_ref() == Some(id)) {
+            return Err(format!("--client-id {id} is another stream's: their broker would hang one of them up"));
+        }
+        let place = |file: &Path| file.canonicalize().or_else(|_| absolute(file)).ok();
+        let others: Vec<_> = other.sink.iter().filter_map(SinkSpec::file).filter_map(place).collect();
+        let mut files = self.sink.iter().filter_map(SinkSpec::file);
+        match files.find(|file| place(file).is_some_and(|file| others.contains(&file))) {
+            Some(file) => Err(format!("another stream writes {}: lines would be torn", file.display())),
+            None => Ok(()),
+        }
+    }
+
     fn overflow(&self) -> Overflow {
         match self.overflow {
             Some(OverflowName::DropOldest) => Overflow::DropOldest,
@@ -347,12 +362,13 @@ impl StreamArgs {
         }
         let mut needs = self.model.reopening(&recipe.model);
         needs.write.extend(in_use.folder().map(PathBuf::from));
-        if self.source.reconnect.is_none() {
+        // A broker is connected to anew in any case.
+        if self.source.reconnect.is_none() && self.source.source.broker().is_none() {
             return Ok(needs);
         }
         let unknown = |host: &str| {
-            let what = "names cannot be looked up from within; give the address in numbers";
-            Err(format!("--sandbox with --reconnect: {host}: {what}").into())
+            let what = "names cannot be looked up from within, to connect anew; give the address in numbers";
+            Err(format!("--sandbox: {host}: {what}").into())
         };
         match &self.source.source {
             SourceSpec::Stdin | SourceSpec::File(_) => {}
@@ -381,11 +397,12 @@ impl StreamArgs {
         }
         specs.iter_mut().filter_map(SinkSpec::broker).for_each(add_password);
         let queue_bytes = usize::try_from(self.mqtt.queue).unwrap_or(usize::MAX);
-        let options = SinkOptions { client_id: self.mqtt.client_id.clone(), queue_bytes };
-        let open = |spec: &SinkSpec| {
+        let mut options = SinkOptions { client_id: self.mqtt.client_id.clone(), queue_bytes, number: 0 };
+        let open = |mut spec: SinkSpec| {
+            options.number += u32::from(spec.broker().is_some());
             spec.open(&options, control).map_err(|error| format!("{spec}: cannot write it: {error}").into())
         };
-        specs.iter().map(open).collect()
+        specs.into_iter().map(open).collect()
     }
 
     fn source(&self) -> SourceSpec {

@@ -1,7 +1,7 @@
 //! `tractlet streams`: several streams in one process.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
@@ -15,9 +15,9 @@ use tractlet::sensor::{Control, Metrics, Notifier, Summary};
 
 use super::failure::Failure;
 use super::stream::{self, Ran, Status, StreamArgs};
-use super::{cap, output, size};
+use super::{cap, login, output, size};
 
-/// The most streams, each of which has two threads.
+/// The most streams, each of which has two threads or more.
 const MAX_STREAMS: usize = 64;
 /// How long it sleeps between two looks at them.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -29,8 +29,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// FILE lists them, each with a name and the words that `tractlet stream` would be given.
 ///
 /// All are made ready one after the other before any of them reads, and what each takes is stated: one that cannot be made ready
-/// ends the process then. Later one that breaks is told and does not stop the others. Each has two threads, one that reads and
-/// one that infers; no more are made while they run.
+/// ends the process then. Later one that breaks is told and does not stop the others. Each has a thread that infers, together with
+/// those of --threads, and while it runs one that reads; a sink mqtt: has one more.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
 pub struct StreamsArgs {
@@ -90,6 +90,20 @@ struct Planned {
     control: Control,
 }
 
+/// Stops all where one ends and `stop` is still set, as it is if it panics.
+struct Others<'a> {
+    all: &'a [Planned],
+    stop: bool,
+}
+
+impl Drop for Others<'_> {
+    fn drop(&mut self) {
+        if self.stop {
+            self.all.iter().for_each(|one| one.control.stop.store(true, Relaxed));
+        }
+    }
+}
+
 /// One that is ready, and what is told about it in the end.
 #[derive(Serialize)]
 struct Told {
@@ -116,16 +130,15 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
             let before = heap().live_bytes;
             let all = planned.as_slice();
             let work = move || {
+                let mut others = Others { all, stop: args.fail_fast };
                 // Where no word comes, another could not be made ready.
                 let ran = stream::run(&one.args, &one.control, &mut |_| {}, || {
                     ready.send(()).is_ok() && may_go.recv().is_ok()
                 });
                 if let Err(Failure::Because(why)) = &ran.ended {
                     output::error(&format!("stream `{}`: {why}", one.name));
-                    if args.fail_fast {
-                        all.iter().for_each(|other| other.control.stop.store(true, Relaxed));
-                    }
                 }
+                others.stop &= ran.ended.is_err();
                 ran
             };
             let thread = thread::Builder::new().name(one.name.chars().take(15).collect()).spawn_scoped(scope, work)?;
@@ -196,8 +209,11 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
         if planned.iter().any(|other| other.name == name) {
             return Err(unfit("there are two of that name"));
         }
-        let words = Words::try_parse_from(&arguments).map_err(|error| unfit(error.to_string().trim_end()))?;
+        let words = Words::try_parse_from(&arguments);
+        let words = words.map_err(|error| unfit(login::masked(error.to_string(), &arguments).trim_end()))?;
         words.args.fits_beside_others().map_err(unfit)?;
+        let fits = planned.iter().try_for_each(|other| words.args.fits_beside(&other.args));
+        fits.map_err(|what| unfit(&what))?;
         planned.push(Planned { name, args: words.args, control: Control::default() });
     }
     Ok(planned)
@@ -205,12 +221,13 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
 
 /// What each takes, before anything runs.
 fn state<'a>(streams: impl Iterator<Item = (&'a str, usize)>) {
-    let mut total = 0;
+    // Where stderr is closed there is nobody to tell.
+    let (mut out, mut total) = (io::stderr(), 0);
     for (name, bytes) in streams {
         total += bytes;
-        eprintln!("{name}: {} of heap", size::human(bytes as u64));
+        let _ = writeln!(out, "{name}: {} of heap", size::human(bytes as u64));
     }
-    eprintln!("all streams: {} of heap; reading begins", size::human(total as u64));
+    let _ = writeln!(out, "all streams: {} of heap; reading begins", size::human(total as u64));
 }
 
 fn told(one: &Planned, heap_bytes: usize, ran: thread::Result<Ran>) -> Told {

@@ -160,7 +160,8 @@ pub struct Summary {
     /// How long it ran.
     pub seconds: f64,
     /// Heap allocations between window [`Summary::WARM`] and the last; none where there were fewer windows, or
-    /// the counting allocator is not installed.
+    /// the counting allocator is not installed. It counts the process: other streams in it are counted too, and so are
+    /// messages from and to brokers, which are allocated one by one.
     pub steady_allocations: Option<u64>,
     /// By how much resident memory grew between the same two windows, pages of the program not counted, in bytes.
     pub steady_growth_bytes: Option<i64>,

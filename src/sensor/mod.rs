@@ -7,8 +7,8 @@
 //!
 //! A [`Recipe`] is a parsed `model.toml`. A [`Source`] gives frames from a file, standard input, a serial
 //! port, a socket, the kernel's Industrial I/O or a broker. A [`Stream`] reads it on a thread of its own, cuts windows,
-//! runs the model on them and hands decisions to its [`Sink`]s. After the first windows nothing is
-//! allocated, and [`Summary`] accounts for every frame.
+//! runs the model on them and hands decisions to its [`Sink`]s. After the first windows nothing is allocated but the
+//! messages from and to brokers, and [`Summary`] accounts for every frame.
 //!
 //! ```
 //! use tractlet::sensor::{Control, Recipe, Source, SourceOptions, Stream, StreamOptions};

@@ -7,7 +7,8 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -66,11 +67,13 @@ pub struct SinkOptions {
     pub client_id: Option<String>,
     /// Decisions that are kept while a broker is away, in bytes; the oldest go beyond it.
     pub queue_bytes: usize,
+    /// Which of the sinks at brokers under this `client_id` it is, from 1: no two of them may be one client.
+    pub number: u32,
 }
 
 impl Default for SinkOptions {
     fn default() -> SinkOptions {
-        SinkOptions { client_id: None, queue_bytes: 1 << 20 }
+        SinkOptions { client_id: None, queue_bytes: 1 << 20, number: 1 }
     }
 }
 
@@ -127,6 +130,14 @@ impl SinkSpec {
         matches!(self.0, Target::Lines(_, None))
     }
 
+    /// The file that it is, or will be; devices and pipes may be written to by many.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Target::Lines(_, Some(path)) if path.is_file() || !path.exists() => Some(path),
+            Target::Lines(..) | Target::Mqtt(_) => None,
+        }
+    }
+
     /// The broker that it is at.
     pub fn broker(&mut self) -> Option<&mut MqttAddress> {
         match &mut self.0 {
@@ -143,30 +154,49 @@ impl SinkSpec {
     pub fn open(&self, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
         let (form, path) = match &self.0 {
             Target::Lines(form, path) => (form, path),
-            Target::Mqtt(address) => return publish(address, options),
+            Target::Mqtt(address) => return publish(address, options, control),
         };
         let file = match path {
             Some(path) => OpenOptions::new().append(true).create(true).open(path)?,
             None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
         };
-        let is_empty = path.is_none() || file.metadata()?.len() == 0;
-        let out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
+        let found = path.as_ref().map_or(Ok(Found::Nothing), |path| found(path, &file))?;
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
+        if found == Found::Torn {
+            out.write_all(b"\n")?;
+        }
         Ok(match form {
             Form::Json => Box::new(Json(out)),
-            Form::Csv => Box::new(Csv { out, header_due: is_empty }),
+            Form::Csv => Box::new(Csv { out, header_due: found == Found::Nothing }),
             Form::Text => Box::new(Text(out)),
         })
     }
 }
 
+/// What is in a file already.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Lines,
+    /// The last line does not end: whoever wrote it was killed, or had no room.
+    Torn,
+}
+
+fn found(path: &Path, file: &File) -> io::Result<Found> {
+    let metadata = file.metadata()?;
+    let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(Found::Nothing) };
+    let mut byte = [0];
+    File::open(path)?.read_exact_at(&mut byte, last)?;
+    Ok(if byte == *b"\n" { Found::Lines } else { Found::Torn })
+}
+
 #[cfg(feature = "mqtt")]
-fn publish(address: &MqttAddress, options: &SinkOptions) -> io::Result<Box<dyn Sink>> {
-    let outbox = super::mqtt::Outbox::open(address, options.client_id.as_deref(), options.queue_bytes)?;
-    Ok(Box::new(outbox))
+fn publish(address: &MqttAddress, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
+    Ok(Box::new(super::mqtt::Outbox::open(address, options, Arc::clone(&control.stop))?))
 }
 
 #[cfg(not(feature = "mqtt"))]
-fn publish(_: &MqttAddress, _: &SinkOptions) -> io::Result<Box<dyn Sink>> {
+fn publish(_: &MqttAddress, _: &SinkOptions, _: &Control) -> io::Result<Box<dyn Sink>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, super::mqtt::NOT_BUILT))
 }
 
@@ -315,6 +345,18 @@ mod tests {
         assert_eq!("mqtt://u:p@h/a".parse::<SinkSpec>().unwrap().to_string(), "mqtt://h:1883/a");
         for wrong in ["", "json:", "xml:-", "out.json", "mqtt://h/a/#", "mqtt:h/a"] {
             assert!(wrong.parse::<SinkSpec>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_appended_begins_on_a_line_of_its_own() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let spec: SinkSpec = format!("json:{}", path.display()).parse().unwrap();
+        for (before, after) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"win", "{}\n{\"win\n")] {
+            std::fs::write(&path, before).unwrap();
+            spec.open(&SinkOptions::default(), &Control::default()).unwrap().flush().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
         }
     }
 

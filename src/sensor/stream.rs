@@ -13,7 +13,7 @@ use super::decide::{Decider, Decision};
 use super::feed::{Feed, Next};
 use super::frontend::Frontend;
 use super::hops::Pieces;
-use super::mqtt::{Message, Receipt};
+use super::mqtt::{Message, RECEIVE_MAXIMUM, Receipt};
 use super::recipe::{Emit, Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
@@ -215,15 +215,15 @@ impl<'a> Stream<'a> {
             feed.wake();
             looped
         });
-        looped?;
         let ending = feed.ending();
         control.counters.tallied(ending.tally);
         let summary = summary(&self.session, control, started, &steady, ending.first_malformed);
         let summary = Summary { whole_windows: self.whole_windows, ..summary };
-        for sink in sinks.iter_mut() {
-            sink.summary(&summary).and_then(|()| sink.flush()).map_err(StreamError::Sink)?;
-        }
+        // One that fails takes nothing from the others.
+        let closing = sinks.iter_mut().map(|sink| sink.summary(&summary).and_then(|()| sink.flush()));
+        let closed = closing.fold(Ok(()), Result::and).map_err(StreamError::Sink);
         source.close();
+        looped.and(closed)?;
         match ending.fault {
             None => Ok(summary),
             Some(fault) => Err(StreamError::Source { fault, summary: Box::new(summary) }),
@@ -321,8 +321,11 @@ impl Running<'_, '_> {
             Counters::add(&counters.decisions, 1);
             sinks.iter_mut().try_for_each(|sink| sink.decision(&decision)).map_err(StreamError::Sink)?;
         }
-        self.receipts.extend(message.map(|message| message.receipt));
-        Ok(())
+        self.receipts.extend(message.and_then(|message| message.receipt));
+        match self.receipts.len() < usize::from(RECEIVE_MAXIMUM) {
+            true => Ok(()),
+            false => self.flush(sinks, counters),
+        }
     }
 
     /// Loads the model anew; it takes over between two windows, and only if it is fit to.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 /// How long a write waits before it looks at the stop.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// How long what was decided may still take to be read after the stop.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 /// A pipe that is ready has room for as much: PIPE_BUF.
 const PIECE_BYTES: usize = 4096;
 

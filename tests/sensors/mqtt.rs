@@ -205,16 +205,22 @@ fn a_window_is_given_out_again_where_its_decision_went_to_nobody() {
     let Some(broker) = Broker::start("allow_anonymous true") else { return };
     let Some(other) = Broker::start("allow_anonymous true") else { return };
     let mut observer = Observer::start(&other);
+    let decided = broker.folder.path().join("decided");
     let node = || {
         let (source, sink) = (broker.address("imu"), other.address("decisions"));
-        start(&[HAR, "--source", &source, "--format", "json", "--client-id", "node", "--sink", &sink])
+        let file = format!("json:{}", decided.display());
+        start(&[HAR, "--source", &source, "--format", "json", "--client-id", "node", "--sink", &sink, "--sink", &file])
     };
     let mut first = node();
     observer.until("a node", |seen| seen.iter().any(|(_, payload)| payload == "online"));
     // It takes the windows and decides, and who takes the decisions does not say so.
     signal(other.child.as_ref().unwrap(), "STOP");
     broker.publish("imu", &windows(0..10));
-    thread::sleep(Duration::from_millis(700));
+    let patience = Instant::now() + Duration::from_secs(20);
+    while fs::read_to_string(&decided).unwrap().lines().count() < 10 {
+        assert!(Instant::now() < patience, "ten windows are not decided");
+        thread::sleep(Duration::from_millis(10));
+    }
     first.kill().unwrap();
     first.wait().unwrap();
     signal(other.child.as_ref().unwrap(), "CONT");
@@ -295,11 +301,16 @@ fn who_is_not_let_in_is_told_and_a_malformed_message_is_counted() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(error(&refused).contains("refused the connection: NotAuthorized"), "{}", error(&refused));
     assert!(!error(&refused).contains("wrong"), "{}", error(&refused));
+    let misspelt = end(start(&[HAR, "--source", "mqtt://ann:secret@127.0.0.1:x/imu"]));
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(error(&misspelt).contains("mqtt:***@127.0.0.1:x/imu"), "{}", error(&misspelt));
+    assert!(!error(&misspelt).contains("secret"), "{}", error(&misspelt));
 
     let mut command = stream(&[HAR, "--source", &format!("mqtt://ann@127.0.0.1:{port}/imu"), "--format", "f32le"]);
     let notify = broker.folder.path().join("notify");
     let manager = UnixDatagram::bind(&notify).unwrap();
-    let mut child = command.env("TRACTLET_MQTT_PASSWORD", "p@ss").env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    command.env("TRACTLET_MQTT_PASSWORD", "p@ss").env("NOTIFY_SOCKET", &notify);
+    let mut child = command.spawn().unwrap();
     manager.recv(&mut [0; 16]).unwrap();
     let send = |payload: &[u8], id: &str| {
         let named = ["-t", "imu", "-u", "ann", "-P", "p@ss", "-D", "publish", "correlation-data", id, "-s"];
@@ -330,4 +341,16 @@ fn who_is_not_let_in_is_told_and_a_malformed_message_is_counted() {
     adds_up(last);
     assert_eq!((&last["windows"], &last["malformed"], &last["read"]), (&2.into(), &1.into(), &257.into()), "{last}");
     assert_eq!(last["first_malformed"], "message 1: 100 bytes, expected 3072");
+
+    // It is let in, and after the broker was away no more.
+    let mut late = command.spawn().unwrap();
+    while manager.recv(&mut [0; 16]).unwrap() != "READY=1".len() {}
+    broker.down();
+    let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&words).args(["ann", "other"]).status().unwrap();
+    assert!(made.success());
+    broker.up();
+    drop(late.stdin.take());
+    let refused = end(late);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(error(&refused).contains("refused the connection: NotAuthorized"), "{}", error(&refused));
 }

@@ -47,7 +47,9 @@ impl FromStr for MqttAddress {
             };
         let is_bare_ipv6 = place.ends_with(']');
         let (host, port) = match place.rsplit_once(':').filter(|_| !is_bare_ipv6) {
-            Some((host, port)) => (host, port.parse().map_err(|_| format!("`{port}` is no port; {expected}"))?),
+            Some((host, port)) => {
+                (host, port.parse().map_err(|_| format!("the port is no number up to 65535; {expected}"))?)
+            }
             None => (place, 1883),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -115,5 +117,7 @@ mod tests {
             let told = wrong.parse::<MqttAddress>().unwrap_err();
             assert!(!told.is_empty(), "{wrong}");
         }
+        let told = "mqtt://ann:pass/word@h/a".parse::<MqttAddress>().unwrap_err();
+        assert!(!told.contains("pass"), "{told}");
     }
 }

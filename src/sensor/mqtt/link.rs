@@ -19,7 +19,7 @@ use mqtt_protocol_core::mqtt::{Arc, Connection, Version, role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::{MqttAddress, Waker};
+use super::{MqttAddress, RECEIVE_MAXIMUM, Waker};
 use crate::sensor::source::tcp;
 
 /// How long a broker may take to answer, or to take what is written.
@@ -59,6 +59,8 @@ pub struct Link {
     filled: Range<usize>,
     /// What came before a subscription was confirmed.
     early: VecDeque<Packet>,
+    /// Whether the broker let it in.
+    greeted: bool,
     /// When the connection is to be tried, and by when the broker has to answer that.
     ping_due: Option<Instant>,
     pong_due: Option<Instant>,
@@ -79,14 +81,14 @@ impl Link {
         let mut connection = Connection::with_options(Version::V5_0, options);
         connection.set_pingresp_recv_timeout(PATIENCE.as_secs() * 1000);
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        let (filled, early) = (0..0, VecDeque::new());
-        let mut link = Link { stream, connection, buffer, filled, early, ping_due: None, pong_due: None };
+        let (filled, early, greeted) = (0..0, VecDeque::new(), false);
+        let mut link = Link { stream, connection, buffer, filled, early, greeted, ping_due: None, pong_due: None };
         link.send(connect(greeting).map_err(refused_here)?.into())?;
         match link.answer()? {
             Packet::V5_0Connack(ack) if ack.reason_code() == ConnectReasonCode::Success => Ok(link),
             Packet::V5_0Connack(ack) => {
                 let what = format!("the broker refused the connection: {:?}", ack.reason_code());
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+                Err(io::Error::new(refusal(ack.reason_code()), what))
             }
             other => Err(unexpected(&other)),
         }
@@ -107,7 +109,15 @@ impl Link {
         while Instant::now() < until {
             // Of a session that goes on messages may come first.
             match self.answer()? {
-                publish @ Packet::V5_0Publish(_) => early.push_back(publish),
+                Packet::V5_0Publish(publish) => match publish.packet_id() {
+                    // One of QoS 0 may be lost, and is kept for nobody.
+                    None => {}
+                    Some(_) if early.len() < usize::from(RECEIVE_MAXIMUM) => early.push_back(publish.into()),
+                    Some(_) => {
+                        let what = format!("the broker gave out more than {RECEIVE_MAXIMUM} messages at once");
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                    }
+                },
                 Packet::V5_0Suback(ack) => {
                     self.early = early;
                     return match ack.reason_codes().first() {
@@ -193,9 +203,13 @@ impl Link {
                     return Ok(Some(packet));
                 }
             }
-            self.keep_alive()?;
+            self.ping()?;
             if !self.wait(until.saturating_duration_since(Instant::now()), waker)? {
-                return Ok(None);
+                // Not before: who did not read for long may have the answer in the socket.
+                return match self.pong_due.is_some_and(|due| due <= Instant::now()) {
+                    true => Err(io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer")),
+                    false => Ok(None),
+                };
             }
             self.filled = match self.stream.read(&mut self.buffer)? {
                 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")),
@@ -208,12 +222,8 @@ impl Link {
     ///
     /// # Errors
     /// Where it is lost.
-    pub fn keep_alive(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        if self.pong_due.is_some_and(|due| due <= now) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer"));
-        }
-        if self.ping_due.is_some_and(|due| due <= now) {
+    pub fn ping(&mut self) -> io::Result<()> {
+        if self.ping_due.is_some_and(|due| due <= Instant::now()) {
             self.ping_due = None;
             let events = self.connection.notify_timer_fired(TimerKind::PingreqSend);
             self.handle(events)?;
@@ -244,7 +254,12 @@ impl Link {
                     let what = format!("the broker ended the connection: {:?}", told.reason_code());
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, what));
                 }
-                Event::NotifyPacketReceived(packet) => came = Some(packet),
+                Event::NotifyPacketReceived(packet) => {
+                    if matches!(packet, Packet::V5_0Connack(_)) && std::mem::replace(&mut self.greeted, true) {
+                        return Err(unexpected(&packet));
+                    }
+                    came = Some(packet);
+                }
                 Event::RequestTimerReset { kind, duration_ms } => self.set_timer(kind, Some(duration_ms)),
                 Event::RequestTimerCancel(kind) => self.set_timer(kind, None),
                 Event::NotifyError(error) => {
@@ -315,6 +330,22 @@ fn connect(greeting: &Greeting) -> Result<Connect, MqttError> {
         }
     }
     connect.build()
+}
+
+/// Whether it is this client that a broker refuses, or what it asks for: trying again changes nothing.
+pub fn is_refusal(error: &io::Error) -> bool {
+    // The system's own refusals, as of a firewall, have a number.
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+fn refusal(code: ConnectReasonCode) -> io::ErrorKind {
+    use ConnectReasonCode as Code;
+    match code {
+        Code::ServerUnavailable | Code::ServerBusy | Code::QuotaExceeded | Code::ConnectionRateExceeded => {
+            io::ErrorKind::ConnectionRefused
+        }
+        _ => io::ErrorKind::PermissionDenied,
+    }
 }
 
 fn refused_here(error: MqttError) -> io::Error {

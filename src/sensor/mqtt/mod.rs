@@ -15,10 +15,10 @@ mod waker;
 
 pub use address::MqttAddress;
 #[cfg(feature = "mqtt")]
-pub use link::{Greeting, Link, Will};
+pub use link::{Greeting, Link, Will, is_refusal};
 #[cfg(feature = "mqtt")]
 pub use outbox::Outbox;
-pub use receipt::{Message, Receipt};
+pub use receipt::{Message, RECEIVE_MAXIMUM, Receipt};
 #[cfg(feature = "mqtt")]
 pub use waker::Waker;
 

@@ -1,19 +1,22 @@
 //! Decisions on their way to a broker: kept until it has acknowledged them, up to a bound.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mqtt_protocol_core::mqtt::packet::Packet;
 use serde::Serialize;
 
-use super::{Greeting, Link, MqttAddress, Receipt, Waker, Will};
+use super::{Greeting, Link, MqttAddress, Receipt, Waker, Will, is_refusal};
 use crate::sensor::counters::Summary;
 use crate::sensor::decide::Decision;
-use crate::sensor::sink::Sink;
+use crate::sensor::sink::{Sink, SinkOptions};
+use crate::sensor::writer;
 
 /// How long anybody waits before looking around.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -31,7 +34,9 @@ const MAX_PACKET_BYTES: u32 = 64 * 1024;
 /// A sink that publishes, and says at `TOPIC/status`, or at `TOPIC/status/ID` where it has a name, whether it is there.
 pub struct Outbox {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    /// Tells when the thread that publishes has ended.
+    thread: Receiver<Infallible>,
 }
 
 struct Shared {
@@ -72,67 +77,73 @@ enum Phase {
 }
 
 impl Outbox {
-    /// Connects, and keeps as many bytes of decisions as `most_bytes` while the broker is away.
+    /// Connects. After `stop` it waits for nobody for long.
     ///
     /// # Errors
     /// Where the broker is not there or refuses; that it goes away later is none.
-    pub fn open(address: &MqttAddress, client_id: Option<&str>, most_bytes: usize) -> io::Result<Outbox> {
+    pub fn open(address: &MqttAddress, options: &SinkOptions, stop: Arc<AtomicBool>) -> io::Result<Outbox> {
+        let SinkOptions { client_id, queue_bytes, number } = options;
         let status = match client_id {
             Some(id) => format!("{}/status/{id}", address.topic),
             None => format!("{}/status", address.topic),
         };
         let greeting = Greeting {
             address: address.clone(),
-            // A source of the same name is another client.
-            client_id: client_id.map_or(String::new(), |id| format!("{id}-decisions")),
+            // A source of the same name is another client, and so is another sink.
+            client_id: match (client_id, number) {
+                (Some(id), 1) => format!("{id}-decisions"),
+                (Some(id), number) => format!("{id}-decisions-{number}"),
+                (None, _) => String::new(),
+            },
             session_s: 0,
             will: Some(Will { topic: status.clone(), payload: "offline" }),
             max_packet_bytes: MAX_PACKET_BYTES,
             receive_maximum: 1,
         };
         let link = Link::open(&greeting)?;
-        let queue = Queue {
-            waiting: VecDeque::new(),
-            bytes: 0,
-            most_bytes,
-            next: 0,
-            undelivered: 0,
-            connected: true,
-            phase: Phase::Open,
-            fault: None,
-        };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new(), waker: Waker::new()? });
+        let shared = Arc::new(Shared::new(*queue_bytes)?);
         let postman = Postman { shared: Arc::clone(&shared), greeting, status };
-        let thread = thread::Builder::new().name("mqtt-out".into()).spawn(move || postman.run(link))?;
-        Ok(Outbox { shared, thread: Some(thread) })
+        let (lives, thread) = channel();
+        thread::Builder::new().name("mqtt-out".into()).spawn(move || postman.run(link, lives))?;
+        Ok(Outbox { shared, stop, thread })
     }
 
-    /// Takes a decision up. A broker that is there is waited for; while it is away what waited longest makes room.
-    fn put(&self, what: &impl Serialize, id: Option<&str>, receipt: Option<Receipt>) -> io::Result<()> {
-        let payload: Arc<[u8]> = serde_json::to_vec(what)?.into();
-        let bytes = payload.len() + ENTRY_BYTES;
+    /// Takes a decision up. A broker that is there is waited for; while it is away, what waited longest makes room. A
+    /// decision with a receipt is never given up, since its message would neither be acknowledged nor given out again:
+    /// it waits for room, and the messages behind it wait at their broker.
+    fn put(&self, entry: Entry) -> io::Result<()> {
+        let (bytes, is_kept) = (entry.bytes(), entry.receipt.is_some());
+        let mut until = None;
         let mut queue = self.shared.lock();
-        let is_gone = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        while queue.fault.is_none() && queue.connected && !is_gone() && queue.bytes + bytes > queue.most_bytes {
+        loop {
+            if let Some(fault) = &queue.fault {
+                return Err(io::Error::other(fault.clone()));
+            }
+            if self.thread.try_recv() == Err(TryRecvError::Disconnected) {
+                return Err(io::Error::other("the thread that publishes is gone; please report it"));
+            }
+            if !is_kept && bytes > queue.most_bytes {
+                queue.undelivered += 1;
+                return Ok(());
+            }
+            if !queue.connected {
+                queue.make_room(bytes);
+            }
+            if queue.has_room(bytes) || (is_kept && queue.waiting.is_empty()) {
+                break;
+            }
+            if !is_kept && !queue.connected {
+                queue.undelivered += 1;
+                return Ok(());
+            }
+            let is_stopped = self.stop.load(Relaxed);
+            if is_stopped && Instant::now() > *until.get_or_insert_with(|| Instant::now() + writer::GRACE) {
+                let what = format!("the broker took too little for {:?} after the stop", writer::GRACE);
+                return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+            }
             queue = self.shared.wait(queue);
         }
-        if let Some(fault) = &queue.fault {
-            return Err(io::Error::other(fault.clone()));
-        }
-        if is_gone() {
-            return Err(io::Error::other("the thread that publishes is gone; please report it"));
-        }
-        while queue.bytes + bytes > queue.most_bytes
-            && let Some(oldest) = queue.waiting.pop_front()
-        {
-            queue.bytes -= oldest.bytes();
-            queue.undelivered += 1;
-        }
-        if bytes > queue.most_bytes {
-            queue.undelivered += 1;
-            return Ok(());
-        }
-        queue.push(Entry { number: 0, payload, id: id.map(str::to_owned), receipt, sent: None });
+        queue.push(entry);
         drop(queue);
         self.shared.waker.wake();
         Ok(())
@@ -142,7 +153,8 @@ impl Outbox {
 impl Sink for Outbox {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
         let message = decision.message;
-        self.put(decision, message.and_then(|m| m.id.as_deref()), message.map(|m| m.receipt.clone()))
+        let id = message.and_then(|message| message.id.clone());
+        self.put(Entry::new(decision, id, message.and_then(|message| message.receipt.clone()))?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -155,11 +167,11 @@ impl Sink for Outbox {
         struct Last<'a> {
             summary: &'a Summary,
         }
-        let payload: Arc<[u8]> = serde_json::to_vec(&Last { summary })?.into();
+        let last = Entry::new(&Last { summary }, None, None)?;
         let until = Instant::now() + GRACE;
         let mut queue = self.shared.lock();
         // It has counted what was lost: nothing makes room for it.
-        queue.push(Entry { number: 0, payload, id: None, receipt: None, sent: None });
+        queue.push(last);
         queue.phase = Phase::Ending;
         self.shared.waker.wake();
         while !queue.waiting.is_empty() && queue.fault.is_none() && Instant::now() < until {
@@ -171,8 +183,8 @@ impl Sink for Outbox {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{left} messages are lost: {why}")));
         }
         drop(queue);
-        // It says goodbye, with timeouts of its own.
-        let _ = self.thread.take().map(JoinHandle::join);
+        // It says goodbye; where that takes too long, the will says the same.
+        let _ = self.thread.recv_timeout(until.saturating_duration_since(Instant::now()));
         Ok(())
     }
 
@@ -189,6 +201,20 @@ impl Drop for Outbox {
 }
 
 impl Shared {
+    fn new(most_bytes: usize) -> io::Result<Shared> {
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            most_bytes,
+            next: 0,
+            undelivered: 0,
+            connected: true,
+            phase: Phase::Open,
+            fault: None,
+        };
+        Ok(Shared { queue: Mutex::new(queue), changed: Condvar::new(), waker: Waker::new()? })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -199,8 +225,12 @@ impl Shared {
 }
 
 impl Entry {
+    fn new(what: &impl Serialize, id: Option<String>, receipt: Option<Receipt>) -> io::Result<Entry> {
+        Ok(Entry { number: 0, payload: serde_json::to_vec(what)?.into(), id, receipt, sent: None })
+    }
+
     fn bytes(&self) -> usize {
-        self.payload.len() + ENTRY_BYTES
+        self.payload.len() + self.id.as_ref().map_or(0, String::len) + ENTRY_BYTES
     }
 }
 
@@ -209,6 +239,21 @@ impl Queue {
         self.bytes += entry.bytes();
         self.waiting.push_back(Entry { number: self.next, ..entry });
         self.next += 1;
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= self.most_bytes
+    }
+
+    /// What waited longest goes, but for what a source's broker would not give out again.
+    fn make_room(&mut self, bytes: usize) {
+        while !self.has_room(bytes)
+            && let Some(index) = self.waiting.iter().position(|entry| entry.receipt.is_none())
+            && let Some(oldest) = self.waiting.remove(index)
+        {
+            self.bytes -= oldest.bytes();
+            self.undelivered += 1;
+        }
     }
 
     /// What is to be sent next, if so many may be on the wire.
@@ -234,7 +279,8 @@ struct Postman {
 }
 
 impl Postman {
-    fn run(&self, link: Link) {
+    /// `_lives` is gone with the thread, however it ends.
+    fn run(&self, link: Link, _lives: Sender<Infallible>) {
         let mut link = Ok(link);
         loop {
             let ended = link.and_then(|link| self.deliver(link));
@@ -245,7 +291,8 @@ impl Postman {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            if queue.phase == Phase::Closed || queue.fault.is_some() {
+            let has_ended = queue.phase == Phase::Ending && queue.waiting.is_empty();
+            if has_ended || queue.phase == Phase::Closed || queue.fault.is_some() {
                 return;
             }
             let address = &self.greeting.address;
@@ -264,6 +311,11 @@ impl Postman {
                 }
                 match Link::open(&self.greeting) {
                     Ok(link) => break Ok(link),
+                    Err(error) if is_refusal(&error) => {
+                        self.shared.lock().fault = Some(format!("{address}: {error}"));
+                        self.shared.changed.notify_all();
+                        return;
+                    }
                     Err(error) => log::debug!("{address}: {error}"),
                 }
             };
@@ -306,9 +358,9 @@ impl Postman {
             }
         }
         link.publish(&self.status, b"offline"[..].into(), None, true)?;
-        // Until it is acknowledged, or the broker has nothing to say.
-        while let Some(packet) = link.next(PATIENCE, None)? {
-            if matches!(packet, Packet::V5_0Puback(_)) {
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until {
+            if let Some(Packet::V5_0Puback(_)) = link.next(PATIENCE, None)? {
                 break;
             }
         }
@@ -318,5 +370,50 @@ impl Postman {
     fn next_unsent(&self) -> Option<(u64, Arc<[u8]>, Option<String>)> {
         let queue = self.shared.lock();
         queue.unsent().map(|entry| (entry.number, Arc::clone(&entry.payload), entry.id.clone()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Nobody delivers.
+    fn outbox(most_bytes: usize, connected: bool) -> (Outbox, Sender<Infallible>) {
+        let (lives, thread) = channel();
+        let shared = Arc::new(Shared::new(most_bytes).unwrap());
+        shared.lock().connected = connected;
+        (Outbox { shared, stop: Arc::new(AtomicBool::new(true)), thread }, lives)
+    }
+
+    fn entry(receipt: Option<Receipt>) -> Entry {
+        Entry::new(&"1234567890", Some("id".into()), receipt).unwrap()
+    }
+
+    #[test]
+    fn a_stopped_stream_does_not_wait_for_a_broker_that_takes_nothing() {
+        let bytes = entry(None).bytes();
+        assert_eq!(bytes, ENTRY_BYTES + 12 + 2);
+        let (outbox, _lives) = outbox(bytes, true);
+        let vast = Entry::new(&"1".repeat(bytes), None, None).unwrap();
+        outbox.put(vast).unwrap();
+        assert_eq!(outbox.undelivered(), 1, "what no queue holds is waited for by nobody");
+        outbox.put(entry(None)).unwrap();
+        assert_eq!(outbox.put(entry(None)).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(outbox.undelivered(), 1);
+    }
+
+    #[test]
+    fn what_a_message_waits_for_is_never_given_up() {
+        let (outbox, _lives) = outbox(2 * entry(None).bytes(), false);
+        let acknowledged = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&acknowledged);
+        outbox.put(entry(Some(Receipt::new(move || told.store(true, Relaxed))))).unwrap();
+        (0..5).for_each(|_| outbox.put(entry(None)).unwrap());
+        assert_eq!(outbox.undelivered(), 4);
+        let mut queue = outbox.shared.lock();
+        queue.waiting.front_mut().unwrap().sent = Some(7);
+        queue.delivered(7);
+        assert!(acknowledged.load(Relaxed));
     }
 }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::Serialize;
 
+/// Messages that a broker gives out before the first of them is acknowledged; it keeps the others.
+pub const RECEIVE_MAXIMUM: u16 = 32;
+
 /// The message that a window came in.
 #[derive(Clone, Debug, Serialize)]
 pub struct Message {
@@ -14,11 +17,11 @@ pub struct Message {
     /// What its sender calls it: the message's correlation data, or the `id` in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Whether it was given out before: its decision may be the second for the same window.
+    /// The broker's hint that it was given out before; the id alone tells whether its decision is the second.
     pub redelivered: bool,
-    /// For whoever takes the decision.
+    /// For whoever takes the decision; none where the broker wants no acknowledgement, as with QoS 0.
     #[serde(skip)]
-    pub receipt: Receipt,
+    pub receipt: Option<Receipt>,
 }
 
 /// A share in the acknowledgement of a message. It is sent when all shares are gone and each was confirmed; one

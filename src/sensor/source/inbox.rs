@@ -10,12 +10,10 @@ use mqtt_protocol_core::mqtt::packet::{Packet, Property};
 use super::malformed::{Malformed, Reason};
 use super::payload::{MAX_ID_BYTES, Payload};
 use super::{SourceError, SourceOptions};
-use crate::sensor::mqtt::{Greeting, Link, Message, MqttAddress, Receipt, Waker};
+use crate::sensor::mqtt::{Greeting, Link, Message, MqttAddress, RECEIVE_MAXIMUM, Receipt, Waker, is_refusal};
 use crate::sensor::recipe::Input;
 use crate::sensor::unit::Line;
 
-/// Messages that wait for their decision to be out; the broker keeps the others.
-const RECEIVE_MAXIMUM: u16 = 32;
 /// A broker that went away is tried again after this, where nothing is said.
 const RETRY: Duration = Duration::from_secs(1);
 /// Room for the text of a number, and for what a message has beside its window.
@@ -113,11 +111,14 @@ impl Inbox {
     /// Waits at most `wait` for a window, which is in [`Inbox::window`] then.
     ///
     /// # Errors
-    /// Where message after message is malformed.
+    /// Where message after message is malformed, or a broker that was away refuses this client.
     pub fn next(&mut self, wait: Duration) -> Result<Option<Message>, SourceError> {
         match self.came(wait) {
             Ok(Some(publish)) => self.read(&publish),
             Ok(None) => Ok(None),
+            Err(error) if is_refusal(&error) => {
+                Err(SourceError::new(self.greeting.address.to_string(), error.to_string()))
+            }
             Err(error) => {
                 self.lose(&error);
                 Ok(None)
@@ -127,7 +128,7 @@ impl Inbox {
 
     /// While a window waits for room: acknowledges what was answered meanwhile.
     pub fn attend(&mut self) {
-        let attended = self.acknowledge().and_then(|()| self.link.as_mut().map_or(Ok(()), Link::keep_alive));
+        let attended = self.acknowledge().and_then(|()| self.link.as_mut().map_or(Ok(()), Link::ping));
         if let Err(error) = attended {
             self.lose(&error);
         }
@@ -187,6 +188,7 @@ impl Inbox {
                     self.reconnects += 1;
                     log::info!("{}: connected again", self.greeting.address);
                 }
+                Err(error) if is_refusal(&error) => return Err(error),
                 Err(error) => log::debug!("{}: {error}", self.greeting.address),
             }
         }
@@ -215,13 +217,13 @@ impl Inbox {
         match decoded.and_then(|inner| Ok(correlation(publish)?.or(inner))) {
             Ok(id) => {
                 self.in_succession = 0;
-                let receipt = self.receipt(publish.packet_id());
+                let receipt = self.receipt(publish);
                 let (topic, redelivered) = (publish.topic_name().to_owned(), publish.dup());
                 Ok(Some(Message { topic, id, redelivered, receipt }))
             }
             Err(reason) => {
                 // It would be malformed the next time too.
-                self.receipt(publish.packet_id()).confirm();
+                self.receipt(publish).into_iter().for_each(Receipt::confirm);
                 let what = Malformed { what: "message", number: self.number, reason };
                 self.malformed += 1;
                 self.in_succession += 1;
@@ -237,15 +239,16 @@ impl Inbox {
     }
 
     /// One that was published with QoS 0 has no number, and is not acknowledged.
-    fn receipt(&self, packet_id: Option<u16>) -> Receipt {
+    fn receipt(&self, publish: &Publish) -> Option<Receipt> {
+        let packet_id = publish.packet_id()?;
         let (desk, link) = (Arc::clone(&self.desk), self.desk.lock().link);
-        Receipt::new(move || {
+        Some(Receipt::new(move || {
             let mut settled = desk.lock();
-            if let (Some(packet_id), true) = (packet_id, settled.link == link) {
+            if settled.link == link {
                 settled.packet_ids.push(packet_id);
                 desk.waker.wake();
             }
-        })
+        }))
     }
 }
 

@@ -43,6 +43,13 @@ pub enum Reason {
         /// How many a window has.
         expected: usize,
     },
+    /// A frame of a message has another number of values than there are channels.
+    Frame {
+        /// How many it has.
+        found: usize,
+        /// How many channels there are.
+        expected: usize,
+    },
     /// A message of raw samples has another length than a window.
     Bytes {
         /// How long it is.
@@ -77,6 +84,7 @@ impl fmt::Display for Malformed {
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
             Reason::TooLong => write!(f, "longer than {} bytes", super::BUFFER_BYTES),
             Reason::Values { found, expected } => write!(f, "{found} values, expected {expected}"),
+            Reason::Frame { found, expected } => write!(f, "a frame of {found} values, expected {expected}"),
             Reason::Bytes { found, expected } => write!(f, "{found} bytes, expected {expected}"),
             Reason::NotJson { line, column } => {
                 write!(f, "no JSON array of numbers, nor an object with such `values`, at line {line}, column {column}")

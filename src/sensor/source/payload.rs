@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::binary::Field;
 use super::csv::Separator;
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Whole<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<String>, A::Error> {
-        Numbers(self.0).visit_seq(seq).map(|()| None)
+        Numbers { filler: self.0, depth: 0 }.visit_seq(seq).map(|_| None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<String>, A::Error> {
@@ -144,7 +144,7 @@ impl<'de> Visitor<'de> for Whole<'_, '_> {
                 "id" if id.is_none() => id = Some(map.next_value_seed(Id)?),
                 "values" if !has_values => {
                     has_values = true;
-                    map.next_value_seed(Numbers(self.0))?;
+                    map.next_value_seed(Numbers { filler: self.0, depth: 0 })?;
                 }
                 "id" | "values" => return Err(A::Error::custom("twice")),
                 _ => map.next_value::<IgnoredAny>().map(|_| ())?,
@@ -157,39 +157,66 @@ impl<'de> Visitor<'de> for Whole<'_, '_> {
     }
 }
 
-/// A number, or an array of them.
-struct Numbers<'a, 'f>(&'a mut Filler<'f>);
+/// The array of a window at depth 0; in it either numbers, or frames with a number for each channel at depth 1.
+struct Numbers<'a, 'f> {
+    filler: &'a mut Filler<'f>,
+    depth: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Number,
+    Array,
+}
 
 impl<'de> DeserializeSeed<'de> for Numbers<'_, '_> {
-    type Value = ();
+    type Value = Shape;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Numbers<'_, '_> {
-    type Value = ();
+    type Value = Shape;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number or an array of numbers")
+        f.write_str("an array of numbers, or of frames with a number for each channel")
     }
 
-    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<(), E> {
-        self.0.push(number).map_err(|reason| fault(self.0, reason))
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Shape, E> {
+        if self.depth == 0 {
+            return Err(E::invalid_type(Unexpected::Float(number), &self));
+        }
+        self.filler.push(number).map_err(|reason| fault(self.filler, reason))?;
+        Ok(Shape::Number)
     }
 
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Shape, E> {
         self.visit_f64(number as f64)
     }
 
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<(), E> {
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Shape, E> {
         self.visit_f64(number as f64)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Numbers(self.0))?.is_some() {}
-        Ok(())
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let Numbers { filler, depth } = self;
+        if depth > 1 {
+            return Err(A::Error::custom("an array within a frame"));
+        }
+        let (before, expected) = (filler.found, filler.lines.len());
+        let mut all = None;
+        while let Some(shape) = seq.next_element_seed(Numbers { filler: &mut *filler, depth: depth + 1 })? {
+            if *all.get_or_insert(shape) != shape {
+                return Err(A::Error::custom("numbers beside frames"));
+            }
+        }
+        let found = filler.found - before;
+        match depth == 1 && found != expected {
+            true => Err(fault(filler, Reason::Frame { found, expected })),
+            false => Ok(Shape::Array),
+        }
     }
 }
 
@@ -263,6 +290,12 @@ mod tests {
         for wrong in ["", "[", "7", "\"a\"", "[1,2,3.5,4] 5", "[1,2,3.5,\"4\"]", "{\"id\": 1.5, \"values\": [1,2,3,4]}"]
         {
             assert!(decode("json", wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        for ragged in ["[[1,2],[3.5],[4]]", "[[1,2,3.5],[4]]", "[[1,2],[3.5,4],[]]", "[[1],[2],[3.5],[4]]"] {
+            assert!(matches!(decode("json", ragged.as_bytes()), Err(Reason::Frame { expected: 2, .. })), "{ragged}");
+        }
+        for wrong in ["[1,2,[3.5,4]]", "[[1,2],3.5,4]", "[[[1,2],[3.5,4]]]", "[[[1],2],[3.5,4]]", "{\"values\": 1}"] {
+            assert!(matches!(decode("json", wrong.as_bytes()), Err(Reason::NotJson { .. })), "{wrong}");
         }
         let twice = br#"{"values": [1, 2], "values": [3.5, 4]}"#;
         assert!(matches!(decode("json", twice), Err(Reason::NotJson { .. })));
