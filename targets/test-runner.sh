@@ -66,6 +66,9 @@ refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input
 refuses 1 'No such file' run "$scratch/none.plan" --input $kws/samples.npy
 refuses 1 'does not fit input' run "$scratch/kws.plan" --input $kws/golden_int8.npy
 refuses 2 'no option `--inputs`' run "$scratch/kws.plan" --inputs x
+"$tractlet" compile models/har_cnn1d/int8.onnx -o "$scratch/hop.plan" --isa generic --hop 16 >/dev/null
+refuses 1 'takes 16 new rows of a window' run "$scratch/hop.plan" --input $kws/samples.npy
+refuses 1 'takes 16 new rows of a window' stream "$scratch/hop.plan" --channels 6
 "$tractlet" compile $kws/int8.onnx -o "$scratch/foreign.plan" --isa avx512vnni >/dev/null
 refuses 1 'is for the instruction set avx512vnni, this CPU has generic' run "$scratch/foreign.plan" --input $kws/samples.npy
 printf '\377' | dd of="$scratch/kws.plan" bs=1 seek=9000 conv=notrunc 2>/dev/null

@@ -15,8 +15,8 @@ Usage:
   tractlet-plan footprint X.plan [--budget SIZE] [--json]
   tractlet-plan stream X.plan --channels N [--planar] [--hop FRAMES] [--labels L.txt] [--top K]
 
-Runs plans that `tractlet compile` made. Options, JSON keys and exit codes are those of `tractlet`:
-0 success; 1 the work failed, and stderr says why; 2 the command line is wrong.
+Runs plans that `tractlet compile` made; run and stream, those without --hop. Options, JSON keys and exit codes are those
+of `tractlet`: 0 success; 1 the work failed, and stderr says why; 2 the command line is wrong.
 
 stream reads frames from standard input: N values each of the input's type, little-endian, without a header. A window
 is as many frames as the input holds; the next begins --hop frames on, by default where the last one ended. The input

@@ -22,7 +22,7 @@ const MOST_LABELS_BYTES: u64 = 1 << 20;
 const SHOWN: usize = 8;
 
 pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let mut session = Session::open(args.plan)?;
+    let mut session = Session::open_whole(args.plan)?;
     let inputs = open_inputs(&args.inputs, &session)?;
     let samples = inputs.first().map_or(1, |file| file.count);
     let ranking = Ranking::new(args, &session)?;

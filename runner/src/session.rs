@@ -37,6 +37,21 @@ impl Session {
         Ok(Session { memory: AlignedBytes::zeroed(plan.arena_bytes()), inputs, outputs, plan })
     }
 
+    /// A session on a plan that takes whole windows.
+    pub fn open_whole(path: &CStr) -> Result<Session, Failure> {
+        let session = Session::open(path)?;
+        match session.plan.hop() {
+            None => Ok(session),
+            Some(hop) => Err(Failure::Work(format!(
+                "{}: the plan takes {} new rows of a window's {} at each run, which bench and footprint know of alone; compile it \
+                 without --hop",
+                os::shown(path),
+                hop.rows,
+                hop.window_rows
+            ))),
+        }
+    }
+
     pub fn plan(&self) -> &Plan<HeldFile> {
         &self.plan
     }

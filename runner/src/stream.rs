@@ -21,7 +21,7 @@ use crate::session::Session;
 const READ_BYTES: usize = 4 << 10;
 
 pub fn stream(args: &Args<'_>, stdin: BorrowedFd<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let mut session = Session::open(args.plan)?;
+    let mut session = Session::open_whole(args.plan)?;
     let ranking = Ranking::new(args, &session)?;
     let shape = Shape::new(args, &session)?;
     let windowing = Windowing { length: shape.length, hop: args.hop.unwrap_or(shape.length) };
