@@ -22,7 +22,7 @@ struct Case {
 type Len = fn(Isa, &ConvShape) -> usize;
 type Pack = fn(Isa, &ConvShape, &[i8], &mut [u8]) -> usize;
 type Holds = fn(Isa, &ConvShape, &[u8]) -> bool;
-type Run = fn(Isa, &ConvShape, &ConvArgs<'_>, &mut [i8], &mut [u8]);
+type Run = fn(Isa, &ConvShape, &ConvArgs<'_>, &mut [i8], &mut [u8]) -> bool;
 
 struct Kernel(Len, Pack, Holds, Len, Run);
 
@@ -51,7 +51,7 @@ impl Kernel {
             input_zp: case.input_zp,
             out: case.out,
         };
-        run(isa, &case.shape, &args, &mut output, &mut scratch);
+        assert!(run(isa, &case.shape, &args, &mut output, &mut scratch), "{:?}", case.shape);
         output
     }
 }

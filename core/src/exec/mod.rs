@@ -138,7 +138,8 @@ impl<B: AsRef<[u8]>> Plan<B> {
     }
 
     /// Like [`Plan::run_with`], with a team to share the work among. `memory` has at least [`Plan::memory_bytes`] for
-    /// its threads. The answers are the same bits, whatever the team.
+    /// its threads. The answers of a plan that was made by this library are the same bits, whatever the team; of another
+    /// that verifies they are whatever it computes, and nothing worse.
     ///
     /// # Errors
     /// Those of [`Plan::run`].
@@ -178,10 +179,11 @@ impl<B: AsRef<[u8]>> Plan<B> {
     }
 
     /// Bytes of memory that a run on a team of so many threads asks for: the arena, and what the parts of ops work in
-    /// beyond the scratch that lies there.
+    /// beyond the scratch that lies there. `usize::MAX` is more than there can be.
     pub fn memory_bytes(&self, threads: usize) -> usize {
         let beyond = |op: &Op| team::scratch_bytes(op, self.isa(), op.parts(self.isa(), threads));
-        self.arena_bytes() + self.decoded().flatten().map(|op| beyond(&op)).max().unwrap_or(0)
+        let most = self.decoded().flatten().map(|op| beyond(&op)).max().unwrap_or(0);
+        self.arena_bytes().saturating_add(most)
     }
 }
 

@@ -42,7 +42,7 @@ use super::simd::winograd::{self, Winograd};
 use super::simd::{self, Gemm, Layout, row};
 
 /// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
-const MAX_SIZE: usize = 1 << 20;
+pub(crate) const MAX_SIZE: usize = 1 << 20;
 
 /// What a convolution reads beside its shape.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,7 @@ pub struct ConvArgs<'a> {
 }
 
 /// What does the work.
+#[derive(PartialEq, Eq)]
 enum Way {
     /// Plain code.
     Plain,
@@ -121,12 +122,16 @@ pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
 /// A number of lines of which parts of `shape` have to be multiples, what is left over going to one of them, so
 /// that weights packed for all of it serve them. `None` if it goes whole.
 pub fn line_unit(isa: Isa, shape: &ConvShape) -> Option<usize> {
-    match Way::of(isa, shape) {
-        // A single pixel, and what is one line high, may go another way than more of them.
-        Way::Gemm(_) if shape.window.flattened().line_pixels()[1] == 1 => Some(2),
-        Way::Winograd(_) => Some(2),
-        Way::Plain | Way::Gemm(_) => Some(1),
+    let way = Way::of(isa, shape);
+    let window = shape.window.flattened();
+    // A single pixel, and what is one line high, may go another way than more of them. Where lines have several
+    // pixels only a kernel of one line can, under which all lines are alike.
+    let alone = || ConvShape { window: window.part(0..1).window, ..*shape };
+    match way {
         Way::Row => None,
+        Way::Gemm(_) if window.line_pixels()[1] == 1 => Some(2),
+        Way::Winograd(_) => Some(2),
+        Way::Plain | Way::Gemm(_) => Some(if Way::of(isa, &alone()) == way { 1 } else { 2 }),
     }
 }
 
@@ -142,13 +147,12 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
     }
 }
 
-/// Convolves. Slices that do not fit `shape`, or an `isa` that this CPU lacks, leave `output` as
-/// it was: the verifier has refused such a plan, so that a run has no error to report.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) {
+/// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
+/// `output` as it was.
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
     let fits = shape.groups == 1 && isa.is_available() && args.fit(shape, output);
     // SAFETY: the CPU has `isa`; what is not checked yet, is there.
-    let done = fits && unsafe { simd::conv(isa, shape, args, output, scratch) };
-    debug_assert!(done, "convolution arguments do not fit {shape:?}");
+    fits && unsafe { simd::conv(isa, shape, args, output, scratch) }
 }
 
 /// Whether everything that is counted in `shape` is there and small enough for positions not to

@@ -80,15 +80,13 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
     }
 }
 
-/// Convolves. Slices that do not fit `shape`, or an `isa` that this CPU lacks, leave `output` as
-/// it was: the verifier has refused such a plan, so that a run has no error to report.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) {
+/// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
+/// `output` as it was.
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
     let fits = shape.groups == shape.window.in_c && isa.is_available() && args.fit(shape, output);
-    let done = fits
-        && match Way::of(isa, shape) {
-            Way::Plain => reference::run(shape, args, output),
-            // SAFETY: the CPU has `isa`; what is not checked yet, is there.
-            _ => unsafe { simd::depthwise(isa, shape, args, output, scratch) },
-        };
-    debug_assert!(done, "convolution arguments do not fit {shape:?}");
+    fits && match Way::of(isa, shape) {
+        Way::Plain => reference::run(shape, args, output),
+        // SAFETY: the CPU has `isa`; what is not checked yet, is there.
+        _ => unsafe { simd::depthwise(isa, shape, args, output, scratch) },
+    }
 }

@@ -64,7 +64,8 @@ pub fn run(isa: Isa, op: &RecurrentF32, args: &RecurrentArgs<'_>, output: &mut [
             let input = &args.input[(step * op.batch + sample) * gates..][..gates];
             let mut layer = |state: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]| {
                 let args = ConvF32Args { input: state, weights, bias, min: f32::NEG_INFINITY, max: f32::INFINITY };
-                conv_f32::run(isa, &fully_connected(hidden, y.len()), &args, y, padding);
+                let done = conv_f32::run(isa, &fully_connected(hidden, y.len()), &args, y, padding);
+                debug_assert!(done, "slices do not fit a layer of {hidden}");
             };
             match op.cell_kind {
                 Cell::Rnn => {

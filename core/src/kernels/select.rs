@@ -75,8 +75,8 @@ impl ConvKernel {
         }
     }
 
-    /// Convolves.
-    pub fn run(self, isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) {
+    /// Convolves, and returns whether it did: what does not fit leaves `output` as it was.
+    pub fn run(self, isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
         match self {
             Self::Dense => conv::run(isa, shape, args, output, scratch),
             Self::Depthwise => depthwise::run(isa, shape, args, output, scratch),

@@ -7,7 +7,7 @@ use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
-use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv::{ConvArgs, MAX_SIZE};
 use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
@@ -99,8 +99,7 @@ impl Operation for ConvS8 {
             input_zp: self.input_zero_point,
             out: self.requantize,
         };
-        ConvKernel::of(&self.shape).run(isa, &self.shape, &args, cast_mut(output)?, scratch);
-        Some(())
+        ConvKernel::of(&self.shape).run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
     }
 }
 
@@ -187,14 +186,15 @@ impl Operation for ConvF32 {
             max: self.max,
         };
         let scratch = cast_mut(scratch)?;
-        conv_f32::run(isa, &self.shape, &args, cast_mut(output)?, scratch);
-        Some(())
+        conv_f32::run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
     }
 }
 
-/// What a convolution is cut along: a pointwise one has as many lines as pixels.
+/// What a convolution is cut along: a pointwise one has as many lines as pixels, unless a row of them all would be
+/// longer than kernels take.
 fn flattened(shape: &ConvShape) -> Window {
-    if shape.groups == 1 { shape.window.flattened() } else { shape.window }
+    let row = shape.window.flattened();
+    if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
 }
 
 /// Products of few channels take about four times as long as those of a dense convolution.

@@ -36,7 +36,9 @@ impl Op {
     #[must_use]
     pub(crate) fn part(&self, isa: Isa, index: usize, count: usize) -> Op {
         let lines = self.operation().lines(isa);
-        let start = |index: usize| lines.count / lines.unit * index / count * lines.unit;
+        // On 32 bits the product may not fit; its share of the lines does.
+        let units = (lines.count / lines.unit) as u64;
+        let start = |index: usize| (units * index as u64 / count as u64) as usize * lines.unit;
         let end = if index + 1 < count { start(index + 1) } else { lines.count };
         let mut part = *self;
         part.operation_mut().cut(start(index)..end);

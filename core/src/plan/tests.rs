@@ -332,6 +332,17 @@ fn a_plan_that_takes_too_long_to_verify_is_refused() {
 }
 
 #[test]
+fn nothing_works_in_the_state() {
+    let mut bytes = AlignedBytes::from(convolution(|_| ()).unwrap().as_bytes());
+    let [state_bytes, window_rows] = [3, 1].map(|before_end| MAGIC.len() + 4 * (Header::WORDS - before_end));
+    bytes[state_bytes..][..4].copy_from_slice(&64u32.to_le_bytes());
+    bytes[window_rows..][..4].copy_from_slice(&1u32.to_le_bytes());
+    seal(&mut bytes);
+    let fault = FieldFault::new("scratch", Fault::Overlap);
+    assert_eq!(Plan::parse(bytes).map(drop), Err(PlanError::Op { index: 1, kind: "ConvF32", fault }));
+}
+
+#[test]
 fn a_state_is_for_plans_that_run_hop_by_hop() {
     let altered = |word: usize, value: u32| {
         let mut bytes = AlignedBytes::from(hopping(Isa::Generic).as_bytes());

@@ -209,6 +209,8 @@ impl Verifier<'_> {
         exact("scratch", span.len, op.scratch_bytes(self.isa))?;
         require(span.offset.is_multiple_of(ALIGN), "scratch", Fault::Unaligned)?;
         within("scratch", span.offset, span.len, self.arena_bytes)?;
+        // What outlasts a run is not worked in.
+        require(span.len == 0 || span.offset >= self.state_bytes, "scratch", Fault::Overlap)?;
         let apart = op.inputs().iter().chain([&op.output()]).all(|&operand| !overlap(span.into(), operand));
         require(apart, "scratch", Fault::Overlap)
     }

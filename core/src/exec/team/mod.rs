@@ -89,8 +89,8 @@ fn tasks<'m, I, O>(
         let work = if len <= own.len() {
             take(&mut own)
         } else {
-            let pieces = take(&mut scratch).split_at_mut_checked(len.next_multiple_of(ALIGN));
-            let (work, others) = pieces.ok_or(Lack::Scratch)?;
+            let len = len.checked_next_multiple_of(ALIGN).ok_or(Lack::Scratch)?;
+            let (work, others) = take(&mut scratch).split_at_mut_checked(len).ok_or(Lack::Scratch)?;
             scratch = others;
             work
         };
@@ -100,7 +100,7 @@ fn tasks<'m, I, O>(
     Ok(tasks)
 }
 
-/// Bytes of scratch that so many parts of an op take beyond its own.
+/// Bytes of scratch that so many parts of an op take beyond its own; more than there can be if one is beyond reason.
 pub(super) fn scratch_bytes(op: &Op, isa: Isa, count: usize) -> usize {
     let mut own = op.scratch().len;
     let mut beyond = |len: usize| match own.checked_sub(len) {
@@ -108,10 +108,12 @@ pub(super) fn scratch_bytes(op: &Op, isa: Isa, count: usize) -> usize {
             own = 0;
             0
         }
-        None => len.next_multiple_of(ALIGN),
+        None => len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX),
     };
     match count {
         0 | 1 => 0,
-        _ => (0..count).map(|index| beyond(op.part(isa, index, count).scratch_bytes(isa))).sum(),
+        _ => {
+            (0..count).map(|index| beyond(op.part(isa, index, count).scratch_bytes(isa))).fold(0, usize::saturating_add)
+        }
     }
 }

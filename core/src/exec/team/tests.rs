@@ -1,5 +1,7 @@
 //! Parts against wholes, bit for bit.
 
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -14,8 +16,8 @@ use crate::kernels::pool::tests::any_window;
 use crate::plan::{AlignedBytes, ConvS8, DType, Op, Operand, Plan, PlanBuilder};
 use crate::shape::{ConvShape, Requantize, Window};
 
-/// Threads that live for a step: the simplest team there can be.
-struct Scoped(usize);
+/// So many threads, which live for a step: the simplest team there can be. Counts what they were given.
+struct Scoped(usize, AtomicUsize);
 
 impl Team for Scoped {
     fn threads(&self) -> usize {
@@ -23,8 +25,15 @@ impl Team for Scoped {
     }
 
     fn each<T: Send>(&mut self, tasks: &mut [T], work: impl Fn(&mut T) + Sync) {
-        let work = &work;
-        std::thread::scope(|scope| tasks.iter_mut().for_each(|task| drop(scope.spawn(move || work(task)))));
+        let (work, Scoped(_, ran)) = (&work, &*self);
+        std::thread::scope(|scope| {
+            tasks.iter_mut().for_each(|task| {
+                drop(scope.spawn(move || {
+                    ran.fetch_add(1, Relaxed);
+                    work(task);
+                }))
+            })
+        });
     }
 }
 
@@ -98,12 +107,12 @@ proptest! {
     #[test]
     fn parts_of_a_convolution_give_the_bits_of_the_whole(
         mut window in any_window(2),
-        kind in 0usize..4,
+        kind in 0usize..6,
         channels in 1usize..40,
         most in 2usize..6,
         seed: u32,
     ) {
-        // Dense, dense and pointwise, depthwise, and groups.
+        // Dense, dense and pointwise, depthwise, of five along a line either way, and groups.
         let shape = match kind {
             0 => ConvShape { window, out_c: channels, groups: 1 },
             1 => {
@@ -112,6 +121,16 @@ proptest! {
                 ConvShape { window, out_c: channels, groups: 1 }
             }
             2 => ConvShape { window, out_c: window.in_c, groups: window.in_c },
+            3 | 4 => {
+                let Window { in_h, in_w, in_c, .. } = window;
+                window = crate::exec::fixtures::window((in_h + 4, in_w + 4), in_c, (in_h + 4, in_w + 4), 1);
+                if kind == 3 {
+                    (window.kernel_w, window.out_w) = (5, in_w);
+                } else {
+                    (window.kernel_h, window.out_h) = (5, in_h);
+                }
+                ConvShape { window, out_c: channels, groups: 1 }
+            }
             _ => {
                 window.in_c = window.in_c.next_multiple_of(2);
                 ConvShape { window, out_c: channels * 2, groups: 2 }
@@ -152,14 +171,59 @@ fn a_step_that_is_worth_it_is_run_by_the_team() {
         for threads in [2, 3, 16] {
             let needed = plan.memory_bytes(threads);
             let (mut memory, mut outputs) = (AlignedBytes::zeroed(needed), room(&plan).1);
-            plan.run_on(&mut Scoped(threads), &mut memory, &inputs, &mut outputs, &mut ()).unwrap();
+            let mut team = Scoped(threads, AtomicUsize::new(0));
+            plan.run_on(&mut team, &mut memory, &inputs, &mut outputs, &mut ()).unwrap();
+            assert!(team.1.into_inner() >= 2, "{threads} threads on {isa} were given nothing");
             assert_eq!(*outputs[0], *whole[0], "{threads} threads on {isa}");
             if needed > plan.arena_bytes() {
                 let given = needed - 64;
-                let refused = plan.run_on(&mut Scoped(threads), &mut memory[..given], &inputs, &mut outputs, &mut ());
+                let mut team = Scoped(threads, AtomicUsize::new(0));
+                let refused = plan.run_on(&mut team, &mut memory[..given], &inputs, &mut outputs, &mut ());
                 assert_eq!(refused, Err(RunError::TooSmall { needed, given }));
             }
         }
     }
     assert_eq!(network(Isa::Generic).memory_bytes(16), network(Isa::Generic).arena_bytes(), "too small to be cut");
+}
+
+/// A convolution of 1 to 1 channel over an image, whose kernel has one pixel.
+fn pointwise(size: (usize, usize)) -> ConvShape {
+    ConvShape { window: window(size, 1, size, 1), out_c: 1, groups: 1 }
+}
+
+#[test]
+fn pixels_that_are_more_than_a_row_can_have_are_cut_as_an_image() {
+    for isa in Isa::ALL {
+        let op = convolution(isa, pointwise((1025, 1024)), 7).ops().next().unwrap().1;
+        let parts = op.most_parts(isa).min(4);
+        for part in (0..parts).filter(|_| parts > 1).map(|index| op.part(isa, index, parts)) {
+            assert!(part.scratch_bytes(isa) <= op.scratch().len.max(1 << 20), "{isa}");
+        }
+    }
+    let plan = convolution(Isa::detect(), pointwise((1025, 1024)), 7);
+    let inputs = [AlignedBytes::from(bytemuck::cast_slice::<i8, u8>(&noise(3, 1025 * 1024)))];
+    let (mut memory, mut whole) = room(&plan);
+    plan.run(&mut memory, &inputs, &mut whole).unwrap();
+    assert!(*whole[0] == *in_parts(&plan, &inputs, 4)[0]);
+}
+
+#[test]
+fn a_kernel_that_does_nothing_is_an_error() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let plan = convolution(isa, pointwise((4, 4)), 7);
+        let (mut arena, mut outputs) = room(&plan);
+        let inputs = [AlignedBytes::zeroed(16)];
+        let mut memory = Memory::Whole { arena: &mut arena, data: plan.data(), inputs: &inputs, outputs: &mut outputs };
+        let Some((_, Op::ConvS8(mut op))) = plan.ops().next() else { unreachable!() };
+        op.weights.len -= 1;
+        assert_eq!(Op::from(op).run(isa, &mut memory), None, "{isa}");
+    }
+}
+
+#[test]
+fn shapes_beyond_reason_ask_for_more_than_there_can_be() {
+    let mut shape = pointwise((4, 4));
+    shape.window.kernel_w = usize::MAX;
+    let sizes = Isa::ALL.map(|isa| ConvKernel::of(&shape).scratch_len(isa, &shape));
+    assert!(sizes.iter().all(|size| *size == usize::MAX));
 }

@@ -90,5 +90,5 @@ impl Layout {
 fn fills_eights(shape: &ConvShape) -> bool {
     let w = &shape.window;
     let segment = if w.dilation_w == 1 { w.kernel_w.saturating_mul(w.in_c) } else { w.in_c };
-    (w.out_h, w.out_w) != (1, 1) && segment.next_multiple_of(8) - segment <= segment / 4
+    (w.out_h, w.out_w) != (1, 1) && (8 - segment % 8) % 8 <= segment / 4
 }
