@@ -215,6 +215,10 @@ fn stored_tensors_go_into_a_file_of_their_own_on_request() {
     assert!(String::from_utf8(again.stderr).unwrap().contains("w.data: it is there already"));
     assert!(fs::read(&parted).unwrap() == before);
     assert_eq!(quantize(&parted, &["--external-data", "a/b"]).status.code(), Some(2));
+    let link = path(&folder, "link.onnx");
+    std::os::unix::fs::symlink(&parted, &link).unwrap();
+    let linked = quantize(&link, &["--external-data", "other.data"]);
+    assert!(String::from_utf8(linked.stderr).unwrap().contains("link.onnx: it is a symbolic link"));
 }
 
 #[test]

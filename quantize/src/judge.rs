@@ -243,10 +243,19 @@ fn between(model: &ModelProto, tensors: &[String]) -> Vec<String> {
     known
 }
 
-/// Index of the largest value of the first output, on each of some samples.
-pub fn answers(engine: &dyn Engine, model: &ModelProto, samples: &[usize]) -> Result<Vec<usize>, QuantizeError> {
+/// Index of the largest value of the first output, on each of some samples; none where that output is not one list of
+/// scores, but has them for places or times.
+pub fn answers(
+    engine: &dyn Engine,
+    model: &ModelProto,
+    samples: &[usize],
+) -> Result<Option<Vec<usize>>, QuantizeError> {
     let taps: Vec<String> = decisive(model).into_iter().take(1).collect();
-    Pool::open(engine, model, &taps)?.each(samples, |runner, _| Ok(argmax(runner.output(0))))
+    let pool = Pool::open(engine, model, &taps)?;
+    if pool.shapes()?.iter().any(|shape| shape.iter().filter(|&&size| size > 1).count() > 1) {
+        return Ok(None);
+    }
+    pool.each(samples, |runner, _| Ok(argmax(runner.output(0)))).map(Some)
 }
 
 /// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not squashed, and

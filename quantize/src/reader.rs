@@ -15,6 +15,8 @@ use crate::work::Work;
 
 /// Rows that a layer is judged on, about.
 const ROWS: usize = 4096;
+/// Elements of them and of what it answers that are kept, about.
+const KEPT: usize = 16 << 20;
 
 /// A layer with rows of its input.
 pub struct Reader {
@@ -45,7 +47,7 @@ impl Reader {
         let pool = Pool::open(work.engine, &work.model, &[tensor, node.out()])?;
         let shapes = pool.shapes()?;
         let Some(patches) = Patches::of(node, &reads, &shapes[0], &shapes[1]) else { return Ok(None) };
-        let step = (patches.positions() * samples.len() / ROWS).max(1);
+        let step = (patches.positions() * samples.len() / rows(reads.groups * reads.cols + reads.rows)).max(1);
         // By sample and group, rows one after the other.
         let seen: Vec<Vec<Vec<f32>>> = pool.each(samples, |runner, sample| {
             let positions = || (sample % step..patches.positions()).step_by(step);
@@ -118,6 +120,11 @@ impl Reader {
     }
 }
 
+/// Rows that a layer is judged on, of which each has so many elements.
+fn rows(elements: usize) -> usize {
+    ROWS.min(KEPT / elements.max(1)).max(1)
+}
+
 /// Rows of weights of one group.
 fn weights<'a>(reads: &Matrix, values: &'a [f32], group: usize) -> &'a [f32] {
     let each = values.len() / reads.groups;
@@ -156,6 +163,11 @@ mod tests {
         let shifted = [1.5, 1.0, 3.5, 3.0, 5.5, 5.0];
         assert_eq!(error(&reference, &shifted, 2), [91.0, 0.0]);
         assert_eq!(error(&reference, &[1.0, 2.0, 3.0, 4.0, 8.0, 6.0], 2), [91.0, 9.0 - 3.0]);
+    }
+
+    #[test]
+    fn long_rows_are_few() {
+        assert_eq!([rows(0), rows(300), rows(1 << 20), rows(usize::MAX)], [ROWS, ROWS, 16, 1]);
     }
 
     #[test]

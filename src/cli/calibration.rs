@@ -24,8 +24,7 @@ pub struct RemakeArgs {
     /// Write the model that is made to this file
     #[arg(long, short, value_name = "OUT.onnx")]
     pub output: PathBuf,
-    /// Write the stored tensors to this file beside the model, and not into it [default: where the model is above 2 GB, its
-    /// own name with .data behind it]
+    /// Write the stored tensors to this file beside the model, and not into it
     #[arg(long, value_name = "FILE", value_parser = file_name)]
     external_data: Option<String>,
     /// Engine that runs the float model and what becomes of it
@@ -45,8 +44,8 @@ pub struct RemakeArgs {
     ort: super::ort::OrtArgs,
 }
 
-/// What a protobuf message may hold.
-const MESSAGE_BYTES: usize = i32::MAX as usize;
+/// What a protobuf message may hold, and a file of external data as well.
+const MODEL_BYTES: usize = i32::MAX as usize;
 
 /// ONNX looks for external data in the model's own folder.
 fn file_name(text: &str) -> Result<String, String> {
@@ -86,6 +85,11 @@ impl RemakeArgs {
     /// Refuses a file for external data that is there: it may be another model's, the source's own among them, and two
     /// files cannot be replaced at once.
     fn external(&self, name: &str) -> Result<PathBuf, Failure> {
+        if self.output.is_symlink() {
+            // Found through the link or through the file, never both.
+            let what = "it is a symbolic link, and external data lies beside the file itself; give -o that file";
+            return Err(format!("{}: {what}", self.output.display()).into());
+        }
         let path = self.output.with_file_name(name);
         if path == self.output || path.exists() || path.is_symlink() {
             return Err(format!("{}: it is there already; give --external-data another name", path.display()).into());
@@ -94,13 +98,13 @@ impl RemakeArgs {
     }
 
     fn write(&self, model: &[u8]) -> Result<(), Failure> {
-        let beside = || {
-            let own = self.output.file_name().unwrap_or_default().to_string_lossy();
-            (model.len() > MESSAGE_BYTES).then(|| format!("{own}.data"))
-        };
-        let Some(name) = self.external_data.clone().or_else(beside) else { return output::file(&self.output, model) };
-        let path = self.external(&name)?;
-        let split = tractlet_quantize::externalize(model, &name);
+        if model.len() > MODEL_BYTES {
+            let what = "which is above the 2 GB that are read again";
+            return Err(format!("{}: it would have {} bytes, {what}", self.output.display(), model.len()).into());
+        }
+        let Some(name) = &self.external_data else { return output::file(&self.output, model) };
+        let path = self.external(name)?;
+        let split = tractlet_quantize::externalize(model, name);
         let (model, data) = split.map_err(|error| format!("{}: {error}", self.output.display()))?;
         output::pair((&path, &data), (&self.output, &model))
     }

@@ -59,13 +59,15 @@ pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
 pub fn pair(new: (&Path, &[u8]), main: (&Path, &[u8])) -> Result<(), Failure> {
     let (first, second) = (Staged::write(new.0, new.1)?, Staged::write(main.0, main.1)?);
     first.temp.persist_noclobber(&first.real).map_err(|error| fault(new.0, error.error))?;
-    let done = second.temp.persist(&second.real).map_err(|error| fault(main.0, error.error));
+    // On disk before anything names it.
+    let done = named(&first.real)
+        .and_then(|()| second.temp.persist(&second.real).map_err(|error| error.error))
+        .map_err(|error| fault(main.0, error));
     if let Err(failure) = done {
         // Nobody has been told of it yet.
         let _ = std::fs::remove_file(&first.real);
         return Err(failure);
     }
-    named(&first.real).map_err(|error| fault(new.0, error))?;
     named(&second.real).map_err(|error| fault(main.0, error))
 }
 

@@ -68,7 +68,7 @@ impl Samples {
     pub fn open_all(flag: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
         #[cfg(feature = "quantize")]
         if let [one] = arguments
-            && let Some(mut archive) = Npz::open(one)?
+            && let Some(archive) = Npz::open(one)?
         {
             let of = |spec: &TensorSpec| Samples::of(archive.array(&spec.name)?, "input", spec);
             return equally_many(specs.iter().map(of).collect::<Result<_, _>>()?);

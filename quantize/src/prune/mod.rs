@@ -123,7 +123,8 @@ pub fn prune(
     let sites: Vec<Site> =
         sites::find(&model, &HashSet::new()).sites.into_iter().filter(|site| site.weights.is_some()).collect();
     let samples = judge::spread(engine.samples(), LEARNED);
-    let weights = balance(&judge::answers(engine, &model, &samples)?);
+    let weights = judge::answers(engine, &model, &samples)?;
+    let weights = weights.map_or_else(|| vec![1.0; samples.len()], |answers| balance(&answers));
     let context = Context {
         model: &model,
         shapes: &shapes,
@@ -181,7 +182,7 @@ pub fn prune(
 
 /// Samples of an answer, on average, from which on answers are balanced: with fewer they are no classes.
 const OF_EACH: usize = 4;
-/// The most and the least that a sample counts, over the others.
+/// A sample counts so many times as much as it would among as many of each answer at most, and that part of it at least.
 const SWAY: f64 = 8.0;
 
 /// Weights by which all answers of the model count alike, however many samples have them: calibration samples are seldom
