@@ -6,7 +6,7 @@ use crate::engine::{
     self, Compiled, Engine, EngineChoice, EngineFault, EngineName, HopAsked, HopReport, MemoryPlan, NodeReport,
     StepReport, StepTime, TensorSpec,
 };
-use crate::model::{Binding, Dim, Fault, Model, ModelError};
+use crate::model::{Binding, Dim, Fault, Limits, Model, ModelError};
 use crate::plan::ArenaBlock;
 use crate::tensor::{TensorMut, TensorRef};
 #[cfg(feature = "torch")]
@@ -244,8 +244,8 @@ impl Session {
     }
 
     /// A session on a plan that this CPU can run.
-    pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize) -> Result<Session, Fault> {
-        Ok(Session { engine: engine::of_plan(compiled, threads)?, fallback: None, whole_windows: None })
+    pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize, limits: &Limits) -> Result<Session, Fault> {
+        Ok(Session { engine: engine::of_plan(compiled, threads, limits)?, fallback: None, whole_windows: None })
     }
 
     /// The same with why it takes whole windows.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tractlet_core::isa::Isa;
 
 use crate::lower;
-use crate::model::{Binding, DType, Fault, Model, ModelError, Shapes};
+use crate::model::{Binding, DType, Fault, Limits, Model, ModelError, Shapes};
 use crate::plan::ArenaBlock;
 use crate::session::SessionOptions;
 use crate::tensor::{TensorMut, TensorRef};
@@ -315,7 +315,10 @@ pub(crate) fn open(
     let isa = isa().map_err(|what| model.error(Fault::unsupported(what)))?;
     let refusals = match compile(model, &shapes, isa, options.hop, None) {
         Ok(compiled) => {
-            return Ok((of_plan(compiled, options.threads_or_one()).map_err(|fault| model.error(fault))?, None));
+            return Ok((
+                of_plan(compiled, options.threads_or_one(), model.limits()).map_err(|fault| model.error(fault))?,
+                None,
+            ));
         }
         Err(refusals) => lower::list(&refusals),
     };
@@ -345,8 +348,8 @@ pub(crate) fn plan_for(
 }
 
 /// The engine for a plan that this CPU can run.
-pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize) -> Result<Box<dyn Engine>, Fault> {
-    Ok(Box::new(compiled.engine(threads)?))
+pub(crate) fn of_plan(compiled: Compiled, threads: NonZeroUsize, limits: &Limits) -> Result<Box<dyn Engine>, Fault> {
+    Ok(Box::new(compiled.engine(threads, limits)?))
 }
 
 const NO_TRACT: &str = "this build has no tract engine: built without the feature `tract`";

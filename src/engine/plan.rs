@@ -15,7 +15,7 @@ use super::{
 };
 use crate::footprint::room_for;
 use crate::lower::{self, Lowered, Packing, Refusal};
-use crate::model::{DType, Fault, Model, Shapes, Source};
+use crate::model::{DType, Fault, Limits, Model, Shapes, Source};
 use crate::plan::{Hopping, blocks, by_hops, packed, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
@@ -78,12 +78,18 @@ pub(crate) struct Windows {
 
 impl Compiled {
     /// The engine for it on this CPU, which has to be able to run it, with as many threads for an inference.
-    pub fn engine(self, threads: NonZeroUsize) -> Result<PlanEngine, Fault> {
+    pub fn engine(self, threads: NonZeroUsize, limits: &Limits) -> Result<PlanEngine, Fault> {
         let threads = threads.get();
         if threads > MAX_PARTS {
             return Err(Fault::limit("threads of an inference on the plan engine", threads as u64, MAX_PARTS as u64));
         }
-        room_for("the plan's arena", self.plan.memory_bytes(threads))?;
+        let memory_bytes = self.plan.memory_bytes(threads);
+        // One thread works in the arena, which is held against its limit where a file is opened.
+        if threads > 1 && memory_bytes as u64 > limits.arena_bytes {
+            let what = format!("the plan's arena with what {threads} threads work in, in bytes");
+            return Err(Fault::limit(what, memory_bytes as u64, limits.arena_bytes));
+        }
+        room_for("the plan's arena", memory_bytes)?;
         let started = Threads::start(threads);
         Ok(PlanEngine::new(self, started.map_err(|source| Fault::Io { action: "start a thread", source })?))
     }
@@ -145,7 +151,7 @@ pub(crate) fn footprint(plan: &StablePlan, threads: usize) -> MemoryPlan {
         scratch_bytes: memory_bytes - arena_bytes,
         state_bytes: plan.state_bytes(),
         io_bytes,
-        total_bytes: weights_bytes + memory_bytes + io_bytes,
+        total_bytes: memory_bytes.saturating_add(weights_bytes).saturating_add(io_bytes),
         arena_lower_bound_bytes: plan.arena_lower_bound_bytes(),
     }
 }

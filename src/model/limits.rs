@@ -28,7 +28,8 @@ pub struct Limits {
     /// Size of all tensors that are computed from constants alone, which engines do at load,
     /// beyond eight times the size of the stored ones, in bytes.
     pub folded_bytes: u64,
-    /// The arena that a plan file asks for, and as much again for its inputs and outputs together, in bytes.
+    /// The arena that a plan file asks for, and as much again for its inputs and outputs together, in bytes. The arena of
+    /// a session of several threads, with what they work in, is held to it too.
     pub arena_bytes: u64,
 }
 

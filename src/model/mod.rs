@@ -212,7 +212,6 @@ impl Model {
         &self.graph
     }
 
-    #[cfg(feature = "tract")]
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

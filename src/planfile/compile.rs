@@ -7,7 +7,7 @@ use tractlet_core::isa::Isa;
 
 use super::error::{PlanFault, PlanFileError};
 use crate::engine::{self, Compiled, HopAsked, MemoryPlan, Origin};
-use crate::model::{Binding, Fault, Model, ModelError, hexadecimal};
+use crate::model::{Binding, Fault, Limits, Model, ModelError, hexadecimal};
 use crate::session::{Session, resolve};
 use crate::whole::Unfinished;
 
@@ -108,6 +108,6 @@ impl NewPlan {
     /// leaves no room for its arena.
     pub fn session(self) -> Option<Session> {
         let runs = self.compiled.plan.runs_here();
-        runs.then(|| Session::of_plan(self.compiled, NonZeroUsize::MIN).ok()).flatten()
+        runs.then(|| Session::of_plan(self.compiled, NonZeroUsize::MIN, &Limits::default()).ok()).flatten()
     }
 }

@@ -50,6 +50,7 @@ pub struct PlanFile {
     path: PathBuf,
     plan: StablePlan,
     direct: bool,
+    limits: Limits,
 }
 
 impl PlanFile {
@@ -76,7 +77,7 @@ impl PlanFile {
         let refused = |fault| PlanFileError::new(path, fault);
         let plan = Plan::read(PlanBytes::Stored(Arc::new(source))).map_err(|error| refused(PlanFault::Plan(error)))?;
         within(&plan, limits).map_err(|fault| refused(PlanFault::File(fault)))?;
-        Ok(PlanFile { path: path.to_owned(), plan, direct })
+        Ok(PlanFile { path: path.to_owned(), plan, direct, limits: limits.clone() })
     }
 
     /// The file that was opened.
@@ -140,7 +141,8 @@ impl PlanFile {
     /// Makes it ready. Sessions of one file share its bytes; each has an arena of its own.
     ///
     /// # Errors
-    /// [`PlanFileErrorKind::Isa`] where this CPU lacks the plan's instruction set, and
+    /// [`PlanFileErrorKind::Isa`] where this CPU lacks the plan's instruction set,
+    /// [`PlanFileErrorKind::Limit`] where so many threads ask for more than [`Limits::arena_bytes`], and
     /// [`PlanFileErrorKind::Options`] where the options ask for what only a model can have.
     pub fn session(&self, options: SessionOptions) -> Result<Session, PlanFileError> {
         if !options.engine.is_planned() {
@@ -161,7 +163,7 @@ impl PlanFile {
             return Err(self.refused(PlanFault::Hop { stated, asked }));
         }
         let compiled = Compiled { plan: self.plan.clone(), nodes: vec![], windows: Windows::default() };
-        let session = Session::of_plan(compiled, options.threads_or_one());
+        let session = Session::of_plan(compiled, options.threads_or_one(), &self.limits);
         let session = session.map_err(|fault| self.refused(PlanFault::File(fault)))?;
         Ok(match options.hop.filter(|_| stated.is_none()) {
             Some(_) => session.taking_whole_windows("its plan was compiled for them; compile it with --hop".to_owned()),
@@ -278,6 +280,7 @@ impl ModelFile {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::num::NonZeroUsize;
     use tractlet_core::plan::{DType, Fill, Operand, PlanBuilder};
 
     #[test]
@@ -293,5 +296,24 @@ mod tests {
         assert_eq!(checked((1 << 28) - 1), Ok(()));
         let told = checked(1 << 28).unwrap_err();
         assert!(told.contains("inputs and outputs together, in bytes: 536870913 is above"), "{told}");
+    }
+
+    #[test]
+    fn what_threads_work_in_is_bounded_with_the_arena() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kws.plan");
+        let model = Model::open("models/kws_dscnn/int8.onnx").unwrap();
+        compile(&model, &CompileOptions::default()).unwrap().write(&path).unwrap();
+        let plan = PlanFile::open(&path).unwrap().plan;
+        let arena_bytes = plan.arena_bytes() as u64;
+        assert!(plan.memory_bytes(16) as u64 > arena_bytes, "no step is cut into parts that take more");
+        let limits = Limits { arena_bytes, ..Limits::default() };
+        let plan = PlanFile::open_with(&path, &OpenOptions { limits, ..OpenOptions::default() }).unwrap();
+        let on =
+            |threads| plan.session(SessionOptions { threads: NonZeroUsize::new(threads), ..SessionOptions::default() });
+        assert!(on(1).is_ok());
+        let refused = on(16).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), PlanFileErrorKind::Limit);
+        assert!(refused.to_string().contains("what 16 threads work in"), "{refused}");
     }
 }
