@@ -99,7 +99,8 @@ fn directory(file: &File, length: u64) -> Result<(u64, Vec<Entry>), String> {
     // The comment behind the record reaches to the end of the file.
     let is_end = |at: &usize| {
         let comment = half(&tail, at + 20).map(usize::from);
-        tail[*at..].starts_with(b"PK\x05\x06") && comment == Some(tail.len() - at - END)
+        let begins = tail.get(*at..).is_some_and(|rest| rest.starts_with(b"PK\x05\x06"));
+        begins && comment == tail.len().checked_sub(at + END)
     };
     let at = tail.len().checked_sub(END).and_then(|last| (0..=last).rev().find(is_end));
     let at = at.ok_or("it does not end as a zip archive does")?;

@@ -80,7 +80,12 @@ impl PlanCache {
             return Ok(ModelFile::Model(model));
         }
         log::info!("{}: its plan is kept as {}", path.display(), stored.display());
-        Ok(ModelFile::Plan(PlanFile { path: stored, plan: new.compiled.plan, direct: false }))
+        Ok(ModelFile::Plan(PlanFile {
+            path: stored,
+            plan: new.compiled.plan,
+            direct: false,
+            limits: options.limits.clone(),
+        }))
     }
 }
 
