@@ -221,12 +221,12 @@ impl<'m> Lowering<'m> {
     fn cumulate(&mut self, node: &Node, input: Act) -> Result<(), Why> {
         let act = self.plain(&node.name, input)?;
         let axis = match self.stored_longs(node, 1)?.as_deref() {
+            Some(&[axis]) if !(-(act.dims.len() as i64)..act.dims.len() as i64).contains(&axis) => {
+                return Err(format!("its axis {axis} is out of range"));
+            }
             Some(&[axis]) => axis_of(axis, act.dims.len()),
             _ => return Err("its axis is computed".into()),
         };
-        if axis >= act.dims.len() {
-            return Err(format!("its axis {axis} is out of range"));
-        }
         let along = Self::along_axis(&act, axis);
         let result = self.program.floats(act.dims.clone(), Layout::Plain);
         let (exclusive, reverse) = (int(node, "exclusive", 0) != 0, int(node, "reverse", 0) != 0);

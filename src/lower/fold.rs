@@ -92,7 +92,9 @@ impl<'m> Lowering<'m> {
 
 /// Strides by which a tensor of dimensions `from` is repeated to `to`, which it broadcasts to.
 pub(super) fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
-    let missing = to.len().saturating_sub(from.len());
+    // What goes beyond is of ones.
+    let from = &from[from.len().saturating_sub(to.len())..];
+    let missing = to.len() - from.len();
     let strides = row_major(from).into_iter().zip(from).map(|(stride, dim)| if *dim == 1 { 0 } else { stride });
     std::iter::repeat_n(0, missing).chain(strides).collect()
 }

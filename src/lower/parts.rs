@@ -252,6 +252,9 @@ impl<'m> Lowering<'m> {
     /// A value as a tensor; `of` is its name in the model.
     pub(super) fn placed(&mut self, name: &str, of: &str, value: Value<'m>) -> Result<Value<'m>, Why> {
         let known = |this: &Self| this.shapes.get(of).ok_or_else(|| format!("the shape of `{of}` is not known"));
+        if value.is_constant() && self.shapes.get(of).is_some_and(|(_, dims)| dims.contains(&0)) {
+            return Err(format!("`{of}` is empty"));
+        }
         match value {
             Value::Known(values) => {
                 let (dtype, dims) = known(self)?;

@@ -16,6 +16,10 @@ use super::value::{Act, Layout, QParams, Value};
 use super::{Lowering, Why, geometry, int, ints};
 use crate::model::{AttributeValue, Node};
 
+/// The most phases, and the most weights that all phases have together: strides alone can ask for 2^32.
+const MOST_PHASES: usize = 1 << 12;
+const MOST_WEIGHTS: usize = 1 << 26;
+
 /// One spatial axis.
 #[derive(Clone, Copy)]
 struct Axis {
@@ -106,7 +110,7 @@ impl Transposed {
     }
 
     fn phases(&self) -> usize {
-        self.axes[0].stride * self.axes[1].stride
+        self.axes[0].stride.saturating_mul(self.axes[1].stride)
     }
 
     /// The model's channel of each channel that the convolution makes.
@@ -119,6 +123,11 @@ impl Transposed {
     fn shape(&self) -> Result<ConvShape, Why> {
         let [h, w] = &self.axes;
         let ((pad_top, out_h), (pad_left, out_w)) = (h.window()?, w.window()?);
+        let factors = [self.groups, self.phases(), self.group_out, self.group_in, h.taps(), w.taps()];
+        let weights = factors.iter().try_fold(1usize, |product, factor| product.checked_mul(*factor));
+        if self.phases() > MOST_PHASES || weights.is_none_or(|weights| weights > MOST_WEIGHTS) {
+            return Err(format!("strides of {} by {} are not taken with a kernel of this size", h.stride, w.stride));
+        }
         let dilation = |axis: &Axis| if axis.stride == 1 { axis.dilation } else { 1 };
         let window = Window {
             in_h: h.input,

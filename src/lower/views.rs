@@ -8,6 +8,9 @@ use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, axis_of, int, ints, number};
 use crate::model::{AttributeValue, DType, Node};
 
+/// The longest border of a tensor's own elements along a dimension: each has an index in the plan.
+const MOST_BORDER: usize = 1 << 20;
+
 pub(super) fn moves(op: &str) -> bool {
     matches!(
         op,
@@ -122,12 +125,15 @@ impl<'m> Lowering<'m> {
 
     /// Joins tensors of one kind; quantized ones are brought to the scale that follows.
     fn concat(&mut self, node: &Node) -> Result<Value<'m>, Why> {
-        let values = (0..node.inputs.len()).map(|i| self.movable(node, i)).collect::<Result<Vec<_>, _>>()?;
         let dims = self.output_dims(node)?;
+        // What is empty adds nothing; a plan holds no such tensor.
+        let empty = |i: &usize| self.shapes.get(&node.inputs[*i]).is_some_and(|(_, dims)| dims.contains(&0));
+        let parts: Vec<usize> = (0..node.inputs.len()).filter(|i| !empty(i)).collect();
+        let values = parts.into_iter().map(|i| self.movable(node, i)).collect::<Result<Vec<_>, _>>()?;
         let axis = axis_of(int(node, "axis", 0), dims.len());
         let follows = self.tail(node)?.quantized.map(|(q, _)| q);
         let mut parts = vec![];
-        let kind = match (&values[0], follows) {
+        let kind = match (values.first().ok_or("all of its inputs are empty")?, follows) {
             (Value::Integers(_, dtype), _) => {
                 if !values.iter().all(|v| matches!(v, Value::Integers(_, other) if other == dtype)) {
                     return Err("it joins integers with something else".into());
@@ -294,6 +300,9 @@ impl<'m> Lowering<'m> {
 
 /// Which of `length` elements stands at each place of a border of the tensor's own, and between.
 fn mirrored(mode: &str, length: usize, before: usize, after: usize) -> Result<Vec<i64>, Why> {
+    if before.saturating_add(after) > MOST_BORDER {
+        return Err(format!("a border of more than {MOST_BORDER} elements is not taken in mode {mode}"));
+    }
     let (length, before, after) = (length as i64, before as i64, after as i64);
     let at = |i: i64| match mode {
         "edge" => i.clamp(0, length - 1),

@@ -45,8 +45,8 @@ per_isa! {
             Binary::Mul => zip_runs(a, b, inner, |a, b| clamp(a * b)),
             Binary::Div => zip_runs(a, b, inner, |a, b| clamp(a / b)),
             Binary::ReverseDiv => zip_runs(a, b, inner, |a, b| clamp(b / a)),
-            Binary::Min => zip_runs(a, b, inner, |a, b| clamp(if b < a { b } else { a })),
-            Binary::Max => zip_runs(a, b, inner, |a, b| clamp(if b > a { b } else { a })),
+            Binary::Min => zip_runs(a, b, inner, |a, b| clamp(if a <= b || a.is_nan() { a } else { b })),
+            Binary::Max => zip_runs(a, b, inner, |a, b| clamp(if a >= b || a.is_nan() { a } else { b })),
             Binary::Power => zip_runs(a, b, inner, |a, b| clamp(libm::powf(a, b))),
             Binary::Remainder => zip_runs(a, b, inner, |a, b| clamp(libm::fmodf(a, b))),
             Binary::LeakyRelu => zip_runs(a, b, inner, |a, b| clamp(if a < 0.0 { a * b } else { a })),
@@ -178,6 +178,9 @@ mod tests {
         assert_eq!(run(Binary::Power, &[2.0, 3.0], &[3.0, -1.0]), [8.0, 1.0 / 3.0]);
         assert_eq!(run(Binary::Remainder, &[-7.5, 7.5], &[2.0, -2.0]), [-1.5, 1.5]);
         assert_eq!(run(Binary::LeakyRelu, &[-2.0, 2.0], &[0.5]), [-1.0, 2.0]);
-        assert!(run(Binary::Add, &[f32::NAN], &[1.0])[0].is_nan());
+        for function in [Binary::Add, Binary::Min, Binary::Max] {
+            assert!(run(function, &[f32::NAN], &[1.0])[0].is_nan());
+            assert!(run(function, &[1.0], &[f32::NAN])[0].is_nan());
+        }
     }
 }

@@ -50,9 +50,8 @@ impl Operation for Convert {
             (DType::I32, DType::I64) => each::<i32, i64>(input, output, i64::from),
             (DType::I64, DType::Bool) => each::<i64, u8>(input, output, |x| u8::from(x != 0)),
             (DType::I64, DType::F32) => each::<i64, f32>(input, output, |x| x as f32),
-            (DType::I64, DType::I32) => {
-                each::<i64, i32>(input, output, |x| x.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
-            }
+            // Wraps, as C and ONNX Runtime do.
+            (DType::I64, DType::I32) => each::<i64, i32>(input, output, |x| x as i32),
             (DType::Bool, DType::F32) => each::<u8, f32>(input, output, |x| f32::from(u8::from(x != 0))),
             (DType::Bool, DType::I32) => each::<u8, i32>(input, output, |x| i32::from(x != 0)),
             (DType::Bool, DType::I64) => each::<u8, i64>(input, output, |x| i64::from(x != 0)),

@@ -106,10 +106,15 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             let mask = c.fact(0).map(|fact| Fact::new(Some(DType::Bool), fact.dims.clone()));
             Ok(vec![c.inputs[0].clone(), mask])
         }
-        "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" | "LayerNormalization" => {
+        "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" => {
+            let default = if op != "LpNormalization" && c.opset < 13 { 1 } else { -1 };
             if let Some(rank) = c.fact(0).and_then(Fact::rank) {
-                axis(c.int("axis").unwrap_or(-1), rank)?;
+                axis(c.int("axis").unwrap_or(default), rank)?;
             }
+            same_as(c, 0)
+        }
+        "LayerNormalization" => {
+            layer_parameters(c)?;
             same_as(c, 0)
         }
         "BatchNormalization" | "InstanceNormalization" | "GroupNormalization" => {
@@ -191,6 +196,7 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "Gather" => views::gather(c),
         "GatherElements" => {
             c.indices(1)?;
+            within_data(c)?;
             one(c.dtype(0), c.dims(1).cloned())
         }
         "TopK" => views::top_k(c),
@@ -278,6 +284,34 @@ fn broadcast_all(c: &Context<'_>, range: std::ops::Range<usize>) -> Ruled<Option
         all = broadcast(&all, dims)?;
     }
     Ok(Some(all))
+}
+
+/// Scale and bias of a layer norm broadcast to the dimensions from its axis on.
+fn layer_parameters(c: &Context<'_>) -> Ruled<()> {
+    let Some(input) = c.dims(0) else { return Ok(()) };
+    let normed = input[axis(c.int("axis").unwrap_or(-1), input.len())?..].to_vec();
+    for (index, what) in [(1, "scale"), (2, "bias")] {
+        let Some(dims) = c.dims(index) else { continue };
+        let (beyond, dims) = dims.split_at(dims.len().saturating_sub(normed.len()));
+        let fits = broadcast(&normed, &dims.to_vec()).is_ok_and(|out| out == normed);
+        if !fits || beyond.iter().any(|dim| *dim != Some(1)) {
+            let what = format!("its {what} does not broadcast to {} of input {}", show(&normed), show(input));
+            return Err(Misfit::Shape(what));
+        }
+    }
+    Ok(())
+}
+
+/// Indices of single elements have the data's rank and, but along the axis, at most its dimensions.
+fn within_data(c: &Context<'_>) -> Ruled<()> {
+    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return Ok(()) };
+    let at = axis(c.int("axis").unwrap_or(0), data.len())?;
+    let beyond = |i: usize| i != at && indices[i].zip(data[i]).is_some_and(|(index, dim)| index > dim);
+    if indices.len() != data.len() || (0..data.len()).any(beyond) {
+        let what = format!("its indices {} do not fit input {} along axis {at}", show(indices), show(data));
+        return Err(Misfit::Shape(what));
+    }
+    Ok(())
 }
 
 /// Scale, bias, mean and variance have one value a channel, which is dimension 1.

@@ -353,8 +353,8 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if scales.len() != axes.len() {
         return Err(Misfit::Shape(format!("it states {} scales for input {}", scales.len(), show(input))));
     }
-    let scaled =
-        |(&axis, scale): (&usize, &f32)| input[axis].map(|dim| (dim as f64 * f64::from(*scale)).floor() as usize);
+    // In float32, as ONNX Runtime computes it.
+    let scaled = |(&axis, scale): (&usize, &f32)| input[axis].map(|dim| (dim as f32 * scale).floor() as usize);
     one(c, along(axes.iter().zip(scales).map(scaled).collect()))
 }
 

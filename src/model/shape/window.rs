@@ -65,10 +65,17 @@ pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
         format!("input {} has {got} channels, its weights ask for {want}", show(input))
     })?;
     let group = c.int("group").unwrap_or(1) as usize;
+    if let Some(channels) = weights[0].filter(|channels| channels % group != 0) {
+        return Err(Misfit::Attribute(format!("group {group} does not divide the {channels} input channels")));
+    }
+    let made = weights[1].map(|per_group| per_group.saturating_mul(group));
+    if let Some(&[length]) = c.dims(2).map(Vec::as_slice) {
+        same(length, made, |got, want| format!("its bias has {got} values for {want} output channels"))?;
+    }
     let axes = axes(c, weights.len() - 2, Some(&weights[2..]))?;
-    let given = c.ints("output_shape");
-    let extra = c.ints("output_padding");
-    let mut dims: Dims = vec![input[0], weights[1].map(|per_group| per_group.saturating_mul(group))];
+    let given = list(c, "output_shape", axes.len(), axes.len())?;
+    let extra = list(c, "output_padding", axes.len(), axes.len())?;
+    let mut dims: Dims = vec![input[0], made];
     for (i, (size, axis)) in input[2..].iter().zip(&axes).enumerate() {
         dims.push(match (given.and_then(|shape| shape.get(i)), size, axis.kernel) {
             (Some(&size), ..) => {
@@ -148,15 +155,20 @@ fn ranks(input: &Dims, weights: &Dims) -> Ruled<()> {
     )))
 }
 
-/// Window parameters of `count` spatial axes; `weights` are the spatial dimensions of the kernel.
-fn axes(c: &Context<'_>, count: usize, weights: Option<&[Option<usize>]>) -> Ruled<Vec<Axis>> {
-    let list = |name: &str, length: usize| match c.ints(name) {
+/// An attribute's `length` values.
+fn list<'c>(c: &Context<'c>, name: &str, length: usize, count: usize) -> Ruled<Option<&'c [i64]>> {
+    match c.ints(name) {
         Some(values) if values.len() != length => Err(Misfit::Attribute(format!(
             "attribute `{name}` has {} values; {length} are needed for {count} spatial dimensions",
             values.len()
         ))),
         values => Ok(values),
-    };
+    }
+}
+
+/// Window parameters of `count` spatial axes; `weights` are the spatial dimensions of the kernel.
+fn axes(c: &Context<'_>, count: usize, weights: Option<&[Option<usize>]>) -> Ruled<Vec<Axis>> {
+    let list = |name: &str, length: usize| list(c, name, length, count);
     let (kernel, strides) = (list("kernel_shape", count)?, list("strides", count)?);
     let (dilations, pads) = (list("dilations", count)?, list("pads", 2 * count)?);
     let at = |values: Option<&[i64]>, i: usize, default: usize| values.map_or(default, |v| v[i] as usize);
