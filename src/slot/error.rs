@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A package that is not taken, or slots that cannot be used: which file or folder, and why. Nothing was changed.
+/// A package that is not taken, or slots that cannot be used: which file or folder, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", path.display())]
 pub struct SlotError {
