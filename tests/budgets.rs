@@ -218,13 +218,16 @@ fn a_run_that_its_cap_ends_leaves_no_file_behind() {
     let [target, input] = [&target, &input].map(|path| path.to_str().unwrap());
     // With --json all that was answered is kept until the end: that passes a cap while the file is being written.
     let args = ["run", "models/ad_autoencoder/f32.onnx", "--engine", "plan", "--input", input, "--output", target];
+    // What was written whole before the cap was met may stay.
+    let unfinished =
+        || fs::read_dir(folder.path()).unwrap().filter(|file| file.as_ref().unwrap().file_name() != "y.npy").count();
     let mut ended = 0;
     for mib in (12..200).step_by(4) {
         let (code, why, _) = capped(&args, mib << 20);
         if code == Some(0) {
             break;
         }
-        assert_eq!((code, fs::read_dir(folder.path()).unwrap().count()), (Some(1), 0), "{mib} MiB: {why}");
+        assert_eq!((code, unfinished()), (Some(1), 0), "{mib} MiB: {why}");
         ended += usize::from(why.contains("running ") && why.contains("of heap: heap and copies"));
     }
     assert!(ended > 0);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tractlet::slot::{Package, Slots, Start};
+use tractlet::slot::{Package, SlotError, Slots, Start};
 
 use super::failure::Failure;
 use super::{ModelArgs, budget, cap};
@@ -16,9 +16,10 @@ pub struct InUse(Option<Slot>);
 struct Slot {
     slots: Slots,
     start: Start,
-    /// What has to happen before it counts as working.
+    /// Windows after which it counts as working.
     windows: u64,
-    reloads: u64,
+    /// What a reload is to bring, and the count of reloads that says it did: a reload may be refused.
+    pending: Option<(Start, u64)>,
 }
 
 impl ModelArgs {
@@ -40,22 +41,25 @@ impl ModelArgs {
         let slots = Slots::open(&self.model)?;
         let start = slots.begin(&fit)?;
         let model = start.package().model();
-        Ok((InUse(Some(Slot { slots, start, windows: WINDOWS, reloads: 0 })), model))
+        Ok((InUse(Some(Slot { slots, start, windows: WINDOWS, pending: None })), model))
     }
 }
 
 impl InUse {
-    /// What a use that ended says of the package: it works, if the use `has_begun` and succeeded. One that does not get here was
-    /// a crash.
-    pub fn end(mut self, has_begun: bool, done: Result<(), Failure>) -> Result<(), Failure> {
-        let Some(Slot { slots, start, .. }) = &mut self.0 else { return done };
-        let told = if has_begun && done.is_ok() { slots.confirm(start) } else { slots.excuse(start) };
-        done.and(told.map_err(Failure::from))
+    /// What a use that ended says of the package: it works, if the use `proves` that by having succeeded. One that does not get
+    /// here was a crash.
+    pub fn end(mut self, proves: bool, done: Result<(), Failure>) -> Result<(), Failure> {
+        let Some(slot) = &mut self.0 else { return done };
+        let excused = slot.excuse_pending();
+        let Slot { slots, start, .. } = slot;
+        let told = if proves && done.is_ok() { slots.confirm(start) } else { slots.excuse(start) };
+        done.and(excused.and(told).map_err(Failure::from))
     }
 
     /// The model to exchange the one for that runs: `model`, or what is active by now.
-    pub fn again(&mut self, model: &Path, windows: u64, reloads: u64) -> Result<PathBuf, Failure> {
+    pub fn again(&mut self, model: &Path, reloads: u64) -> Result<PathBuf, Failure> {
         let Some(slot) = &mut self.0 else { return Ok(model.to_owned()) };
+        slot.excuse_pending()?;
         let mut fresh = slot.slots.begin(&fit)?;
         if fresh.package().beside() != slot.start.package().beside() {
             slot.slots.excuse(&mut fresh)?;
@@ -64,15 +68,22 @@ impl InUse {
             return Err(format!("{}: {what}", fresh.package().folder().display()).into());
         }
         let model = fresh.package().model();
-        (slot.start, slot.windows, slot.reloads) = (fresh, windows + WINDOWS, reloads + 1);
+        slot.pending = Some((fresh, reloads + 1));
         Ok(model)
     }
 
     /// Where a stream has come to: enough windows, since the model took over, end a trial.
     pub fn progress(&mut self, windows: u64, reloads: u64) {
-        if let Some(Slot { slots, start, .. }) =
-            self.0.as_mut().filter(|slot| windows >= slot.windows && reloads >= slot.reloads)
-            && let Err(error) = slots.confirm(start)
+        let Some(slot) = &mut self.0 else { return };
+        if let Some((fresh, _)) = slot.pending.take_if(|(_, due)| reloads >= *due) {
+            let mut before = std::mem::replace(&mut slot.start, fresh);
+            slot.windows = windows + WINDOWS;
+            if let Err(error) = slot.slots.excuse(&mut before) {
+                log::warn!("{error}: the end of its use is not written down");
+            }
+        }
+        if windows >= slot.windows
+            && let Err(error) = slot.slots.confirm(&mut slot.start)
         {
             log::warn!("{error}: the model works, and is on trial still");
         }
@@ -81,6 +92,13 @@ impl InUse {
     /// The folder of slots, which is written to.
     pub fn folder(&self) -> Option<&Path> {
         self.0.as_ref().and_then(|slot| slot.start.package().folder().parent())
+    }
+}
+
+impl Slot {
+    /// Strikes out a start that a refused reload has counted.
+    fn excuse_pending(&mut self) -> Result<(), SlotError> {
+        self.pending.take().map_or(Ok(()), |(mut start, _)| self.slots.excuse(&mut start))
     }
 }
 

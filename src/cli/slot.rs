@@ -172,7 +172,7 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
     let (key, board) = (key.transpose()?, args.board.as_deref());
     let slots = match (Slots::is_at(dir), &key) {
         (true, _) => Slots::open(dir)?,
-        (false, Some(key)) => Slots::create(dir, key, board, &args.package)?,
+        (false, Some(key)) => Slots::create(dir, key, board, &args.package, &fit)?,
         (false, None) => {
             return Err(format!("{}: no slots yet; --key says whose packages they take", dir.display()).into());
         }

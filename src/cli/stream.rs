@@ -231,7 +231,6 @@ pub fn run(
         Err(failure) => return Ran { summary: None, ended: Err(failure) },
     };
     let ran = ran(args, &model, &in_use, control, progress, may_begin);
-    let has_begun = matches!(ran, Ok(Some(_)));
     let Ran { summary, ended } = match ran {
         Ok(Some(Ok(summary))) => Ran { summary: Some(Box::new(summary)), ended: Ok(()) },
         Ok(Some(Err(StreamError::Source { fault, summary }))) => {
@@ -241,7 +240,7 @@ pub fn run(
         Ok(None) => Ran { summary: None, ended: Ok(()) },
         Err(failure) => Ran { summary: None, ended: Err(failure) },
     };
-    Ran { summary, ended: in_use.into_inner().end(has_begun, ended) }
+    Ran { summary, ended: in_use.into_inner().end(false, ended) }
 }
 
 fn ran(
@@ -287,8 +286,7 @@ fn ran(
             let again = || {
                 let _alone = one_at_a_time();
                 loading.may_happen_again(&recipe.model)?;
-                let (windows, reloads) = (control.counters.windows(), control.counters.reloads());
-                let model = in_use.borrow_mut().again(&recipe.model, windows, reloads)?;
+                let model = in_use.borrow_mut().again(&recipe.model, control.counters.reloads())?;
                 loading.may_happen_again(&model)?;
                 load(&model)
             };

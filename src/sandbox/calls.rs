@@ -72,7 +72,8 @@ const ALWAYS: &[u32] = &[
     nr::__NR_rt_sigprocmask,
     nr::__NR_rt_sigreturn,
     nr::__NR_restart_syscall,
-    nr::__NR_tgkill, // abort
+    nr::__NR_tgkill, // abort, and musl's
+    nr::__NR_tkill,
     nr::__NR_exit,
     nr::__NR_exit_group,
     nr::__NR_nanosleep,

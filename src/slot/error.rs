@@ -63,6 +63,19 @@ impl SlotError {
         move |source| SlotError::new(path, SlotFault::Io { action, source })
     }
 
+    /// Whether it says that files are not what they were, or cannot be read any more, and not that something is amiss around them.
+    pub(super) fn is_decay(&self) -> bool {
+        /// Of a medium that fails, and of a link that somebody put in a file's place.
+        const EIO: i32 = 5;
+        const ELOOP: i32 = 40;
+        match &self.fault {
+            SlotFault::Io { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound || matches!(source.raw_os_error(), Some(EIO | ELOOP))
+            }
+            _ => true,
+        }
+    }
+
     /// What sort of fault it is.
     pub fn kind(&self) -> SlotErrorKind {
         match &self.fault {

@@ -23,7 +23,7 @@ use disk::{Disk, Lock, OsDisk, replace};
 use error::SlotFault;
 pub use error::{SlotError, SlotErrorKind};
 pub use manifest::{Golden, Manifest};
-use manifest::{MANIFEST, SIGNATURE};
+use manifest::{MANIFEST, SIGNATURE, is_plain};
 pub use package::{Package, digest};
 use package::{Trust, key_of, suits, verified};
 use state::State;
@@ -102,16 +102,28 @@ impl Slots {
     /// is a minisign.pub, or the line of letters in one.
     ///
     /// # Errors
-    /// Where the first package is not signed by it, or is for another board.
-    pub fn create(folder: &Path, key: &str, board: Option<&str>, first: &Path) -> Result<Slots> {
-        Slots::create_on(Box::new(OsDisk), folder, key, board, first)
+    /// Where the first package is not signed by it, is for another board, or `check` finds it unfit. No folder is made then.
+    pub fn create(folder: &Path, key: &str, board: Option<&str>, first: &Path, check: Check<'_>) -> Result<Slots> {
+        Slots::create_on(Box::new(OsDisk), folder, key, board, first, check)
     }
 
-    fn create_on(disk: Box<dyn Disk>, folder: &Path, key: &str, board: Option<&str>, first: &Path) -> Result<Slots> {
+    fn create_on(
+        disk: Box<dyn Disk>,
+        folder: &Path,
+        key: &str,
+        board: Option<&str>,
+        first: &Path,
+        check: Check<'_>,
+    ) -> Result<Slots> {
+        if let Some(board) = board.filter(|board| !is_plain(board)) {
+            let what = format!("board {board:?} is no name; expected letters, digits and . _ -");
+            return Err(SlotError::new(folder, SlotFault::Format(what)));
+        }
         let mut trust = Trust { key: key_of(key).to_owned(), name: String::new(), board: board.map(str::to_owned) };
         let package = verified(&*disk, first, &trust)?;
         trust.name.clone_from(&package.manifest.name);
         suits(&package, &trust)?;
+        check(&package).map_err(|what| SlotError::new(first, SlotFault::Unfit(what)))?;
         disk.create_folder(folder).map_err(SlotError::io(folder, "make"))?;
         let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         disk.sync(above).map_err(SlotError::io(above, "write"))?;
@@ -258,7 +270,7 @@ impl Slots {
         let active = state.active.ok_or_else(|| self.nothing_active())?;
         let has_older = state.other == Other::Older;
         let failed = match self.package(active) {
-            Err(error) if has_older && error.kind() != SlotErrorKind::Io => error.to_string(),
+            Err(error) if has_older && error.is_decay() => error.to_string(),
             Err(error) => return Err(error),
             Ok(_) if state.trial && has_older && state.crashes >= MAX_CRASHES => {
                 format!("{}: {} starts on trial did not end well", self.folder.display(), state.crashes)
@@ -283,12 +295,14 @@ impl Slots {
             Some(lock) => lock,
             None => self.lock()?,
         };
-        // Somebody may have decided otherwise meanwhile.
-        if self.state()? == state {
-            self.decide(&state.rolled_back())?;
+        // Somebody may have decided otherwise meanwhile; other starts only counted themselves.
+        let now = self.state()?;
+        if (now.active, now.other, now.trial) == (state.active, state.other, state.trial) {
+            self.decide(&now.rolled_back())?;
+            log::warn!("{failed}; rolled back to version {}", package.manifest.version);
+        } else {
+            log::warn!("{failed}; version {} is used this time", package.manifest.version);
         }
-        let (old, new) = (package.manifest.version, state.newest);
-        log::warn!("{failed}; rolled back from version {new} to version {old}");
         Ok(Start { package, trial: false })
     }
 
@@ -315,7 +329,11 @@ impl Slots {
         let _lock = self.lock()?;
         let state = self.state()?;
         // Somebody may have decided otherwise meanwhile.
-        let ours = state.active.is_some_and(|slot| self.folder.join(slot.as_str()) == start.package.folder);
+        let is_ours = |slot: SlotName| {
+            self.folder.join(slot.as_str()) == start.package.folder
+                && self.package(slot).is_ok_and(|package| package.manifest == start.package.manifest)
+        };
+        let ours = state.active.is_some_and(is_ours);
         if ours && state.trial { self.decide(&settled(state)) } else { Ok(()) }
     }
 

@@ -233,7 +233,8 @@ fn prepared() -> Simulated {
     let disk = Simulated::default();
     let packages: Vec<PathBuf> = (1..=4).map(|version| package(&disk, &keys, version)).collect();
     let slots =
-        Slots::create_on(Box::new(disk.clone()), Path::new(DIR), &keys.pk.to_base64(), None, &packages[0]).unwrap();
+        Slots::create_on(Box::new(disk.clone()), Path::new(DIR), &keys.pk.to_base64(), None, &packages[0], &|_| Ok(()))
+            .unwrap();
     for package in &packages[..2] {
         slots.install(package, &|_| Ok(())).unwrap();
         slots.activate(&|_| Ok(())).unwrap();
