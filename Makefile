@@ -198,6 +198,7 @@ clippy:
 	cargo clippy --no-default-features --features ort,quantize,torch,tch/doc-only --all-targets -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
+	@cargo metadata --locked --format-version 1 --manifest-path targets/firmware/Cargo.toml >/dev/null
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
 rooms:
