@@ -46,6 +46,25 @@ pub struct WindowPart {
 }
 
 impl Window {
+    /// A kernel of one pixel over so many pixels in a row: a fully connected layer on each of them.
+    pub const fn pixels(count: usize, in_c: usize) -> Window {
+        Window {
+            in_h: 1,
+            in_w: count,
+            in_c,
+            out_h: 1,
+            out_w: count,
+            kernel_h: 1,
+            kernel_w: 1,
+            stride_h: 1,
+            stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
+            pad_top: 0,
+            pad_left: 0,
+        }
+    }
+
     /// Whether lines are columns: the image is a single row.
     fn is_row(&self) -> bool {
         (self.in_h, self.out_h, self.kernel_h, self.pad_top) == (1, 1, 1, 0)

@@ -139,21 +139,7 @@ fn window() -> impl Strategy<Value = Window> {
 
 /// The plainest windows take paths of their own.
 fn any_window() -> impl Strategy<Value = Window> {
-    let dot = Window {
-        in_h: 1,
-        in_w: 1,
-        in_c: 1,
-        out_h: 1,
-        out_w: 1,
-        kernel_h: 1,
-        kernel_w: 1,
-        stride_h: 1,
-        stride_w: 1,
-        dilation_h: 1,
-        dilation_w: 1,
-        pad_top: 0,
-        pad_left: 0,
-    };
+    let dot = Window::pixels(1, 1);
     let image = (1..=20_usize, 1..=20_usize);
     let pointwise = image.clone().prop_map(move |(h, w)| Window { in_h: h, in_w: w, out_h: h, out_w: w, ..dot });
     let same = image.prop_map(move |(h, w)| Window {

@@ -7,7 +7,7 @@ use tractlet_core::shape::{Along, Requantize, Window};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, Value};
-use super::{Lowering, Why, axis_of, geometry, int, ints};
+use super::{Lowering, Why, axis_of, int, ints};
 use crate::model::{DType, Node};
 
 /// The largest size that a window of an op has.
@@ -241,5 +241,5 @@ impl<'m> Lowering<'m> {
 fn window(along: &Along) -> Option<Window> {
     let Along { outer, len, inner } = *along;
     let fits = [outer, len, inner].iter().all(|size| (1..=MOST_EXTENT).contains(size));
-    fits.then(|| Window { in_h: outer, in_w: len, out_h: outer, out_w: 1, kernel_w: len, ..geometry::rows(1, inner) })
+    fits.then(|| Window { in_h: outer, in_w: len, out_h: outer, out_w: 1, kernel_w: len, ..Window::pixels(1, inner) })
 }

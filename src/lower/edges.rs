@@ -1,7 +1,8 @@
 //! Between integers and floats, and between the two layouts.
 
-use tractlet_core::plan::{COPY_DIMS, Dequantize, LutS8, Quantize, StridedCopy};
+use tractlet_core::plan::{COPY_DIMS, Dequantize, LutS8, Operand, Quantize, StridedCopy};
 
+use super::parts::Walk;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
 use super::{Lowering, Why, axis_of, int};
 use crate::model::{AttributeValue, DType, Node};
@@ -188,17 +189,28 @@ impl<'m> Lowering<'m> {
         shape: Vec<usize>,
         layout: Layout,
     ) -> Act {
-        let element_bytes = self.element_bytes(act);
+        let (input, element_bytes) = (self.program.span(act), self.element_bytes(act));
+        self.copied_from(name, (input, element_bytes), &Walk { start: 0, dims, strides }, (shape, layout))
+    }
+
+    /// The same of any operand, from anywhere in it.
+    pub(super) fn copied_from(
+        &mut self,
+        name: &str,
+        (input, element_bytes): (Operand, usize),
+        walk: &Walk<'_>,
+        (shape, layout): (Vec<usize>, Layout),
+    ) -> Act {
         let output = self.program.tensor(shape, layout, element_bytes);
         let op = StridedCopy {
-            input: self.program.span(act),
+            input,
             output: self.program.span(&output),
             element_bytes,
-            dims: padded(dims, 1),
-            input_start: 0,
-            input_strides: padded(strides, 0),
+            dims: padded(walk.dims, 1),
+            input_start: walk.start,
+            input_strides: padded(walk.strides, 0),
             output_start: 0,
-            output_strides: padded(&row_major(dims), 0),
+            output_strides: padded(&row_major(walk.dims), 0),
         };
         self.program.push(name, op);
         output

@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 use tractlet_core::plan::{ArenaSpan, AveragePoolF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
-use tractlet_core::shape::ConvShape;
+use tractlet_core::shape::{ConvShape, Window};
 
 use super::binary::UNALIGNED;
 use super::functions::Function;
@@ -99,7 +99,7 @@ impl<'m> Lowering<'m> {
         let epsilon = number(node, "epsilon", 1e-5);
         let weights: Vec<f32> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
         let bias: Vec<f32> = shift.iter().zip(&mean).zip(&weights).map(|((b, m), w)| b - m * w).collect();
-        let window = geometry::rows(act.elements() / channels, channels);
+        let window = Window::pixels(act.elements() / channels, channels);
         let shape = ConvShape { window, out_c: channels, groups: channels };
         let made = (act.dims.clone(), act.layout);
         let (name, output) = self.conv_op_f32(node, &act, shape, &weights, &bias, made)?;
@@ -140,7 +140,7 @@ impl<'m> Lowering<'m> {
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }
-        let shape = ConvShape { window: geometry::rows(act.elements() / in_c, in_c), out_c, groups: 1 };
+        let shape = ConvShape { window: Window::pixels(act.elements() / in_c, in_c), out_c, groups: 1 };
         let beta = number(node, "beta", 1.0);
         let bias: Vec<f32> = self.bias_of(node, out_c)?.into_iter().map(|bias| beta * bias).collect();
         let output_dims = self.output_dims(node)?;

@@ -82,29 +82,10 @@ pub(super) fn overhangs(node: &Node, window: &Window) -> bool {
             || end(w.out_w, w.stride_w, w.kernel_w, w.dilation_w) > w.pad_left + w.in_w + width)
 }
 
-/// A window of one pixel over `rows` pixels of `in_c` channels: a fully connected layer.
-pub(super) fn rows(rows: usize, in_c: usize) -> Window {
-    Window {
-        in_h: 1,
-        in_w: rows,
-        in_c,
-        out_h: 1,
-        out_w: rows,
-        kernel_h: 1,
-        kernel_w: 1,
-        stride_h: 1,
-        stride_w: 1,
-        dilation_h: 1,
-        dilation_w: 1,
-        pad_top: 0,
-        pad_left: 0,
-    }
-}
-
 /// A window over the whole of an image.
 pub(super) fn whole(input: &Act) -> Window {
     let pixels = input.pixels();
-    Window { out_w: 1, kernel_w: pixels, in_w: pixels, ..rows(1, input.channels()) }
+    Window { out_w: 1, kernel_w: pixels, in_w: pixels, ..Window::pixels(1, input.channels()) }
 }
 
 /// OIHW to HWIO.

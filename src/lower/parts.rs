@@ -1,9 +1,9 @@
 //! Parts of a tensor, and tensors made of repeated parts: strided copies and looked up elements.
 
-use tractlet_core::plan::{COPY_DIMS, DataSpan, Gather, OneHotF32, Operand, StridedCopy};
+use tractlet_core::plan::{COPY_DIMS, DataSpan, Gather, OneHotF32, Operand};
 
 use super::binary::merged;
-use super::edges::{padded, row_major};
+use super::edges::row_major;
 use super::value::{Act, Layout, Value};
 use super::views::lying;
 use super::{Lowering, Why, axis_of, int, ints};
@@ -82,20 +82,9 @@ impl<'m> Lowering<'m> {
         if dims.len() > COPY_DIMS {
             return Err(format!("a walk over {} dimensions is not taken", dims.len()));
         }
-        let element_bytes = self.element_bytes(act);
-        let output = self.program.tensor(shape, layout, element_bytes);
-        let op = StridedCopy {
-            input: self.program.span(act),
-            output: self.program.span(&output),
-            element_bytes,
-            dims: padded(&dims, 1),
-            input_start: walk.start,
-            input_strides: padded(&strides, 0),
-            output_start: 0,
-            output_strides: padded(&row_major(&dims), 0),
-        };
-        self.program.push(name, op);
-        Ok(output)
+        let (input, element_bytes) = (self.program.span(act), self.element_bytes(act));
+        let walk = Walk { start: walk.start, dims: &dims, strides: &strides };
+        Ok(self.copied_from(name, (input, element_bytes), &walk, (shape, layout)))
     }
 
     /// One output after the other along an axis.
@@ -287,18 +276,7 @@ impl<'m> Lowering<'m> {
     }
 
     fn stored_copy(&mut self, name: &str, data: DataSpan, dims: Vec<usize>, element_bytes: usize) -> Act {
-        let output = self.program.tensor(dims, Layout::Plain, element_bytes);
-        let op = StridedCopy {
-            input: data.into(),
-            output: self.program.span(&output),
-            element_bytes,
-            dims: padded(&[output.elements()], 1),
-            input_start: 0,
-            input_strides: padded(&[1], 0),
-            output_start: 0,
-            output_strides: padded(&[1], 0),
-        };
-        self.program.push(name, op);
-        output
+        let all = Walk { start: 0, dims: &[dims.iter().product()], strides: &[1] };
+        self.copied_from(name, (data.into(), element_bytes), &all, (dims, Layout::Plain))
     }
 }

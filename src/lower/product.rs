@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan};
-use tractlet_core::shape::{ConvShape, Requantize};
+use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
@@ -82,7 +82,7 @@ impl<'m> Lowering<'m> {
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }
-        let shape = ConvShape { window: geometry::rows(act.elements() / in_c, in_c), out_c, groups: 1 };
+        let shape = ConvShape { window: Window::pixels(act.elements() / in_c, in_c), out_c, groups: 1 };
         let output_dims = self.output_dims(node)?;
         let output = self.program.bytes(output_dims, Layout::Plain);
         self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &output)?;

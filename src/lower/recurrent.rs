@@ -1,12 +1,12 @@
 //! RNN, LSTM and GRU: what inputs add to the gates of all steps in one fully connected layer, then the steps.
 
 use tractlet_core::plan::{Activation, ArenaSpan, Cell, ConvF32, DataSpan, Operand, RecurrentF32, StridedCopy};
-use tractlet_core::shape::ConvShape;
+use tractlet_core::shape::{ConvShape, Window};
 
 use super::edges::{padded, row_major};
 use super::fold::strided;
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, geometry, int, number};
+use super::{Lowering, Why, int, number};
 use crate::model::{AttributeValue, Node};
 
 /// Sizes of a recurrent layer, and how its tensors lie.
@@ -125,7 +125,7 @@ impl<'m> Lowering<'m> {
         let op = ConvF32 {
             input: self.program.span(act),
             output: self.program.span(&output),
-            shape: ConvShape { window: geometry::rows(steps * batch, inputs), out_c: gates, groups: 1 },
+            shape: ConvShape { window: Window::pixels(steps * batch, inputs), out_c: gates, groups: 1 },
             weights: self.builder.data(&weights),
             bias: self.builder.data(&bias),
             min: f32::NEG_INFINITY,

@@ -1,5 +1,7 @@
 //! Whether a package works where it is: its model, run on inputs whose outputs are known, or else on zeros.
 
+use tractlet_core::plan::AlignedBytes;
+
 use super::{Golden, Package};
 use crate::npy;
 use crate::sensor::{Recipe, Stream, StreamOptions};
@@ -46,13 +48,13 @@ impl Package {
         }
         for sample in 0..samples {
             for (array, buffer) in inputs.iter().zip(&mut run.inputs) {
-                array.read(sample, buffer.bytes())?;
+                array.read(sample, &mut buffer.bytes)?;
             }
             run.once(session)?;
-            for (array, buffer) in outputs.iter().zip(&mut run.outputs) {
+            for (array, buffer) in outputs.iter().zip(&run.outputs) {
                 let mut expected = Buffer::of(&buffer.spec);
-                array.read(sample, expected.bytes())?;
-                if let Some(at) = apart(buffer, &mut expected, golden.tolerance) {
+                array.read(sample, &mut expected.bytes)?;
+                if let Some(at) = apart(buffer, &expected, golden.tolerance) {
                     let (name, path) = (&buffer.spec.name, array.reader.path().display());
                     return Err(format!(
                         "output `{name}` is not that of {path}: sample {sample}, element {at} (from 0)"
@@ -110,21 +112,16 @@ impl Array {
 /// Room for a tensor, aligned for any element.
 struct Buffer {
     spec: TensorSpec,
-    words: Vec<u64>,
+    bytes: AlignedBytes,
 }
 
 impl Buffer {
     fn of(spec: &TensorSpec) -> Buffer {
-        Buffer { spec: spec.clone(), words: vec![0; spec.byte_len().div_ceil(size_of::<u64>())] }
+        Buffer { spec: spec.clone(), bytes: AlignedBytes::zeroed(spec.byte_len()) }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
-        let len = self.spec.byte_len();
-        bytemuck::cast_slice_mut(&mut self.words).get_mut(..len).unwrap_or_default()
-    }
-
-    fn floats(&mut self) -> Option<&[f32]> {
-        (self.spec.dtype == DType::F32).then(|| bytemuck::cast_slice(self.bytes()))
+    fn floats(&self) -> Option<&[f32]> {
+        (self.spec.dtype == DType::F32).then(|| bytemuck::cast_slice(&self.bytes))
     }
 }
 
@@ -141,14 +138,14 @@ impl Run {
 
     fn once(&mut self, session: &mut Session) -> Result<(), String> {
         let inputs: Vec<_> =
-            self.inputs.iter_mut().map(|buffer| TensorRef::from_bytes(buffer.spec.dtype, buffer.bytes())).collect();
+            self.inputs.iter().map(|buffer| TensorRef::from_bytes(buffer.spec.dtype, &buffer.bytes)).collect();
         let mut outputs: Vec<_> =
-            self.outputs.iter_mut().map(|buffer| TensorMut::from_bytes(buffer.spec.dtype, buffer.bytes())).collect();
+            self.outputs.iter_mut().map(|buffer| TensorMut::from_bytes(buffer.spec.dtype, &mut buffer.bytes)).collect();
         session.run(&inputs, &mut outputs).map_err(|error| format!("a test run failed: {error}"))
     }
 
-    fn finite(&mut self, session: &Session) -> Result<(), String> {
-        for (buffer, spec) in self.outputs.iter_mut().zip(session.outputs()) {
+    fn finite(&self, session: &Session) -> Result<(), String> {
+        for (buffer, spec) in self.outputs.iter().zip(session.outputs()) {
             let odd = buffer.floats().and_then(|floats| floats.iter().position(|value| !value.is_finite()));
             if let Some(at) = odd {
                 return Err(format!("a run on zeros gave no number in output `{}` at element {at}", spec.name));
@@ -159,13 +156,13 @@ impl Run {
 }
 
 /// The first element that is further from what it should be than it may.
-fn apart(got: &mut Buffer, expected: &mut Buffer, tolerance: f64) -> Option<usize> {
+fn apart(got: &Buffer, expected: &Buffer, tolerance: f64) -> Option<usize> {
     if let (Some(got), Some(expected)) = (got.floats(), expected.floats()) {
         let near =
             |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (f64::from(*a) - f64::from(*b)).abs() <= tolerance;
         return got.iter().zip(expected).position(|pair| !near(pair));
     }
     let size = got.spec.dtype.size().max(1);
-    let at = got.bytes().iter().zip(expected.bytes().iter()).position(|(a, b)| a != b);
+    let at = got.bytes.iter().zip(expected.bytes.iter()).position(|(a, b)| a != b);
     at.map(|byte| byte / size)
 }

@@ -45,13 +45,25 @@ per_isa! {
             Binary::Mul => zip_runs(a, b, inner, |a, b| clamp(a * b)),
             Binary::Div => zip_runs(a, b, inner, |a, b| clamp(a / b)),
             Binary::ReverseDiv => zip_runs(a, b, inner, |a, b| clamp(b / a)),
-            Binary::Min => zip_runs(a, b, inner, |a, b| clamp(if a <= b || a.is_nan() { a } else { b })),
-            Binary::Max => zip_runs(a, b, inner, |a, b| clamp(if a >= b || a.is_nan() { a } else { b })),
+            Binary::Min => zip_runs(a, b, inner, |a, b| clamp(smaller(a, b))),
+            Binary::Max => zip_runs(a, b, inner, |a, b| clamp(larger(a, b))),
             Binary::Power => zip_runs(a, b, inner, |a, b| clamp(libm::powf(a, b))),
             Binary::Remainder => zip_runs(a, b, inner, |a, b| clamp(libm::fmodf(a, b))),
             Binary::LeakyRelu => zip_runs(a, b, inner, |a, b| clamp(if a < 0.0 { a * b } else { a })),
         }
     }
+}
+
+/// The larger one; NaN if one of them is.
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a >= b || a.is_nan() { a } else { b }
+}
+
+/// The smaller one; NaN if one of them is.
+#[inline(always)]
+pub(super) fn smaller(a: f32, b: f32) -> f32 {
+    if a <= b || a.is_nan() { a } else { b }
 }
 
 /// As [`zip_repeated`], each of `b` for `inner` of `a` in a row.

@@ -19,21 +19,7 @@ pub struct Product {
 impl Product {
     /// One product as a fully connected layer whose weights are `b`.
     fn layer(&self) -> ConvShape {
-        let window = Window {
-            in_h: 1,
-            in_w: self.rows,
-            in_c: self.inner,
-            out_h: 1,
-            out_w: self.rows,
-            kernel_h: 1,
-            kernel_w: 1,
-            stride_h: 1,
-            stride_w: 1,
-            dilation_h: 1,
-            dilation_w: 1,
-            pad_top: 0,
-            pad_left: 0,
-        };
+        let window = Window::pixels(self.rows, self.inner);
         ConvShape { window, out_c: self.cols, groups: 1 }
     }
 
@@ -42,18 +28,18 @@ impl Product {
         self.cols + self.inner
     }
 
-    /// `y[i] = a[i] * b[i]` with the matrices of `a` and of `b` repeated where they are fewer than those of `y`.
-    pub fn run(&self, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+    /// `y[i] = a[i] * b[i]` with the matrices of `a` and of `b` repeated where they are fewer than those of `y`; `false`
+    /// where slices do not fit.
+    pub fn run(&self, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) -> bool {
         let shape = self.layer();
         let (bias, padding) = scratch.split_at_mut(self.cols);
         bias.fill(0.0);
         let a = a.chunks_exact(self.rows * self.inner).cycle();
         let b = b.chunks_exact(self.inner * self.cols).cycle();
-        for ((input, weights), y) in a.zip(b).zip(y.chunks_exact_mut(self.rows * self.cols)) {
+        a.zip(b).zip(y.chunks_exact_mut(self.rows * self.cols)).all(|((input, weights), y)| {
             let args = ConvF32Args { input, weights, bias, min: f32::NEG_INFINITY, max: f32::INFINITY };
-            let done = conv_f32::run(isa, &shape, &args, y, padding);
-            debug_assert!(done, "slices do not fit {shape:?}");
-        }
+            conv_f32::run(isa, &shape, &args, y, padding)
+        })
     }
 }
 
@@ -61,20 +47,9 @@ impl Product {
 mod tests {
     use proptest::prelude::*;
     use std::vec;
-    use std::vec::Vec;
 
     use super::*;
-
-    /// Matrices `a` and `b` that are repeated `count` times at most.
-    fn noise(seed: u32, len: usize) -> Vec<f32> {
-        let mut state = seed | 1;
-        core::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .take(len)
-        .collect()
-    }
+    use crate::kernels::noise::noise;
 
     proptest! {
         #[test]
@@ -89,7 +64,7 @@ mod tests {
             for isa in Isa::ALL {
                 let mut y = vec![f32::NAN; count * rows * cols];
                 let mut scratch = vec![f32::NAN; product.scratch_len()];
-                product.run(isa, &a, &b, &mut y, &mut scratch);
+                prop_assert!(product.run(isa, &a, &b, &mut y, &mut scratch));
                 for (at, y) in y.into_iter().enumerate() {
                     let (matrix, row, col) = (at / (rows * cols), at / cols % rows, at % cols);
                     let a = &a[if a_once { 0 } else { matrix * rows * inner }..];

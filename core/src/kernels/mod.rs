@@ -12,6 +12,8 @@ pub mod grouped;
 mod lanes;
 pub mod lut;
 pub mod matmul;
+#[cfg(test)]
+mod noise;
 pub mod norm;
 pub mod order;
 mod per_isa;

@@ -3,6 +3,7 @@
 use crate::plan::Reduction;
 use crate::shape::Along;
 
+use super::binary::{larger, smaller};
 use super::per_isa::per_isa;
 
 /// Lanes of a sum along the last dimension.
@@ -12,8 +13,6 @@ per_isa! {
     /// [`ReduceF32`](crate::plan::ReduceF32): `x` is `[outer, len, inner]`, `y` `[outer, inner]`.
     pub fn reduce_f32(x: &[f32], y: &mut [f32], along: &Along, function: Reduction) {
         let add = |a: f32, b: f32| a + b;
-        let larger = |a: f32, b: f32| if a >= b || a.is_nan() { a } else { b };
-        let smaller = |a: f32, b: f32| if a <= b || a.is_nan() { a } else { b };
         let squares = |sum: f32, x: f32| sum + x * x;
         match function {
             Reduction::Sum | Reduction::Mean | Reduction::LogSum => fold(x, y, along, 0.0, add, add),
@@ -69,7 +68,7 @@ fn log_sum_exp(x: &[f32], y: &mut [f32], along: &Along) {
     for (x, y) in x.chunks_exact(len * inner).zip(y.chunks_exact_mut(inner)) {
         for (index, y) in y.iter_mut().enumerate() {
             let column = || x.iter().skip(index).step_by(inner);
-            let largest = column().fold(f32::NEG_INFINITY, |a, &b| if a >= b || a.is_nan() { a } else { b });
+            let largest = column().fold(f32::NEG_INFINITY, |a, &b| larger(a, b));
             let shift = if largest.is_finite() { largest } else { 0.0 };
             let sum: f32 = column().map(|&x| libm::expf(x - shift)).sum();
             *y = shift + libm::logf(sum);

@@ -41,7 +41,7 @@ record! {
 }
 
 impl Operation for ConvS8 {
-    operands!(input => output);
+    operands!(input => output, scratch);
 
     fn constants(&self) -> [DataSpan; 3] {
         [self.weights, self.bias, self.multipliers]
@@ -61,18 +61,7 @@ impl Operation for ConvS8 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let (in_bytes, out_bytes) = (self.shape.window.in_c, self.shape.out_c);
-        self.shape.window = flattened(&self.shape);
-        cut_window(&mut self.shape.window, (&mut self.input, in_bytes), (&mut self.output, out_bytes), &lines);
-    }
-
-    fn scratch(&self) -> ArenaSpan {
-        self.scratch
-    }
-
-    #[cfg(feature = "alloc")]
-    fn place_scratch(&mut self, at: ArenaSpan) {
-        self.scratch = at;
+        cut(&mut self.shape, (&mut self.input, &mut self.output), 1, &lines);
     }
 
     fn scratch_bytes(&self, isa: Isa) -> usize {
@@ -126,7 +115,7 @@ record! {
 }
 
 impl Operation for ConvF32 {
-    operands!(input => output);
+    operands!(input => output, scratch);
 
     fn dtype(&self) -> DType {
         DType::F32
@@ -149,18 +138,7 @@ impl Operation for ConvF32 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let (in_bytes, out_bytes) = (4 * self.shape.window.in_c, 4 * self.shape.out_c);
-        self.shape.window = flattened(&self.shape);
-        cut_window(&mut self.shape.window, (&mut self.input, in_bytes), (&mut self.output, out_bytes), &lines);
-    }
-
-    fn scratch(&self) -> ArenaSpan {
-        self.scratch
-    }
-
-    #[cfg(feature = "alloc")]
-    fn place_scratch(&mut self, at: ArenaSpan) {
-        self.scratch = at;
+        cut(&mut self.shape, (&mut self.input, &mut self.output), 4, &lines);
     }
 
     fn scratch_bytes(&self, _: Isa) -> usize {
@@ -195,6 +173,17 @@ impl Operation for ConvF32 {
 fn flattened(shape: &ConvShape) -> Window {
     let row = shape.window.flattened();
     if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
+}
+
+fn cut(
+    shape: &mut ConvShape,
+    (input, output): (&mut Operand, &mut Operand),
+    element_bytes: usize,
+    lines: &Range<usize>,
+) {
+    shape.window = flattened(shape);
+    let [in_bytes, out_bytes] = [shape.window.in_c, shape.out_c].map(|channels| channels * element_bytes);
+    cut_window(&mut shape.window, (input, in_bytes), (output, out_bytes), lines);
 }
 
 /// Products of few channels take about four times as long as those of a dense convolution.

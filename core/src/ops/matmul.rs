@@ -42,7 +42,7 @@ impl MatMulF32 {
 }
 
 impl Operation for MatMulF32 {
-    operands!(a, b => output);
+    operands!(a, b => output, scratch);
 
     fn dtype(&self) -> DType {
         DType::F32
@@ -50,15 +50,6 @@ impl Operation for MatMulF32 {
 
     fn macs(&self) -> u64 {
         [self.count, self.rows, self.inner, self.cols].iter().map(|&size| size as u64).product()
-    }
-
-    fn scratch(&self) -> ArenaSpan {
-        self.scratch
-    }
-
-    #[cfg(feature = "alloc")]
-    fn place_scratch(&mut self, at: ArenaSpan) {
-        self.scratch = at;
     }
 
     fn scratch_bytes(&self, _: Isa) -> usize {
@@ -79,7 +70,6 @@ impl Operation for MatMulF32 {
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
         let (rest, output, scratch) = memory.split_scratch(self.output, self.scratch)?;
         let (a, b) = (cast(rest.operand(self.a)?)?, cast(rest.operand(self.b)?)?);
-        self.product().run(isa, a, b, cast_mut(output)?, cast_mut(scratch)?);
-        Some(())
+        self.product().run(isa, a, b, cast_mut(output)?, cast_mut(scratch)?).then_some(())
     }
 }

@@ -144,8 +144,21 @@ pub(crate) trait Operation {
         Self: Sized;
 }
 
-/// Says which fields of a record an op reads, and where it writes: `operands!(a, b => output);`.
+/// Says which fields of a record an op reads, and where it writes: `operands!(a, b => output);`, and of one with a field
+/// for scratch `operands!(a, b => output, scratch);`.
 macro_rules! operands {
+    ($($input:ident),* => $output:ident, $scratch:ident) => {
+        $crate::ops::operands!($($input),* => $output);
+
+        fn scratch(&self) -> $crate::plan::ArenaSpan {
+            self.$scratch
+        }
+
+        #[cfg(feature = "alloc")]
+        fn place_scratch(&mut self, at: $crate::plan::ArenaSpan) {
+            self.$scratch = at;
+        }
+    };
     ($($input:ident),* => $output:ident) => {
         fn inputs(&self) -> [$crate::plan::Operand; $crate::ops::MAX_INPUTS] {
             let named = [$(self.$input),*];

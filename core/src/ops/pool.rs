@@ -33,8 +33,7 @@ impl Operation for MaxPoolS8 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let pixel_bytes = self.window.in_c;
-        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+        cut(&mut self.window, (&mut self.input, &mut self.output), 1, &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -78,8 +77,7 @@ impl Operation for AveragePoolS8 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let pixel_bytes = self.window.in_c;
-        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+        cut(&mut self.window, (&mut self.input, &mut self.output), 1, &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -119,8 +117,7 @@ impl Operation for MaxPoolF32 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let pixel_bytes = 4 * self.window.in_c;
-        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+        cut(&mut self.window, (&mut self.input, &mut self.output), 4, &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -161,8 +158,7 @@ impl Operation for AveragePoolF32 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let pixel_bytes = 4 * self.window.in_c;
-        cut_window(&mut self.window, (&mut self.input, pixel_bytes), (&mut self.output, pixel_bytes), &lines);
+        cut(&mut self.window, (&mut self.input, &mut self.output), 4, &lines);
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -176,4 +172,9 @@ impl Operation for AveragePoolF32 {
         pool::average_f32(isa, input, output, &self.window, self.count_include_pad);
         Some(())
     }
+}
+
+fn cut(window: &mut Window, (input, output): (&mut Operand, &mut Operand), element_bytes: usize, lines: &Range<usize>) {
+    let pixel_bytes = window.in_c * element_bytes;
+    cut_window(window, (input, pixel_bytes), (output, pixel_bytes), lines);
 }

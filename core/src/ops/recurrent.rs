@@ -93,7 +93,7 @@ record! {
 }
 
 impl Operation for RecurrentF32 {
-    operands!(input, state, cell => output);
+    operands!(input, state, cell => output, scratch);
 
     fn dtype(&self) -> DType {
         DType::F32
@@ -106,15 +106,6 @@ impl Operation for RecurrentF32 {
     fn macs(&self) -> u64 {
         let sizes = [self.steps, self.batch, self.hidden, self.cell_kind.gates(), self.hidden];
         sizes.iter().map(|&size| size as u64).product()
-    }
-
-    fn scratch(&self) -> ArenaSpan {
-        self.scratch
-    }
-
-    #[cfg(feature = "alloc")]
-    fn place_scratch(&mut self, at: ArenaSpan) {
-        self.scratch = at;
     }
 
     fn scratch_bytes(&self, _: Isa) -> usize {
@@ -154,7 +145,6 @@ impl Operation for RecurrentF32 {
             bias: cast(rest.data(self.bias)?)?,
             peepholes: cast(rest.data(self.peepholes)?)?,
         };
-        recurrent::run(isa, self, &args, cast_mut(output)?, cast_mut(scratch)?);
-        Some(())
+        recurrent::run(isa, self, &args, cast_mut(output)?, cast_mut(scratch)?).then_some(())
     }
 }

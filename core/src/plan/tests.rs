@@ -209,21 +209,7 @@ fn an_op_stays_within_the_slices_of_the_caller() {
 /// and output lie at 0, 64 and 128 of the arena, which ends where the output does: at 192.
 fn convolution(change: impl Fn(&mut ConvF32)) -> Result<Plan<AlignedBytes>, BuildError> {
     let input = Operand::arena(64, 16);
-    let one = Window {
-        in_h: 1,
-        in_w: 1,
-        in_c: 4,
-        out_h: 1,
-        out_w: 1,
-        kernel_h: 1,
-        kernel_w: 1,
-        stride_h: 1,
-        stride_w: 1,
-        dilation_h: 1,
-        dilation_w: 1,
-        pad_top: 0,
-        pad_left: 0,
-    };
+    let one = Window::pixels(1, 4);
     let mut builder = PlanBuilder::new(Isa::Generic);
     let mut op = ConvF32 {
         input,

@@ -112,21 +112,7 @@ impl Net {
 
     /// Along time as given, across it of one pixel.
     fn window(&self, x: Act, y: usize, (kernel, stride, dilation, pad): (usize, usize, usize, usize)) -> Window {
-        let one = Window {
-            in_h: 1,
-            in_w: 1,
-            in_c: x.channels,
-            out_h: 1,
-            out_w: 1,
-            kernel_h: 1,
-            kernel_w: 1,
-            stride_h: 1,
-            stride_w: 1,
-            dilation_h: 1,
-            dilation_w: 1,
-            pad_top: 0,
-            pad_left: 0,
-        };
+        let one = Window::pixels(1, x.channels);
         if self.width == 0 {
             let (in_w, out_w, kernel_w) = (x.time, y, kernel);
             return Window { in_w, out_w, kernel_w, stride_w: stride, dilation_w: dilation, pad_left: pad, ..one };

@@ -150,17 +150,8 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::kernels::noise::noise;
     use crate::kernels::pool::tests::any_window;
-
-    fn noise(seed: u32, len: usize) -> Vec<f32> {
-        let mut state = seed | 1;
-        core::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .take(len)
-        .collect()
-    }
 
     /// The definition, in double precision, output channel by output channel.
     fn exact(shape: &ConvShape, args: &ConvF32Args<'_>) -> Vec<f64> {
