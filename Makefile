@@ -21,7 +21,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise soak
 
 help: ## List the targets
@@ -126,6 +126,15 @@ arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writ
 	@targets/figures.sh >$(TARGET)/arm-figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' docs/arm.md
 	@cat $(TARGET)/arm-figures.md
+
+board-figures: ## Build every board's binaries, which takes long, and measure size and memory under QEMU; writes README.md's table
+	@for board in pi4 armv7; do \
+		targets/build.sh $$board slim && targets/build-runner.sh $$board && targets/build.sh $$board || exit 1; done
+	@targets/build.sh pi-zero slim
+	@cargo build --quiet --bin tractlet
+	@HOST_TRACTLET=$(TARGET)/debug/tractlet targets/board-figures.sh >$(TARGET)/board-figures.md
+	@sed -i -e '/^<!-- boards/,/^<!-- end/{//!d}' -e '/^<!-- boards/r $(TARGET)/board-figures.md' README.md
+	@cat $(TARGET)/board-figures.md
 
 arm-peers: pack ## The same for ONNX Runtime and LiteRT, and tract after make pi4; needs PACK=dir, and Debian's and PyPI's packages
 	@targets/build.sh pi4 slim

@@ -100,6 +100,27 @@ emulator() { # TRIPLE
     esac
 }
 
+# Packages of Debian 12 for another architecture, as FOLDER/debs/*.deb: by an apt with lists of its own, which checks
+# signatures as the machine's does and changes nothing of that.
+foreign_packages() { # FOLDER ARCHITECTURE PACKAGE...
+    folder=$1
+    architecture=$2
+    shift 2
+    packages=$*
+    mkdir -p "$folder/debs" "$folder/lists/partial" "$folder/cache/archives/partial"
+    : >"$folder/status"
+    # shellcheck disable=SC2016 # $(REPO_URI) is apt's
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror%/} bookworm main" >"$folder/sources.list"
+    set -- -q -o APT::Sandbox::User=root -o "Dir::Etc::sourcelist=$folder/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::Etc::preferencesparts=/dev/null -o "Dir::State::lists=$folder/lists" -o "Dir::State::status=$folder/status" \
+        -o "Dir::Cache=$folder/cache" -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture" \
+        -o Acquire::Languages=none
+    apt-get "$@" update >&2
+    # shellcheck disable=SC2086 # a list of words
+    (cd "$folder/debs" && apt-get "$@" download $packages >&2)
+}
+
 bare_metal=thumbv7em-none-eabihf
 
 # Core is there for it (rustup target add), or is built from its sources: sets what cargo needs for that in $build_core.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # figures.sh: instructions that one inference of each shipped int8 model takes on the boards' cores, counted under
-# QEMU, with the heap that it takes and the binaries' sizes, as the first table of docs/arm.md.
+# QEMU, with the heap that it takes, as the first table of docs/arm.md.
 #
 # Counts repeat to within a percent where times under an emulator mean nothing. They are not times either: cores
 # differ in how many they do at once. Compare within a column.
@@ -44,11 +44,5 @@ for model in models/*/int8.onnx; do
         "$(inference qemu-aarch64 cortex-a76 dist/tractlet-aarch64-slim "$model")" \
         "$(inference qemu-arm cortex-a7 dist/tractlet-armv7-slim "$model")" \
         "$(heap qemu-aarch64 cortex-a53 dist/tractlet-aarch64-slim "$model")"
-done
-echo
-echo '| binary | bytes |'
-echo '| --- | ---: |'
-for binary in dist/tractlet-*; do
-    printf '| %s | %s |\n' "$(basename "$binary")" "$(wc -c <"$binary")"
 done
 echo

@@ -2,8 +2,8 @@
 # peers.sh: instructions of one inference in ONNX Runtime and LiteRT, on the boards' 64-bit cores under QEMU, beside those
 # of this repository's plan, as a table for docs/arm.md. PACK is the benchmark pack, whose models they are.
 #
-# The peers are their aarch64 wheels, on a Python of Debian's arm64 packages, all of it below target/peers; apt looks for
-# them with lists of its own. With the engine `tract` in dist/tractlet-aarch64 (make pi4) that is counted, too.
+# The peers are their aarch64 wheels, on a Python of Debian's arm64 packages, all of it below target/peers. With the engine
+# `tract` in dist/tractlet-aarch64 (make pi4) that is counted, too.
 set -eu
 cd "$(dirname "$0")/.."
 . targets/common.sh
@@ -20,17 +20,9 @@ peers=$PWD/${CARGO_TARGET_DIR:-target}/peers
 mkdir -p "$peers"
 [ -e "$peers/ready" ] || {
     rm -rf "${peers:?}"/*
-    mkdir -p "$peers/root/site" "$peers/root/proc" "$peers/debs" "$peers/lists/partial" "$peers/cache/archives/partial"
-    : >"$peers/status"
-    # shellcheck disable=SC2016 # $(REPO_URI) is apt's
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror%/} bookworm main" >"$peers/sources.list"
-    set -- -q -o APT::Sandbox::User=root -o "Dir::Etc::sourcelist=$peers/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-        -o Dir::Etc::preferencesparts=/dev/null -o "Dir::State::lists=$peers/lists" -o "Dir::State::status=$peers/status" \
-        -o "Dir::Cache=$peers/cache" -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Acquire::Languages=none
-    apt-get "$@" update >&2
-    (cd "$peers/debs" && apt-get "$@" download libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 \
-        python3.11-minimal libpython3.11-minimal libpython3.11-stdlib >&2)
+    mkdir -p "$peers/root/site" "$peers/root/proc"
+    foreign_packages "$peers" arm64 libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 \
+        python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
     for deb in "$peers"/debs/*.deb; do
         dpkg -x "$deb" "$peers/root"
     done
