@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -239,6 +240,47 @@ fn a_package_that_crashes_is_rolled_back_by_itself() {
 }
 
 #[test]
+fn few_windows_and_an_exchange_that_was_refused_leave_a_trial_open() {
+    let bench = Bench::new();
+    bench.first(&bench.package(1, &[]));
+    let on_trial = |version: u32| {
+        let status = bench.status();
+        assert_eq!(
+            (&status["active"]["version"], &status["trial"], &status["crashes"]),
+            (&version.into(), &true.into(), &0.into())
+        );
+    };
+    // Four windows where ten are asked for.
+    let few = tractlet(&["stream", &bench.dir(), "--source", "models/kws_dscnn/words.wav", "--hop", "16000"]);
+    assert!(few.status.success(), "{}", text(&few));
+    on_trial(1);
+    assert!(bench.run().status.success());
+
+    let mut stream = command(&["stream", &bench.dir(), "--source", "-", "--format", "s16le", "--hop", "16000"]);
+    let mut child = stream.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut sound, mut lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let mut window = || {
+        sound.write_all(&[0; 32000]).unwrap();
+        lines.next().unwrap().unwrap()
+    };
+    window();
+    let other = bench.package(2, &[]);
+    let recipe = Path::new(&other).join("model.toml");
+    fs::write(&recipe, fs::read_to_string(&recipe).unwrap() + "emit = \"change\"\n").unwrap();
+    bench.pack(&other, 2, &[]);
+    assert!(bench.slot("install", &[&other, "--activate"]).status.success());
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    // The window in flight when it is looked at, and one behind that.
+    window();
+    window();
+    drop(sound);
+    let last: serde_json::Value = serde_json::from_str(&lines.last().unwrap().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!((&last["summary"]["reloads"], &last["summary"]["reloads_refused"]), (&0.into(), &1.into()), "{last}");
+    on_trial(2);
+}
+
+#[test]
 fn a_signature_by_minisign_itself_is_taken() {
     // Made by minisign 0.11 with a key of its own: tests/golden/slots/README.md.
     let golden = repository().join("tests/golden/slots");
@@ -294,6 +336,18 @@ fn what_a_sandbox_would_break_is_refused_before_it() {
     let refused = tractlet(&["stream", "models/har_cnn1d", "--sandbox", "--reconnect", "1", "--source", &source]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused).contains("give the address in numbers"), "{}", text(&refused));
+
+    let words = "models/kws_dscnn/words.wav";
+    let threads = tractlet(&["stream", KWS, "--sandbox", "--threads", "2", "--source", words]);
+    assert_eq!(threads.status.code(), Some(1));
+    assert!(text(&threads).contains("leave --threads at 1"), "{}", text(&threads));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("streams.toml");
+    let arguments = format!("[\"{KWS}\", \"--source\", \"{words}\", \"--sink\", \"json:x\", \"--sandbox\"]");
+    fs::write(&file, format!("[[stream]]\nname = \"a\"\narguments = {arguments}\n")).unwrap();
+    let several = tractlet(&["streams", file.to_str().unwrap()]);
+    assert_eq!(several.status.code(), Some(1));
+    assert!(text(&several).contains("--sandbox confines a process"), "{}", text(&several));
 }
 
 /// A command below a limit of the shell's.

@@ -1,7 +1,7 @@
 //! `--sandbox`: what holds of it on this kernel, and what does not.
 
 use tractlet::EngineName;
-use tractlet::sandbox::{Confined, Sandbox};
+use tractlet::sandbox::{Confined, Sandbox, SandboxError};
 
 use super::failure::Failure;
 
@@ -11,7 +11,10 @@ pub fn confine(sandbox: &Sandbox, engine: EngineName) -> Result<(), Failure> {
         let what = "its library opens files and starts threads as it likes";
         return Err(format!("--sandbox: not with the engine {engine}: {what}").into());
     }
-    let confined = sandbox.enter().map_err(|error| format!("--sandbox: {error}"))?;
+    let confined = sandbox.enter().map_err(|error| match error {
+        SandboxError::Threads(_) => format!("--sandbox: {error}; leave --threads at 1"),
+        error => format!("--sandbox: {error}"),
+    })?;
     let missing = match confined {
         Confined { files: true, calls: true } => return Ok(()),
         Confined { files: false, calls: true } => {

@@ -318,6 +318,11 @@ impl StreamArgs {
                 "its decisions would go to standard output, which all share: give it --sink with a file or mqtt://",
             );
         }
+        if self.sandbox {
+            return Err(
+                "--sandbox confines a process, and begins with one thread: start that stream by itself, with `tractlet stream`",
+            );
+        }
         if self.source.source == SourceSpec::Stdin {
             return Err("standard input is one for all: give it another --source");
         }

@@ -25,10 +25,14 @@ pub trait Disk {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Keeps others out of the folder until it is dropped.
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>>;
+    /// Marks the folder as in use until it is dropped, or the process ends in whatever way; many may.
+    fn use_of(&self, folder: &Path) -> io::Result<Box<dyn Lock>>;
+    /// Whether somebody does.
+    fn is_in_use(&self, folder: &Path) -> io::Result<bool>;
 }
 
 /// Is held, and nothing else.
-pub trait Lock {}
+pub trait Lock: std::fmt::Debug {}
 
 /// The machine's own.
 #[derive(Debug)]
@@ -78,13 +82,29 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>> {
-        // The folder itself, so that nothing has to be written to hold it.
-        let file = File::open(folder)?;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return Ok(result.map(|()| Box::new(file))?),
-            }
+        Ok(Box::new(locked(folder, FlockOperation::LockExclusive)?))
+    }
+
+    fn use_of(&self, folder: &Path) -> io::Result<Box<dyn Lock>> {
+        Ok(Box::new(locked(folder, FlockOperation::LockShared)?))
+    }
+
+    fn is_in_use(&self, folder: &Path) -> io::Result<bool> {
+        match locked(folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The folder itself, so that nothing has to be written to hold it.
+fn locked(folder: &Path, how: FlockOperation) -> io::Result<File> {
+    let file = File::open(folder)?;
+    loop {
+        match rustix::fs::flock(&file, how) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result.map(|()| file)?),
         }
     }
 }

@@ -29,7 +29,7 @@ use package::{Trust, key_of, suits, verified};
 use state::State;
 pub use state::{Other, SlotName};
 
-/// Starts on trial without a known end, after which the older package takes over.
+/// Starts on trial that ended without a word, after which the older package takes over.
 pub const MAX_CRASHES: u32 = 3;
 
 /// What the slots are held to, written once: its presence tells a folder of slots.
@@ -73,6 +73,8 @@ pub struct Status {
 pub struct Start {
     package: Package,
     trial: bool,
+    /// Tells it from a crash while it goes on.
+    in_use: Option<Box<dyn Lock>>,
 }
 
 impl Slots {
@@ -259,7 +261,7 @@ impl Slots {
     }
 
     /// The active package, to be used. On trial this start counts as a crash until it is told otherwise, and the
-    /// older package takes over where there were too many, or where `check` finds the new one unfit. It does too where
+    /// older package takes over where there were too many and none of them goes on, or where `check` finds the new one unfit. It does too where
     /// the files of the active one are not what they were.
     ///
     /// # Errors
@@ -272,11 +274,13 @@ impl Slots {
         let failed = match self.package(active) {
             Err(error) if has_older && error.is_decay() => error.to_string(),
             Err(error) => return Err(error),
-            Ok(_) if state.trial && has_older && state.crashes >= MAX_CRASHES => {
+            Ok(package) if state.trial && has_older && state.crashes >= MAX_CRASHES && !self.is_in_use(&package)? => {
                 format!("{}: {} starts on trial did not end well", self.folder.display(), state.crashes)
             }
-            Ok(package) if !state.trial => return Ok(Start { package, trial: false }),
+            Ok(package) if !state.trial => return Ok(Start::settled(package)),
             Ok(package) => {
+                let folder = package.folder.clone();
+                let in_use = self.disk.use_of(&folder).map_err(SlotError::io(&folder, "lock"))?;
                 state.crashes = state.crashes.saturating_add(1);
                 if let Err(error) = self.decide(&state) {
                     log::warn!("{error}; this start is not counted, and a crash will not bring the older package back");
@@ -284,7 +288,7 @@ impl Slots {
                 // A test that takes the process with it counts too, and others may look meanwhile.
                 lock = None;
                 match check(&package) {
-                    Ok(()) => return Ok(Start { package, trial: true }),
+                    Ok(()) => return Ok(Start { package, trial: true, in_use: Some(in_use) }),
                     Err(what) if has_older => format!("{}: {what}", package.folder.display()),
                     Err(what) => return Err(SlotError::new(&package.folder, SlotFault::Unfit(what))),
                 }
@@ -303,7 +307,12 @@ impl Slots {
         } else {
             log::warn!("{failed}; version {} is used this time", package.manifest.version);
         }
-        Ok(Start { package, trial: false })
+        Ok(Start::settled(package))
+    }
+
+    /// Whether a start of it goes on, which its count says nothing of.
+    fn is_in_use(&self, package: &Package) -> Result<bool> {
+        self.disk.is_in_use(&package.folder).map_err(SlotError::io(&package.folder, "lock"))
     }
 
     /// The package works: its trial is over, and the older one is only gone back to by hand.
@@ -327,6 +336,7 @@ impl Slots {
             return Ok(());
         }
         let _lock = self.lock()?;
+        drop(start.in_use.take());
         let state = self.state()?;
         // Somebody may have decided otherwise meanwhile.
         let is_ours = |slot: SlotName| {
@@ -376,6 +386,10 @@ impl Slots {
 }
 
 impl Start {
+    fn settled(package: Package) -> Start {
+        Start { package, trial: false, in_use: None }
+    }
+
     /// The package to use.
     pub fn package(&self) -> &Package {
         &self.package

@@ -42,13 +42,16 @@ struct Record {
     now: Files,
     first: Files,
     steps: Vec<Step>,
+    uses: Rc<()>,
 }
 
 #[derive(Clone, Default)]
 struct Simulated(Rc<RefCell<Record>>);
 
+#[derive(Debug)]
 struct Unlocked;
 impl Lock for Unlocked {}
+impl Lock for Rc<()> {}
 
 impl Files {
     fn apply(&mut self, step: &Step) {
@@ -83,7 +86,7 @@ impl Files {
 
 impl Simulated {
     fn of(files: Files) -> Simulated {
-        Simulated(Rc::new(RefCell::new(Record { now: files.clone(), first: files, steps: Vec::new() })))
+        Simulated(Rc::new(RefCell::new(Record { now: files.clone(), first: files, ..Record::default() })))
     }
 
     fn take(&self, step: Step) {
@@ -196,6 +199,14 @@ impl Disk for Simulated {
 
     fn lock(&self, _: &Path) -> io::Result<Box<dyn Lock>> {
         Ok(Box::new(Unlocked))
+    }
+
+    fn use_of(&self, _: &Path) -> io::Result<Box<dyn Lock>> {
+        Ok(Box::new(Rc::clone(&self.0.borrow().uses)))
+    }
+
+    fn is_in_use(&self, _: &Path) -> io::Result<bool> {
+        Ok(Rc::strong_count(&self.0.borrow().uses) > 1)
     }
 }
 
@@ -327,6 +338,48 @@ fn crashes_on_trial_bring_the_older_package_back() {
         slots.state().unwrap(),
         State { other: Other::Withdrawn, trial: false, crashes: 0, ..slots.state().unwrap() }
     );
+}
+
+#[test]
+fn starts_that_go_on_are_no_crashes() {
+    let disk = prepared();
+    let slots = open(&disk);
+    slots.install(Path::new("/v3"), &|_| Ok(())).unwrap();
+    slots.activate(&|_| Ok(())).unwrap();
+    let begun = || slots.begin(&|_| Ok(())).unwrap();
+    let mut going_on: Vec<_> = (0..5).map(|_| begun()).collect();
+    assert!(going_on.iter().all(|start| start.package().manifest().version == 3));
+    // Three of them crash; while another goes on it may yet prove the package.
+    going_on.truncate(2);
+    assert_eq!(begun().package().manifest().version, 3);
+    going_on.iter_mut().for_each(|start| slots.excuse(start).unwrap());
+    drop(going_on);
+    assert_eq!(begun().package().manifest().version, 2);
+}
+
+#[test]
+fn a_first_package_that_is_refused_leaves_no_folder() {
+    let keys = KeyPair::generate_unencrypted_keypair().unwrap();
+    let disk = Simulated::default();
+    let first = package(&disk, &keys, 1);
+    let create = |board, check: super::Check<'_>| {
+        let key = keys.pk.to_base64();
+        Slots::create_on(Box::new(disk.clone()), Path::new(DIR), &key, board, &first, check).map(drop)
+    };
+    let kind = |refused: super::Result<()>| refused.unwrap_err().kind();
+    assert_eq!(kind(create(None, &|_| Err("no".to_owned()))), SlotErrorKind::Unfit);
+    assert_eq!(kind(create(Some("pi4\"\nkey = \"x"), &|_| Ok(()))), SlotErrorKind::Format);
+    assert!(!disk.0.borrow().now.names.keys().any(|path| path.starts_with(DIR)));
+    create(Some("pi4"), &|_| Ok(())).unwrap();
+    assert!(open(&disk).trusts(None, Some("pi4")));
+}
+
+#[test]
+fn a_slot_that_loses_a_file_is_given_up_for_the_older_one() {
+    let disk = prepared();
+    let of_two = if active(&disk) == 2 { "b" } else { "a" };
+    disk.remove(Path::new(&format!("{DIR}/{of_two}/m.onnx"))).unwrap();
+    assert_eq!((active(&disk), active(&disk)), (1, 1));
 }
 
 #[test]
