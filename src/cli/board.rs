@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use super::size;
 
 /// A board, or a family that one binary and one budget serve.
 #[derive(Debug, Deserialize, Serialize)]
@@ -43,6 +44,22 @@ pub fn boards() -> Result<Vec<Board>, Failure> {
     FILES.into_iter().map(|(name, text)| parse(name, text)).collect()
 }
 
+/// The board of this name, or which there are.
+pub fn named(name: &str) -> Result<Board, String> {
+    let boards = boards().map_err(|_| "the boards' files cannot be read".to_owned())?;
+    let names: Vec<&str> = boards.iter().map(|board| board.board).collect();
+    let names = names.join(", ");
+    boards.into_iter().find(|board| board.board == name).ok_or(names)
+}
+
+/// Bytes of a size, or the budget of a board.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    size::parse(text).or_else(|not_a_size| match named(text) {
+        Ok(board) => Ok(board.budget_bytes),
+        Err(names) => Err(format!("{not_a_size}, or a board, whose budget it is then: {names}")),
+    })
+}
+
 fn parse(name: &'static str, text: &str) -> Result<Board, Failure> {
     let board = toml::from_str(text).map_err(|error| Failure::Because(format!("targets/{name}.toml: {error}")))?;
     Ok(Board { board: name, ..board })
@@ -70,6 +87,13 @@ mod tests {
         for board in boards().ok().unwrap() {
             assert!(board.budget_bytes > 0 && board.budget_bytes <= board.ram_bytes / 8, "{board:?}");
         }
+    }
+
+    #[test]
+    fn a_board_stands_for_its_budget() {
+        assert_eq!((bytes("24MiB"), bytes("pi-zero-2w")), (Ok(24 << 20), Ok(32 << 20)));
+        let told = bytes("pi6").unwrap_err();
+        assert!(told.starts_with("`pi6` is not a size") && told.contains("pi5, jetson-nano"), "{told}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tractlet::footprint::Measured;
 use tractlet::{EngineName, MemoryPlan, Session};
 
-use super::board::boards;
+use super::board::named;
 use super::failure::Failure;
 use super::size;
 
@@ -30,13 +30,9 @@ pub fn parse(text: &str) -> Result<BudgetArg, String> {
         Ok(bytes) => return Ok(BudgetArg::Size(bytes)),
         Err(why) => why,
     };
-    let boards = boards().unwrap_or_default();
-    match boards.iter().find(|board| board.board == text) {
-        Some(board) => Ok(BudgetArg::Board { name: board.board, bytes: board.budget_bytes }),
-        None => {
-            let names: Vec<&str> = boards.iter().map(|board| board.board).collect();
-            Err(format!("{not_a_size}, or a .toml file of limits, or a board: {}", names.join(", ")))
-        }
+    match named(text) {
+        Ok(board) => Ok(BudgetArg::Board { name: board.board, bytes: board.budget_bytes }),
+        Err(names) => Err(format!("{not_a_size}, or a .toml file of limits, or a board: {names}")),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tractlet::{CompileOptions, Isa, ModelFile, OpenOptions};
 
-use super::board::{Board, boards};
+use super::board::{Board, named};
 use super::failure::Failure;
 use super::{HopArgs, files, output, parse_dim, size};
 
@@ -57,12 +57,8 @@ other files.";
 
 /// The instruction set of a board's core: what its platform has, and what its file says beyond that.
 fn board(name: &str) -> Result<Isa, String> {
-    let boards = boards().map_err(|_| "the boards' files cannot be read".to_owned())?;
-    let Some(board) = boards.iter().find(|board| board.board == name) else {
-        let names: Vec<&str> = boards.iter().map(|board| board.board).collect();
-        return Err(format!("there is no such board; there are: {}", names.join(", ")));
-    };
-    Ok(isa_of(board))
+    let board = named(name).map_err(|names| format!("there is no such board; there are: {names}"))?;
+    Ok(isa_of(&board))
 }
 
 fn isa_of(board: &Board) -> Isa {

@@ -122,11 +122,11 @@ struct ModelArgs {
     /// one that TRACTLET_PLAN_CACHE names, and without that none
     #[arg(long, value_name = "FOLDER")]
     plan_cache: Option<PathBuf>,
-    /// Most that may be resident at any time, such as 24MiB: what would pass it is refused, and exit 1. Heap and copies of
+    /// Most that may be resident at any time, such as 24MiB, or the budget of a board, such as pi4: what would pass it is refused, and exit 1. Heap and copies of
     /// files never do, but for those of the libraries of the engines ort and torch. The program's own pages and stacks, which no program can refuse itself, are measured once the model
     /// is opened, once it is ready, and at the end; what they took too much is an error then. For a bound that the kernel
     /// holds, see MemoryMax= of systemd
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE|BOARD", value_parser = board::bytes)]
     max_rss: Option<u64>,
     /// Print one JSON object instead of text
     #[arg(long)]

@@ -15,7 +15,7 @@ use tractlet::sensor::{Control, Metrics, Notifier, Summary};
 
 use super::failure::Failure;
 use super::stream::{self, Ran, Status, StreamArgs};
-use super::{cap, login, output, size};
+use super::{board, cap, login, output, size};
 
 /// The most streams, each of which has two threads or more.
 const MAX_STREAMS: usize = 64;
@@ -44,7 +44,7 @@ pub struct StreamsArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
     /// Refuse what would make more than this resident, as for `tractlet stream`: all streams together
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE|BOARD", value_parser = board::bytes)]
     max_rss: Option<u64>,
     /// Print one JSON object at the end: memory and summary of each
     #[arg(long)]
