@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise soak
 
@@ -113,6 +113,10 @@ test-torch: ## Test the feature torch: LIBTORCH=dir, or PyPI's in target/; CUDA=
 
 test-mqtt: ## Test mqtt:// against mosquitto, which has to be there; AWAY=60 takes the broker away for a minute
 	TRACTLET_TEST_MQTT=required TRACTLET_TEST_AWAY_S=$(or $(AWAY),2) cargo test --test sensors mqtt -- --nocapture
+
+test-audio: ## Test alsa:, the feature audio, on alsa-lib's own plugins (Debian: libasound2-dev, libasound2-plugins); no part of .ci/run
+	cargo clippy --features audio --all-targets -- -D warnings
+	cargo test --features audio --lib --test sensors alsa
 
 test-arm: ## Run the tests on the shipped models under QEMU, as ARM boards would
 	@targets/test-arm.sh

@@ -1,5 +1,8 @@
 //! `tractlet stream` on sensors that are no files, and as a service: ports, sockets, IIO, signals, metrics.
 
+#[cfg(feature = "audio")]
+#[path = "sensors/alsa.rs"]
+mod alsa;
 mod common;
 #[cfg(feature = "mqtt")]
 #[path = "sensors/mqtt.rs"]
@@ -543,7 +546,14 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
     let named = path("named.csv", "t,a,b\n1,2,3\n");
     let few = path("few.csv", "1,2,3\n");
     let words = "models/kws_dscnn/words.wav";
-    let cases: [(&[&str], i32, &str); 12] = [
+    #[cfg(not(feature = "audio"))]
+    {
+        let output = end(start(&["models/kws_dscnn", "--source", "alsa:hw:1,0"]));
+        let piped =
+            "arecord -D hw:1,0 -t raw -f S16_LE -r 16000 -c 1 | tractlet stream MODEL --source - --format s16le";
+        assert!(output.status.code() == Some(1) && error(&output).contains(piped), "{}", error(&output));
+    }
+    let cases: [(&[&str], i32, &str); 13] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
         (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
         (
@@ -553,7 +563,12 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         ),
         (&[HAR, "--source", &few], 1, "there are 3 columns, and no header"),
         (&[HAR, "--source", words], 1, "frames have 1 channels, the model takes 6"),
-        (&["models/kws_dscnn", "--source", words, "--rate", "8000"], 1, "8000 frames a second, the model takes 16000"),
+        (
+            &["models/kws_dscnn", "--source", words, "--rate", "44101"],
+            1,
+            "44101 frames a second, the model takes 16000: `rate_hz` has",
+        ),
+        (&[HAR, "--source", &few, "--rate", "100", "--time", "1:ms"], 1, "are not resampled"),
         (&[HAR, "--source", &few, "--units", "K"], 1, "channel `acc_x` is taken in g, which K cannot be converted to"),
         (&[HAR, "--source", &few, "--buffer", "5"], 1, "a buffer of 5 frames: expected 128 to"),
         // A hop of any length takes no buffer of as many frames.

@@ -127,6 +127,76 @@ fn the_words_of_the_recording_are_named() {
     assert_eq!((summary.read, summary.answered, summary.windows), (64000, 64000, 4));
 }
 
+/// A recording of one channel at another rate, by a longer filter than the resampler's, and written as PCM.
+fn at_rate(samples: &[f64], from_hz: f64, to_hz: f64, path: &Path) {
+    let cutoff = f64::min(1.0, to_hz / from_hz);
+    let reach = (24.0 / cutoff) as isize;
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: to_hz as u32,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..(samples.len() as f64 * to_hz / from_hz) as usize {
+        let at = n as f64 * from_hz / to_hz;
+        let middle = at as isize;
+        let value = |k: isize| {
+            let Some(sample) = usize::try_from(middle + k).ok().and_then(|index| samples.get(index)) else {
+                return 0.0;
+            };
+            let t = (middle + k) as f64 - at;
+            let angle = std::f64::consts::PI * t * cutoff;
+            let sinc = if angle == 0.0 { 1.0 } else { angle.sin() / angle };
+            // A Hann window.
+            sample * cutoff * sinc * (0.5 + 0.5 * (angle / 24.0).cos())
+        };
+        let sum: f64 = (1 - reach..=reach).map(value).sum();
+        file.write_sample(sum.round() as i16).unwrap();
+    }
+    file.finalize().unwrap();
+}
+
+#[test]
+fn words_at_other_rates_are_the_same_words() {
+    let mut recipe = recipe("kws_dscnn");
+    recipe.input.windowing.hop = 16000;
+    let words = repository().join("models/kws_dscnn/words.wav");
+    let (expected, _) = said(&recipe, &words, SourceOptions::default());
+    let samples: Vec<f64> =
+        hound::WavReader::open(&words).unwrap().samples::<i16>().map(|sample| f64::from(sample.unwrap())).collect();
+    let folder = TempDir::new().unwrap();
+    for rate in [8000.0, 44100.0, 48000.0] {
+        let file = folder.path().join("other.wav");
+        at_rate(&samples, 16000.0, rate, &file);
+        let (said, summary) = said(&recipe, &file, SourceOptions { repeat: Some(2), ..SourceOptions::default() });
+        println!("{rate} Hz: {said:?}");
+        assert_eq!((summary.read, summary.windows, summary.resampled_from_hz), (2 * 64000, 8, Some(rate)));
+        for ((word, score), (expected, was)) in said.iter().zip(expected.iter().cycle()) {
+            assert!(word == expected && (score - was).abs() < 0.1, "{rate}: {word} {score}, not {expected} {was}");
+        }
+    }
+}
+
+#[test]
+fn the_wake_word_is_told_from_frames_of_features_hop_by_hop() {
+    let mut recipe = recipe("sww_conv1d");
+    let DecisionRule::Classes(rule) = &mut recipe.decision else { panic!("classes") };
+    rule.smooth = 1;
+    let folder = repository().join("models/sww_conv1d");
+    let samples = Array::read(folder.join("samples.npy")).floats();
+    // From [bands, time] of six samples to frames, one sample behind the other.
+    let frames = samples.chunks(40 * 30).flat_map(|sample| (0..30 * 40).map(|at| sample[at % 40 * 30 + at / 40]));
+    let file = TempDir::new().unwrap();
+    let path = file.path().join("features.f32");
+    fs::write(&path, frames.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    let [(whole, all), (by_hops, macs)] = both_ways(&recipe, &path, &raw());
+    assert!(by_hops == whole && macs * 10 < all, "{macs} of {all}");
+    let truth = fs::read_to_string(folder.join("expected.txt")).unwrap();
+    let said: Vec<&str> = by_hops.iter().step_by(30).map(|(label, _)| label.as_str()).collect();
+    assert_eq!(said, truth.lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
     let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };

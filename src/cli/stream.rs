@@ -81,7 +81,7 @@ pub struct StreamArgs {
 #[command(next_help_heading = "Source")]
 struct SourceArgs {
     /// -, a file, serial:PATH[:BAUD], tcp:HOST:PORT, tcp-listen:ADDR:PORT, udp:ADDR:PORT, iio:DEVICE,
-    /// iio-buffer:DEVICE[,PATH] or mqtt://HOST/TOPIC
+    /// iio-buffer:DEVICE[,PATH], mqtt://HOST/TOPIC or alsa:DEVICE (in a build with the feature audio; static ones pipe arecord, see below)
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
     /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]
@@ -93,7 +93,7 @@ struct SourceArgs {
     /// Column with the time, and its unit: s, ms, us or ns
     #[arg(long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
     time: Option<TimeColumn>,
-    /// Frames a second of the source; has to be the model's
+    /// Frames a second of the source, where it does not tell itself; where they are not the model's, they are resampled
     #[arg(long, value_name = "HZ", value_parser = positive)]
     rate: Option<f64>,
     /// Factor of each channel, or one for all; A/B is a fraction
@@ -141,6 +141,7 @@ const EXAMPLES: &str = "\
 Examples:
   tractlet stream models/kws_dscnn --source models/kws_dscnn/words.wav --sink text:-
   arecord -t raw -f S16_LE -r 16000 | tractlet stream models/kws_dscnn --source - --format s16le
+  tractlet stream models/kws_dscnn --source alsa:plughw:1,0 --sink text:-
   tractlet stream models/har_cnn1d --source walk.csv --columns ax,ay,az,gx,gy,gz --units g,g,g,deg/s,deg/s,deg/s
   tractlet stream models/har_cnn1d --source serial:/dev/ttyUSB0:115200 --reconnect 5 --sink csv:har.csv --deadline 100
   tractlet stream models/har_cnn1d --source mqtt://broker/fleet/+/imu --format f32le --share imu --client-id node1 \\
@@ -301,7 +302,7 @@ fn ran(
         })),
     };
     let stream = Stream::new(&recipe, session, options).map_err(because)?;
-    let source = Source::open(&args.source(), args.source_options(), &recipe.input);
+    let source = Source::open(&args.source(), args.source_options(control), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(control)?;
     if args.sandbox {
@@ -375,6 +376,10 @@ impl StreamArgs {
         };
         match &self.source.source {
             SourceSpec::Stdin | SourceSpec::File(_) => {}
+            SourceSpec::Alsa(_) => {
+                let what = "alsa-lib opens its configuration, plugins and card anew, wherever they lie";
+                return Err(format!("--sandbox: not with --reconnect and a source alsa:, for which {what}").into());
+            }
             // A port that is plugged in again is another file.
             SourceSpec::Serial { path, .. } => needs.write.extend(device_folder(path)),
             SourceSpec::Iio(folder) => needs.read.extend(folder.canonicalize()),
@@ -416,9 +421,10 @@ impl StreamArgs {
         spec
     }
 
-    fn source_options(&self) -> SourceOptions {
+    fn source_options(&self, control: &Control) -> SourceOptions {
         let (share, client_id, session_s) = (self.mqtt.share.clone(), self.mqtt.client_id.clone(), self.mqtt.session);
-        SourceOptions { share, client_id, session_s, ..self.source.options() }
+        let stop = Arc::clone(&control.stop);
+        SourceOptions { share, client_id, session_s, stop, ..self.source.options() }
     }
 }
 

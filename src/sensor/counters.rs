@@ -21,6 +21,7 @@ pub struct Counters {
     pub(super) deadline_missed: AtomicU64,
     pub(super) latency_us: AtomicU64,
     pub(super) latency_max_us: AtomicU64,
+    pub(super) interrupted: AtomicU64,
     pub(super) reconnects: AtomicU64,
     pub(super) reloads: AtomicU64,
     pub(super) reloads_refused: AtomicU64,
@@ -30,11 +31,11 @@ pub struct Counters {
 
 impl Counters {
     /// All of them, in the order in which they are shown.
-    pub fn all(&self) -> [Counter; 16] {
+    pub fn all(&self) -> [Counter; 17] {
         use Kind::{Counter as Adds, Gauge as Is};
         let of = |name, kind, help, value: &AtomicU64| Counter { name, kind, help, value: value.load(Relaxed) };
         [
-            of("read", Adds, "Frames that the source gave, malformed ones included", &self.read),
+            of("read", Adds, "Frames that the source gave, at the model's rate, and malformed ones", &self.read),
             of("answered", Adds, "Frames in at least one window that the model ran on", &self.answered),
             of("dropped", Adds, "Frames lost because inference did not keep up", &self.dropped),
             of("malformed", Adds, "Frames that did not decode", &self.malformed),
@@ -45,6 +46,12 @@ impl Counters {
             of("deadline_missed", Adds, "Windows decided later than the deadline allows", &self.deadline_missed),
             of("latency_us", Adds, "From a window's last frame to its decision, in microseconds", &self.latency_us),
             of("latency_max_us", Is, "The longest of those", &self.latency_max_us),
+            of(
+                "interrupted",
+                Adds,
+                "Times that a sound card lost samples before they were read, uncounted",
+                &self.interrupted,
+            ),
             of("reconnects", Adds, "Times that the source went away and came back", &self.reconnects),
             of("reloads", Adds, "Models exchanged", &self.reloads),
             of("reloads_refused", Adds, "Models that were not fit to take over", &self.reloads_refused),
@@ -122,7 +129,10 @@ pub struct Summary {
     /// Why the model took whole windows, where it was to take what is new of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole_windows: Option<String>,
-    /// Frames that the source gave, malformed ones included.
+    /// The source's frames a second, where they were brought to the model's rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resampled_from_hz: Option<f64>,
+    /// Frames that the source gave, malformed ones included. Where they were resampled, as many as came of them.
     pub read: u64,
     /// Frames in at least one window that the model ran on.
     pub answered: u64,
@@ -147,6 +157,8 @@ pub struct Summary {
     pub latency_mean_us: f64,
     /// The longest of those.
     pub latency_max_us: u64,
+    /// Times that a sound card lost samples before they were read; how many it does not say, and no other counter has them.
+    pub interrupted: u64,
     /// Times that the source went away and came back.
     pub reconnects: u64,
     /// Models exchanged.

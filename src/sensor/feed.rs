@@ -89,27 +89,44 @@ impl Feed {
 
     fn pumped(&self, source: &mut Frames, control: &Control, counters: &Counters) -> Result<(), SourceError> {
         let mut batch = source.batch();
+        let mut resampling = source.resampling()?;
         let mut replay = Replay::default();
         let mut malformed = 0;
+        let give = |values: &[f32], times: &[u64]| {
+            Counters::add(&counters.read, times.len() as u64);
+            self.push(values, times, control);
+        };
         loop {
             if control.is_stopped() {
                 return Ok(());
             }
             let progress = source.read(&mut batch);
-            Counters::add(&counters.read, batch.frames() as u64 + source.malformed() - malformed);
+            Counters::add(&counters.read, source.malformed() - malformed);
             malformed = source.malformed();
             counters.malformed.store(malformed, Relaxed);
             if batch.frames() > 0 {
                 if replay.begins(source.pass()) {
+                    resampling.iter_mut().for_each(|resampling| resampling.end(give));
                     self.tear(control);
                 }
                 self.keep_pace(source, &batch, &mut replay, control);
-                self.push(&batch, control);
+                match &mut resampling {
+                    Some(resampling) => resampling.push(batch.values(), batch.times(), give),
+                    None => give(batch.values(), batch.times()),
+                }
                 batch.clear();
+            }
+            if !matches!(progress, Ok(Progress::Frames | Progress::Idle)) {
+                resampling.iter_mut().for_each(|resampling| resampling.end(give));
             }
             match (progress, source.options().reconnect) {
                 (Ok(Progress::End), _) => return Ok(()),
                 (Ok(Progress::Frames | Progress::Idle), _) => {}
+                (Ok(Progress::Interrupted), _) => {
+                    Counters::add(&counters.interrupted, 1);
+                    log::warn!("{}: it lost some, since nothing read it for too long", source.spec());
+                    self.tear(control);
+                }
                 (Err(error), Some(pause)) if error.is_gone() => {
                     log::warn!("{error}; opening it anew every {pause:?}");
                     self.reopen(source, pause, control, counters);
@@ -133,9 +150,8 @@ impl Feed {
         }
     }
 
-    fn push(&self, batch: &Batch, control: &Control) {
-        let channels = batch.values().len() / batch.frames();
-        let (mut values, mut times) = (batch.values(), batch.times());
+    fn push(&self, mut values: &[f32], mut times: &[u64], control: &Control) {
+        let channels = values.len() / times.len().max(1);
         let arrival_ns = self.now_ns();
         let mut state = self.lock();
         loop {

@@ -34,6 +34,7 @@ mod metrics;
 mod mqtt;
 mod notify;
 mod recipe;
+mod resample;
 mod sink;
 mod source;
 mod stream;
@@ -50,6 +51,8 @@ pub use recipe::{
     RecipeError,
 };
 pub use sink::{Sink, SinkOptions, SinkSpec};
+#[cfg(feature = "mqtt")]
+pub use source::Payload;
 pub use source::{
     Column, Format, Malformed, Pace, Reason, SampleType, Source, SourceError, SourceOptions, SourceSpec, TimeColumn,
 };

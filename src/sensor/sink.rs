@@ -325,6 +325,9 @@ impl Sink for Text {
             "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
              malformed, {rest} in no window; {deadline_missed} deadlines missed"
         )?;
+        if let Some(rate) = summary.resampled_from_hz {
+            writeln!(self.0, "resampled from {rate} frames a second")?;
+        }
         let millions = |macs: u64| format!("{:.3} MMAC a window", macs as f64 / 1e6);
         let how =
             [summary.macs_per_hop.map(millions), summary.whole_windows.as_ref().map(|why| format!("whole: {why}"))];

@@ -218,7 +218,8 @@ impl<'a> Stream<'a> {
         let ending = feed.ending();
         control.counters.tallied(ending.tally);
         let summary = summary(&self.session, control, started, &steady, ending.first_malformed);
-        let summary = Summary { whole_windows: self.whole_windows, ..summary };
+        let resampled_from_hz = source.resampled_from_hz();
+        let summary = Summary { whole_windows: self.whole_windows, resampled_from_hz, ..summary };
         // One that fails takes nothing from the others.
         let closing = sinks.iter_mut().map(|sink| sink.summary(&summary).and_then(|()| sink.flush()));
         let closed = closing.fold(Ok(()), Result::and).map_err(StreamError::Sink);
@@ -440,6 +441,7 @@ fn summary(
         engine: session.engine(),
         macs_per_hop: session.memory().map(|_| session.steps().iter().map(|step| step.macs).sum()),
         whole_windows: None,
+        resampled_from_hz: None,
         read: counters.read.load(Relaxed),
         answered: counters.answered.load(Relaxed),
         dropped: counters.dropped(),
@@ -452,6 +454,7 @@ fn summary(
         deadline_missed: counters.deadline_missed(),
         latency_mean_us: counters.latency_us.load(Relaxed) as f64 / windows.max(1) as f64,
         latency_max_us: counters.latency_max_us.load(Relaxed),
+        interrupted: counters.interrupted.load(Relaxed),
         reconnects: counters.reconnects.load(Relaxed),
         reloads: counters.reloads.load(Relaxed),
         reloads_refused: counters.reloads_refused.load(Relaxed),

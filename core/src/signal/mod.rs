@@ -2,12 +2,14 @@
 //!
 //! - [`taper`]: window functions
 //! - [`mel`]: triangular filters on the mel scale
+//! - [`resample`]: frames brought to another rate
 //! - [`spectral`]: frames, real FFT, mel bands, logarithm, cosine transform: spectrum, log-mel or MFCC
 //! - [`stats`]: peak, root mean square, mean and deviation of a channel
 //!
 //! Samples of several channels lie interleaved, as frames come from a sensor.
 
 pub mod mel;
+pub mod resample;
 pub mod spectral;
 pub mod stats;
 pub mod taper;

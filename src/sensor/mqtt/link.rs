@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use mqtt_protocol_core::mqtt::common::Cursor;
@@ -42,6 +43,8 @@ pub struct Greeting {
     pub max_packet_bytes: u32,
     /// Messages that may be without an answer.
     pub receive_maximum: u16,
+    /// Once it is set, a broker that does not answer is not waited for.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What the broker publishes, to be kept, once the connection is lost.
@@ -72,7 +75,7 @@ impl Link {
     pub fn open(greeting: &Greeting) -> io::Result<Link> {
         let MqttAddress { host, port, .. } = &greeting.address;
         let bracketed = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let stream = tcp::connect(&bracketed)?;
+        let stream = tcp::connect(&bracketed, &greeting.stop)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let options = ConnectionOptions::new()

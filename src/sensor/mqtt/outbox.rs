@@ -99,6 +99,7 @@ impl Outbox {
             will: Some(Will { topic: status.clone(), payload: "offline" }),
             max_packet_bytes: MAX_PACKET_BYTES,
             receive_maximum: 1,
+            stop: Arc::clone(&stop),
         };
         let link = Link::open(&greeting)?;
         let shared = Arc::new(Shared::new(*queue_bytes)?);

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+#[cfg(feature = "audio")]
+use super::alsa::Capture;
 use super::iio::Polled;
 use super::tcp;
 use crate::npy;
@@ -38,12 +40,17 @@ pub enum Bytes {
     Udp(UdpSocket),
     /// Files of sysfs, read in turn.
     Polled(Polled),
+    #[cfg(feature = "audio")]
+    Alsa(Capture),
 }
 
 pub enum Got {
     Bytes(usize),
     /// Not yet.
     Nothing,
+    /// What came next was lost, and what follows is behind it.
+    #[cfg_attr(not(feature = "audio"), expect(dead_code))]
+    Interrupted,
     End,
 }
 
@@ -87,6 +94,8 @@ impl Bytes {
                 Ok(if count == 0 && left == 0 { Got::End } else { Got::Bytes(count) })
             }
             Bytes::Polled(polled) => polled.read(room),
+            #[cfg(feature = "audio")]
+            Bytes::Alsa(capture) => capture.read(room),
             Bytes::Live(file) => alive(when_ready(file.as_fd(), || (&*file).read(room))?),
             Bytes::Tcp(stream) => alive(when_ready(stream.as_fd(), || (&*stream).read(room))?),
             Bytes::Udp(socket) => when_ready(socket.as_fd(), || socket.recv(room)).map(|got| match got {

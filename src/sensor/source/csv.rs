@@ -1,7 +1,8 @@
 //! Text: a frame a line, fields between commas, semicolons, tabs or spaces.
 //!
 //! The first line may name the columns. Of a live source it has to name what is asked for: who opens a port finds half a
-//! line there as often as a header. Lines that begin with `#` and empty lines say nothing.
+//! line there as often as a header. Half a line of numbers looks like a whole one, so the first of a port is never taken for
+//! one. Lines that begin with `#` and empty lines say nothing.
 
 use super::batch::Batch;
 use super::malformed::{Malformed, Reason};
@@ -13,6 +14,8 @@ pub struct Csv {
     layout: Option<Layout>,
     /// The rest of a line that is too long is passed over.
     passing_over: bool,
+    /// It was opened where a line may have begun before.
+    in_midst: bool,
     /// Lines so far.
     line: u64,
     /// A frame in the making.
@@ -69,7 +72,12 @@ pub enum Separator {
 impl Csv {
     pub fn new(wanted: Wanted) -> Csv {
         let row = vec![0.0; wanted.channels.len()];
-        Csv { wanted, layout: None, passing_over: false, line: 0, row }
+        Csv { wanted, layout: None, passing_over: false, in_midst: false, line: 0, row }
+    }
+
+    /// One whose first line may lack its beginning.
+    pub fn begun_in_midst(self) -> Csv {
+        Csv { in_midst: true, ..self }
     }
 
     /// The file begins again: if its first line named columns, it is no frame this time either.
@@ -92,6 +100,7 @@ impl Csv {
             let first = !std::mem::replace(&mut self.passing_over, true);
             return if first { self.fault(used, Reason::TooLong) } else { Decoded::Nothing(used) };
         }
+        let in_midst = std::mem::take(&mut self.in_midst);
         if std::mem::take(&mut self.passing_over) {
             return Decoded::Nothing(used);
         }
@@ -112,6 +121,7 @@ impl Csv {
                 Ok(layout) if layout.header && !layout.by_name && !recorded => {
                     return self.fault(used, Reason::NotANumber { field: first_name(text) });
                 }
+                Ok(layout) if !layout.header && in_midst => return self.fault(used, Reason::Headless),
                 Ok(layout) => {
                     let header = layout.header;
                     self.layout = Some(layout);
@@ -292,5 +302,21 @@ mod tests {
         ));
         assert!(matches!(first_line(text, true), Decoded::Nothing(10)), "a recording may name its columns as it likes");
         assert!(matches!(first_line("y,x\n", false), Decoded::Nothing(4)));
+    }
+
+    #[test]
+    fn half_a_line_of_numbers_says_nothing_of_those_behind_it() {
+        let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, false, false);
+        let by_number = Some(vec![Column::Number(1), Column::Number(2)]);
+        // Of "12.52,3,4": two columns where there are three, and 2.52 for 12.52.
+        for first in ["2.52,3\n", "2.52,3,4\n"] {
+            let mut csv = Csv::new(wanted(by_number.clone())).begun_in_midst();
+            let told = csv.decode(first.as_bytes(), false, false, &mut batch);
+            assert!(matches!(told, Decoded::Malformed(_, Malformed { reason: Reason::Headless, .. })));
+            assert!(matches!(csv.decode(b"12.5,3,4\n", false, false, &mut batch), Decoded::Frame(9)));
+        }
+        assert_eq!(batch.values(), [12.5, 3.0, 12.5, 3.0]);
+        let mut csv = Csv::new(wanted(None)).begun_in_midst();
+        assert!(matches!(csv.decode(b"x,y\n", false, false, &mut batch), Decoded::Nothing(4)), "a header is whole");
     }
 }

@@ -2,15 +2,18 @@
 
 use std::ops::Range;
 
+use tractlet_core::signal::Unfit;
+
 use super::batch::Batch;
 use super::binary::Binary;
 use super::bytes::{Bytes, Got};
 use super::csv::Csv;
 use super::malformed::Malformed;
-use super::open;
+use super::open::{self, is_rate};
 use super::spec::SourceSpec;
 use super::{BUFFER_BYTES, Pace, SourceError, SourceOptions};
 use crate::sensor::recipe::Input;
+use crate::sensor::resample::Resampling;
 use crate::sensor::unit::Line;
 
 /// What a read gave.
@@ -20,6 +23,8 @@ pub enum Progress {
     Frames,
     /// Nothing came for a while; time to look at signals.
     Idle,
+    /// The source lost some; no window may span that.
+    Interrupted,
     /// The end: nothing will come any more.
     End,
 }
@@ -46,6 +51,8 @@ pub struct Frames {
     pass: u64,
     /// From what it gives to what the model takes, for each channel.
     lines: Vec<Line>,
+    /// Its frames a second; none where frames come when they come.
+    rate_hz: Option<f64>,
 }
 
 pub enum Decoder {
@@ -58,7 +65,7 @@ impl Frames {
     /// As [`super::Source::open`].
     pub fn open(spec: &SourceSpec, options: SourceOptions, input: &Input) -> Result<Frames, SourceError> {
         let opened = open::open(spec, &options, input)?;
-        Ok(Frames {
+        let frames = Frames {
             spec: spec.clone(),
             passes_left: options.repeat.map(|passes| passes.saturating_sub(1)),
             options,
@@ -66,6 +73,7 @@ impl Frames {
             bytes: opened.bytes,
             decoder: opened.decoder,
             lines: opened.lines,
+            rate_hz: opened.rate_hz,
             in_pass: 0,
             pass: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -74,14 +82,36 @@ impl Frames {
             first_malformed: None,
             in_succession: 0,
             ended: false,
-        })
+        };
+        // Whether there is one is to be known now.
+        frames.resampling()?;
+        Ok(frames)
     }
 
     /// An empty batch of the right width.
     pub fn batch(&self) -> Batch {
         let recorded = self.spec.is_recorded();
         let paced = recorded && self.options.pace == Pace::Real;
-        Batch::new(self.lines.clone(), self.input.rate_hz, recorded, paced)
+        Batch::new(self.lines.clone(), self.rate_hz, recorded, paced)
+    }
+
+    /// Its rate, where that is not the model's.
+    pub fn other_rate_hz(&self) -> Option<f64> {
+        self.rate_hz.filter(|rate| self.input.rate_hz.is_some_and(|expected| !is_rate(*rate, expected)))
+    }
+
+    /// What brings its frames to the model's rate, where they have another.
+    ///
+    /// # Errors
+    /// Where nothing does.
+    pub fn resampling(&self) -> Result<Option<Resampling>, SourceError> {
+        let Some((from, to)) = self.other_rate_hz().zip(self.input.rate_hz) else { return Ok(None) };
+        let made = Resampling::new(from, to, self.input.channels.len());
+        let told = |unfit: Unfit| {
+            let what = format!("it has {from} frames a second, the model takes {to}: {unfit}");
+            SourceError::new(self.spec.to_string(), what)
+        };
+        made.map(Some).map_err(told)
     }
 
     /// Waits for frames, for 200 ms at most, and adds them to `batch` as far as it has room.
@@ -102,6 +132,7 @@ impl Frames {
         let got = self.bytes.read(room);
         match got.map_err(|error| self.broke(&error))? {
             Got::Nothing => return Ok(Progress::Idle),
+            Got::Interrupted => return Ok(Progress::Interrupted),
             Got::End => self.ended = true,
             Got::Bytes(count) => self.filled.end += count,
         }
@@ -254,4 +285,5 @@ pub struct Opened {
     pub bytes: Bytes,
     pub decoder: Decoder,
     pub lines: Vec<Line>,
+    pub rate_hz: Option<f64>,
 }

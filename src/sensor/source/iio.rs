@@ -33,7 +33,7 @@ pub struct Polled {
 
 /// Reads each channel's file once a period.
 pub fn polled(folder: &Path, options: &SourceOptions, input: &Input) -> Result<Parts, String> {
-    let rate = input.rate_hz.or(options.rate_hz).ok_or("channels are read at a rate: say --rate HZ")?;
+    let rate = options.rate_hz.or(input.rate_hz).ok_or("channels are read at a rate: say --rate HZ")?;
     let channels = channels(options, input)?;
     let mut files = Vec::new();
     let mut native = Native::default();

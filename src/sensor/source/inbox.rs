@@ -12,7 +12,6 @@ use super::payload::{MAX_ID_BYTES, Payload};
 use super::{SourceError, SourceOptions};
 use crate::sensor::mqtt::{Greeting, Link, Message, MqttAddress, RECEIVE_MAXIMUM, Receipt, Waker, is_refusal};
 use crate::sensor::recipe::Input;
-use crate::sensor::unit::Line;
 
 /// A broker that went away is tried again after this, where nothing is said.
 const RETRY: Duration = Duration::from_secs(1);
@@ -59,19 +58,9 @@ impl Inbox {
     ///
     /// # Errors
     /// Where the broker is not there or refuses; that it goes away later is none.
-    pub fn open(
-        address: &MqttAddress,
-        options: &SourceOptions,
-        input: &Input,
-        lines: Vec<Line>,
-    ) -> Result<Inbox, SourceError> {
+    pub fn open(address: &MqttAddress, options: &SourceOptions, input: &Input) -> Result<Inbox, SourceError> {
         let fault = |what: String| SourceError::new(address.to_string(), what);
-        let format = options.format.unwrap_or(super::Format::Csv);
-        let payload = Payload::new(format, lines);
-        let payload = payload.ok_or_else(|| fault("a message is csv, json or raw samples; see --format".into()))?;
-        if options.columns.is_some() || options.time.is_some() || options.channels.is_some() {
-            return Err(fault("a message is a whole window: it has no --columns, --time or --channels".into()));
-        }
+        let payload = Payload::new(options, input).map_err(fault)?;
         let values = input.windowing.length * input.channels.len();
         let packet_bytes = values.saturating_mul(NUMBER_BYTES).saturating_add(BESIDE_BYTES);
         let greeting = Greeting {
@@ -81,6 +70,7 @@ impl Inbox {
             will: None,
             max_packet_bytes: u32::try_from(packet_bytes).unwrap_or(u32::MAX),
             receive_maximum: RECEIVE_MAXIMUM,
+            stop: Arc::clone(&options.stop),
         };
         let topic = &address.topic;
         let filter = options.share.as_ref().map_or_else(|| topic.clone(), |group| format!("$share/{group}/{topic}"));

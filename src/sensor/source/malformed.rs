@@ -29,6 +29,8 @@ pub enum Reason {
         /// Which, counted from 1.
         field: usize,
     },
+    /// It is the first line of a port that was opened in its midst: what it begins with may be missing.
+    Headless,
     /// A value is NaN or infinite.
     NotFinite {
         /// The channel or field, counted from 1.
@@ -81,6 +83,7 @@ impl fmt::Display for Malformed {
         match self.reason {
             Reason::Fields { found, expected } => write!(f, "{found} fields, expected {expected}"),
             Reason::NotANumber { field } => write!(f, "field {field} is not a number"),
+            Reason::Headless => write!(f, "the port was opened in its midst, and its beginning may be missing"),
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
             Reason::TooLong => write!(f, "longer than {} bytes", super::BUFFER_BYTES),
             Reason::Values { found, expected } => write!(f, "{found} values, expected {expected}"),

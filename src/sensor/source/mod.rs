@@ -4,6 +4,8 @@
 //! does not decode is counted, described once and left out; one hundred in succession are an error, since then
 //! the source is not what it was said to be.
 
+#[cfg(feature = "audio")]
+mod alsa;
 mod batch;
 mod binary;
 mod bytes;
@@ -20,6 +22,8 @@ mod serial;
 mod spec;
 pub(super) mod tcp;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub(super) use batch::Batch;
@@ -32,6 +36,8 @@ use frames::{Decoded, Decoder, Opened};
 pub(super) use frames::{Frames, Progress};
 #[cfg(feature = "mqtt")]
 pub(super) use inbox::Inbox;
+#[cfg(feature = "mqtt")]
+pub use payload::Payload;
 
 /// Bytes that are read at once, and the most that a line of text may have.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -45,7 +51,7 @@ pub struct SourceOptions {
     pub columns: Option<Vec<Column>>,
     /// The column of CSV that has the time.
     pub time: Option<TimeColumn>,
-    /// Its frames a second, where the source itself does not tell; has to be the model's.
+    /// Its frames a second, where the source itself does not tell. Frames of another rate than the model's are brought to that.
     pub rate_hz: Option<f64>,
     /// Factors of its values, one for all channels or one for each; what they give is in `units`.
     pub scale: Vec<f64>,
@@ -68,6 +74,8 @@ pub struct SourceOptions {
     pub client_id: Option<String>,
     /// For so many seconds.
     pub session_s: u32,
+    /// Once it is set, a connection that does not come about is not waited for: that of the stream's [`Control`](super::Control).
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Default for SourceOptions {
@@ -87,6 +95,7 @@ impl Default for SourceOptions {
             share: None,
             client_id: None,
             session_s: 300,
+            stop: Arc::default(),
         }
     }
 }
@@ -155,8 +164,7 @@ impl Source {
                     "a message is a window of {length} frames, and the hop is {hop}: make it as long"
                 )));
             }
-            let lines = open::lines(&open::Native::default(), &options, input).map_err(fault)?;
-            Inbox::open(address, &options, input, lines).map(|inbox| Source(Kind::Messages(Box::new(inbox))))
+            Inbox::open(address, &options, input).map(|inbox| Source(Kind::Messages(Box::new(inbox))))
         }
     }
 
@@ -184,6 +192,15 @@ impl Source {
             Kind::Frames(frames) => frames.first_malformed(),
             #[cfg(feature = "mqtt")]
             Kind::Messages(inbox) => inbox.first_malformed(),
+        }
+    }
+
+    /// Its frames a second, where they are brought to the model's rate.
+    pub fn resampled_from_hz(&self) -> Option<f64> {
+        match &self.0 {
+            Kind::Frames(frames) => frames.other_rate_hz(),
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(_) => None,
         }
     }
 

@@ -9,6 +9,8 @@ use std::path::Path;
 use hound::{SampleFormat, WavReader};
 use rustix::fs::{Mode, OFlags};
 
+#[cfg(feature = "audio")]
+use super::alsa;
 use super::binary::{Binary, Kind};
 use super::bytes::Bytes;
 use super::csv::{Csv, Wanted};
@@ -39,36 +41,59 @@ pub fn open(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result
         SourceSpec::Iio(folder) => iio::polled(folder, options, input).map_err(fault)?,
         SourceSpec::IioBuffer { folder, device } => iio::buffered(folder, device, options, input).map_err(fault)?,
         SourceSpec::File(path) => file(path, options, input).map_err(fault)?,
+        #[cfg(feature = "audio")]
+        SourceSpec::Alsa(device) => alsa::open(device, options, input).map_err(fault)?,
+        #[cfg(not(feature = "audio"))]
+        SourceSpec::Alsa(device) => return Err(fault(no_alsa(device, options, input))),
         _ => {
-            let bytes = live(spec).map_err(|error| fault(error.to_string()))?;
+            let bytes = live(spec, options).map_err(|error| fault(error.to_string()))?;
             (bytes, stream_decoder(spec, options, input)?, Native::default())
         }
     };
     let lines = lines(&native, options, input).map_err(fault)?;
-    Ok(Opened { bytes, decoder, lines })
+    let rate_hz = rate(&native, options, input).map_err(fault)?;
+    Ok(Opened { bytes, decoder, lines, rate_hz })
 }
 
 /// The decoder of what has no header.
 pub fn stream_decoder(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result<Decoder> {
     let made = decoder(options.format.unwrap_or(Format::Csv), options, input);
-    made.map_err(|what| SourceError::new(spec.to_string(), what))
+    match made.map_err(|what| SourceError::new(spec.to_string(), what))? {
+        Decoder::Csv(csv) if matches!(spec, SourceSpec::Serial { .. }) => Ok(Decoder::Csv(csv.begun_in_midst())),
+        decoder => Ok(decoder),
+    }
 }
 
 /// Sources that have no header.
-fn live(spec: &SourceSpec) -> io::Result<Bytes> {
+fn live(spec: &SourceSpec, options: &SourceOptions) -> io::Result<Bytes> {
     Ok(match spec {
         SourceSpec::Stdin => {
             let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             Bytes::File { file, start: 0, len: None, left: None }
         }
         SourceSpec::Serial { path, baud } => Bytes::Live(serial::open(path, *baud)?),
-        SourceSpec::Tcp(address) => Bytes::Tcp(tcp::connect(address)?),
+        SourceSpec::Tcp(address) => Bytes::Tcp(tcp::connect(address, &options.stop)?),
         SourceSpec::TcpListen(address) => Bytes::Listener { listener: TcpListener::bind(address)?, peer: None },
         SourceSpec::Udp(address) => Bytes::Udp(UdpSocket::bind(address)?),
-        SourceSpec::File(_) | SourceSpec::Iio(_) | SourceSpec::IioBuffer { .. } | SourceSpec::Mqtt(_) => {
+        SourceSpec::File(_)
+        | SourceSpec::Iio(_)
+        | SourceSpec::IioBuffer { .. }
+        | SourceSpec::Mqtt(_)
+        | SourceSpec::Alsa(_) => {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no stream"));
         }
     })
+}
+
+/// alsa-lib is a shared library that loads others, which a static program cannot; its own program pipes as well.
+#[cfg(not(feature = "audio"))]
+fn no_alsa(device: &str, options: &SourceOptions, input: &Input) -> String {
+    let rate = options.rate_hz.or(input.rate_hz).unwrap_or(16000.0);
+    let channels = options.channels.unwrap_or(input.channels.len());
+    format!(
+        "this build has no ALSA, and static ones never do; pipe it: arecord -D {device} -t raw -f S16_LE -r {rate} -c {channels} | \
+         tractlet stream MODEL --source - --format s16le; or build it with --features audio"
+    )
 }
 
 fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::result::Result<Decoder, String> {
@@ -124,15 +149,17 @@ fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Resul
     let (spec, samples) = (reader.spec(), u64::from(reader.len()));
     let mut file = reader.into_inner();
     let bytes = usize::from(spec.bits_per_sample.div_ceil(8));
-    let full_scale = 2f64.powi(i32::from(spec.bits_per_sample) - 1);
-    let (sample, line) = match (spec.sample_format, spec.bits_per_sample) {
-        (SampleFormat::Float, 32) => (SampleType::little(4, Kind::Float), Line::IDENTITY),
+    let kind = match (spec.sample_format, spec.bits_per_sample) {
+        (SampleFormat::Float, 32) => Some(Kind::Float),
         // Eight bits are without a sign in this format, and others have one.
-        (SampleFormat::Int, 8) => (SampleType::little(1, Kind::Unsigned), Line { gain: 1.0 / 128.0, bias: -1.0 }),
-        (SampleFormat::Int, 16 | 24 | 32) => (SampleType::little(bytes, Kind::Signed), Line::scale(1.0 / full_scale)),
-        (_, bits) => {
-            return Err(format!("samples of {bits} bits are not read; expected PCM of 8, 16, 24 or 32, or float"));
-        }
+        (SampleFormat::Int, 8) => Some(Kind::Unsigned),
+        (SampleFormat::Int, 16 | 24 | 32) => Some(Kind::Signed),
+        _ => None,
+    };
+    let sample = kind.map(|kind| SampleType::little(bytes, kind));
+    let Some((sample, line)) = sample.and_then(|sample| Some((sample, full_scale(sample)?))) else {
+        let bits = spec.bits_per_sample;
+        return Err(format!("samples of {bits} bits are not read; expected PCM of 8, 16, 24 or 32, or float"));
     };
     let decoder = interleaved(sample, usize::from(spec.channels), options, input)?;
     let start = file.stream_position().map_err(|error| format!("cannot read it: {error}"))?;
@@ -144,6 +171,16 @@ fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Resul
     };
     let bytes = Bytes::File { file, start, len, left: len };
     Ok((bytes, Decoder::Binary(decoder), native))
+}
+
+/// What makes sound of these samples -1 to 1.
+pub fn full_scale(sample: SampleType) -> Option<Line> {
+    match (sample.kind, sample.bytes) {
+        (Kind::Float, 4) => Some(Line::IDENTITY),
+        (Kind::Unsigned, 1) => Some(Line { gain: 1.0 / 128.0, bias: -1.0 }),
+        (Kind::Signed, bytes @ 2..=4) => Some(Line::scale(2f64.powi(1 - 8 * bytes as i32))),
+        _ => None,
+    }
 }
 
 fn npy(
@@ -172,7 +209,7 @@ fn npy(
 }
 
 /// Frames of `width` samples of one type, of which the model takes some.
-fn interleaved(
+pub fn interleaved(
     sample: SampleType,
     width: usize,
     options: &SourceOptions,
@@ -210,14 +247,26 @@ fn count(columns: usize, input: &Input) -> std::result::Result<(), String> {
     Err(format!("{columns} columns for {} channels, which are {}", names.len(), names.join(", ")))
 }
 
+pub fn is_rate(found: f64, expected: f64) -> bool {
+    (found - expected).abs() <= 1e-6 * expected
+}
+
+/// Frames a second that the source has; where nothing tells, the model's.
+pub fn rate(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Option<f64>, String> {
+    match (options.rate_hz, options.rate_hz.or(native.rate_hz), input.rate_hz) {
+        (Some(found), _, None) => Err(format!(
+            "--rate {found}: the model states no `input.rate_hz` to bring frames to; leave it out, or state one"
+        )),
+        (_, Some(found), Some(expected)) if !is_rate(found, expected) && options.time.is_some() => Err(format!(
+            "it has {found} frames a second, the model takes {expected}: frames with times of their own (--time) are not \
+             resampled, since they need not be evenly spaced"
+        )),
+        (_, stated, expected) => Ok(stated.or(expected)),
+    }
+}
+
 /// From what the source gives to what the model takes, for each channel.
 pub fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Vec<Line>, String> {
-    let stated = options.rate_hz.or(native.rate_hz);
-    if let (Some(found), Some(expected)) = (stated, input.rate_hz)
-        && (found - expected).abs() > 1e-6 * expected
-    {
-        return Err(format!("it has {found} frames a second, the model takes {expected}; resample it first"));
-    }
     let channels = input.channels.len();
     let spread = |given: usize, what: &str| match given {
         0 | 1 => Ok(()),
@@ -250,6 +299,21 @@ mod tests {
     use super::*;
     use crate::sensor::recipe::Channel;
     use tractlet_core::ring::Windowing;
+
+    #[test]
+    fn a_rate_is_the_sources_own_and_asks_for_a_model_that_has_one() {
+        let channels = vec![Channel { name: "a".into(), unit: None }];
+        let input = |rate_hz| Input { rate_hz, channels: channels.clone(), windowing: Windowing { length: 4, hop: 4 } };
+        let of = |native, stated, model| {
+            let native = Native { rate_hz: native, ..Native::default() };
+            rate(&native, &SourceOptions { rate_hz: stated, ..SourceOptions::default() }, &input(model))
+        };
+        assert_eq!(of(Some(48e3), None, Some(16e3)), Ok(Some(48e3)));
+        assert_eq!(of(Some(48e3), Some(8e3), Some(16e3)), Ok(Some(8e3)), "who says so knows better than a header");
+        assert_eq!(of(None, None, Some(50.0)), Ok(Some(50.0)));
+        assert_eq!(of(Some(48e3), None, None), Ok(Some(48e3)));
+        assert!(of(None, Some(100.0), None).unwrap_err().contains("states no `input.rate_hz`"));
+    }
 
     #[test]
     fn a_frame_that_no_buffer_holds_is_refused() {

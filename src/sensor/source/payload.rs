@@ -4,15 +4,30 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
+use super::SourceOptions;
 use super::binary::Field;
 use super::csv::Separator;
 use super::malformed::Reason;
+use super::open::{Native, is_rate, lines, rate};
 use super::spec::{Format, SampleType};
+use crate::sensor::recipe::Input;
 use crate::sensor::unit::Line;
 
 /// The most bytes of what a sender calls its message.
 pub const MAX_ID_BYTES: usize = 256;
 
+/// How a broker's message is read: what a sender may hold its own messages against.
+///
+/// ```
+/// use tractlet::sensor::{Payload, Recipe, SourceOptions};
+///
+/// let input = Recipe::open("models/har_cnn1d")?.input;
+/// let mut window = vec![0.0; input.windowing.length * input.channels.len()];
+/// let payload = Payload::new(&SourceOptions { format: Some("json".parse()?), ..SourceOptions::default() }, &input)?;
+/// let id = payload.decode(format!("{{\"id\": 7, \"values\": {window:?}}}").as_bytes(), &mut window);
+/// assert_eq!(id, Ok(Some("7".to_owned())));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Payload {
     form: Form,
     /// From what is sent to what the model takes, for each channel.
@@ -27,15 +42,28 @@ enum Form {
 }
 
 impl Payload {
-    /// None for formats of files.
-    pub fn new(format: Format, lines: Vec<Line>) -> Option<Payload> {
-        let form = match format {
+    /// For windows that `input` takes.
+    ///
+    /// # Errors
+    /// Where an option makes no sense of a message.
+    pub fn new(options: &SourceOptions, input: &Input) -> Result<Payload, String> {
+        if options.columns.is_some() || options.time.is_some() || options.channels.is_some() {
+            return Err("a message is a whole window: it has no --columns, --time or --channels".into());
+        }
+        let native = Native::default();
+        if let (Some(found), Some(expected)) = (rate(&native, options, input)?, input.rate_hz)
+            && !is_rate(found, expected)
+        {
+            let what = "a message is a window at the model's rate; resample before it is sent";
+            return Err(format!("it has {found} frames a second, the model takes {expected}: {what}"));
+        }
+        let form = match options.format.unwrap_or(Format::Csv) {
             Format::Raw(sample) => Form::Raw(sample),
             Format::Csv => Form::Text,
             Format::Json => Form::Json,
-            Format::Npy | Format::Wav => return None,
+            Format::Npy | Format::Wav => return Err("a message is csv, json or raw samples; see --format".into()),
         };
-        Some(Payload { form, lines })
+        Ok(Payload { form, lines: lines(&native, options, input)? })
     }
 
     /// Writes a window and gives its id, if there is one in it.
@@ -260,13 +288,18 @@ fn fault<E: serde::de::Error>(filler: &mut Filler<'_>, reason: Reason) -> E {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sensor::recipe::Channel;
+    use tractlet_core::ring::Windowing;
 
     #[test]
     fn a_message_is_a_window_or_malformed() {
         let decode = |format: &str, bytes: &[u8]| {
-            let lines = vec![Line::IDENTITY, Line::scale(10.0)];
+            let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
+            let input = Input { rate_hz: None, channels, windowing: Windowing { length: 2, hop: 2 } };
+            let format = Some(format.parse().unwrap());
+            let options = SourceOptions { format, scale: vec![1.0, 10.0], ..SourceOptions::default() };
             let mut window = [0.0; 4];
-            let id = Payload::new(format.parse().unwrap(), lines).unwrap().decode(bytes, &mut window);
+            let id = Payload::new(&options, &input).unwrap().decode(bytes, &mut window);
             id.map(|id| (id, window))
         };
         let whole = |id: Option<&str>| Ok((id.map(str::to_owned), [1.0, 20.0, 3.5, 40.0]));

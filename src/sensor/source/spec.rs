@@ -38,6 +38,8 @@ pub enum SourceSpec {
     },
     /// `mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC`: windows from a broker, one a message.
     Mqtt(MqttAddress),
+    /// `alsa:DEVICE`: what a sound card hears, by alsa-lib's name of it, in a build with the feature `audio`.
+    Alsa(String),
 }
 
 impl SourceSpec {
@@ -67,7 +69,8 @@ impl FromStr for SourceSpec {
         let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) else {
             return match text {
                 "" => {
-                    Err("expected -, a file, or serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer: or mqtt://".into())
+                    Err("expected -, a file, or serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer:, alsa: or mqtt://"
+                        .into())
                 }
                 "-" => Ok(SourceSpec::Stdin),
                 path => Ok(SourceSpec::File(path.into())),
@@ -90,6 +93,7 @@ impl FromStr for SourceSpec {
             "tcp" => Ok(SourceSpec::Tcp(address()?)),
             "tcp-listen" => Ok(SourceSpec::TcpListen(address()?)),
             "udp" => Ok(SourceSpec::Udp(address()?)),
+            "alsa" => Ok(SourceSpec::Alsa(rest.into())),
             "mqtt" => text.parse().map(SourceSpec::Mqtt),
             "iio" => Ok(SourceSpec::Iio(iio_folder(rest))),
             "iio-buffer" => {
@@ -100,7 +104,7 @@ impl FromStr for SourceSpec {
                 Ok(SourceSpec::IioBuffer { folder, device })
             }
             other => Err(format!(
-                "`{other}:` is no kind of source; expected file:, serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer: or mqtt://"
+                "`{other}:` is no kind of source; expected file:, serial:, tcp:, tcp-listen:, udp:, iio:, iio-buffer:, alsa: or mqtt://"
             )),
         }
     }
@@ -122,6 +126,7 @@ impl fmt::Display for SourceSpec {
             SourceSpec::Udp(address) => write!(f, "udp:{address}"),
             SourceSpec::IioBuffer { device, .. } => device.display().fmt(f),
             SourceSpec::Mqtt(address) => address.fmt(f),
+            SourceSpec::Alsa(device) => write!(f, "alsa:{device}"),
         }
     }
 }
