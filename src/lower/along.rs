@@ -111,7 +111,7 @@ impl<'m> Lowering<'m> {
             (None, None) => vec![],
             (None, Some(_)) => self.stored_longs(node, 1)?.ok_or("the axes that it reduces are not stored")?,
         };
-        let mut axes: Vec<usize> = stated.iter().map(|&axis| axis_of(axis, rank)).collect();
+        let mut axes = stated.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
         axes.dedup();
         if axes.is_empty() && int(node, "noop_with_empty_axes", 0) == 0 {
@@ -150,7 +150,7 @@ impl<'m> Lowering<'m> {
     fn extreme(&mut self, node: &Node, input: Act) -> Result<(), Why> {
         let dims = self.output_dims(node)?;
         let act = self.plain(&node.name, input)?;
-        let along = Self::along_axis(&act, axis_of(int(node, "axis", 0), act.dims.len()));
+        let along = Self::along_axis(&act, axis_of(int(node, "axis", 0), act.dims.len())?);
         let (smallest, last) = (node.op == "ArgMin", int(node, "select_last_index", 0) != 0);
         let result = self.extremes(&node.name, &act, (along, smallest, last), dims);
         self.set(node, Value::Raw(result, DType::I64));
@@ -168,7 +168,7 @@ impl<'m> Lowering<'m> {
     /// The places of the largest, and what lies there.
     fn top(&mut self, node: &Node, input: Act) -> Result<(), Why> {
         let act = self.plain(&node.name, input)?;
-        let axis = axis_of(int(node, "axis", -1), act.dims.len());
+        let axis = axis_of(int(node, "axis", -1), act.dims.len())?;
         let count = match (int(node, "k", 0), self.stored_longs(node, 1)?.as_deref()) {
             (0, Some(&[k])) => k,
             (0, _) => return Err("how many it is to find is computed".into()),
@@ -221,10 +221,7 @@ impl<'m> Lowering<'m> {
     fn cumulate(&mut self, node: &Node, input: Act) -> Result<(), Why> {
         let act = self.plain(&node.name, input)?;
         let axis = match self.stored_longs(node, 1)?.as_deref() {
-            Some(&[axis]) if !(-(act.dims.len() as i64)..act.dims.len() as i64).contains(&axis) => {
-                return Err(format!("its axis {axis} is out of range"));
-            }
-            Some(&[axis]) => axis_of(axis, act.dims.len()),
+            Some(&[axis]) => axis_of(axis, act.dims.len())?,
             _ => return Err("its axis is computed".into()),
         };
         let along = Self::along_axis(&act, axis);

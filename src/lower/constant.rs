@@ -42,10 +42,10 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// As [`Lowering::floats_of`], whole numbers among them: what a Pow takes for its exponent.
+    /// As [`Lowering::floats_of`], whole numbers among them: what a Pow takes for its exponent, and a Cast.
     pub(super) fn numbers_of(&self, value: &Value<'m>) -> Result<(Vec<f32>, Vec<usize>), Why> {
         match value {
-            Value::Stored(tensor) if tensor.dtype == DType::I32 => {
+            Value::Stored(tensor) if matches!(tensor.dtype, DType::I32 | DType::I8 | DType::U8) => {
                 let values = self.stored_integers(tensor)?;
                 Ok((values.into_iter().map(|v| v as f32).collect(), tensor.dims.clone()))
             }
@@ -64,6 +64,23 @@ impl<'m> Lowering<'m> {
             Ok((values, _)) if values.len() == 1 => values.first().copied(),
             _ => None,
         }
+    }
+
+    /// The one value of a scalar of whole numbers that is stored, or follows from shapes.
+    pub(super) fn whole_of(&self, value: &Value<'m>) -> Option<i64> {
+        let values = match value {
+            Value::Known(values) => values.to_vec(),
+            Value::Stored(tensor) => {
+                let bytes = self.model.bytes(tensor).ok()?;
+                match tensor.dtype {
+                    DType::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+                    DType::Bool => bytes.iter().map(|b| i64::from(*b != 0)).collect(),
+                    _ => self.stored_integers(tensor).ok()?.into_iter().map(i64::from).collect(),
+                }
+            }
+            _ => return None,
+        };
+        if let [value] = *values { Some(value) } else { None }
     }
 
     /// Scale and zero point of a QuantizeLinear or DequantizeLinear, which must be stored.

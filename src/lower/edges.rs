@@ -33,8 +33,9 @@ impl<'m> Lowering<'m> {
             Value::Integers(act, dtype) => Value::Dequantized(act, self.per_tensor(node, dtype)?),
             Value::Stored(tensor) => {
                 let (scales, zero_points, _) = self.parameters(node)?;
-                let axis = axis_of(int(node, "axis", 1), tensor.dims.len());
-                if scales.len() > 1 && tensor.dims.get(axis) != Some(&scales.len()) {
+                // Of one scale the axis means nothing.
+                let axis = if scales.len() > 1 { axis_of(int(node, "axis", 1), tensor.dims.len())? } else { 0 };
+                if scales.len() > 1 && tensor.dims[axis] != scales.len() {
                     return Err("its scales do not lie along its axis".into());
                 }
                 Value::DequantizedStored(StoredQuant { tensor, scales, zero_points, axis })

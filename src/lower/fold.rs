@@ -30,6 +30,8 @@ impl<'m> Lowering<'m> {
         }
         let constant = |index| self.value(node, index).is_ok_and(|value| value.is_constant() && !value.is_known());
         match node.op.as_str() {
+            // To another type it is cast where the plan runs.
+            "Cast" if int(node, "to", 0) != 1 => return Ok(None),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" | "Cast" if constant(0) => {}
             "Add" | "Sub" | "Mul" | "Div" if constant(0) && constant(1) => return self.folded_binary(node).map(Some),
             _ if node.inputs.len() == 1 && constant(0) => {
@@ -39,7 +41,9 @@ impl<'m> Lowering<'m> {
             }
             _ => return Ok(None),
         }
-        let (values, from) = self.floats_of(&self.value(node, 0)?)?;
+        let value = self.value(node, 0)?;
+        // Whole numbers become floats by a Cast and by nothing else.
+        let (values, from) = if node.op == "Cast" { self.numbers_of(&value)? } else { self.floats_of(&value)? };
         match node.op.as_str() {
             "Transpose" => {
                 let rank = from.len();
@@ -52,7 +56,6 @@ impl<'m> Lowering<'m> {
                 self.numbers(node, |dims| Ok(strided(&values, dims, &strides)))
             }
             "Expand" => self.numbers(node, |dims| Ok(strided(&values, dims, &repeating(&from, dims)))),
-            "Cast" if int(node, "to", 0) != 1 => Err("constants are cast to float32 alone".into()),
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)

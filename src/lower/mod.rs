@@ -158,7 +158,7 @@ impl<'m> Lowering<'m> {
     /// Lowers those that were not taken by another, and adds why what cannot be is not.
     fn each(&mut self, nodes: Vec<(usize, &'m Expanded<'m>)>, refusals: &mut Vec<Refusal>) {
         for (index, node) in nodes {
-            if self.consumed.contains(&index) || self.lost(node.get()) {
+            if self.consumed.contains(&index) || self.is_lost(node.get()) {
                 continue;
             }
             if let Err(why) = self.node(node) {
@@ -287,9 +287,11 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Whether an input of the node comes from a node that was refused.
-    fn lost(&self, node: &Node) -> bool {
-        node.inputs.iter().any(|name| !name.is_empty() && !self.values.contains_key(name))
+    /// Whether the node reads what comes from a node that was refused. What only asks for a shape reads nothing: of an
+    /// output that nobody else wants there is no more than that.
+    fn is_lost(&self, node: &Node) -> bool {
+        known(self.shapes, node).is_none()
+            && node.inputs.iter().any(|name| !name.is_empty() && !self.values.contains_key(name))
     }
 
     fn outputs(&mut self) -> Result<(), Why> {
@@ -379,9 +381,11 @@ fn int(node: &Node, name: &str, default: i64) -> i64 {
     }
 }
 
-/// An axis as an index; negative ones count from the end. Shape inference has held it to the rank.
-fn axis_of(asked: i64, rank: usize) -> usize {
-    usize::try_from(if asked < 0 { asked + rank as i64 } else { asked }).unwrap_or(0)
+/// An axis as an index; negative ones count from the end.
+fn axis_of(asked: i64, rank: usize) -> Result<usize, Why> {
+    let axis = if asked < 0 { asked.saturating_add(rank as i64) } else { asked };
+    let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank);
+    axis.ok_or_else(|| format!("its axis {asked} is out of range for {rank} dimensions"))
 }
 
 fn number(node: &Node, name: &str, default: f32) -> f32 {

@@ -21,13 +21,13 @@ impl<'m> Lowering<'m> {
             Some(_) => parameter(2)?,
             None => (vec![0.0], vec![]),
         };
-        // Columns, and how many neighbours share a scale.
-        let (cols, run, scale, bias) = match node.op.as_str() {
+        // Columns, how many neighbours share a scale, and how many scales that makes.
+        let (cols, run, expected, scale, bias) = match node.op.as_str() {
             "LayerNormalization" => {
-                let dims = &act.dims[axis_of(int(node, "axis", -1), act.dims.len())..];
+                let dims = &act.dims[axis_of(int(node, "axis", -1), act.dims.len())?..];
                 let spread = |values: &[f32], from: &[usize]| strided(values, dims, &repeating(from, dims));
                 let (scale, bias) = (spread(&scale, &scale_dims), spread(&bias, &bias_dims));
-                (scale.len(), 1, scale, bias)
+                (scale.len(), 1, scale.len(), scale, bias)
             }
             "GroupNormalization" => {
                 let groups = int(node, "num_groups", 1) as usize;
@@ -35,11 +35,11 @@ impl<'m> Lowering<'m> {
                     return Err(format!("{groups} groups do not divide {channels} channels"));
                 }
                 let cols = channels / groups * pixels;
-                (cols, if scale.len() == channels { pixels } else { cols }, scale, bias)
+                let run = if scale.len() == channels { pixels } else { cols };
+                (cols, run, channels * pixels / run, scale, bias)
             }
-            _ => (pixels, pixels, scale, bias),
+            _ => (pixels, pixels, channels, scale, bias),
         };
-        let expected = if run == 1 { cols } else { act.elements() / act.dims[0] / run };
         if scale.len() != expected || bias.len() != expected {
             return Err(format!("its scale and bias are not {expected} values each"));
         }

@@ -34,7 +34,7 @@ impl<'m> Lowering<'m> {
         let mut forward = act.dims.clone();
         let mut backward = vec![];
         for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-            let axis = axis_of(axis, rank);
+            let axis = axis_of(axis, rank)?;
             let length = act.dims[axis] as i64;
             let start = if start < 0 { start.saturating_add(length) } else { start };
             if step < 0 {
@@ -90,7 +90,7 @@ impl<'m> Lowering<'m> {
     /// One output after the other along an axis.
     pub(super) fn split(&mut self, node: &Node, value: &Value<'m>) -> Result<(), Why> {
         let act = value.act().ok_or("it has no input")?.clone();
-        let axis = axis_of(int(node, "axis", 0), act.dims.len());
+        let axis = axis_of(int(node, "axis", 0), act.dims.len())?;
         let mut begin = vec![0; act.dims.len()];
         let step = vec![1; act.dims.len()];
         for output in &node.outputs {
@@ -151,7 +151,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn gather(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
         let act = self.plain(&node.name, act)?;
         let rank = act.dims.len();
-        let axis = axis_of(int(node, "axis", 0), rank);
+        let axis = axis_of(int(node, "axis", 0), rank)?;
         let stored = match self.stored_longs(node, 1)? {
             Some(indices) => self.stored_indices(&indices, act.dims[axis])?,
             None => {
@@ -167,7 +167,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn gather_elements(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
         let mut act = self.plain(&node.name, act)?;
         let dims = self.output_dims(node)?;
-        let axis = axis_of(int(node, "axis", 0), act.dims.len());
+        let axis = axis_of(int(node, "axis", 0), act.dims.len())?;
         let indices = match self.stored_longs(node, 1)? {
             Some(indices) => self.stored_indices(&indices, act.dims[axis])?,
             None => {
@@ -220,7 +220,7 @@ impl<'m> Lowering<'m> {
 
     pub(super) fn one_hot(&mut self, node: &Node) -> Result<Value<'m>, Why> {
         let dims = self.output_dims(node)?;
-        let axis = axis_of(int(node, "axis", -1), dims.len());
+        let axis = axis_of(int(node, "axis", -1), dims.len())?;
         let (values, _) = self.floats_of(&self.value(node, 2)?)?;
         let &[off, on] = values.as_slice() else { return Err("its values are not two".into()) };
         let indices = self.indices(node, 0)?;

@@ -176,7 +176,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn rows_of_softmax(&mut self, node: &Node, act: Act) -> Result<(Act, usize, usize, Option<usize>), Why> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
-        let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank);
+        let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank)?;
         if axis == 1 && matches!(rank, 3 | 4) && act.dims[0] == 1 && !until_12 {
             let act = self.channels_last(&node.name, act)?;
             let (rows, cols) = (act.pixels(), act.channels());

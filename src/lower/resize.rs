@@ -156,7 +156,7 @@ impl<'m> Lowering<'m> {
         let all: Vec<i64> = (0..from.len() as i64).collect();
         let axes = ints(node, "axes").unwrap_or(&all);
         for (axis, scale) in axes.iter().zip(stated) {
-            scales[axis_of(*axis, from.len())] = scale;
+            scales[axis_of(*axis, from.len())?] = scale;
         }
         Ok(scales)
     }

@@ -28,7 +28,9 @@ impl Conv {
 impl Lowering<'_> {
     /// Whether a node is nothing but stored integers seen through a stored scale.
     pub(super) fn dequantizes_stored(&self, node: &Node) -> bool {
-        node.op == "DequantizeLinear" && !self.lost(node) && self.value(node, 0).is_ok_and(|value| value.is_constant())
+        node.op == "DequantizeLinear"
+            && !self.is_lost(node)
+            && self.value(node, 0).is_ok_and(|value| value.is_constant())
     }
 
     /// Finds the channels that are read, from the last convolution to the first. What is stored has to have been

@@ -130,7 +130,7 @@ impl<'m> Lowering<'m> {
         let empty = |i: &usize| self.shapes.get(&node.inputs[*i]).is_some_and(|(_, dims)| dims.contains(&0));
         let parts: Vec<usize> = (0..node.inputs.len()).filter(|i| !empty(i)).collect();
         let values = parts.into_iter().map(|i| self.movable(node, i)).collect::<Result<Vec<_>, _>>()?;
-        let axis = axis_of(int(node, "axis", 0), dims.len());
+        let axis = axis_of(int(node, "axis", 0), dims.len())?;
         let follows = self.tail(node)?.quantized.map(|(q, _)| q);
         let mut parts = vec![];
         let kind = match (values.first().ok_or("all of its inputs are empty")?, follows) {
@@ -204,7 +204,7 @@ impl<'m> Lowering<'m> {
             None => (0..rank).collect(),
             Some(_) => {
                 let axes = self.stored_longs(node, 3)?.ok_or("its axes are computed")?;
-                axes.iter().map(|&axis| axis_of(axis, rank)).collect()
+                axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_, _>>()?
             }
         };
         if stated.len() != 2 * axes.len() || stated.iter().any(|p| *p < 0) {
@@ -231,16 +231,15 @@ impl<'m> Lowering<'m> {
 
     /// The bits of the value that a constant border is of.
     fn border_bits(&self, node: &Node, value: &Value<'m>) -> Result<u64, Why> {
-        if let Value::Raw(_, dtype) = value {
+        if let Value::Raw(_, dtype) | Value::Integers(_, dtype) = value {
             let number = match node.input(2) {
                 None => 0,
-                Some(_) => match self.value(node, 2)? {
-                    Value::Known(values) if values.len() == 1 => values[0],
-                    _ => return Err("its value is computed".into()),
-                },
+                Some(_) => self.whole_of(&self.value(node, 2)?).ok_or("its value is not one that is stored")?,
             };
+            // A model's uint8 is held less 128.
+            let held = if *dtype == DType::U8 { number.wrapping_sub(128) } else { number };
             let mask = u64::MAX >> (64 - 8 * dtype.size());
-            return Ok(number as u64 & mask);
+            return Ok(held as u64 & mask);
         }
         let border = match node.input(2) {
             Some(_) => self.scalar_of(&self.value(node, 2)?).ok_or("its value is computed")?,
@@ -340,6 +339,20 @@ impl<'m> Value<'m> {
             Value::Dequantized(_, q) => Value::Dequantized(act, *q),
             Value::Raw(_, dtype) => Value::Raw(act, *dtype),
             _ => Value::Real(act),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_border_is_bounded_before_it_is_made() {
+        assert_eq!(mirrored("edge", 2, 1, 2).unwrap(), [0, 0, 1, 1, 1]);
+        assert_eq!(mirrored("edge", 1, MOST_BORDER, 0).unwrap().len(), MOST_BORDER + 1);
+        for (before, after) in [(MOST_BORDER, 1), (0, MOST_BORDER + 1), (usize::MAX, usize::MAX)] {
+            assert!(mirrored("wrap", 3, before, after).unwrap_err().contains("a border of more than"));
         }
     }
 }

@@ -12,7 +12,8 @@ per_isa! {
             let variance = sum_lanes(y, |y| (y - mean) * (y - mean)) / count;
             let inverse = 1.0 / libm::sqrtf(variance + epsilon);
             let apply = |y: &mut f32, scale: f32, bias: f32| *y = (*y - mean) * inverse * scale + bias;
-            if run == 1 {
+            // Each value of a row has its own.
+            if run == 1 && scale.len() == cols {
                 for (y, (scale, bias)) in y.iter_mut().zip(scale.iter().zip(bias)) {
                     apply(y, *scale, *bias);
                 }

@@ -141,4 +141,22 @@ mod tests {
         reduce_f32(Isa::Generic, &[f32::NEG_INFINITY; 2], &mut y, &along, Reduction::LogSumExp);
         assert_eq!(y, [f32::NEG_INFINITY]);
     }
+
+    /// As in ONNX Runtime, and unlike `f32::max`: along rows, in lanes and without, and along columns.
+    #[test]
+    fn the_largest_and_smallest_keep_nan() {
+        for (len, inner) in [(3, 1), (40, 1), (5, 3)] {
+            for at in 0..len {
+                let mut x: Vec<f32> = (0..len * inner).map(|i| i as f32 - 7.0).collect();
+                x[at * inner] = f32::NAN;
+                for (isa, function) in
+                    Isa::ALL.into_iter().flat_map(|isa| [(isa, Reduction::Max), (isa, Reduction::Min)])
+                {
+                    let mut y = std::vec![0.0; inner];
+                    reduce_f32(isa, &x, &mut y, &Along { outer: 1, len, inner }, function);
+                    assert!(y[0].is_nan() && y[1..].iter().all(|y| !y.is_nan()), "{isa} {function:?} {len} {at}");
+                }
+            }
+        }
+    }
 }

@@ -12,8 +12,8 @@ record! {
     /// `(x - mean) / sqrt(variance + epsilon) * scale[c] + bias[c]` over rows: the mean, and the mean square of what is
     /// left, are those of the row, in eight lanes like the sums of [`SoftmaxS8`](super::SoftmaxS8). May work in place.
     ///
-    /// The channel `c` of element `i` of the tensor is `i / run % channels`: with a run of 1 each value of a row has
-    /// its own (a layer norm), with one as long as the row each row has (an instance norm).
+    /// The channel `c` of element `i` of the tensor is `i / run % channels`: with a run of 1 and as many channels as
+    /// columns each value of a row has its own (a layer norm), with one as long as the row each row has (an instance norm).
     pub struct NormalizeF32 {
         /// f32 `[rows, cols]`.
         input: Operand,
@@ -23,7 +23,7 @@ record! {
         rows: usize,
         /// Values in a row.
         cols: usize,
-        /// Neighbours that share a channel: 1, with as many channels as columns, or what divides the columns.
+        /// Neighbours that share a channel, which divide the columns.
         run: usize,
         /// How many values `scale` and `bias` have.
         channels: usize,
@@ -56,8 +56,7 @@ impl Operation for NormalizeF32 {
         check_tensor(plan, "input", self.input, &[rows, cols], 4)?;
         check_tensor(plan, "output", self.output, &[rows, cols], 4)?;
         require(channels > 0, "channels", Fault::OutOfRange)?;
-        let runs = if run == 1 { channels == cols } else { run > 0 && cols.is_multiple_of(run) };
-        require(runs, "run", Fault::OutOfRange)?;
+        require(run > 0 && cols.is_multiple_of(run), "run", Fault::OutOfRange)?;
         require(epsilon.is_finite() && epsilon >= 0.0, "epsilon", Fault::OutOfRange)?;
         plan.block::<f32>("scale", self.scale, channels)?;
         plan.block::<f32>("bias", self.bias, channels).map(|_| ())

@@ -11,6 +11,88 @@ use crate::model::graph::{AttributeValue, DType, Node};
 /// Above any kernel, stride, dilation or padding of a real network.
 const WINDOW_LIMIT: i64 = 1 << 16;
 
+// Every attribute that a rule or an engine reads: one of another kind would pass for one that is left out.
+const INTEGERS: [&str; 43] = [
+    "allowzero",
+    "antialias",
+    "axis",
+    "batch_dims",
+    "block_size",
+    "blocksize",
+    "ceil_mode",
+    "channels_last",
+    "count_include_pad",
+    "detect_negative",
+    "detect_positive",
+    "dtype",
+    "end",
+    "exclude_outside",
+    "exclusive",
+    "fmod",
+    "group",
+    "hidden_size",
+    "input_forget",
+    "k",
+    "keepdims",
+    "largest",
+    "layout",
+    "linear_before_reset",
+    "noop_with_empty_axes",
+    "num_groups",
+    "num_outputs",
+    "opset",
+    "output_dtype",
+    "p",
+    "reverse",
+    "saturate",
+    "select_last_index",
+    "size",
+    "sorted",
+    "start",
+    "stash_type",
+    "storage_order",
+    "to",
+    "training_mode",
+    "transA",
+    "transB",
+    "upper",
+];
+const FLOATS: [&str; 11] = [
+    "alpha",
+    "beta",
+    "bias",
+    "clip",
+    "cubic_coeff_a",
+    "epsilon",
+    "extrapolation_value",
+    "gamma",
+    "lambd",
+    "momentum",
+    "ratio",
+];
+const STRINGS: [&str; 7] = [
+    "approximate",
+    "auto_pad",
+    "coordinate_transformation_mode",
+    "direction",
+    "keep_aspect_ratio_policy",
+    "mode",
+    "nearest_mode",
+];
+const LISTS: [&str; 11] = [
+    "axes",
+    "dilations",
+    "ends",
+    "kernel_shape",
+    "output_padding",
+    "output_shape",
+    "pads",
+    "perm",
+    "split",
+    "starts",
+    "strides",
+];
+
 pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
     signature::check(node, opset)?;
     required(node, opset)?;
@@ -35,13 +117,15 @@ fn kind(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
         };
     }
     let (expected, fits) = match name {
-        "strides" | "dilations" | "kernel_shape" | "pads" | "output_padding" | "perm" | "axes" | "split"
-        | "output_shape" | "starts" | "ends" => ("a list of integers", matches!(value, AttributeValue::Ints(_))),
-        "group" | "num_groups" | "blocksize" | "num_outputs" | "block_size" | "to" | "dtype" | "output_dtype"
-        | "axis" | "keepdims" | "ceil_mode" | "count_include_pad" | "storage_order" | "transA" | "transB"
-        | "channels_last" => ("an integer", matches!(value, AttributeValue::Int(_))),
-        "alpha" | "beta" | "epsilon" | "gamma" | "momentum" => ("a float", matches!(value, AttributeValue::Float(_))),
-        "auto_pad" | "mode" => ("a string", matches!(value, AttributeValue::Text(_))),
+        name if INTEGERS.contains(&name) => ("an integer", matches!(value, AttributeValue::Int(_))),
+        name if FLOATS.contains(&name) => ("a float", matches!(value, AttributeValue::Float(_))),
+        name if STRINGS.contains(&name) => ("a string", matches!(value, AttributeValue::Text(_))),
+        name if LISTS.contains(&name) => ("a list of integers", matches!(value, AttributeValue::Ints(_))),
+        "scales" | "activation_alpha" | "activation_beta" => {
+            ("a list of floats", matches!(value, AttributeValue::Floats(_)))
+        }
+        "activations" => ("a list of strings", matches!(value, AttributeValue::Texts(_))),
+        "value" if node.op == "Pad" => ("a float", matches!(value, AttributeValue::Float(_))),
         "value" if matches!(node.op.as_str(), "Constant" | "ConstantOfShape") => {
             ("a tensor", matches!(value, AttributeValue::Tensor(_)))
         }
@@ -147,5 +231,49 @@ mod tests {
         let error = |node: Node| check(&node, 21).unwrap_err().to_string();
         assert!(error(node("Conv", "group", AttributeValue::Float(1.0))).contains("must be an integer, not a float"));
         assert!(error(node("Conv", "group", AttributeValue::Int(0))).contains("is 0; it must be at least 1"));
+    }
+
+    /// Each was taken for its default.
+    #[test]
+    fn what_is_read_must_be_of_its_kind() {
+        let error = |op: &str, name: &str, value| check(&node(op, name, value), 21).unwrap_err().to_string();
+        let integers = [
+            ("CumSum", "exclusive"),
+            ("CumSum", "reverse"),
+            ("TopK", "largest"),
+            ("TopK", "k"),
+            ("Trilu", "upper"),
+            ("Mod", "fmod"),
+            ("TopK", "sorted"),
+            ("ReduceSum", "noop_with_empty_axes"),
+            ("EyeLike", "k"),
+            ("Reshape", "allowzero"),
+            ("Resize", "antialias"),
+            ("LpNormalization", "p"),
+        ];
+        for (op, name) in integers {
+            assert!(error(op, name, AttributeValue::Float(1.0)).contains("must be an integer"), "{op} {name}");
+        }
+        for (op, name) in [("Shrink", "lambd"), ("Shrink", "bias"), ("Pad", "value")] {
+            assert!(error(op, name, AttributeValue::Int(1)).contains("must be a float"), "{op} {name}");
+        }
+        let texts = [("Gelu", "approximate"), ("Resize", "nearest_mode"), ("Resize", "coordinate_transformation_mode")];
+        for (op, name) in texts {
+            assert!(error(op, name, AttributeValue::Int(1)).contains("must be a string"), "{op} {name}");
+        }
+        let mut lstm = node("LSTM", "layout", AttributeValue::Float(1.0));
+        lstm.inputs.push("r".into());
+        let of_lstm = [
+            ("layout", AttributeValue::Float(1.0), "an integer"),
+            ("input_forget", AttributeValue::Text("1".into()), "an integer"),
+            ("clip", AttributeValue::Int(3), "a float"),
+            ("direction", AttributeValue::Int(1), "a string"),
+            ("activations", AttributeValue::Text("Tanh".into()), "a list of strings"),
+            ("activation_alpha", AttributeValue::Float(0.2), "a list of floats"),
+        ];
+        for (name, value, kind) in of_lstm {
+            lstm.attributes = vec![Attribute { name: name.into(), value }];
+            assert!(check(&lstm, 13).unwrap_err().to_string().contains(kind), "{name}");
+        }
     }
 }

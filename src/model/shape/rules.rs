@@ -72,9 +72,14 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         | "Acosh"
         | "Atanh"
         | "LRN"
-        | "CumSum"
         | "Trilu"
         | "MeanVarianceNormalization" => same_as(c, 0),
+        "CumSum" => {
+            if let (Some(rank), Some(&[asked])) = (c.fact(0).and_then(Fact::rank), c.values(1)) {
+                axis(asked, rank)?;
+            }
+            same_as(c, 0)
+        }
         "Not" => {
             if let Some(dtype) = c.dtype(0).filter(|dtype| *dtype != DType::Bool) {
                 return Err(Misfit::Shape(format!("input `{}` is {dtype}; it must be bool", c.node.inputs[0])));

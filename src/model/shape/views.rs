@@ -269,6 +269,12 @@ pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
+    if let (Some(data), Some(border)) = (c.dtype(0), c.dtype(2))
+        && data != border
+    {
+        let what = format!("its value `{}` is {border}, its input {data}; they must be the same", c.node.inputs[2]);
+        return Err(Misfit::Attribute(what));
+    }
     let (Some(input), Some(pads)) = (c.dims(0), c.steering("pads", 1)?) else { return one(c, None) };
     let all: Vec<i64> = (0..input.len() as i64).collect();
     let axes = match c.known(3)? {
@@ -353,9 +359,13 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if scales.len() != axes.len() {
         return Err(Misfit::Shape(format!("it states {} scales for input {}", scales.len(), show(input))));
     }
-    // In float32, as ONNX Runtime computes it.
-    let scaled = |(&axis, scale): (&usize, &f32)| input[axis].map(|dim| (dim as f32 * scale).floor() as usize);
-    one(c, along(axes.iter().zip(scales).map(scaled).collect()))
+    let resized = |(&axis, &scale): (&usize, &f32)| input[axis].map(|dim| scaled(dim, scale));
+    one(c, along(axes.iter().zip(scales).map(resized).collect()))
+}
+
+/// In float32, as ONNX Runtime computes it.
+fn scaled(dim: usize, scale: f32) -> usize {
+    (dim as f32 * scale).floor() as usize
 }
 
 pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {
@@ -459,4 +469,15 @@ pub(super) fn reduce(c: &Context<'_>, dtype: Option<DType>) -> Ruled<Outputs> {
         (true, false) => None,
     });
     Ok(vec![Some(Fact::new(dtype, Some(dims.collect())))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_resized_in_single_precision() {
+        // 0.7 is a little less in float64 than in float32, and seven tenths of ten as much less than 7.
+        assert_eq!((scaled(10, 0.7), scaled(3, 2.5), scaled(5, 0.1)), (7, 7, 0));
+    }
 }

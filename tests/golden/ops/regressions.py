@@ -1,8 +1,9 @@
 """One case a bug that was found, named for what went wrong."""
 import numpy as np
+from onnx import helper
 
 from builder import Graph
-from case import add, finish
+from case import add, bind, finish
 
 
 def regressions() -> None:
@@ -39,3 +40,56 @@ def regressions() -> None:
         finish(g, g.op("Add", x, total), quantized=False)
 
     add("transpose_of_a_scalar", scalar_transposed)
+    norms()
+    sizes()
+    constants()
+
+
+def norms() -> None:
+    def norm(g: Graph, kind: str, shape: tuple[int, ...], scale: tuple[int, ...], bias: tuple[int, ...], **attributes) -> None:
+        x = g.input(*shape)
+        finish(g, g.op(kind, x, g.const(g.normal(*scale)), g.const(g.normal(*bias)), **attributes), quantized=False)
+
+    layer, instance, group = "LayerNormalization", "InstanceNormalization", "GroupNormalization"
+    add("layer_norm_scale_behind_ones", bind(norm, kind=layer, shape=(1, 4, 8), scale=(1, 1, 8), bias=(8,)), opset=17)
+    add("layer_norm_bias_behind_ones", bind(norm, kind=layer, shape=(1, 4, 8), scale=(1,), bias=(1, 8)), opset=17)
+    # Of one value the bias is left.
+    add("instance_norm_of_a_pixel", bind(norm, kind=instance, shape=(1, 5, 1, 1), scale=(5,), bias=(5,)))
+    add("instance_norm_of_a_pixel_batch", bind(norm, kind=instance, shape=(2, 5, 1), scale=(5,), bias=(5,)))
+    add("group_norm_of_a_pixel", bind(norm, kind=group, shape=(2, 6, 1, 1), scale=(6,), bias=(6,), num_groups=3), opset=21)
+
+
+def sizes() -> None:
+    def strides(g: Graph) -> None:
+        w = g.const(g.normal(1, 1, 1, 1))
+        finish(g, g.op("ConvTranspose", g.input(1, 1, 1, 1), w, strides=[65536, 65536]), quantized=False)
+    add("conv_transpose_huge_strides", strides, refused="a phase for each place of a stride")
+
+    def empty(g: Graph) -> None:
+        finish(g, g.op("Concat", g.const([]), g.input(5), g.const([]), axis=0), quantized=False)
+    add("concat_with_empty_parts", empty)
+
+    def read_by_its_shape_alone(g: Graph) -> None:
+        x, w, r = g.input(5, 1, 4), g.const(g.normal(1, 12, 4)), g.const(g.normal(1, 12, 3))
+        g.nodes.append(helper.make_node("LSTM", [x, w, r], ["y", "h"], "lstm", hidden_size=3))
+        shape = g.op("Concat", g.op("Shape", "y", start=1, end=2), g.const([-1], np.int64), axis=0)
+        finish(g, g.op("Reshape", "h", shape), quantized=False)
+    add("lstm_output_that_a_shape_alone_reads", read_by_its_shape_alone, opset=15)
+
+
+def constants() -> None:
+    def cast(g: Graph, dtype: type) -> None:
+        finish(g, g.op("Mul", g.input(2, 3), g.op("Cast", g.const([3, 2, 7], dtype), to=1)), quantized=False)
+    for dtype in (np.int64, np.int32, np.int8, np.uint8):
+        add(f"cast_of_stored_{np.dtype(dtype)}", bind(cast, dtype=dtype))
+
+    def cast_to_integers(g: Graph) -> None:
+        finish(g, g.op("Gather", g.input(5), g.op("Cast", g.const([3, 0, 4, 1], np.int32), to=7)), quantized=False)
+    add("cast_of_stored_to_int64", cast_to_integers)
+
+    def pad(g: Graph, dtype: type, border: int | None) -> None:
+        stated = [] if border is None else [g.const(border, dtype)]
+        g.output(g.op("Pad", g.input(2, 3, dtype=dtype), g.const([0, 1, 1, 2], np.int64), *stated))
+    for dtype, border in [(np.int64, -7), (np.int32, 1 << 30), (np.int8, -3), (np.uint8, 200), (np.uint8, None)]:
+        name = f"pad_{np.dtype(dtype)}" if border is not None else f"pad_{np.dtype(dtype)}_with_zeros"
+        add(name, bind(pad, dtype=dtype, border=border), floats=np.dtype(dtype).itemsize == 4)
