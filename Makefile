@@ -220,6 +220,8 @@ rooms:
 	@! grep -rnE '\bort::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
 	@! grep -rn 'mqtt_protocol_core' --include='*.rs' src core io runner tests \
 		| grep -vE '^src/sensor/(mqtt/|source/inbox\.rs:)'
+	@! grep -rnE '\balsa::(pcm|[A-Z])' --include='*.rs' src core io runner tests \
+		| grep -vE '^src/sensor/source/alsa\.rs:|super::alsa::'
 	@! grep -rnE '\btch::' --include='*.rs' src core io quantize runner tests | grep -v '^src/engine/torch\.rs:'
 
 deny:

@@ -27,7 +27,7 @@ fn replay(rate_hz: Option<f64>) {
     let bytes: Vec<u8> = (0..64 * 1000).flat_map(|t| (0..6).flat_map(move |c| value(t, c).to_le_bytes())).collect();
     fs::write(&file, bytes).unwrap();
     // As many windows as TRACTLET_STREAM_WINDOWS says; enough to see a leak of a byte a window where it says nothing.
-    let windows: u64 = std::env::var("TRACTLET_STREAM_WINDOWS").map_or(10_000, |windows| windows.parse().unwrap());
+    let windows: u64 = std::env::var("TRACTLET_STREAM_WINDOWS").map_or(5_000, |windows| windows.parse().unwrap());
     let options = SourceOptions {
         format: Some("f32le".parse().unwrap()),
         repeat: Some(windows.div_ceil(rate_hz.map_or(1000, |_| 500)) + 1),

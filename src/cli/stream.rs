@@ -71,7 +71,8 @@ pub struct StreamArgs {
     metrics: Option<String>,
     /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp). What is left:
     /// the folder of the model, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
-    /// the folder of its device and tcp: an address in numbers; mqtt: needs one in any case. Not with a sink mqtt:
+    /// the folder of its device and tcp: an address in numbers; mqtt: needs one in any case. Not with a sink mqtt:,
+    /// with --threads above 1, with alsa: and --reconnect, or within `tractlet streams`
     #[arg(long)]
     sandbox: bool,
 }
