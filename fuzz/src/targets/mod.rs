@@ -1,5 +1,6 @@
 //! What is fuzzed: one file a kind of input. A target returns for every input; what it finds is up to it.
 
+mod message;
 mod npy;
 mod onnx;
 mod plan;
@@ -25,13 +26,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "onnx", run: onnx::run, form: Form::Onnx, seeds: onnx::seeds },
     Target { name: "planfile", run: plan::file, form: Form::Words, seeds: plan::seeds },
     Target { name: "plan", run: plan::verifier, form: Form::Words, seeds: plan::seeds },
     Target { name: "npy", run: npy::run, form: Form::Text, seeds: npy::seeds },
     Target { name: "recipe", run: recipe::run, form: Form::Text, seeds: recipe::seeds },
     Target { name: "source", run: source::run, form: Form::Text, seeds: source::seeds },
+    Target { name: "message", run: message::run, form: Form::Text, seeds: message::seeds },
     Target { name: "quantizer", run: quantizer::run, form: Form::Onnx, seeds: quantizer::seeds },
 ];
 
