@@ -160,7 +160,7 @@ FUZZ_BUILD = RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --quiet --r
 	--manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir $(TARGET)/fuzz
 FUZZ = $(TARGET)/fuzz/$(FUZZ_HOST)/release/tractlet-fuzz
 FUZZ_WORK = --work $(TARGET)/fuzz/work
-FUZZ_TARGETS := $(or $(FUZZ_TARGET),onnx planfile plan npy recipe source message quantizer)
+FUZZ_TARGETS := $(or $(FUZZ_TARGET),onnx planfile plan npy npz recipe source message quantizer)
 
 fuzz: ## Fuzz what is read from outside; SECONDS=60 for each target, FUZZ_TARGET=onnx for one of them, SEED=1
 	@$(FUZZ_BUILD)

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{command, json, repository, tractlet};
+use common::{command, json, limited, repository, tractlet};
 use minisign::{KeyPair, SignatureBox};
 use tempfile::TempDir;
 use tractlet::{CompileOptions, EngineChoice, Model, ModelFile, OpenOptions, Session, SessionOptions, compile};
@@ -348,14 +348,6 @@ fn what_a_sandbox_would_break_is_refused_before_it() {
     let several = tractlet(&["streams", file.to_str().unwrap()]);
     assert_eq!(several.status.code(), Some(1));
     assert!(text(&several).contains("--sandbox confines a process"), "{}", text(&several));
-}
-
-/// A command below a limit of the shell's.
-fn limited(limit: &str, args: &[&str]) -> Output {
-    let mut shell = Command::new("sh");
-    shell.current_dir(repository()).env_remove("RUST_LOG").env_remove("TRACTLET_PLAN_CACHE");
-    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_tractlet")]).args(args).output().unwrap()
 }
 
 #[test]

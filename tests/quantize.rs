@@ -5,18 +5,14 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::process::Command;
 
-use common::{Array, pack, repository, tractlet};
+use common::{Array, json, limited, pack, repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{DType, Model, Session, SessionOptions, npy};
-
-fn json(args: &[&str]) -> Value {
-    let output = tractlet(&[args, &["--json"]].concat());
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 /// The error of a command that fails as work does, with exit code 1 and nothing on standard output.
 fn fails(args: &[&str]) -> String {
@@ -292,6 +288,103 @@ fn bad_input_is_named_and_nothing_is_written() {
     let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left: Vec<String> = names.filter(|name| name.ends_with(".part") || name.ends_with(".data")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A command that writes `out.onnx`, which is there already and holds `old`, on a disk of so many KiB of its own; or, where
+/// nothing may be mounted, under a bound of half as much on each file. Its exit code, its error, what is in the folder and what
+/// `out.onnx` holds.
+fn on_a_disk_of(kib: usize, args: &[&str]) -> (Option<i32>, String, Vec<String>, Vec<u8>) {
+    let folder = TempDir::new().unwrap();
+    let out = path(&folder, "out.onnx");
+    let args = [args, &["-o", &out]].concat();
+    let may_mount = Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if !may_mount {
+        fs::write(&out, "old").unwrap();
+        let output = limited(&format!("-f {kib}"), &args);
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| text(entry.unwrap().file_name().into_vec()));
+        return (output.status.code(), text(output.stderr), names.collect(), fs::read(&out).unwrap());
+    }
+    // The disk is gone with the process, so what is on it is copied first.
+    let script = format!(
+        "mount -t tmpfs -o size={kib}k none \"$0\" && printf old >\"$0/out.onnx\" && \"$@\" >/dev/null; code=$?; \
+         ls -A \"$0\"; cat \"$0/out.onnx\" >\"$0.out\"; exit $code"
+    );
+    let mut command = Command::new("unshare");
+    command.current_dir(repository()).args(["-rm", "sh", "-c", &script, folder.path().to_str().unwrap()]);
+    let output = command.arg(env!("CARGO_BIN_EXE_tractlet")).args(&args).output().unwrap();
+    let copy = format!("{}.out", folder.path().display());
+    let held = fs::read(&copy).unwrap();
+    fs::remove_file(copy).unwrap();
+    (output.status.code(), text(output.stderr), text(output.stdout).lines().map(str::to_owned).collect(), held)
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let model = "tests/golden/ops/conv_f32_3x3_pad/model.onnx";
+    let samples = "tests/golden/ops/conv_f32_3x3_pad/input_0.npy";
+    let base = ["quantize", model, "--calibration", samples, "--effort", "fast"];
+    for more in [&[][..], &["--external-data", "w.data"]] {
+        let args = [&base[..], more].concat();
+        // The page that `old` takes, and no other.
+        let (code, error, left, held) = on_a_disk_of(4, &args);
+        assert_eq!(
+            (code, left.as_slice(), held.as_slice()),
+            (Some(1), &["out.onnx".to_owned()][..], &b"old"[..]),
+            "{error}"
+        );
+        assert!(error.contains("No space left on device") || error.contains("File too large"), "{error}");
+        let (code, error, left, held) = on_a_disk_of(64, &args);
+        assert_eq!((code, left.len()), (Some(0), 1 + more.len() / 2), "{error}");
+        assert!(Model::from_bytes("out", &held).is_ok());
+    }
+}
+
+#[test]
+fn a_model_beyond_2_gb_is_refused_before_it_is_run() {
+    // One file of 16 MiB that takes no room, read 130 times.
+    let folder = TempDir::new().unwrap();
+    let (name, data) = (path(&folder, "large.onnx"), path(&folder, "w.data"));
+    fs::File::create(data).unwrap().set_len(16 << 20).unwrap();
+    let number = |tag: u8, value: u64| {
+        let mut bytes = vec![tag << 3];
+        let mut left = value;
+        while left > 127 {
+            bytes.push(left as u8 | 128);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes
+    };
+    let field = |tag: u8, held: &[u8]| {
+        let mut bytes = number(tag, held.len() as u64);
+        bytes[0] |= 2;
+        bytes.extend(held);
+        bytes
+    };
+    let tensor = |index: usize| {
+        let entry = field(13, &[field(1, b"location"), field(2, b"w.data")].concat());
+        let name = format!("w{index}");
+        field(
+            5,
+            &[number(1, 2048), number(1, 2048), number(2, 1), field(8, name.as_bytes()), entry, number(14, 1)].concat(),
+        )
+    };
+    let info = |tag: u8, name: &str| {
+        let shape = [1, 2048].map(|size| field(1, &number(1, size))).concat();
+        let kind = field(1, &[number(1, 1), field(2, &shape)].concat());
+        field(tag, &[field(1, name.as_bytes()), field(2, &kind)].concat())
+    };
+    let product = [field(1, b"x"), field(1, b"w0"), field(2, b"y"), field(4, b"MatMul")].concat();
+    let tensors: Vec<u8> = (0..130).flat_map(tensor).collect();
+    let graph = [field(1, &product), field(2, b"g"), tensors, info(11, "x"), info(12, "y")].concat();
+    let model = [number(1, 8), field(7, &graph), field(8, &number(2, 13))].concat();
+    fs::write(&name, model).unwrap();
+    assert_eq!(Model::open(&name).unwrap().whole_bytes() >> 20, 130 * 16);
+    let samples = save(&folder, "x.npy", &[1, 2048], &[0.5; 2048]);
+    let out = path(&folder, "out.onnx");
+    let error = fails(&["quantize", &name, "--calibration", &samples, "-o", &out]);
+    assert!(error.contains("large.onnx: it has 2181") && error.contains("above the 2 GB"), "{error}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Ranges {
         let mut each = Ranges::default();
         let mut chosen = BTreeMap::new();
         let tensors = work.sites.tensors();
+        let (model, copies) = work.parted();
         for (leader, observed) in observed {
             let mut tried: Vec<(Method, QParams)> = Vec::new();
             for method in Method::RULES {
@@ -48,10 +49,11 @@ impl Ranges {
                     tried.push((method, q));
                 }
             }
-            let shared = tensors.iter().filter(|(_, of)| of == leader).map(|(name, _)| name.clone());
+            let shared = tensors.iter().filter(|(_, of)| of == leader);
+            let shared = shared.map(|(name, _)| copies.get(name).unwrap_or(name).clone());
             let params: Vec<QParams> = tried.iter().map(|(_, q)| *q).collect();
             let variants = (params.as_slice(), work.options.activations);
-            let scores = judge.score_alone(&work.model, &shared.collect::<Vec<_>>(), variants)?;
+            let scores = judge.score_alone(&model, &shared.collect::<Vec<_>>(), variants)?;
             let mut best: Option<(Score, QParams, Method)> = None;
             for ((method, q), score) in tried.into_iter().zip(scores) {
                 // Of equals the first: the wider range is the safer one.

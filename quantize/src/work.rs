@@ -10,7 +10,8 @@ use crate::emit::{Emission, Emitted};
 use crate::frontier::Frontier;
 use crate::judge::{self, Judge, Score};
 use crate::layer::{Layer, Matrix};
-use crate::onnx::proto::ModelProto;
+use crate::onnx::proto::{ModelProto, NodeProto};
+use crate::onnx::{Edges, Names};
 use crate::quantizer::{Effort, Options};
 use crate::ranges::Ranges;
 use crate::reconstruct::{Depth, Task, reconstruct};
@@ -98,6 +99,33 @@ impl<'a> Work<'a> {
         self.sites.sites.iter().filter_map(layer).collect()
     }
 
+    /// The float model, in which what reads a graph's input as integers reads a copy where others read it in float: when
+    /// the model is written, those have it as it is. With the name of each copy.
+    pub fn parted(&self) -> (ModelProto, BTreeMap<String, String>) {
+        let edges = Edges::of(&self.model);
+        let mut names = Names::of(&self.model);
+        let integers = self.sites.sites.iter().map(|site| site.node).chain(self.sites.moves.iter().map(|m| m.node));
+        let integers: HashSet<usize> = integers.collect();
+        let mut model = self.model.clone();
+        let mut copies = BTreeMap::new();
+        let mut made = Vec::new();
+        for (tensor, _) in self.sites.tensors() {
+            let readers = edges.readers(&tensor);
+            if edges.producer.contains_key(&tensor) || readers.iter().all(|reader| integers.contains(reader)) {
+                continue;
+            }
+            let copy = names.fresh(&format!("{tensor}_copy"));
+            for &reader in readers.iter().filter(|reader| integers.contains(reader)) {
+                let inputs = &mut model.graph_mut().node[reader].input;
+                inputs.iter_mut().filter(|name| **name == tensor).for_each(|name| name.clone_from(&copy));
+            }
+            made.push(NodeProto::new("Identity", copy.clone(), vec![tensor.clone()], vec![copy.clone()]));
+            copies.insert(tensor, copy);
+        }
+        model.graph_mut().node.splice(0..0, made);
+        (model, copies)
+    }
+
     /// Writes a model with these tensors and layers quantized.
     pub fn emit(&self, params: &BTreeMap<String, QParams>, layers: &BTreeMap<usize, Layer>) -> Emitted {
         self.emit_sites(&self.sites, params, layers)
@@ -170,4 +198,55 @@ impl<'a> Work<'a> {
 fn find(model: &ModelProto, scheme: Scheme, keep: &HashSet<&str>) -> Sites {
     let sites = sites::find(model, keep);
     if scheme == Scheme::Static { sites } else { sites.weights_alone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::f32s;
+    use crate::onnx::proto::{GraphProto, ValueInfoProto};
+    use crate::{EngineError, Runner};
+
+    struct Nothing;
+
+    impl Engine for Nothing {
+        fn samples(&self) -> usize {
+            0
+        }
+
+        fn stored(&self, _: &str) -> Result<Vec<u8>, EngineError> {
+            Err(EngineError("nothing is stored".into()))
+        }
+
+        fn open(&self, _: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
+            Err(EngineError("nothing runs".into()))
+        }
+    }
+
+    #[test]
+    fn an_input_is_rounded_for_those_that_read_integers_alone() {
+        let node = |op: &str, inputs: &[&str], output: &str| {
+            NodeProto::new(op, output.into(), inputs.iter().map(|&i| i.into()).collect(), vec![output.into()])
+        };
+        let of = |float: &str| {
+            let graph = GraphProto {
+                node: vec![node("MatMul", &["x", "w"], "a"), node(float, &["x"], "b"), node("Add", &["a", "b"], "y")],
+                input: vec![ValueInfoProto::floats("x", &[1, 2])],
+                output: vec![ValueInfoProto::untyped("y")],
+                initializer: vec![f32s("w", &[2, 2], &[1.0; 4])],
+                ..GraphProto::default()
+            };
+            ModelProto { graph: Some(graph), ..ModelProto::default() }
+        };
+        let options = Options::default();
+        let inputs = |model: &ModelProto| model.nodes().iter().map(|node| node.input[0].clone()).collect::<Vec<_>>();
+        // Sin has no form in integers, Tanh has one.
+        let (model, copies) = Work::new(of("Sin"), &Nothing, &options).unwrap().parted();
+        assert_eq!(
+            (inputs(&model), copies["x"].as_str()),
+            (["x", "x_copy", "x", "a"].map(String::from).into(), "x_copy")
+        );
+        let (model, copies) = Work::new(of("Tanh"), &Nothing, &options).unwrap().parted();
+        assert_eq!((inputs(&model), copies.len()), (["x", "x", "a"].map(String::from).into(), 0));
+    }
 }

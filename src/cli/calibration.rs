@@ -44,8 +44,8 @@ pub struct RemakeArgs {
     ort: super::ort::OrtArgs,
 }
 
-/// What a protobuf message may hold, and a file of external data as well.
-const MODEL_BYTES: usize = i32::MAX as usize;
+/// What a protobuf message may hold.
+const MODEL_BYTES: u64 = i32::MAX as u64;
 
 /// ONNX looks for external data in the model's own folder.
 fn file_name(text: &str) -> Result<String, String> {
@@ -68,6 +68,10 @@ impl RemakeArgs {
         // Before minutes of work.
         self.external_data.as_ref().map(|name| self.external(name)).transpose()?;
         let model = Model::open(&self.model)?;
+        if model.whole_bytes() > MODEL_BYTES {
+            let what = "bytes with its external data, above the 2 GB that can be worked on";
+            return Err(format!("{}: it has {} {what}", self.model.display(), model.whole_bytes()).into());
+        }
         let options = SessionOptions::default().engine(self.engine);
         #[cfg(feature = "ort")]
         let options = options.ort(self.ort.options(&[self.engine])?);
@@ -98,10 +102,6 @@ impl RemakeArgs {
     }
 
     fn write(&self, model: &[u8]) -> Result<(), Failure> {
-        if model.len() > MODEL_BYTES {
-            let what = "which is above the 2 GB that are read again";
-            return Err(format!("{}: it would have {} bytes, {what}", self.output.display(), model.len()).into());
-        }
         let Some(name) = &self.external_data else { return output::file(&self.output, model) };
         let path = self.external(name)?;
         let split = tractlet_quantize::externalize(model, name);

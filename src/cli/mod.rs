@@ -323,7 +323,8 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    // tract warns of each opset that it was not made for, at each opening; what it cannot run it refuses.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tract_=error")).init();
     // Panics are caught, here at the latest: they end as an error like any other.
     panic::set_hook(Box::new(|info| log::debug!("{info}")));
     when_exhausted(cap::exhausted);

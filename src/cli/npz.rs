@@ -1,42 +1,19 @@
-//! .npz archives: an array for each of a model's inputs. Arrays are read where they lie, sample by sample, so nothing is
-//! unpacked and no size out of the archive is allocated; compressed ones are refused.
+//! .npz archives: an array for each of a model's inputs, read where it lies, sample by sample.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use tractlet::npy;
+use tractlet_io::npz::Archive;
 
 use super::failure::Failure;
-
-/// Arrays of an archive, at most.
-const ARRAYS: u16 = 4096;
-/// Bytes of its directory, at most.
-const DIRECTORY: u32 = 1 << 20;
-/// The record at the end, before the comment.
-const END: usize = 22;
-/// An entry of the directory, before its name.
-const ENTRY: usize = 46;
-/// What stands before an array, before its name.
-const LOCAL: usize = 30;
 
 /// An open archive.
 pub struct Npz {
     path: PathBuf,
     file: File,
-    /// Where the directory begins: arrays lie before it.
-    end: u64,
-    entries: Vec<Entry>,
-}
-
-/// What the directory says of an array.
-struct Entry {
-    name: String,
-    is_encrypted: bool,
-    is_packed: bool,
-    bytes: u32,
-    local: u32,
+    archive: Archive,
 }
 
 impl Npz {
@@ -48,108 +25,24 @@ impl Npz {
         // Not over a pipe, which would hang the reader.
         let kind = path.metadata().map_err(|error| format!("{}: cannot open it: {error}", path.display()))?;
         if !kind.is_file() {
-            return Err(fault(path, "it is not a regular file").into());
+            return Err(format!("{}: not a readable .npz file: it is not a regular file", path.display()).into());
         }
         let file = File::open(path).map_err(|error| format!("{}: cannot open it: {error}", path.display()))?;
-        let (end, entries) = directory(&file, kind.len()).map_err(|why| fault(path, &why))?;
-        Ok(Some(Npz { path: path.to_owned(), file, end, entries }))
+        let archive = Archive::open(kind.len(), &|at, out| read(&file, at, out));
+        let archive = archive.map_err(|fault| format!("{}: {fault}", path.display()))?;
+        Ok(Some(Npz { path: path.to_owned(), file, archive }))
     }
 
     /// The array of this name, as `numpy.savez` names it.
     pub fn array(&self, name: &str) -> Result<npy::Reader, Failure> {
-        let path = self.path.display();
-        let own = |entry: &&Entry| entry.name.strip_suffix(".npy") == Some(name);
-        let Some(entry) = self.entries.iter().rfind(own) else {
-            let names = self.entries.iter().map(|entry| entry.name.trim_end_matches(".npy")).collect::<BTreeSet<_>>();
-            let held = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let what = "which the model takes; its arrays";
-            return Err(format!("{path}: there is no array `{name}`, {what}: {held}").into());
-        };
-        if entry.is_encrypted {
-            return Err(format!("{path}: array `{name}` is encrypted; write the archive with numpy.savez").into());
-        }
-        if entry.is_packed {
-            let what = "is compressed, and samples are read where they lie; write the archive with numpy.savez";
-            return Err(format!("{path}: array `{name}` {what}").into());
-        }
-        if entry.bytes == u32::MAX || entry.local == u32::MAX {
-            let what = "is beyond the 2 GB of an archive that are read; give each input a .npy file of its own";
-            return Err(format!("{path}: array `{name}` {what}").into());
-        }
-        let damaged = || fault(&self.path, &format!("array `{name}` is not where the directory says"));
-        let local = read(&self.file, u64::from(entry.local), LOCAL).map_err(|_| damaged())?;
-        let is_local = local.starts_with(b"PK\x03\x04");
-        let behind = half(&local, 26).zip(half(&local, 28)).filter(|_| is_local).ok_or_else(damaged)?;
-        let start = u64::from(entry.local) + LOCAL as u64 + u64::from(behind.0) + u64::from(behind.1);
-        if start + u64::from(entry.bytes) > self.end {
-            return Err(damaged().into());
-        }
-        Ok(npy::Reader::open_within(&self.path, start, u64::from(entry.bytes))?)
+        let place = self.archive.array(name, &|at, out| read(&self.file, at, out));
+        let place = place.map_err(|fault| format!("{}: {fault}", self.path.display()))?;
+        Ok(npy::Reader::open_within(&self.path, place.start, place.end - place.start)?)
     }
 }
 
-fn fault(path: &Path, why: &str) -> String {
-    format!("{}: not a readable .npz file: {why}", path.display())
-}
-
-/// Where the directory of a file of this length begins, and what it lists.
-fn directory(file: &File, length: u64) -> Result<(u64, Vec<Entry>), String> {
-    let tail = length.min((END + usize::from(u16::MAX)) as u64);
-    let (first, tail) = (length - tail, read(file, length - tail, tail as usize)?);
-    // The comment behind the record reaches to the end of the file.
-    let is_end = |at: &usize| {
-        let comment = half(&tail, at + 20).map(usize::from);
-        let begins = tail.get(*at..).is_some_and(|rest| rest.starts_with(b"PK\x05\x06"));
-        begins && comment == tail.len().checked_sub(at + END)
-    };
-    let at = tail.len().checked_sub(END).and_then(|last| (0..=last).rev().find(is_end));
-    let at = at.ok_or("it does not end as a zip archive does")?;
-    let damaged = || "its directory is damaged".to_owned();
-    let (count, bytes, start) = half(&tail, at + 10)
-        .zip(word(&tail, at + 12).zip(word(&tail, at + 16)))
-        .map(|(count, (bytes, start))| (count, bytes, start))
-        .ok_or_else(damaged)?;
-    if count > ARRAYS || bytes > DIRECTORY {
-        return Err(format!("it has {count} arrays in a directory of {bytes} bytes, above {ARRAYS} in {DIRECTORY}"));
-    }
-    if u64::from(start) + u64::from(bytes) > first + at as u64 {
-        return Err(damaged());
-    }
-    let directory = read(file, u64::from(start), bytes as usize)?;
-    let mut rest = directory.as_slice();
-    let entries = (0..count).map(|_| entry(&mut rest)).collect::<Option<_>>().ok_or_else(damaged)?;
-    Ok((u64::from(start), entries))
-}
-
-/// Takes an entry off the directory.
-fn entry(rest: &mut &[u8]) -> Option<Entry> {
-    let name = usize::from(half(rest, 28)?);
-    let behind = usize::from(half(rest, 30)?) + usize::from(half(rest, 32)?);
-    let bytes = word(rest, 24)?;
-    let entry = Entry {
-        name: String::from_utf8_lossy(rest.get(ENTRY..ENTRY + name)?).into_owned(),
-        is_encrypted: half(rest, 8)? & 1 != 0,
-        is_packed: half(rest, 10)? != 0 || word(rest, 20)? != bytes,
-        bytes,
-        local: word(rest, 42)?,
-    };
-    let is_entry = rest.starts_with(b"PK\x01\x02");
-    *rest = rest.get(ENTRY + name + behind..)?;
-    is_entry.then_some(entry)
-}
-
-fn read(file: &File, at: u64, bytes: usize) -> Result<Vec<u8>, String> {
-    let mut held = vec![0; bytes];
-    file.read_exact_at(&mut held, at).map_err(|error| error.to_string())?;
-    Ok(held)
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+fn read(file: &File, at: u64, out: &mut [u8]) -> Result<(), String> {
+    file.read_exact_at(out, at).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -158,6 +51,9 @@ mod tests {
     use std::io::Write;
     use zip::CompressionMethod;
     use zip::write::FileOptions;
+
+    /// The record at an archive's end, and an entry of its directory before the name.
+    const PARTS: [usize; 2] = [22, 46];
 
     fn archive(entries: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -193,11 +89,7 @@ mod tests {
         assert_eq!((held.shape(), &third[0]), (alone.shape(), &third[1]));
         // What lies behind the array is not its own.
         assert!(held.read(held.shape().iter().product::<usize>() - 1, &mut [0; 8]).is_err());
-        assert!(
-            array(&path, "x")
-                .unwrap_err()
-                .contains("there is no array `x`, which the model takes; its arrays: `input`, `other`")
-        );
+        assert!(array(&path, "x").unwrap_err().contains("there is no array `x`; its arrays: `input`, `other`"));
         assert!(array(&path, "other").unwrap_err().contains("not a readable .npy file"));
     }
 
@@ -227,7 +119,8 @@ mod tests {
         let (_folder, path) = archive(&[("a.npy", &npy)]);
         assert!(array(&path, "a").is_ok());
         let whole = std::fs::read(&path).unwrap();
-        let (end, directory) = (whole.len() - END, whole.len() - END - ENTRY - "a.npy".len());
+        let [end, entry] = PARTS;
+        let (end, directory) = (whole.len() - end, whole.len() - end - entry - "a.npy".len());
         let claim = |at: usize, bytes: &[u8]| {
             let mut claims = whole.clone();
             claims[at..at + bytes.len()].copy_from_slice(bytes);

@@ -158,6 +158,19 @@ impl Model {
         self.source.len()
     }
 
+    /// Size of the model file and of all tensors that lie in other files, in bytes: that of a file that has them in itself.
+    pub fn whole_bytes(&self) -> u64 {
+        let mut bytes = self.source.len() as u64;
+        // No tensor is refused here: none can fail.
+        let _ = walk_tensors(&self.graph, &mut |tensor| {
+            if matches!(tensor.data, TensorData::External(_)) {
+                bytes = bytes.saturating_add(tensor.byte_len() as u64);
+            }
+            Ok(())
+        });
+        bytes
+    }
+
     /// Whether the file itself is mapped, and not a sealed copy of it.
     pub fn is_mapped_directly(&self) -> bool {
         self.source.is_direct()

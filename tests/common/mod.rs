@@ -95,6 +95,14 @@ pub fn tractlet(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
+/// A command below a limit of the shell's.
+pub fn limited(limit: &str, args: &[&str]) -> Output {
+    let mut shell = Command::new("sh");
+    shell.current_dir(repository()).env_remove("RUST_LOG").env_remove("TRACTLET_PLAN_CACHE");
+    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_tractlet")]).args(args).output().unwrap()
+}
+
 /// What a command that succeeds says with `--json`; it says nothing else.
 pub fn json(args: &[&str]) -> serde_json::Value {
     let output = tractlet(&[args, &["--json"]].concat());

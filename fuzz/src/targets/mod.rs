@@ -2,6 +2,7 @@
 
 mod message;
 mod npy;
+mod npz;
 mod onnx;
 mod plan;
 mod quantizer;
@@ -26,11 +27,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "onnx", run: onnx::run, form: Form::Onnx, seeds: onnx::seeds },
     Target { name: "planfile", run: plan::file, form: Form::Words, seeds: plan::seeds },
     Target { name: "plan", run: plan::verifier, form: Form::Words, seeds: plan::seeds },
     Target { name: "npy", run: npy::run, form: Form::Text, seeds: npy::seeds },
+    Target { name: "npz", run: npz::run, form: Form::Words, seeds: npz::seeds },
     Target { name: "recipe", run: recipe::run, form: Form::Text, seeds: recipe::seeds },
     Target { name: "source", run: source::run, form: Form::Text, seeds: source::seeds },
     Target { name: "message", run: message::run, form: Form::Text, seeds: message::seeds },
