@@ -32,7 +32,7 @@ pub struct QuantizeArgs {
     #[arg(long, conflicts_with_all = ["dynamic", "activations", "method", "symmetric", "portable", "full_range"])]
     weight_only: bool,
     /// Draw the ranges of activations anew at each run, for what has weights: DynamicQuantizeLinear with MatMulInteger and
-    /// ConvInteger, which no plan takes; they run on the engine `tract`
+    /// ConvInteger
     #[arg(long, conflicts_with_all = ["activations", "method", "symmetric"])]
     dynamic: bool,
     /// Zero points of activations in the middle of the type, as some accelerators need them

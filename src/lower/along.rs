@@ -53,7 +53,7 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    fn reduce(&mut self, name: &str, act: &Act, along: Along, function: Reduction, dims: Vec<usize>) -> Act {
+    pub(super) fn reduce(&mut self, name: &str, act: &Act, along: Along, function: Reduction, dims: Vec<usize>) -> Act {
         let result = self.program.floats(dims, Layout::Plain);
         let (input, output) = (self.program.span(act), self.program.span(&result));
         self.program.push(name, ReduceF32 { input, output, along, function });

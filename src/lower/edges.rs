@@ -66,13 +66,19 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Quantizes floats; an image comes out channels-last.
-    fn quantized_act(&mut self, name: &str, act: &Act, q: QParams) -> Act {
+    /// Room for an activation in bytes, channels-last where it is an image, and the channels and pixels that change places
+    /// on the way there.
+    pub(super) fn as_bytes(&mut self, act: &Act) -> (Act, usize, usize) {
         let image = matches!(act.dims.len(), 3 | 4) && act.dims[0] == 1;
         let transposed = image && act.layout == Layout::Plain;
         let layout = if image { Layout::ChannelsLast } else { act.layout };
-        let output = self.program.bytes(act.dims.clone(), layout);
         let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
+        (self.program.bytes(act.dims.clone(), layout), channels, pixels)
+    }
+
+    /// Quantizes floats.
+    fn quantized_act(&mut self, name: &str, act: &Act, q: QParams) -> Act {
+        let (output, channels, pixels) = self.as_bytes(act);
         let (input, span) = (self.program.span(act), self.program.span(&output));
         self.program
             .push(name, Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });

@@ -23,6 +23,7 @@ impl<'m> Lowering<'m> {
             "Gemm" => return self.gemm_f32(node),
             "MatMul" => return self.matmul_f32(node),
             "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => return self.norm_f32(node),
+            "RMSNormalization" => return self.rms_norm_f32(node),
             "RNN" | "GRU" | "LSTM" => return self.recurrent_f32(node),
             "Resize" | "Upsample" => {
                 let input = self.real(&node.name, &self.value(node, 0)?)?;

@@ -29,11 +29,15 @@ impl<'m> Lowering<'m> {
                 .map(Some);
         }
         let constant = |index| self.value(node, index).is_ok_and(|value| value.is_constant() && !value.is_known());
+        // What is no floats is computed where the plan runs.
+        let floats = |index| match self.value(node, index) {
+            Ok(Value::Stored(tensor)) => matches!(tensor.dtype, DType::F32 | DType::F16),
+            _ => constant(index),
+        };
         match node.op.as_str() {
-            // To another type it is cast where the plan runs.
-            "Cast" if int(node, "to", 0) != 1 => return Ok(None),
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" | "Cast" if constant(0) => {}
-            "Add" | "Sub" | "Mul" | "Div" if constant(0) && constant(1) => return self.folded_binary(node).map(Some),
+            "Cast" if int(node, "to", 0) == 1 && constant(0) => {}
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
+            "Add" | "Sub" | "Mul" | "Div" if floats(0) && floats(1) => return self.folded_binary(node).map(Some),
             _ if node.inputs.len() == 1 && constant(0) => {
                 let Some(function) = float::unary(self, node)? else { return Ok(None) };
                 let (values, _) = self.floats_of(&self.value(node, 0)?)?;

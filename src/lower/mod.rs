@@ -13,6 +13,7 @@
 mod along;
 mod binary;
 mod constant;
+mod dynamic;
 mod edges;
 mod float;
 mod fold;
@@ -32,6 +33,7 @@ mod truth;
 mod unread;
 mod value;
 mod views;
+mod whole;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -258,15 +260,17 @@ impl<'m> Lowering<'m> {
             "Constant" => self.constant(expanded)?,
             "QuantizeLinear" => self.quantize(node)?,
             "DequantizeLinear" => self.dequantize(node)?,
+            "DynamicQuantizeLinear" => self.dynamic_quantize(node)?,
+            "MatMulInteger" | "ConvInteger" => self.integer_sums(node)?,
             op if views::moves(op) => self.view(node)?,
             _ => {
-                let quantized = self.quantized(node)?;
-                if !quantized {
+                let integers = self.quantized(node)? || self.whole(node)?;
+                if !integers {
                     self.float(node)?;
                 }
                 // What follows from constants alone was computed just now.
                 if self.program.steps.len() > before {
-                    self.report(expanded.origin(), if quantized { DType::I8 } else { DType::F32 });
+                    self.report(expanded.origin(), if integers { DType::I8 } else { DType::F32 });
                 }
                 return Ok(());
             }

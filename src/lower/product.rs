@@ -169,10 +169,17 @@ impl<'m> Lowering<'m> {
 
     /// Weights that are stored in 8 bits and fit int8 less their zero point; others are left to floats.
     pub(super) fn weights_of(&self, node: &Node) -> Result<Option<Stored8<'m>>, Why> {
-        let q = match self.value(node, 1)? {
-            Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => q,
-            _ => return Ok(None),
-        };
+        match self.value(node, 1)? {
+            Value::DequantizedStored(q) => self.centred(q),
+            _ => Ok(None),
+        }
+    }
+
+    /// Stored 8 bits less their zero points, where these fit int8.
+    pub(super) fn centred(&self, q: StoredQuant<'m>) -> Result<Option<Stored8<'m>>, Why> {
+        if !matches!(q.tensor.dtype, DType::I8 | DType::U8) {
+            return Ok(None);
+        }
         // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
         let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
         let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
@@ -225,7 +232,7 @@ pub(super) fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<V
     }
 }
 
-fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
+pub(super) fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
     geometry::sized(values.len(), (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])))
 }
 

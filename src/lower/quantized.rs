@@ -92,7 +92,9 @@ impl<'m> Lowering<'m> {
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
             "Softmax" => self.softmax_s8(node, x, to, requantize)?,
             // Blended in the integers' own steps: with another scale behind it, floats round once.
-            "Resize" | "Upsample" if to == x.q && tail.nodes.len() == 1 => self.resized(node, x.act)?,
+            "Resize" | "Upsample" if to == x.q && tail.nodes.len() == 1 && !Self::is_cubic(node) => {
+                self.resized(node, x.act)?
+            }
             op => match float::unary(self, node)? {
                 Some(function) => {
                     self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize))

@@ -260,7 +260,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// Whether a node or the caller sees this output of a node.
-    fn is_read(&self, node: &Node, index: usize) -> bool {
+    pub(super) fn is_read(&self, node: &Node, index: usize) -> bool {
         let name = node.outputs.get(index).map_or("", String::as_str);
         !name.is_empty() && (self.readers.contains_key(name) || self.graph_outputs.contains(name))
     }

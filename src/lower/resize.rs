@@ -1,10 +1,11 @@
 //! Images of another size: which rows and columns each pixel is between.
 
-use tractlet_core::plan::{ResizeF32, ResizeS8};
+use tractlet_core::kernels::resize::Taps;
+use tractlet_core::plan::{ResizeCubicF32, ResizeF32, ResizeS8};
 use tractlet_core::shape::Resized;
 
 use super::value::{Act, Layout};
-use super::{Lowering, Why, axis_of, int, ints};
+use super::{Lowering, Why, axis_of, int, ints, number};
 use crate::model::{AttributeValue, Node};
 
 /// Parts of one as int8 images are blended in: `tractlet_core::kernels::resize::WHOLE`.
@@ -13,8 +14,20 @@ const WHOLE: f32 = tractlet_core::kernels::resize::WHOLE as f32;
 /// How an output's position becomes the input's, and what is read there.
 struct Sampling {
     coordinates: String,
-    /// How a position becomes a pixel; `None` blends the two around it.
-    nearest: Option<String>,
+    mode: Mode,
+}
+
+enum Mode {
+    /// How a position becomes a pixel.
+    Nearest(String),
+    /// The two pixels around it.
+    Linear,
+    /// The four around it, on a curve of this bend.
+    Cubic {
+        bend: f32,
+        /// Those beyond the image do not count, instead of being what is at its border.
+        inside: bool,
+    },
 }
 
 impl Sampling {
@@ -33,43 +46,50 @@ impl Sampling {
         if !known.contains(&coordinates.as_str()) {
             return Err(format!("coordinates by `{coordinates}` are not taken"));
         }
-        let nearest = match text("mode", "nearest").as_str() {
+        let mode = match text("mode", "nearest").as_str() {
             "nearest" => {
-                Some(if since_11 { text("nearest_mode", "round_prefer_floor") } else { "toward_image".into() })
+                Mode::Nearest(if since_11 { text("nearest_mode", "round_prefer_floor") } else { "toward_image".into() })
             }
-            "linear" => None,
-            other => return Err(format!("`{other}` is not taken, `nearest` and `linear` are")),
+            "linear" => Mode::Linear,
+            "cubic" => Mode::Cubic { bend: number(node, "cubic_coeff_a", -0.75), inside: flag("exclude_outside") },
+            other => return Err(format!("`{other}` is not taken; `nearest`, `linear` and `cubic` are")),
         };
-        Ok(Sampling { coordinates, nearest })
+        Ok(Sampling { coordinates, mode })
     }
 
-    /// What each of `output` rows or columns is between of `input` ones, and the share of the second. In single
-    /// precision, as ONNX Runtime has it: the last bit decides where a position is halfway.
-    fn blends(&self, input: usize, output: usize, scale: f32) -> Result<Vec<(usize, usize, f32)>, Why> {
-        // ONNX's reference goes by the size that the scale would give, ONNX Runtime by the one that there is.
+    /// Where in the input an output's row or column is. In single precision, as ONNX Runtime has it: the last bit decides
+    /// where a position is halfway.
+    fn position(&self, at: usize, input: usize, output: usize, scale: f32) -> f32 {
+        let (at, last) = (at as f32, (input - 1) as f32);
+        match self.coordinates.as_str() {
+            "asymmetric" => at / scale,
+            "align_corners" | "pytorch_half_pixel" if output == 1 => 0.0,
+            "align_corners" => at * last / (output - 1) as f32,
+            "half_pixel_symmetric" => {
+                let centre = input as f32 / 2.0;
+                centre * (1.0 - output as f32 / (scale * input as f32)) + (at + 0.5) / scale - 0.5
+            }
+            _ => (at + 0.5) / scale - 0.5,
+        }
+    }
+
+    /// ONNX's reference aligns corners by the size that the scale would give, ONNX Runtime by the one that there is.
+    fn hold_corners(&self, input: usize, output: usize, scale: f32) -> Result<(), Why> {
         if self.coordinates == "align_corners" && (scale * input as f32 - output as f32).abs() > 1e-3 {
             return Err(format!(
                 "corners that are aligned by a scale of {scale}, from {input} to {output}, are not taken"
             ));
         }
+        Ok(())
+    }
+
+    /// What each of `output` rows or columns is between of `input` ones, and the share of the second.
+    fn blends(&self, input: usize, output: usize, scale: f32) -> Result<Vec<(usize, usize, f32)>, Why> {
+        self.hold_corners(input, output, scale)?;
         let last = (input - 1) as f32;
-        let position = |at: usize| {
-            let at = at as f32;
-            match self.coordinates.as_str() {
-                "asymmetric" => at / scale,
-                "align_corners" if output == 1 => 0.0,
-                "align_corners" => at * last / (output - 1) as f32,
-                "pytorch_half_pixel" if output == 1 => 0.0,
-                "half_pixel_symmetric" => {
-                    let centre = input as f32 / 2.0;
-                    centre * (1.0 - output as f32 / (scale * input as f32)) + (at + 0.5) / scale - 0.5
-                }
-                _ => (at + 0.5) / scale - 0.5,
-            }
-        };
         let blend = |at: usize| -> Result<(usize, usize, f32), Why> {
-            let position = position(at);
-            let Some(nearest) = &self.nearest else {
+            let position = self.position(at, input, output, scale);
+            let Mode::Nearest(nearest) = &self.mode else {
                 let position = position.clamp(0.0, last);
                 let first = position.floor();
                 let second = (first + 1.0).min(last);
@@ -97,9 +117,40 @@ impl Sampling {
         };
         (0..output).map(blend).collect()
     }
+
+    /// The four rows or columns around each of `output` ones, and what each of them counts.
+    fn taps(&self, (bend, inside): (f32, bool), sizes: (usize, usize), scale: f32) -> Result<Vec<Taps>, Why> {
+        let (input, output) = sizes;
+        self.hold_corners(input, output, scale)?;
+        let taps = |at: usize| {
+            let position = if scale == 1.0 { at as f32 } else { self.position(at, input, output, scale) };
+            let first = position.floor();
+            let near = |x: f32| ((bend + 2.0) * x - (bend + 3.0)) * x * x + 1.0;
+            let far = |x: f32| ((bend * x - 5.0 * bend) * x + 8.0 * bend) * x - 4.0 * bend;
+            let behind = position - first;
+            let mut weights = [far(behind + 1.0), near(behind), near(1.0 - behind), far(2.0 - behind)];
+            let places: [i64; 4] = std::array::from_fn(|i| first as i64 + i as i64 - 1);
+            if inside {
+                weights
+                    .iter_mut()
+                    .zip(places)
+                    .filter(|(_, place)| !(0..input as i64).contains(place))
+                    .for_each(|(w, _)| *w = 0.0);
+                let sum: f32 = weights.iter().sum();
+                weights.iter_mut().for_each(|weight| *weight /= sum);
+            }
+            [places.map(|place| place.clamp(0, input as i64 - 1) as u32), weights.map(f32::to_bits)]
+        };
+        Ok((0..output).map(taps).collect())
+    }
 }
 
 impl<'m> Lowering<'m> {
+    /// Whether a Resize blends more than two pixels along an axis, which is done on floats.
+    pub(super) fn is_cubic(node: &Node) -> bool {
+        matches!(node.attribute("mode"), Some(AttributeValue::Text(mode)) if mode == "cubic")
+    }
+
     /// Whether a Resize takes pixels as they are, and blends none.
     pub(super) fn picks(node: &Node) -> bool {
         !matches!(node.attribute("mode"), Some(AttributeValue::Text(mode)) if mode != "nearest")
@@ -115,6 +166,11 @@ impl<'m> Lowering<'m> {
             return Err("images alone are resized, along height and width".into());
         }
         let scales = self.scales_of(node, &act.dims, &dims)?;
+        if let Mode::Cubic { bend, inside } = sampling.mode {
+            return self.resized_cubic(node, &act, dims, |axis, from, to| {
+                sampling.taps((bend, inside), (from, to), axis.map_or(1.0, |axis| scales[axis]))
+            });
+        }
         let axis = |axis: Option<usize>| match axis {
             Some(axis) => sampling.blends(act.dims[axis], dims[axis], scales[axis]).map(|b| (act.dims[axis], b)),
             None => Ok((1, vec![(0, 0, 0.0)])),
@@ -134,6 +190,28 @@ impl<'m> Lowering<'m> {
         } else {
             self.program.push(&node.name, ResizeF32 { input, output: span, shape, rows, cols });
         }
+        Ok(output)
+    }
+
+    /// The image in its new size, of the taps that `along` an axis has from one size to another.
+    fn resized_cubic(
+        &mut self,
+        node: &Node,
+        act: &Act,
+        dims: Vec<usize>,
+        along: impl Fn(Option<usize>, usize, usize) -> Result<Vec<Taps>, Why>,
+    ) -> Result<Act, Why> {
+        let rank = act.dims.len();
+        let axis = |axis: Option<usize>| {
+            let (from, to) = axis.map_or((1, 1), |axis| (act.dims[axis], dims[axis]));
+            along(axis, from, to).map(|taps| (from, taps))
+        };
+        let ((in_h, rows), (in_w, cols)) = (axis((rank == 4).then_some(2))?, axis(Some(rank - 1))?);
+        let shape = Resized { in_h, in_w, out_h: rows.len(), out_w: cols.len(), channels: act.channels() };
+        let output = self.program.floats(dims, Layout::ChannelsLast);
+        let (rows, cols) = (self.builder.data(&rows), self.builder.data(&cols));
+        let (input, span) = (self.program.span(act), self.program.span(&output));
+        self.program.push(&node.name, ResizeCubicF32 { input, output: span, shape, rows, cols });
         Ok(output)
     }
 
@@ -167,7 +245,7 @@ mod tests {
     use super::*;
 
     fn picked(coordinates: &str, nearest: &str, input: usize, output: usize) -> Vec<usize> {
-        let sampling = Sampling { coordinates: coordinates.into(), nearest: Some(nearest.into()) };
+        let sampling = Sampling { coordinates: coordinates.into(), mode: Mode::Nearest(nearest.into()) };
         let blends = sampling.blends(input, output, output as f32 / input as f32).unwrap();
         blends.into_iter().map(|(first, ..)| first).collect()
     }
@@ -182,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_blend_stays_in_the_image() {
-        let sampling = Sampling { coordinates: "half_pixel".into(), nearest: None };
+        let sampling = Sampling { coordinates: "half_pixel".into(), mode: Mode::Linear };
         let blends = sampling.blends(2, 4, 2.0).unwrap();
         assert_eq!(blends, [(0, 1, 0.0), (0, 1, 0.25), (0, 1, 0.75), (1, 1, 0.0)]);
     }

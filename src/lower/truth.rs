@@ -15,7 +15,7 @@ pub(super) fn asks(op: &str) -> bool {
         || matches!(op, "And" | "Or" | "Xor" | "Not" | "IsNaN" | "IsInf" | "Where" | "Cast" | "CastLike" | "Trilu")
 }
 
-fn comparison(op: &str) -> Option<Comparison> {
+pub(super) fn comparison(op: &str) -> Option<Comparison> {
     Some(match op {
         "Equal" => Comparison::Equal,
         "Less" => Comparison::Less,
@@ -125,7 +125,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// A tensor as it is repeated along a plain one of dimensions `dims`.
-    fn repeating(&mut self, name: &str, act: Act, dims: &[usize]) -> Result<Operand, Why> {
+    pub(super) fn repeating(&mut self, name: &str, act: Act, dims: &[usize]) -> Result<Operand, Why> {
         let act = self.plain(name, act)?;
         let act = match stands_for(&act.dims, dims) {
             _ if act.elements() == 1 => act,

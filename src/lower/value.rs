@@ -48,7 +48,7 @@ pub(super) enum Value<'m> {
     Dequantized(Act, QParams),
     /// f32.
     Real(Act),
-    /// bool, int32 or int64: elements that are compared, chosen by, looked up with and moved, and not computed with.
+    /// bool, int32 or int64: what is chosen by, looked up with and moved, and sums of products that are not floats yet.
     Raw(Act, DType),
 }
 

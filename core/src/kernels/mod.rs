@@ -27,6 +27,7 @@ mod round;
 mod select;
 mod simd;
 pub mod softmax;
+pub mod sums;
 pub mod unary;
 
 pub use select::ConvKernel;

@@ -9,6 +9,9 @@ pub type Blend = [u32; 3];
 /// One, as a [`Blend`] of bytes counts: products of two shares and a byte fit 32 bits.
 pub const WHOLE: u32 = 1 << 11;
 
+/// The four input rows or columns that an output one is made of, and the bits of the floats that they are multiplied by.
+pub type Taps = [[u32; 4]; 2];
+
 per_isa! {
     /// [`ResizeS8`](crate::ops::ResizeS8): rows of `width` pixels of `channels` values.
     pub fn resize_s8(x: &[i8], y: &mut [i8], width: usize, channels: usize, rows: &[Blend], cols: &[Blend]) {
@@ -38,6 +41,26 @@ per_isa! {
                 *y = (a * p + b * q) + (c * r + d * s);
             }
         });
+    }
+
+    /// [`ResizeCubicF32`](crate::ops::ResizeCubicF32).
+    pub fn resize_cubic_f32(x: &[f32], y: &mut [f32], width: usize, channels: usize, rows: &[Taps], cols: &[Taps]) {
+        for (y, &[tops, downs]) in y.chunks_exact_mut(cols.len() * channels).zip(rows) {
+            for (y, &[lefts, acrosses]) in y.chunks_exact_mut(channels).zip(cols) {
+                y.fill(0.0);
+                for (top, down) in tops.into_iter().zip(downs) {
+                    for (left, across) in lefts.into_iter().zip(acrosses) {
+                        let weight = f32::from_bits(down) * f32::from_bits(across);
+                        // Beside what does not count, infinity is no neighbour.
+                        if weight == 0.0 {
+                            continue;
+                        }
+                        let x = &x[(top as usize * width + left as usize) * channels..][..channels];
+                        y.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -79,6 +102,29 @@ mod tests {
     fn blends(input: usize) -> impl Strategy<Value = Vec<Blend>> {
         let blend = (0..input as u32, 0..input as u32, prop_oneof![Just(0), 0..=WHOLE]);
         vec(blend.prop_map(|(first, second, share)| [first, second, share]), 1..8)
+    }
+
+    #[test]
+    fn sixteen_neighbours_are_summed_and_what_weighs_nothing_does_not_count() {
+        let bits = |weights: [f32; 4]| weights.map(f32::to_bits);
+        // Two rows of three pixels of two channels.
+        let mut x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let rows = [[[0, 0, 1, 1], bits([-0.25, 0.5, 1.0, -0.25])]];
+        let cols = [[[0, 1, 2, 2], bits([0.0, 0.5, 0.75, -0.25])], [[1, 1, 1, 1], bits([1.0, 0.0, 0.0, 0.0])]];
+        let mut expected = vec![0.0; 4];
+        for (col, [lefts, acrosses]) in cols.iter().enumerate() {
+            for (tap, channel) in (0..16).flat_map(|tap| (0..2).map(move |channel| (tap, channel))) {
+                let [[tops, downs]] = rows;
+                let weight = f32::from_bits(downs[tap / 4]) * f32::from_bits(acrosses[tap % 4]);
+                expected[col * 2 + channel] += weight * x[(tops[tap / 4] * 3 + lefts[tap % 4]) as usize * 2 + channel];
+            }
+        }
+        x[0] = f32::INFINITY;
+        for isa in Isa::ALL {
+            let mut y = vec![0.0; 4];
+            resize_cubic_f32(isa, &x, &mut y, 3, 2, &rows, &cols);
+            assert_eq!(y, expected, "{isa}");
+        }
     }
 
     proptest! {

@@ -44,7 +44,7 @@ impl Operation for CompareF32 {
 }
 
 codes! {
-    /// A question about two f32 values.
+    /// A question about two values.
     Comparison {
         /// `a == b`
         Equal = 0,

@@ -69,7 +69,7 @@ impl Operation for ConvS8 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(plan, &self.shape, self.input, self.output, 1)?;
+        check_conv(plan, &self.shape, (self.input, 1), (self.output, 1))?;
         check_requantize(&self.requantize)?;
         let weights = plan.block("weights", self.weights, self.weights.len)?;
         require(ConvKernel::of(&self.shape).holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
@@ -146,7 +146,7 @@ impl Operation for ConvF32 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_conv(plan, &self.shape, self.input, self.output, 4)?;
+        check_conv(plan, &self.shape, (self.input, 4), (self.output, 4))?;
         let ConvShape { window, out_c, groups } = self.shape;
         let per_channel = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
         plan.block::<f32>("weights", self.weights, product("weights", &per_channel)?)?;
@@ -170,7 +170,7 @@ impl Operation for ConvF32 {
 
 /// What a convolution is cut along: a pointwise one has as many lines as pixels, unless a row of them all would be
 /// longer than kernels take.
-fn flattened(shape: &ConvShape) -> Window {
+pub(super) fn flattened(shape: &ConvShape) -> Window {
     let row = shape.window.flattened();
     if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
 }
@@ -187,11 +187,11 @@ fn cut(
 }
 
 /// Products of few channels take about four times as long as those of a dense convolution.
-fn work(shape: &ConvShape) -> u64 {
+pub(super) fn work(shape: &ConvShape) -> u64 {
     macs(shape) * if shape.groups == 1 { 1 } else { 4 }
 }
 
-fn macs(shape: &ConvShape) -> u64 {
+pub(super) fn macs(shape: &ConvShape) -> u64 {
     let ConvShape { window, out_c, groups } = *shape;
     let taps = [window.kernel_h, window.kernel_w, window.in_c / groups.max(1)];
     [window.out_h, window.out_w, out_c].iter().chain(&taps).map(|&size| size as u64).product()

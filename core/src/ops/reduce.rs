@@ -12,7 +12,7 @@ use crate::shape::Along;
 record! {
     /// `function` of the elements along one dimension. Along the last one sums are in eight lanes
     /// (`lane = i % 8`, then `((0+4)+(2+6))+((1+5)+(3+7))`), along any other from the first to the last.
-    /// Maximum and minimum pass over NaN.
+    /// Maximum and minimum keep NaN.
     pub struct ReduceF32 {
         /// f32 `[outer, len, inner]`.
         input: Operand,

@@ -3,7 +3,7 @@
 use super::{Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
-use crate::kernels::resize::{self, Blend, WHOLE};
+use crate::kernels::resize::{self, Blend, Taps, WHOLE};
 use crate::plan::rules::{check_tensor, require};
 use crate::plan::wire::record;
 use crate::plan::{DType, DataSpan, Fault, FieldFault, Operand, Verifier};
@@ -42,6 +42,22 @@ record! {
     }
 }
 
+record! {
+    /// Each pixel of the output the sum of sixteen of the input, four rows and four columns with a weight each.
+    pub struct ResizeCubicF32 {
+        /// f32 `[in_h, in_w, channels]`.
+        input: Operand,
+        /// f32 `[out_h, out_w, channels]`.
+        output: Operand,
+        /// Sizes of both.
+        shape: Resized,
+        /// `out_h` [`Taps`](resize::Taps).
+        rows: DataSpan,
+        /// `out_w` [`Taps`](resize::Taps).
+        cols: DataSpan,
+    }
+}
+
 impl Operation for ResizeS8 {
     operands!(input => output);
 
@@ -50,7 +66,7 @@ impl Operation for ResizeS8 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_resize(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 1, |share| share <= WHOLE)
+        check_blends(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 1, |share| share <= WHOLE)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
@@ -75,7 +91,7 @@ impl Operation for ResizeF32 {
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         let legal = |share: u32| (0.0..=1.0).contains(&f32::from_bits(share));
-        check_resize(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, legal)
+        check_blends(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, legal)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
@@ -87,23 +103,66 @@ impl Operation for ResizeF32 {
     }
 }
 
-fn check_resize(
+impl Operation for ResizeCubicF32 {
+    operands!(input => output);
+
+    fn dtype(&self) -> DType {
+        DType::F32
+    }
+
+    fn constants(&self) -> [DataSpan; 3] {
+        [self.rows, self.cols, DataSpan::default()]
+    }
+
+    fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        check_sizes(plan, &self.shape, (self.input, self.output), 4)?;
+        let Resized { in_h, in_w, out_h, out_w, .. } = self.shape;
+        for (field, span, count, input) in [("rows", self.rows, out_h, in_h), ("cols", self.cols, out_w, in_w)] {
+            let inside = |at: &u32| usize::try_from(*at).is_ok_and(|at| at < input);
+            let sound = |[places, weights]: &Taps| {
+                places.iter().all(inside) && weights.iter().all(|weight| f32::from_bits(*weight).is_finite())
+            };
+            require(plan.block::<Taps>(field, span, count)?.iter().all(sound), field, Fault::OutOfRange)?;
+        }
+        Ok(())
+    }
+
+    fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let (rest, output) = memory.split(self.output)?;
+        let (rows, cols) = (cast(rest.data(self.rows)?)?, cast(rest.data(self.cols)?)?);
+        let Resized { in_w, channels, .. } = self.shape;
+        resize::resize_cubic_f32(isa, cast(rest.operand(self.input)?)?, cast_mut(output)?, in_w, channels, rows, cols);
+        Some(())
+    }
+}
+
+fn check_blends(
     plan: &Verifier<'_>,
     shape: &Resized,
-    (input, output): (Operand, Operand),
+    ends: (Operand, Operand),
     (rows, cols): (DataSpan, DataSpan),
     element_bytes: usize,
     legal: impl Fn(u32) -> bool,
 ) -> Result<(), FieldFault> {
-    let Resized { in_h, in_w, out_h, out_w, channels } = *shape;
-    let sizes = [("in_h", in_h), ("in_w", in_w), ("out_h", out_h), ("out_w", out_w), ("channels", channels)];
-    sizes.iter().try_for_each(|(field, size)| require(*size > 0, field, Fault::OutOfRange))?;
-    check_tensor(plan, "input", input, &[in_h, in_w, channels], element_bytes)?;
-    check_tensor(plan, "output", output, &[out_h, out_w, channels], element_bytes)?;
+    check_sizes(plan, shape, ends, element_bytes)?;
+    let Resized { in_h, in_w, out_h, out_w, .. } = *shape;
     for (field, span, count, input) in [("rows", rows, out_h, in_h), ("cols", cols, out_w, in_w)] {
         let inside = |at: u32| usize::try_from(at).is_ok_and(|at| at < input);
         let sound = |&[first, second, share]: &Blend| inside(first) && inside(second) && legal(share);
         require(plan.block::<Blend>(field, span, count)?.iter().all(sound), field, Fault::OutOfRange)?;
     }
     Ok(())
+}
+
+fn check_sizes(
+    plan: &Verifier<'_>,
+    shape: &Resized,
+    (input, output): (Operand, Operand),
+    element_bytes: usize,
+) -> Result<(), FieldFault> {
+    let Resized { in_h, in_w, out_h, out_w, channels } = *shape;
+    let sizes = [("in_h", in_h), ("in_w", in_w), ("out_h", out_h), ("out_w", out_w), ("channels", channels)];
+    sizes.iter().try_for_each(|(field, size)| require(*size > 0, field, Fault::OutOfRange))?;
+    check_tensor(plan, "input", input, &[in_h, in_w, channels], element_bytes)?;
+    check_tensor(plan, "output", output, &[out_h, out_w, channels], element_bytes)
 }

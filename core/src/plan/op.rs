@@ -104,6 +104,10 @@ ops! {
     19 => MaxPoolF32,
     20 => AveragePoolF32,
     21 => SoftmaxF32,
+    24 => DynamicScale,
+    25 => DynamicZeroPoint,
+    26 => DynamicQuantize,
+    27 => ConvS32,
     32 => CompareF32,
     33 => LogicBool,
     34 => Select,
@@ -114,11 +118,14 @@ ops! {
     39 => OneHotF32,
     40 => CumulateF32,
     41 => Convert,
+    42 => BinaryInt,
+    43 => CompareInt,
     48 => MatMulF32,
     49 => NormalizeF32,
     50 => RecurrentF32,
     51 => ResizeS8,
     52 => ResizeF32,
+    53 => ResizeCubicF32,
 }
 
 impl Op {

@@ -49,9 +49,8 @@ fn check_window(window: &Window) -> Result<(), FieldFault> {
 pub(crate) fn check_conv(
     plan: &Verifier<'_>,
     shape: &ConvShape,
-    input: Operand,
-    output: Operand,
-    element_bytes: usize,
+    (input, input_bytes): (Operand, usize),
+    (output, output_bytes): (Operand, usize),
 ) -> Result<(), FieldFault> {
     let ConvShape { ref window, out_c, groups } = *shape;
     check_window(window)?;
@@ -60,8 +59,8 @@ pub(crate) fn check_conv(
     require(divides, "groups", Fault::OutOfRange)?;
     let weights = [window.kernel_h, window.kernel_w, window.in_c / groups, out_c];
     require(product("weights", &weights)? <= MAX_WEIGHTS, "weights", Fault::OutOfRange)?;
-    check_tensor(plan, "input", input, &[window.in_h, window.in_w, window.in_c], element_bytes)?;
-    check_tensor(plan, "output", output, &[window.out_h, window.out_w, out_c], element_bytes)
+    check_tensor(plan, "input", input, &[window.in_h, window.in_w, window.in_c], input_bytes)?;
+    check_tensor(plan, "output", output, &[window.out_h, window.out_w, out_c], output_bytes)
 }
 
 pub(crate) fn check_pool(

@@ -256,8 +256,8 @@ record! {
 }
 
 codes! {
-    /// The element type of a tensor. Arithmetic is in `F32` and `I8`; the others say what is compared, chosen
-    /// and looked up.
+    /// The element type of a tensor. Layers are in `F32` and `I8`, some of their sums in `I32`; in the others is what is
+    /// compared, chosen and looked up, and the arithmetic for that.
     DType {
         /// 32-bit float.
         F32 = 1,

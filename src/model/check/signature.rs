@@ -21,7 +21,7 @@ pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
 }
 
 /// Operators that are younger than the oldest opset that is taken.
-const SINCE: [(&str, i64); 34] = [
+const SINCE: [(&str, i64); 35] = [
     ("Expand", 8),
     ("Scan", 8),
     ("ConstantOfShape", 9),
@@ -55,6 +55,7 @@ const SINCE: [(&str, i64); 34] = [
     ("GroupNormalization", 18),
     ("Mish", 18),
     ("Gelu", 20),
+    ("RMSNormalization", 23),
     ("Swish", 24),
 ];
 
@@ -124,6 +125,7 @@ fn inputs(node: &Node) -> Result<(), Fault> {
             "QLinearConv" => (8, 9),
             "BatchNormalization" => (5, 5),
             "InstanceNormalization" => (3, 3),
+            "RMSNormalization" => (2, 2),
             "RNN" | "GRU" => (3, 6),
             "LSTM" => (3, 8),
             "If" => (1, 1),

@@ -120,6 +120,16 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         }
         "LayerNormalization" => {
             layer_parameters(c)?;
+            let first = c.int("axis").unwrap_or(-1);
+            let moments = c.dims(0).map(|dims| -> Ruled<Dims> {
+                let kept = axis(first, dims.len())?;
+                Ok(dims.iter().enumerate().map(|(i, dim)| if i < kept { *dim } else { Some(1) }).collect())
+            });
+            let moments = Some(Fact::new(Some(DType::F32), moments.transpose()?));
+            Ok(vec![Some(Fact::new(c.dtype(0), c.dims(0).cloned())), moments.clone(), moments])
+        }
+        "RMSNormalization" => {
+            layer_parameters(c)?;
             same_as(c, 0)
         }
         "BatchNormalization" | "InstanceNormalization" | "GroupNormalization" => {
@@ -138,11 +148,11 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             Ok(vec![Some(Fact { values, ..Fact::new(dtype, c.dims(0).cloned()) })])
         }
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor"
-        | "BitShift" => {
-            Ok(vec![Some(valued(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?, values::arithmetic(op, c.inputs)))])
+        | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => {
+            Ok(vec![Some(valued(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?, values::arithmetic(c)))])
         }
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
-            Ok(vec![Some(valued(Some(DType::Bool), broadcast_all(c, 0..2)?, values::arithmetic(op, c.inputs)))])
+            Ok(vec![Some(valued(Some(DType::Bool), broadcast_all(c, 0..2)?, values::arithmetic(c)))])
         }
         "Where" => Ok(vec![Some(valued(c.dtype(1), broadcast_all(c, 0..3)?, values::choice(c)))]),
         "QuantizeLinear" => quantize(c),

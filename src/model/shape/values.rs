@@ -37,22 +37,31 @@ pub(super) fn shape(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 /// Arithmetic on and comparisons of short integer tensors, of which one may be a scalar.
-pub(super) fn arithmetic(op: &str, inputs: &[Option<Fact>]) -> Option<Vec<i64>> {
-    let [Some(a), Some(b)] = inputs else { return None };
+pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
+    let [Some(a), Some(b)] = c.inputs else { return None };
     if !matches!(a.dtype, Some(DType::I64 | DType::I32)) {
         return None;
     }
     let (a, b) = (a.values.as_ref()?, b.values.as_ref()?);
     let apply = |i| {
         let (a, b) = (at(a, i)?, at(b, i)?);
-        match op {
+        match c.node.op.as_str() {
             "Add" => a.checked_add(b),
             "Sub" => a.checked_sub(b),
             "Mul" => a.checked_mul(b),
             "Div" => a.checked_div(b),
             "Min" => Some(a.min(b)),
             "Max" => Some(a.max(b)),
+            "Mod" if c.int("fmod").unwrap_or(0) == 0 => {
+                // Of the sign of what it is divided by.
+                let left = a.checked_rem(b)?;
+                Some(if left != 0 && (left < 0) != (b < 0) { left + b } else { left })
+            }
             "Equal" => Some(i64::from(a == b)),
+            "Less" => Some(i64::from(a < b)),
+            "LessOrEqual" => Some(i64::from(a <= b)),
+            "Greater" => Some(i64::from(a > b)),
+            "GreaterOrEqual" => Some(i64::from(a >= b)),
             _ => None,
         }
     };

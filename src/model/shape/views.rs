@@ -32,18 +32,21 @@ pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
-    let (start, limit, delta) = (c.known(0)?, c.known(1)?, c.known(2)?);
-    let length = match (start, limit, delta) {
-        (Some(&[_]), Some(&[_]), Some(&[0])) => return Err(Misfit::Attribute("its delta is 0".into())),
-        (Some(&[start]), Some(&[limit]), Some(&[delta])) => {
-            let span = i128::from(limit) - i128::from(start);
-            let delta = i128::from(delta);
-            let steps = if (span > 0) == (delta > 0) { (span.abs() + delta.abs() - 1) / delta.abs() } else { 0 };
-            Some(usize::try_from(steps).unwrap_or(usize::MAX))
-        }
-        _ => None,
+    if c.dtype(0).is_some_and(|dtype| !matches!(dtype, DType::I64 | DType::I32)) {
+        return one(c, Some(vec![None]));
+    }
+    let (Some(&[start]), Some(&[limit]), Some(&[delta])) = (c.known(0)?, c.known(1)?, c.known(2)?) else {
+        return one(c, Some(vec![None]));
     };
-    one(c, Some(vec![length]))
+    if delta == 0 {
+        return Err(Misfit::Attribute("its delta is 0".into()));
+    }
+    let (span, step) = (i128::from(limit) - i128::from(start), i128::from(delta));
+    let steps = if (span > 0) == (step > 0) { (span.abs() + step.abs() - 1) / step.abs() } else { 0 };
+    let length = usize::try_from(steps).unwrap_or(usize::MAX);
+    let at = |i: usize| i64::try_from(i).ok()?.checked_mul(delta)?.checked_add(start);
+    let values = if length <= VALUES_LIMIT { (0..length).map(at).collect() } else { None };
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(vec![Some(length)])) })])
 }
 
 pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {

@@ -145,7 +145,15 @@ def resizes() -> None:
     add("resize_f32_symmetric", bind(resize, shape=(3, 5, 6), quantized=False, scales=odd, mode="linear", coordinate_transformation_mode="half_pixel_symmetric"), opset=19)
     add("resize_f32_axes", bind(resize, shape=(3, 5, 6), quantized=False, scales=[2, 3], mode="linear", axes=[2, 3]), opset=18)
     add("resize_f32_1d", bind(resize, shape=(3, 7), quantized=False, scales=[1, 1, 2], mode="linear"))
-    add("resize_cubic", bind(resize, shape=(3, 5, 6), quantized=False, scales=up, mode="cubic"), refused="cubic interpolation")
+    cubic = {
+        "cubic": dict(scales=up),
+        "cubic_down": dict(scales=odd, cubic_coeff_a=-0.5),
+        "cubic_outside": dict(scales=odd, exclude_outside=1, coordinate_transformation_mode="asymmetric"),
+        "cubic_align": dict(sizes=[1, 3, 9, 11], coordinate_transformation_mode="align_corners"),
+    }
+    for name, form in cubic.items():
+        add(f"resize_{name}", bind(resize, shape=(3, 5, 6), quantized=False, mode="cubic", **form))
+    add("resize_cubic_quantized", bind(resize, shape=(3, 5, 6), quantized=True, scales=up, mode="cubic"), floats=True)
 
     def requantized(g):
         finish(g, g.op("Resize", g.qdq(g.input(1, 3, 4, 5)), "", g.const(up), mode="linear"))

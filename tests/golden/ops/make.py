@@ -37,6 +37,7 @@ def main() -> None:
     layers.constants()
     graphs.views()
     qoperators.qoperators()
+    qoperators.dynamic()
     graphs.blocks()
     graphs.edges()
     regressions.regressions()

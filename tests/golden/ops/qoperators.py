@@ -1,8 +1,9 @@
 """Operators on integers that carry their scales: ONNX's own and those of com.microsoft."""
 import numpy as np
+from onnx import helper
 
-from builder import INT
-from case import add, bind
+from builder import INT, Graph
+from case import add, bind, finish
 
 
 MICROSOFT = "com.microsoft"
@@ -89,3 +90,58 @@ def qoperators() -> None:
     add("qlinear_conv_u8_u8", bind(weighted, kind="QLinearConv", dtype="u8", w="u8", per_channel=False, **pads))
     add("qlinear_conv_no_bias", bind(weighted, kind="QLinearConv", dtype="i8", w="i8", per_channel=True, bias=False))
     add("qgemm_trans_b_0_no_bias", bind(weighted, kind="QGemm", dtype="i8", w="i8", per_channel=True, bias=False))
+
+
+def dynamic() -> None:
+    """Products of integers on ranges drawn at each run, as `quantize_dynamic` writes them."""
+    def drawn(g: Graph, x: str) -> tuple[str, str, str]:
+        names = ("q", "scale", "zero_point")
+        g.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, "dql"))
+        return names
+
+    def scaled(g: Graph, sums: str, scale: str, scales: np.ndarray, bias: np.ndarray | None) -> None:
+        y = g.op("Mul", g.op("Cast", sums, to=1), g.op("Mul", scale, g.const(scales)))
+        finish(g, y if bias is None else g.op("Add", y, g.const(bias)), quantized=False)
+
+    def matmul(g: Graph, shape: tuple[int, ...], weights: type = np.int8, zero_points: tuple[int, ...] | int | None = None,
+               low: float = -2.0, high: float = 2.0, per_channel: bool = True, bias: bool = True) -> None:
+        q, scale, zero_point = drawn(g, g.input(*shape, low=low, high=high))
+        # Of int8 no more than ONNX Runtime sums exactly on every CPU, two products at a time in 16 bits.
+        ends = (-64, 64) if weights is np.int8 else (0, 256)
+        w = g.const(g.rng.integers(*ends, (shape[-1], 7)), weights)
+        behind = [] if zero_points is None else [g.const(zero_points, weights)]
+        sums = g.op("MatMulInteger", q, w, zero_point, *behind)
+        scales = g.rng.uniform(0.005, 0.02, 7 if per_channel else ())
+        scaled(g, sums, scale, scales, g.normal(7) if bias else None)
+    add("dynamic_matmul", bind(matmul, shape=(4, 19)))
+    add("dynamic_matmul_3d", bind(matmul, shape=(2, 3, 19), bias=False))
+    add("dynamic_matmul_per_tensor", bind(matmul, shape=(1, 19), per_channel=False))
+    add("dynamic_matmul_positive", bind(matmul, shape=(3, 19), low=0.5, high=3.0))
+    add("dynamic_matmul_negative", bind(matmul, shape=(3, 19), low=-3.0, high=-0.5))
+    add("dynamic_matmul_u8_weights", bind(matmul, shape=(3, 19), weights=np.uint8, zero_points=128))
+    add("dynamic_matmul_far_zero_point", bind(matmul, shape=(3, 19), weights=np.uint8, zero_points=3),
+        refused="weights less their zero point beyond int8")
+
+    def conv(g: Graph, shape: tuple[int, ...], kernel: tuple[int, ...], out: int = 5, group: int = 1, **attributes) -> None:
+        q, scale, zero_point = drawn(g, g.input(*shape))
+        w = g.const(g.rng.integers(1, 256, (out, shape[1] // group, *kernel)), np.uint8)
+        sums = g.op("ConvInteger", q, w, zero_point, g.const(128, np.uint8), group=group, **attributes)
+        channels = (out, *(1 for _ in kernel))
+        scaled(g, sums, scale, g.rng.uniform(0.005, 0.02, channels), g.normal(*channels))
+    add("dynamic_conv", bind(conv, shape=(1, 3, 6, 5), kernel=(3, 3)))
+    add("dynamic_conv_pads_strides", bind(conv, shape=(1, 3, 7, 6), kernel=(3, 2), pads=[1, 0, 1, 1], strides=[2, 1]))
+    add("dynamic_conv_1x1", bind(conv, shape=(1, 6, 3, 4), kernel=(1, 1)))
+    add("dynamic_conv_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1]))
+    add("dynamic_conv_1d", bind(conv, shape=(1, 3, 9), kernel=(3,), pads=[1, 1]))
+
+    def parameters(g: Graph) -> None:
+        q, scale, zero_point = drawn(g, g.input(2, 9))
+        g.output(q, scale, zero_point)
+    add("dynamic_parameters", parameters)
+
+    def static(g: Graph, zero_point: int | None) -> None:
+        x = g.input(4, 9, dtype=np.uint8)
+        w = g.const(g.rng.integers(-64, 64, (9, 5)), np.int8)
+        g.output(g.op("MatMulInteger", x, w, *([] if zero_point is None else [g.const(zero_point, np.uint8)])))
+    add("matmul_integer", bind(static, zero_point=None))
+    add("matmul_integer_zero_point", bind(static, zero_point=77))

@@ -84,7 +84,7 @@ fn group_in(shape: &ConvShape) -> usize {
 
 /// Where the channels of a tap start in the input; `None` in the padding.
 #[inline(always)]
-fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (usize, usize)) -> Option<usize> {
+pub(super) fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (usize, usize)) -> Option<usize> {
     let iy = (out_y * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
     let ix = (out_x * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
     (iy < w.in_h && ix < w.in_w).then(|| (iy * w.in_w + ix) * w.in_c)
