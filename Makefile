@@ -20,7 +20,7 @@ endif
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise soak
 
@@ -240,6 +240,13 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
+
+loading: build $(VENV)/ready ## Measure what loading takes, the table of core/benches/memory.md, anew; PACK=dir adds its models; ROUNDS=21
+	@mkdir -p $(TARGET)/large && $(VENV)/bin/python scripts/large_models.py $(TARGET)/large
+	@scripts/loading.sh $(RELEASE) $(or $(wildcard $(PACK)/models/*_f32.onnx $(PACK)/models/*_int8_qdq_minmax.onnx),models/*/*.onnx) \
+		$(TARGET)/large/*.onnx >$(TARGET)/loading.md
+	@sed -i -e '/^<!-- loading/,/^<!-- end/{//!d}' -e '/^<!-- loading/r $(TARGET)/loading.md' core/benches/memory.md
+	@cat $(TARGET)/loading.md
 
 hops: build ## Measure the table of hops in models/README.md anew, with times; ROUNDS=5
 	@scripts/hops.sh $(RELEASE) $(or $(ROUNDS),5) >$(TARGET)/hops.md

@@ -1,19 +1,27 @@
 //! `tractlet footprint`: what it measures, and the budgets that it holds, those of the shipped models among them.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::onnx::{Attribute, Graph, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{DType, npy};
+use tractlet_core::isa::Isa;
 
 const KWS: &str = "models/kws_dscnn/int8.onnx";
 
+/// With the same plan on every machine.
 fn footprint(arguments: &[&str]) -> Output {
+    footprint_on(Isa::Generic, arguments)
+}
+
+fn footprint_on(isa: Isa, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
-    // The same plan on every machine.
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG").env("TRACTLET_ISA", "generic");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG").env("TRACTLET_ISA", isa.name());
     command.arg("footprint").args(arguments).output().unwrap()
 }
 
@@ -60,6 +68,48 @@ fn the_plans_of_the_shipped_models_are_near_their_budgets() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} models");
+}
+
+/// Whatever weights become, and that is up to four times as large.
+#[test]
+fn a_large_model_takes_at_most_three_times_its_file_to_load() {
+    let folder = TempDir::new().unwrap();
+    let convolutions = folder.path().join("convolutions.onnx");
+    fs::write(&convolutions, convolutions_of_3x3(8, 128)).unwrap();
+    for (model, isas) in
+        [(convolutions.to_str().unwrap(), Isa::ALL.as_slice()), ("models/ad_autoencoder/f32.onnx", &[Isa::Generic])]
+    {
+        for isa in isas.iter().filter(|isa| isa.is_available()) {
+            let output = footprint_on(*isa, &[model, "--engine", "plan", "--json"]);
+            assert!(output.status.success(), "{}", stderr(&output));
+            let peak = bytes(&report(&output)["measured"]["load_heap_peak_bytes"]);
+            let file = fs::metadata(Path::new(env!("CARGO_MANIFEST_DIR")).join(model)).unwrap().len();
+            assert!(file > 1_000_000 && peak <= 3 * file, "{model} on {isa}: {peak} bytes of heap for {file}");
+        }
+    }
+}
+
+/// Quantized layers on small images, whose weights are most of the file.
+fn convolutions_of_3x3(layers: usize, channels: usize) -> Vec<u8> {
+    let mut g = Graph::new(1, 13);
+    let mut x = g.input(&[1, channels, 4, 4]);
+    for layer in 0..=layers {
+        let (scale, zero) = (g.floats(&[], &[0.1]), g.constant(DType::I8, &[], &[0]));
+        let integers = g.op("QuantizeLinear", &[&x.name, &scale, &zero], &[], Tensor { dtype: DType::I8, ..x.clone() });
+        let real = g.op("DequantizeLinear", &[&integers.name, &scale, &zero], &[], x.clone());
+        if layer == layers {
+            g.show(&integers);
+            g.output();
+            break;
+        }
+        let dims = [channels, channels, 3, 3];
+        let values: Vec<u8> = (0..dims.iter().product()).map(|_| g.random.below(256) as u8).collect();
+        let stored = g.constant(DType::I8, &dims, &values);
+        let weights = g.op("DequantizeLinear", &[&stored, &scale, &zero], &[], x.clone());
+        let pads = [("pads", Attribute::Ints(vec![1; 4]))];
+        x = g.op("Conv", &[&real.name, &weights.name], &pads, x.clone());
+    }
+    g.model(false)
 }
 
 #[test]

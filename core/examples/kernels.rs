@@ -1,5 +1,5 @@
 //! Times every convolution of the benchmark networks on each instruction set of this CPU:
-//! `cargo run --release --features std --example kernels [NETWORK] [ISA]`
+//! `cargo run --release --features std --example kernels [NETWORK] [ISA] [compact]`
 //!
 //! A layer's time is the least of many batches of runs. All layers of a network run on the same
 //! buffers, so that weights are as near as they are in a real run of a small network.
@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use tractlet_core::isa::Isa;
-use tractlet_core::kernels::conv::{self, ConvArgs};
-use tractlet_core::kernels::depthwise;
+use tractlet_core::kernels::ConvKernel;
+use tractlet_core::kernels::conv::{ConvArgs, Form};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 /// `[input height, width, channels]`, `[output height, width, channels]`, kernel, stride, padding.
@@ -119,10 +119,17 @@ fn sww() -> Vec<ConvShape> {
     ]
 }
 
+/// Layers whose weights do not fit the caches of a small CPU.
+fn large() -> Vec<ConvShape> {
+    let three = |size, c| conv([size, size, c], [size, size, c], [3, 3], 1, [1, 1]);
+    vec![three(56, 64), three(28, 128), three(14, 256), three(7, 512), fc(1024, 1024)]
+}
+
 fn main() {
     let mut words = std::env::args().skip(1);
     let network = words.next().unwrap_or_default();
     let only = words.next();
+    let form = if words.next().as_deref() == Some("compact") { Form::Compact } else { Form::Fast };
     let isas: Vec<Isa> = match &only {
         Some(name) => vec![name.parse().expect("an instruction set")],
         None => Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect(),
@@ -136,18 +143,19 @@ fn main() {
         ("vww_mobilenetv1", vww()),
         ("ad_autoencoder", autoencoder()),
         ("sww_conv1d", sww()),
+        ("large", large()),
     ];
     for (name, layers) in networks.into_iter().filter(|(name, _)| name.starts_with(&network)) {
-        report(name, &layers, &isas);
+        report(name, &layers, &isas, form);
     }
 }
 
 /// Prints a line a layer and a line for their sum.
-fn report(name: &str, layers: &[ConvShape], isas: &[Isa]) {
+fn report(name: &str, layers: &[ConvShape], isas: &[Isa], form: Form) {
     print!("{name:<44}{:>9}", "kMAC");
     isas.iter().for_each(|isa| print!("{isa:>14} us{:>7}", "GMAC/s"));
     println!();
-    let columns: Vec<Vec<f64>> = isas.iter().map(|&isa| time_network(isa, layers)).collect();
+    let columns: Vec<Vec<f64>> = isas.iter().map(|&isa| time_network(isa, layers, form)).collect();
     for (i, shape) in layers.iter().enumerate() {
         print!("  {:<42}{:>9.1}", label(shape), macs(shape) / 1e3);
         columns.iter().for_each(|c| print!("{:>17.2}{:>7.1}", c[i], macs(shape) / c[i] / 1e3));
@@ -178,18 +186,20 @@ fn macs(shape: &ConvShape) -> f64 {
 
 struct Layer {
     shape: ConvShape,
+    kernel: ConvKernel,
     weights: Aligned,
     bias: Vec<i32>,
     multiplier: Vec<f32>,
 }
 
 /// Microseconds of each layer.
-fn time_network(isa: Isa, shapes: &[ConvShape]) -> Vec<f64> {
+fn time_network(isa: Isa, shapes: &[ConvShape], form: Form) -> Vec<f64> {
     let largest = |f: fn(&ConvShape) -> usize| shapes.iter().map(f).max().unwrap_or(0);
     let mut input = Aligned::new(largest(|s| s.window.in_h * s.window.in_w * s.window.in_c));
     input.bytes().iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37) as u8);
     let mut output = Aligned::new(largest(|s| s.window.out_h * s.window.out_w * s.out_c));
-    let (mut layers, scratch_len): (Vec<Layer>, Vec<usize>) = shapes.iter().map(|shape| layer(isa, shape)).unzip();
+    let (mut layers, scratch_len): (Vec<Layer>, Vec<usize>) =
+        shapes.iter().map(|shape| layer(isa, shape, form)).unzip();
     let mut scratch = Aligned::new(scratch_len.into_iter().max().unwrap_or(0));
     let mut best = vec![f64::MAX; shapes.len()];
     let (input, output, scratch) = (as_i8(input.bytes()), as_i8(output.bytes()), scratch.bytes());
@@ -206,11 +216,10 @@ fn time_network(isa: Isa, shapes: &[ConvShape]) -> Vec<f64> {
             };
             let output = &mut output[..w.out_h * w.out_w * shape.out_c];
             let runs = (2e5 / macs(shape)).clamp(1.0, 100.0) as u32;
-            let run = if shape.groups == 1 { conv::run } else { depthwise::run };
-            run(isa, shape, &args, output, scratch);
+            layer.kernel.run(isa, shape, &args, output, scratch);
             let start = Instant::now();
             for _ in 0..runs {
-                run(isa, shape, black_box(&args), output, scratch);
+                layer.kernel.run(isa, shape, black_box(&args), output, scratch);
             }
             *best = best.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
         }
@@ -255,22 +264,12 @@ fn bell(len: usize) -> Vec<i8> {
     (0..len).map(|_| (third() + third() + third()) as i8).collect()
 }
 
-fn layer(isa: Isa, shape: &ConvShape) -> (Layer, usize) {
+fn layer(isa: Isa, shape: &ConvShape, form: Form) -> (Layer, usize) {
     let w = &shape.window;
     let weights = bell(shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups);
-    let dense = shape.groups == 1;
-    let (max_packed_len, pack, scratch_len) = if dense {
-        (
-            conv::max_packed_len(isa, shape),
-            conv::pack as fn(Isa, &ConvShape, &[i8], &mut [u8]) -> usize,
-            conv::scratch_len(isa, shape),
-        )
-    } else {
-        (depthwise::max_packed_len(isa, shape), depthwise::pack as _, depthwise::scratch_len(isa, shape))
-    };
-    let mut packed = Aligned::new(max_packed_len);
-    packed.len = pack(isa, shape, &weights, packed.bytes());
-    let layer =
-        Layer { shape: *shape, weights: packed, bias: vec![100; shape.out_c], multiplier: vec![1e-3; shape.out_c] };
-    (layer, scratch_len)
+    let kernel = ConvKernel::of(shape, form);
+    let mut packed = Aligned::new(kernel.max_packed_len(isa, shape));
+    packed.len = kernel.pack(isa, shape, &weights, packed.bytes());
+    let (bias, multiplier) = (vec![100; shape.out_c], vec![1e-3; shape.out_c]);
+    (Layer { shape: *shape, kernel, weights: packed, bias, multiplier }, kernel.scratch_len(isa, shape))
 }

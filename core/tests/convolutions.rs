@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use tractlet_core::isa::Isa;
-use tractlet_core::kernels::conv::{self, ConvArgs};
-use tractlet_core::kernels::{depthwise, grouped};
+use tractlet_core::kernels::ConvKernel;
+use tractlet_core::kernels::conv::{ConvArgs, Form};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 /// One convolution with all that it reads.
@@ -19,41 +19,33 @@ struct Case {
     out: Requantize,
 }
 
-type Len = fn(Isa, &ConvShape) -> usize;
-type Pack = fn(Isa, &ConvShape, &[i8], &mut [u8]) -> usize;
-type Holds = fn(Isa, &ConvShape, &[u8]) -> bool;
-type Run = fn(Isa, &ConvShape, &ConvArgs<'_>, &mut [i8], &mut [u8]) -> bool;
+const DENSE: &[ConvKernel] = &[ConvKernel::Dense(Form::Fast), ConvKernel::Dense(Form::Compact)];
+const DEPTHWISE: &[ConvKernel] = &[ConvKernel::Depthwise];
+const GROUPED: &[ConvKernel] = &[ConvKernel::Grouped];
 
-struct Kernel(Len, Pack, Holds, Len, Run);
-
-const DENSE: Kernel = Kernel(conv::max_packed_len, conv::pack, conv::holds, conv::scratch_len, conv::run);
-const DEPTHWISE: Kernel =
-    Kernel(depthwise::max_packed_len, depthwise::pack, depthwise::holds, depthwise::scratch_len, depthwise::run);
-const GROUPED: Kernel =
-    Kernel(grouped::max_packed_len, grouped::pack, grouped::holds, grouped::scratch_len, grouped::run);
-
-impl Kernel {
-    /// Runs from exactly as many bytes as it asks for, full of what an earlier layer left.
-    fn run(&self, isa: Isa, case: &Case) -> Vec<i8> {
-        let Kernel(max_packed_len, pack, holds, scratch_len, run) = self;
-        let mut weights = vec![0xA5; max_packed_len(isa, &case.shape)];
-        let len = pack(isa, &case.shape, &case.weights, &mut weights);
-        weights.truncate(len);
-        assert!(holds(isa, &case.shape, &weights));
-        let mut scratch = vec![0xA5; scratch_len(isa, &case.shape)];
-        let w = &case.shape.window;
-        let mut output = vec![77; w.out_h * w.out_w * case.shape.out_c];
-        let args = ConvArgs {
-            input: &case.input,
-            weights: &weights,
-            bias: &case.bias,
-            multiplier: &case.multiplier,
-            input_zp: case.input_zp,
-            out: case.out,
-        };
-        assert!(run(isa, &case.shape, &args, &mut output, &mut scratch), "{:?}", case.shape);
-        output
-    }
+/// Runs from exactly as many bytes as it asks for, full of what an earlier layer left.
+fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> Vec<i8> {
+    let mut weights = vec![0xA5; kernel.max_packed_len(isa, &case.shape)];
+    let len = kernel.pack(isa, &case.shape, &case.weights, &mut weights);
+    weights.truncate(len);
+    assert!(kernel.holds(isa, &case.shape, &weights));
+    // It needs no more room than it takes.
+    let mut exactly = vec![0x5A; kernel.packed_len(isa, &case.shape, &case.weights)];
+    kernel.pack(isa, &case.shape, &case.weights, &mut exactly);
+    assert_eq!(exactly, weights, "{:?}", case.shape);
+    let mut scratch = vec![0xA5; kernel.scratch_len(isa, &case.shape)];
+    let w = &case.shape.window;
+    let mut output = vec![77; w.out_h * w.out_w * case.shape.out_c];
+    let args = ConvArgs {
+        input: &case.input,
+        weights: &weights,
+        bias: &case.bias,
+        multiplier: &case.multiplier,
+        input_zp: case.input_zp,
+        out: case.out,
+    };
+    assert!(kernel.run(isa, &case.shape, &args, &mut output, &mut scratch), "{:?}", case.shape);
+    output
 }
 
 /// The definition, in integers and floats wide enough to be exact up to the multiplier's product.
@@ -84,15 +76,16 @@ fn grid(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usi
     (0..a * b * c).map(move |i| (i / (b * c), i / c % b, i % c))
 }
 
-fn check(kernel: &Kernel, case: &Case) -> Result<(), TestCaseError> {
+fn check(kernels: &[ConvKernel], case: &Case) -> Result<(), TestCaseError> {
     let expected = oracle(case);
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let got = kernel.run(isa, case);
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    for (isa, kernel) in isas.flat_map(|isa| kernels.iter().map(move |kernel| (isa, *kernel))) {
+        let got = run(kernel, isa, case);
         if let Some(at) = (0..got.len()).find(|&i| got[i] != expected[i]) {
             let (pixel, channel) = (at / case.shape.out_c, at % case.shape.out_c);
             prop_assert!(
                 false,
-                "{isa}: {} for {} at pixel {pixel} channel {channel} of {:?}",
+                "{isa}, {kernel:?}: {} for {} at pixel {pixel} channel {channel} of {:?}",
                 got[at],
                 expected[at],
                 case.shape
@@ -234,28 +227,28 @@ proptest! {
     fn dense(case in case((any_window(), channels(), channels()).prop_map(|(w, in_c, out_c)| ConvShape {
         window: Window { in_c, ..w }, out_c, groups: 1,
     }))) {
-        check(&DENSE, &case)?;
+        check(DENSE, &case)?;
     }
 
     #[test]
     fn depthwise_one_output_a_channel(case in case((any_window(), channels()).prop_map(|(w, in_c)| ConvShape {
         window: Window { in_c, ..w }, out_c: in_c, groups: in_c,
     }))) {
-        check(&DEPTHWISE, &case)?;
+        check(DEPTHWISE, &case)?;
     }
 
     #[test]
     fn depthwise_with_multiplier(case in case((window(), 1..=9_usize, 2..=4_usize).prop_map(|(w, in_c, times)| ConvShape {
         window: Window { in_c, ..w }, out_c: in_c * times, groups: in_c,
     }))) {
-        check(&DEPTHWISE, &case)?;
+        check(DEPTHWISE, &case)?;
     }
 
     #[test]
     fn groups(case in case((window(), 1..=4_usize, 1..=4_usize, 1..=4_usize).prop_map(|(w, groups, a, b)| ConvShape {
         window: Window { in_c: groups * a, ..w }, out_c: groups * b, groups,
     }))) {
-        check(&GROUPED, &case)?;
+        check(GROUPED, &case)?;
     }
 }
 
@@ -307,7 +300,7 @@ fn lines_of_largest_sums() {
                     input_zp: 0,
                     out: Requantize { zero_point: 0, min: -128, max: 127 },
                 };
-                check(&DENSE, &case).unwrap();
+                check(DENSE, &case).unwrap();
             }
         }
     }
@@ -328,7 +321,7 @@ fn large_layers() {
         let window = unit_steps((h, w, in_c), (k, k), (k / 2, k / 2));
         let shape = ConvShape { window, out_c, groups: 1 };
         for extreme in [false, true] {
-            check(&DENSE, &Case::new(shape, 1, extreme)).unwrap();
+            check(DENSE, &Case::new(shape, 1, extreme)).unwrap();
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     TensorSpec, WholeFrom, computes,
 };
 use crate::footprint::room_for;
-use crate::lower::{self, Lowered, Packing, Refusal};
+use crate::lower::{self, Lowered, Refusal};
 use crate::model::{DType, Fault, Limits, Model, Shapes, Source};
 use crate::plan::{Hopping, blocks, by_hops, packed, plan};
 use crate::tensor::{TensorMut, TensorRef};
@@ -109,8 +109,7 @@ pub(crate) fn compile(
     hop: Option<HopAsked>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
-    let packing = if hop.is_some() { Packing::Later } else { Packing::Now };
-    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa, packing)?;
+    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa)?;
     let report = |node: &crate::model::Node| NodeReport {
         name: node.name.clone(),
         op: node.op.clone(),
@@ -125,7 +124,7 @@ pub(crate) fn compile(
     }
     let mut windows = Windows::default();
     let program = match hop.map(|hop| by_hops(&program, hop.rows, hop.window_rows, &mut constants)) {
-        None => program,
+        None => packed(program, &mut constants),
         Some(Ok(Hopping { program, window_macs, whole_from })) => {
             (windows.macs, windows.whole_from) = (Some(window_macs), whole_from);
             program

@@ -74,11 +74,10 @@ impl<'m> Lowering<'m> {
         let output_dims = self.output_dims(node)?;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
         let weights = geometry::hwio(&values, out_c, in_c, kernel.iter().product());
-        drop(values);
         let shape = ConvShape { window, out_c, groups };
         let bias = self.bias_of(node, out_c)?;
         let (name, output) =
-            self.conv_op_f32(node, &act, shape, &weights, &bias, (output_dims, Layout::ChannelsLast))?;
+            self.conv_op_f32(node, &act, shape, weights, &bias, (output_dims, Layout::ChannelsLast))?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
@@ -103,7 +102,7 @@ impl<'m> Lowering<'m> {
         let window = Window::pixels(act.elements() / channels, channels);
         let shape = ConvShape { window, out_c: channels, groups: channels };
         let made = (act.dims.clone(), act.layout);
-        let (name, output) = self.conv_op_f32(node, &act, shape, &weights, &bias, made)?;
+        let (name, output) = self.conv_op_f32(node, &act, shape, weights.into_iter(), &bias, made)?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
@@ -136,8 +135,7 @@ impl<'m> Lowering<'m> {
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
         let alpha = number(node, "alpha", 1.0);
         let at = |i: usize, o: usize| alpha * if transposed { values[o * in_c + i] } else { values[i * out_c + o] };
-        let weights = geometry::sized(values.len(), (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o))));
-        drop(values);
+        let weights = (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o)));
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }
@@ -145,7 +143,7 @@ impl<'m> Lowering<'m> {
         let beta = number(node, "beta", 1.0);
         let bias: Vec<f32> = self.bias_of(node, out_c)?.into_iter().map(|bias| beta * bias).collect();
         let output_dims = self.output_dims(node)?;
-        let (name, output) = self.conv_op_f32(node, &act, shape, &weights, &bias, (output_dims, Layout::Plain))?;
+        let (name, output) = self.conv_op_f32(node, &act, shape, weights, &bias, (output_dims, Layout::Plain))?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
@@ -156,7 +154,7 @@ impl<'m> Lowering<'m> {
         node: &Node,
         act: &Act,
         shape: ConvShape,
-        weights: &[f32],
+        weights: impl Iterator<Item = f32>,
         bias: &[f32],
         output: (Vec<usize>, Layout),
     ) -> Result<(String, Act), Why> {
@@ -166,7 +164,8 @@ impl<'m> Lowering<'m> {
             input: self.program.span(act),
             output: self.program.span(&output),
             shape,
-            weights: self.builder.data(weights),
+            // Straight into the plan, of which they may be most.
+            weights: self.builder.data_of(weights),
             bias: self.builder.data(bias),
             min,
             max,

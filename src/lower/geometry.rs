@@ -89,9 +89,9 @@ pub(super) fn whole(input: &Act) -> Window {
 }
 
 /// OIHW to HWIO.
-pub(super) fn hwio<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
-    let at = |tap: usize, i: usize, o: usize| weights[(o * in_c + i) * taps + tap];
-    (0..taps).flat_map(|tap| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(tap, i, o)))).collect()
+pub(super) fn hwio<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> impl Iterator<Item = T> {
+    let at = move |tap: usize, i: usize, o: usize| weights[(o * in_c + i) * taps + tap];
+    (0..taps).flat_map(move |tap| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(tap, i, o))))
 }
 
 /// OIHW to OHWI.

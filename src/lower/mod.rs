@@ -39,10 +39,10 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{DType as PlanDType, PlanBuilder};
+use tractlet_core::plan::{ALIGN, DType as PlanDType, PlanBuilder};
 
 use crate::import::qoperator::{self, Form};
-use crate::model::{AttributeValue, DType, Model, Node, Shapes, Tensor};
+use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
 pub(crate) use program::{Hop, Port, Program, Step, TensorId};
 use value::{Act, Layout, Value};
@@ -64,23 +64,13 @@ pub(crate) struct Lowered {
     pub computed_in: HashMap<String, &'static str>,
 }
 
-/// When the weights of integer convolutions are packed, which depends on their windows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    /// At once.
-    Now,
-    /// By whom the program is for: it may have other windows.
-    Later,
-}
-
 /// Why a node cannot be lowered; the caller adds its name.
 type Why = String;
 
 /// Lowers every node, or names those that cannot be.
-pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa, packing: Packing) -> Result<Lowered, Vec<Refusal>> {
+pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered, Vec<Refusal>> {
     let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
     let mut lowering = Lowering::new(model, shapes, &nodes, isa);
-    lowering.packing = packing;
     if let Err(why) = lowering.inputs() {
         return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
@@ -153,7 +143,6 @@ struct Lowering<'m> {
     computed_in: HashMap<String, &'static str>,
     program: Program,
     builder: PlanBuilder,
-    packing: Packing,
 }
 
 impl<'m> Lowering<'m> {
@@ -186,9 +175,10 @@ impl<'m> Lowering<'m> {
             }
         }
         let mut builder = PlanBuilder::new(isa);
-        // Packing pads a little.
-        let stored: usize = graph.initializers.iter().map(Tensor::byte_len).sum();
-        builder.reserve(stored + stored / 16);
+        // What is stored in floats becomes float32; integer weights are packed later, when their sizes are known.
+        let floats = graph.initializers.iter().filter(|tensor| matches!(tensor.dtype, DType::F32 | DType::F16));
+        let bytes = floats.map(|tensor| tensor.dims.iter().product::<usize>() * size_of::<f32>() + ALIGN).sum();
+        builder.reserve(bytes, 2 * nodes.len());
         Lowering {
             model,
             shapes,
@@ -202,7 +192,6 @@ impl<'m> Lowering<'m> {
             computed_in: HashMap::new(),
             program: Program::default(),
             builder,
-            packing: Packing::Now,
         }
     }
 

@@ -7,7 +7,7 @@ use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
-use super::{Lowering, Packing, Why, geometry, int, number, unread};
+use super::{Lowering, Why, geometry, int, number, unread};
 use crate::model::{DType, Node};
 
 /// Weights as they are stored, and less their zero points.
@@ -136,23 +136,16 @@ impl<'m> Lowering<'m> {
             shape,
             input_zero_point: x.q.zero_point,
             requantize: to.1,
-            weights: self.packed(&shape, weights.values),
+            compact: false,
+            // Until it is packed.
+            weights: DataSpan { offset: self.program.weights.len(), len: 0 },
             bias: self.builder.data(&bias),
             multipliers: self.builder.data(&multipliers),
             scratch: ArenaSpan::default(),
         };
+        self.program.weights.push(weights.values);
         self.program.push(&node.name, op);
         Ok(())
-    }
-
-    fn packed(&mut self, shape: &ConvShape, weights: Vec<i8>) -> DataSpan {
-        match self.packing {
-            Packing::Now => self.builder.conv_weights(shape, &weights),
-            Packing::Later => {
-                self.program.weights.push(weights);
-                DataSpan { offset: self.program.weights.len() - 1, len: 0 }
-            }
-        }
     }
 
     /// An int32 bias that has the accumulator's own scale, to a rounding, is taken as it is.

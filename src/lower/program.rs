@@ -23,7 +23,7 @@ pub(crate) struct Program {
     pub parts: HashMap<TensorId, (TensorId, usize)>,
     /// How it runs, if it is given only what is new of each window.
     pub hop: Option<Hop>,
-    /// OHWI weights that are not packed yet: a convolution then holds their number where their place will be.
+    /// OHWI weights until they are packed: a convolution holds their number where their place will be.
     pub weights: Vec<Vec<i8>>,
 }
 

@@ -139,14 +139,14 @@ mod tests {
     use tractlet_core::plan::Op;
 
     use super::*;
-    use crate::lower::{Packing, lower};
+    use crate::lower::lower;
     use crate::model::Model;
 
     /// Input and output channels of each convolution of a golden model.
     fn channels(name: &str) -> Vec<[usize; 2]> {
         let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
         let model = Model::open(path).unwrap();
-        let lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic, Packing::Now).unwrap();
+        let lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap();
         let shape = |op: &Op| match op {
             Op::ConvS8(conv) => Some([conv.shape.window.in_c, conv.shape.out_c]),
             _ => None,

@@ -116,15 +116,17 @@ mod tests {
     use tractlet_core::plan::{AlignedBytes, Plan};
 
     use super::*;
-    use crate::lower::{Packing, lower};
+    use crate::lower::lower;
     use crate::model::Model;
+    use crate::plan::packed;
 
     /// Copies in the plan of a golden model.
     fn copies(name: &str) -> usize {
         let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
         let model = Model::open(path).unwrap();
-        let lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic, Packing::Now).unwrap();
-        let plan: Plan<AlignedBytes> = super::super::plan(lowered.program, lowered.constants).unwrap();
+        let mut lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap();
+        let program = packed(lowered.program, &mut lowered.constants);
+        let plan: Plan<AlignedBytes> = super::super::plan(program, lowered.constants).unwrap();
         plan.ops().filter(|(_, op)| matches!(op, Op::StridedCopy(_))).count()
     }
 

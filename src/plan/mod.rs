@@ -6,6 +6,7 @@ mod blocks;
 mod hop;
 mod join;
 mod lifetime;
+mod pack;
 mod schedule;
 
 use std::cmp::Reverse;
@@ -18,8 +19,9 @@ use crate::model::DType;
 use arena::Placement;
 pub use blocks::ArenaBlock;
 pub(crate) use blocks::blocks;
-pub(crate) use hop::{Hopping, by_hops, packed};
+pub(crate) use hop::{Hopping, by_hops};
 use lifetime::Lifetimes;
+pub(crate) use pack::packed;
 
 /// A program in an order, and where that puts its tensors.
 struct Layout {

@@ -1,6 +1,8 @@
 //! What the integration tests share: arrays from .npy files, and a model run over samples.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod onnx;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

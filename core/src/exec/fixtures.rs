@@ -3,6 +3,8 @@
 use std::vec::Vec;
 
 use crate::isa::Isa;
+use crate::kernels::ConvKernel;
+use crate::kernels::conv::Form;
 use crate::plan::{
     AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
     Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, Shift, SoftmaxF32,
@@ -107,7 +109,8 @@ pub(crate) fn conv(
         shape,
         input_zero_point,
         requantize,
-        weights: builder.conv_weights(&shape, weights),
+        compact: false,
+        weights: builder.conv_weights(ConvKernel::of(&shape, Form::Fast), &shape, weights),
         bias: builder.data(&folded),
         multipliers: builder.data(multipliers),
         scratch: ArenaSpan::default(),
@@ -259,7 +262,7 @@ pub(crate) fn network(isa: Isa) -> Plan<AlignedBytes> {
     );
     builder.output("probabilities", DType::F32, &[1, CLASSES]).unwrap();
     builder.output("framed", DType::F32, &[CLASSES + 2]).unwrap();
-    builder.finish().unwrap()
+    builder.clone().finish().unwrap()
 }
 
 /// The ops that [`network`] does not use: grouped and f32 convolution, f32 pools and softmax, the
@@ -319,7 +322,7 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     builder.op("swap", Op::from(op).with_scratch_at(isa, 384));
     builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
     builder.output("squares", DType::I8, &[4]).unwrap();
-    builder.finish().unwrap()
+    builder.clone().finish().unwrap()
 }
 
 /// Readings of a window of [`hopping`], and of a hop.
@@ -349,5 +352,5 @@ pub(crate) fn hopping(isa: Isa) -> Plan<AlignedBytes> {
     builder.op("max", MaxPoolF32 { input: readings, output: Operand::output(1, 4), window });
     builder.output("mean", DType::F32, &[1]).unwrap();
     builder.output("max", DType::F32, &[1]).unwrap();
-    builder.finish().unwrap()
+    builder.clone().finish().unwrap()
 }

@@ -3,11 +3,12 @@
 //!
 //! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has six functions:
 //! how much memory packed weights take at most, packing, whether weights are packed for a shape, which
-//! parts of it they serve, how much scratch a run takes, and the run.
+//! parts of it they serve, how much scratch a run takes, and the run. Its weights have two forms, of which
+//! [`ConvArgs::weights`] is one: the fastest, and where that is larger a [compact](Form) one.
 //!
 //! ```
 //! use tractlet_core::isa::Isa;
-//! use tractlet_core::kernels::conv::{self, ConvArgs};
+//! use tractlet_core::kernels::conv::{self, ConvArgs, Form};
 //! use tractlet_core::shape::{ConvShape, Requantize, Window};
 //!
 //! // Two inputs, one output: 10 * 3 + 20 * -4 + 7, times 0.5.
@@ -16,9 +17,9 @@
 //!     stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1, pad_top: 0, pad_left: 0,
 //! };
 //! let shape = ConvShape { window, out_c: 1, groups: 1 };
-//! let isa = Isa::detect();
-//! let mut weights = vec![0; conv::max_packed_len(isa, &shape)];
-//! let len = conv::pack(isa, &shape, &[3, -4], &mut weights);
+//! let (isa, form) = (Isa::detect(), Form::Fast);
+//! let mut weights = vec![0; conv::max_packed_len(isa, &shape, form)];
+//! let len = conv::pack(isa, &shape, form, &[3, -4], &mut weights);
 //! weights.truncate(len);
 //! let args = ConvArgs {
 //!     input: &[10, 20],
@@ -29,8 +30,8 @@
 //!     out: Requantize { zero_point: 0, min: -128, max: 127 },
 //! };
 //! let mut output = [0];
-//! let mut scratch = vec![0; conv::scratch_len(isa, &shape)];
-//! conv::run(isa, &shape, &args, &mut output, &mut scratch);
+//! let mut scratch = vec![0; conv::scratch_len(isa, &shape, form)];
+//! conv::run(isa, &shape, form, &args, &mut output, &mut scratch);
 //! assert_eq!(output, [-22]); // -21.5, to even
 //! ```
 
@@ -43,6 +44,15 @@ use super::simd::{self, Gemm, Layout, row};
 
 /// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
 pub(crate) const MAX_SIZE: usize = 1 << 20;
+
+/// How weights are packed, where there is a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For speed, whatever it takes: up to four bytes a weight.
+    Fast,
+    /// A byte a weight, but for what fills up vectors.
+    Compact,
+}
 
 /// What a convolution reads beside its shape.
 #[derive(Clone, Copy, Debug)]
@@ -75,19 +85,20 @@ enum Way {
 }
 
 impl Way {
-    fn of(isa: Isa, shape: &ConvShape) -> Way {
+    fn of(isa: Isa, shape: &ConvShape, form: Form) -> Way {
+        let fast = form == Form::Fast;
         match (winograd::layout(isa, shape), Layout::gemm(isa, shape)) {
-            _ if row::takes(isa, shape) => Way::Row,
-            (Some(layout), _) => Way::Winograd(layout),
-            (None, Some(layout)) => Way::Gemm(layout),
-            (None, None) => Way::Plain,
+            _ if fast && row::takes(isa, shape) => Way::Row,
+            (Some(layout), _) if fast => Way::Winograd(layout),
+            (_, Some(layout)) => Way::Gemm(layout),
+            (_, None) => Way::Plain,
         }
     }
 }
 
 /// Bytes that packed weights take at most; more than there can be if `shape` is beyond reason.
-pub fn max_packed_len(isa: Isa, shape: &ConvShape) -> usize {
-    match Way::of(isa, shape) {
+pub fn max_packed_len(isa: Isa, shape: &ConvShape, form: Form) -> usize {
+    match Way::of(isa, shape, form) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).packed_len(layout),
         Way::Winograd(layout) => Winograd::new(layout, shape).packed_len(),
@@ -96,13 +107,25 @@ pub fn max_packed_len(isa: Isa, shape: &ConvShape) -> usize {
     }
 }
 
+/// Bytes that these OHWI `weights` take once they are packed, which for some is worked out like packing itself.
+///
+/// # Panics
+/// If `weights` are not those of `shape`.
+pub fn packed_len(isa: Isa, shape: &ConvShape, form: Form, weights: &[i8]) -> usize {
+    match Way::of(isa, shape, form) {
+        Way::Row => row::packed_len(shape, weights),
+        _ => max_packed_len(isa, shape, form),
+    }
+}
+
 /// Lays OHWI `weights` out for `isa` at the beginning of `dst`; returns how many bytes they take.
 ///
 /// # Panics
-/// If `dst` does not have [`max_packed_len`] bytes or `weights` are not those of `shape`.
-pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
-    assert_eq!(dst.len(), max_packed_len(isa, shape));
-    match Way::of(isa, shape) {
+/// If `dst` has fewer than [`packed_len`] or more than [`max_packed_len`] bytes, or `weights` are not those of `shape`.
+pub fn pack(isa: Isa, shape: &ConvShape, form: Form, weights: &[i8], dst: &mut [u8]) -> usize {
+    let way = Way::of(isa, shape, form);
+    assert!(way == Way::Row || dst.len() == max_packed_len(isa, shape, form));
+    match way {
         Way::Gemm(layout) => simd::gemm::pack(layout, shape, weights, dst),
         Way::Winograd(layout) => winograd::pack(layout, shape, weights, dst),
         Way::Row => return row::pack(shape, weights, dst),
@@ -112,17 +135,17 @@ pub fn pack(isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usiz
 }
 
 /// Whether `packed` is laid out as [`pack`] does it for `shape`.
-pub fn holds(isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
-    match Way::of(isa, shape) {
+pub fn holds(isa: Isa, shape: &ConvShape, form: Form, packed: &[u8]) -> bool {
+    match Way::of(isa, shape, form) {
         Way::Row => reasonable(shape) && row::holds(shape, packed),
-        _ => packed.len() == max_packed_len(isa, shape),
+        _ => packed.len() == max_packed_len(isa, shape, form),
     }
 }
 
 /// A number of lines of which parts of `shape` have to be multiples, what is left over going to one of them, so
 /// that weights packed for all of it serve them. `None` if it goes whole.
-pub fn line_unit(isa: Isa, shape: &ConvShape) -> Option<usize> {
-    let way = Way::of(isa, shape);
+pub fn line_unit(isa: Isa, shape: &ConvShape, form: Form) -> Option<usize> {
+    let way = Way::of(isa, shape, form);
     let window = shape.window.flattened();
     // A single pixel, and what is one line high, may go another way than more of them. Where lines have several
     // pixels only a kernel of one line can, under which all lines are alike.
@@ -131,14 +154,14 @@ pub fn line_unit(isa: Isa, shape: &ConvShape) -> Option<usize> {
         Way::Row => None,
         Way::Gemm(_) if window.line_pixels()[1] == 1 => Some(2),
         Way::Winograd(_) => Some(2),
-        Way::Plain | Way::Gemm(_) => Some(if Way::of(isa, &alone()) == way { 1 } else { 2 }),
+        Way::Plain | Way::Gemm(_) => Some(if Way::of(isa, &alone(), form) == way { 1 } else { 2 }),
     }
 }
 
 /// Bytes of scratch that [`run`] works in, best 64-byte aligned; more than there can be if `shape`
 /// is beyond reason.
-pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
-    match Way::of(isa, shape) {
+pub fn scratch_len(isa: Isa, shape: &ConvShape, form: Form) -> usize {
+    match Way::of(isa, shape, form) {
         _ if !reasonable(shape) => usize::MAX,
         Way::Gemm(layout) => Gemm::new(layout, shape).scratch_len(layout),
         Way::Winograd(layout) => Winograd::new(layout, shape).scratch_len(),
@@ -149,10 +172,17 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
 
 /// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
 /// `output` as it was.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+pub fn run(
+    isa: Isa,
+    shape: &ConvShape,
+    form: Form,
+    args: &ConvArgs<'_>,
+    output: &mut [i8],
+    scratch: &mut [u8],
+) -> bool {
     let fits = shape.groups == 1 && isa.is_available() && args.fit(shape, output);
     // SAFETY: the CPU has `isa`; what is not checked yet, is there.
-    fits && unsafe { simd::conv(isa, shape, args, output, scratch) }
+    fits && unsafe { simd::conv(isa, shape, form, args, output, scratch) }
 }
 
 /// Whether everything that is counted in `shape` is there and small enough for positions not to

@@ -3,15 +3,15 @@
 use crate::isa::Isa;
 use crate::shape::ConvShape;
 
-use super::conv::ConvArgs;
+use super::conv::{ConvArgs, Form};
 use super::{conv, depthwise, grouped};
 
-/// The int8 convolution kernel of a shape: a function of the shape alone, so that packing and
+/// The int8 convolution kernel of a shape: a function of the shape and the form of its weights alone, so that packing and
 /// running agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvKernel {
     /// One group, [`conv`].
-    Dense,
+    Dense(Form),
     /// One group for each input channel, [`depthwise`].
     Depthwise,
     /// Anything between, [`grouped`].
@@ -19,10 +19,10 @@ pub enum ConvKernel {
 }
 
 impl ConvKernel {
-    /// The kernel for `shape`.
-    pub const fn of(shape: &ConvShape) -> Self {
+    /// The kernel for `shape`; only a dense one has a choice of forms.
+    pub const fn of(shape: &ConvShape, form: Form) -> Self {
         match shape.groups {
-            1 => Self::Dense,
+            1 => Self::Dense(form),
             groups if groups == shape.window.in_c => Self::Depthwise,
             _ => Self::Grouped,
         }
@@ -31,17 +31,25 @@ impl ConvKernel {
     /// Bytes that packed weights take at most.
     pub fn max_packed_len(self, isa: Isa, shape: &ConvShape) -> usize {
         match self {
-            Self::Dense => conv::max_packed_len(isa, shape),
+            Self::Dense(form) => conv::max_packed_len(isa, shape, form),
             Self::Depthwise => depthwise::max_packed_len(isa, shape),
             Self::Grouped => grouped::max_packed_len(isa, shape),
         }
     }
 
-    /// Lays out OHWI `weights` for `isa` in `dst`, which has [`ConvKernel::max_packed_len`] bytes;
-    /// returns how many they take.
+    /// Bytes that these OHWI `weights` take once they are packed, which for some is worked out like packing itself.
+    pub fn packed_len(self, isa: Isa, shape: &ConvShape, weights: &[i8]) -> usize {
+        match self {
+            Self::Dense(form) => conv::packed_len(isa, shape, form, weights),
+            _ => self.max_packed_len(isa, shape),
+        }
+    }
+
+    /// Lays out OHWI `weights` for `isa` in `dst`, which has from [`ConvKernel::packed_len`] to
+    /// [`ConvKernel::max_packed_len`] bytes; returns how many they take.
     pub fn pack(self, isa: Isa, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
         match self {
-            Self::Dense => conv::pack(isa, shape, weights, dst),
+            Self::Dense(form) => conv::pack(isa, shape, form, weights, dst),
             Self::Depthwise => depthwise::pack(isa, shape, weights, dst),
             Self::Grouped => grouped::pack(isa, shape, weights, dst),
         }
@@ -50,7 +58,7 @@ impl ConvKernel {
     /// Whether `packed` is laid out as [`ConvKernel::pack`] does it for `shape`.
     pub fn holds(self, isa: Isa, shape: &ConvShape, packed: &[u8]) -> bool {
         match self {
-            Self::Dense => conv::holds(isa, shape, packed),
+            Self::Dense(form) => conv::holds(isa, shape, form, packed),
             Self::Depthwise => depthwise::holds(isa, shape, packed),
             Self::Grouped => grouped::holds(isa, shape, packed),
         }
@@ -60,7 +68,7 @@ impl ConvKernel {
     /// whole.
     pub fn line_unit(self, isa: Isa, shape: &ConvShape) -> Option<usize> {
         match self {
-            Self::Dense => conv::line_unit(isa, shape),
+            Self::Dense(form) => conv::line_unit(isa, shape, form),
             Self::Depthwise => depthwise::line_unit(isa, shape),
             Self::Grouped => grouped::line_unit(isa, shape),
         }
@@ -69,7 +77,7 @@ impl ConvKernel {
     /// Bytes of scratch that a run works in.
     pub fn scratch_len(self, isa: Isa, shape: &ConvShape) -> usize {
         match self {
-            Self::Dense => conv::scratch_len(isa, shape),
+            Self::Dense(form) => conv::scratch_len(isa, shape, form),
             Self::Depthwise => depthwise::scratch_len(isa, shape),
             Self::Grouped => grouped::scratch_len(isa, shape),
         }
@@ -78,7 +86,7 @@ impl ConvKernel {
     /// Convolves, and returns whether it did: what does not fit leaves `output` as it was.
     pub fn run(self, isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
         match self {
-            Self::Dense => conv::run(isa, shape, args, output, scratch),
+            Self::Dense(form) => conv::run(isa, shape, form, args, output, scratch),
             Self::Depthwise => depthwise::run(isa, shape, args, output, scratch),
             Self::Grouped => grouped::run(isa, shape, args, output, scratch),
         }

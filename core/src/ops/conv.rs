@@ -7,7 +7,7 @@ use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
-use crate::kernels::conv::{ConvArgs, MAX_SIZE};
+use crate::kernels::conv::{ConvArgs, Form, MAX_SIZE};
 use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
@@ -29,6 +29,8 @@ record! {
         input_zero_point: i8,
         /// From the accumulator to the output.
         requantize: Requantize,
+        /// Whether weights are packed to be small, for which a group of its own is needed, and not to be fast.
+        compact: bool,
         /// Packed by [`ConvKernel::pack`](ConvKernel::pack) for the plan's ISA.
         weights: DataSpan,
         /// i32 `[out_c]`, the zero point folded in: `bias[c] - input_zero_point * sum w[c]`.
@@ -37,6 +39,13 @@ record! {
         multipliers: DataSpan,
         /// What the kernel works in; [`Op::with_scratch_at`](crate::plan::Op::with_scratch_at) places it.
         scratch: ArenaSpan,
+    }
+}
+
+impl ConvS8 {
+    /// What packs its weights and runs it.
+    pub fn kernel(&self) -> ConvKernel {
+        ConvKernel::of(&self.shape, if self.compact { Form::Compact } else { Form::Fast })
     }
 }
 
@@ -56,7 +65,7 @@ impl Operation for ConvS8 {
     }
 
     fn lines(&self, isa: Isa) -> Lines {
-        let unit = ConvKernel::of(&self.shape).line_unit(isa, &self.shape);
+        let unit = self.kernel().line_unit(isa, &self.shape);
         unit.map_or(Lines::WHOLE, |unit| Lines { count: flattened(&self.shape).lines(), unit })
     }
 
@@ -65,14 +74,15 @@ impl Operation for ConvS8 {
     }
 
     fn scratch_bytes(&self, isa: Isa) -> usize {
-        ConvKernel::of(&self.shape).scratch_len(isa, &self.shape)
+        self.kernel().scratch_len(isa, &self.shape)
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_conv(plan, &self.shape, (self.input, 1), (self.output, 1))?;
         check_requantize(&self.requantize)?;
         let weights = plan.block("weights", self.weights, self.weights.len)?;
-        require(ConvKernel::of(&self.shape).holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
+        require(!self.compact || self.shape.groups == 1, "compact", Fault::OutOfRange)?;
+        require(self.kernel().holds(plan.isa, &self.shape, weights), "weights", Fault::Packing)?;
         plan.block::<i32>("bias", self.bias, self.shape.out_c)?;
         let multipliers = plan.block("multipliers", self.multipliers, self.shape.out_c)?;
         multipliers.iter().try_for_each(|&value| check_multiplier("multipliers", value))
@@ -88,7 +98,7 @@ impl Operation for ConvS8 {
             input_zp: self.input_zero_point,
             out: self.requantize,
         };
-        ConvKernel::of(&self.shape).run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
+        self.kernel().run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
     }
 }
 

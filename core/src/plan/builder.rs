@@ -75,9 +75,10 @@ impl PlanBuilder {
         self.isa
     }
 
-    /// Makes room for this many bytes of constants, so that they are not moved as they grow.
-    pub fn reserve(&mut self, bytes: usize) -> &mut Self {
-        self.data.reserve(bytes);
+    /// Makes room for this many further bytes of constants, and for the records and names of as many ops as a
+    /// plan of `ops` will have: weights are most of a plan, and to move them would take as much memory again.
+    pub fn reserve(&mut self, bytes: usize, ops: usize) -> &mut Self {
+        self.data.reserve_exact(bytes + HEADER_BYTES + ops * (OP_BYTES + ALIGN) + ALIGN);
         self
     }
 
@@ -136,16 +137,22 @@ impl PlanBuilder {
         self.block(offset)
     }
 
-    /// Packs and stores the weights of an int8 convolution, given as OHWI.
-    pub fn conv_weights(&mut self, shape: &ConvShape, weights: &[i8]) -> DataSpan {
-        let kernel = ConvKernel::of(shape);
+    /// The same of values that lie nowhere yet.
+    pub fn data_of<T: bytemuck::NoUninit>(&mut self, values: impl Iterator<Item = T>) -> DataSpan {
         let offset = self.data.len();
+        values.for_each(|value| self.data.extend_from_slice(bytemuck::bytes_of(&value)));
+        self.block(offset)
+    }
+
+    /// Packs and stores the weights of an int8 convolution, given as OHWI.
+    pub fn conv_weights(&mut self, kernel: ConvKernel, shape: &ConvShape, weights: &[i8]) -> DataSpan {
+        let offset = self.data.len();
+        let mut len = kernel.max_packed_len(self.isa, shape);
         // In place, since weights may be most of what there is.
-        let most = kernel.max_packed_len(self.isa, shape);
-        if self.data.capacity() < offset + most {
-            self.data.reserve_exact(most + offset / 4);
+        if self.data.capacity() - offset < len {
+            len = kernel.packed_len(self.isa, shape, weights);
         }
-        self.data.resize(offset + most, 0);
+        self.data.resize(offset + len, 0);
         let len = kernel.pack(self.isa, shape, weights, &mut self.data[offset..]);
         self.data.truncate(offset + len);
         self.block(offset)
@@ -175,7 +182,7 @@ impl PlanBuilder {
     ///
     /// # Errors
     /// [`BuildError::Invalid`] names the op and the field that break a rule.
-    pub fn finish(&self) -> Result<Plan<AlignedBytes>, BuildError> {
+    pub fn finish(self) -> Result<Plan<AlignedBytes>, BuildError> {
         self.finish_in()
     }
 
@@ -183,11 +190,11 @@ impl PlanBuilder {
     ///
     /// # Errors
     /// As [`PlanBuilder::finish`].
-    pub fn finish_in<B: AsRef<[u8]> + From<AlignedBytes>>(&self) -> Result<Plan<B>, BuildError> {
+    pub fn finish_in<B: AsRef<[u8]> + From<AlignedBytes>>(self) -> Result<Plan<B>, BuildError> {
         Plan::read(B::from(self.layout())).map_err(BuildError::Invalid)
     }
 
-    fn layout(&self) -> AlignedBytes {
+    fn layout(self) -> AlignedBytes {
         let written = self.ops.iter().flat_map(|record| [record.op.output(), record.op.scratch().into()]);
         let in_arena = written.filter(|operand| operand.section == Section::Arena);
         let arena_end = in_arena.map(|operand| operand.offset.saturating_add(operand.len)).max();
@@ -214,8 +221,7 @@ impl PlanBuilder {
         let sections = SectionRanges::of(&header).expect("what lies in memory has a size");
         header.total_bytes = sections.data.end;
 
-        // Straight into place: weights are most of a plan, and another copy of them most of its peak.
-        let mut plan = AlignedBytes::zeroed(header.total_bytes);
+        let mut plan = AlignedBytes::behind(sections.data.start, self.data);
         plan[..MAGIC.len()].copy_from_slice(&MAGIC);
         header.write(&mut words_of(&mut plan[MAGIC.len()..HEADER_BYTES]));
         let ports = plan[sections.ports.clone()].chunks_exact_mut(PORT_BYTES);
@@ -226,7 +232,6 @@ impl PlanBuilder {
             record.encode(&mut words_of(bytes));
         }
         plan[sections.names].copy_from_slice(self.names.as_bytes());
-        plan[sections.data].copy_from_slice(&self.data);
         seal(&mut plan);
         plan
     }
@@ -290,9 +295,25 @@ impl AlignedBytes {
     pub fn zeroed(len: usize) -> Self {
         // The allocation is never grown, so that it stays where it is.
         let bytes = vec![0; len + ALIGN - 1];
-        let start = bytes.as_ptr().addr().next_multiple_of(ALIGN) - bytes.as_ptr().addr();
+        Self { start: start_of(&bytes), bytes, len }
+    }
+
+    /// So many zeros, and `bytes` behind them, which stay where they are allocated if there is room: weights are most
+    /// of a plan, and another copy of them would be most of its peak.
+    fn behind(zeros: usize, mut bytes: Vec<u8>) -> Self {
+        let (behind, len) = (bytes.len(), zeros + bytes.len());
+        bytes.reserve_exact(zeros + ALIGN - 1);
+        bytes.resize(len + ALIGN - 1, 0);
+        let start = start_of(&bytes);
+        bytes.copy_within(..behind, start + zeros);
+        bytes[start..start + zeros].fill(0);
         Self { bytes, start, len }
     }
+}
+
+/// Where the first multiple of [`ALIGN`] is in bytes whose allocation is not grown any more.
+fn start_of(bytes: &[u8]) -> usize {
+    bytes.as_ptr().addr().next_multiple_of(ALIGN) - bytes.as_ptr().addr()
 }
 
 impl From<&[u8]> for AlignedBytes {

@@ -14,9 +14,10 @@ mod tests;
 
 use std::ops::Range;
 
-use tractlet_core::plan::{ConvS8, Op, Operand, PlanBuilder, Shift, StridedCopy};
+use tractlet_core::plan::{Op, Operand, PlanBuilder, Shift, StridedCopy};
 
 use super::lifetime::reads;
+use super::pack::pack;
 use crate::lower::{Hop, Port, Program, Step, TensorId};
 use rows::{Along, Copied, Law, Rows, Source, channels_of, follow, slid};
 
@@ -27,22 +28,6 @@ pub(crate) struct Hopping {
     pub window_macs: u64,
     /// The first step that is computed of the whole window at each hop, and why.
     pub whole_from: Option<(String, String)>,
-}
-
-/// Packs the weights of a program that takes whole windows.
-pub(crate) fn packed(mut program: Program, builder: &mut PlanBuilder) -> Program {
-    let weights = std::mem::take(&mut program.weights);
-    pack(&mut program, &weights, builder);
-    program
-}
-
-/// Packs weights for the windows that convolutions have here.
-fn pack(program: &mut Program, weights: &[Vec<i8>], builder: &mut PlanBuilder) {
-    for step in &mut program.steps {
-        if let Op::ConvS8(ConvS8 { shape, weights: place, .. }) = &mut step.op {
-            *place = builder.conv_weights(shape, &weights[place.offset]);
-        }
-    }
 }
 
 /// The same for windows that come `hop` rows of the input apart, and have `window_rows` where that is known.

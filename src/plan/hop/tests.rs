@@ -9,10 +9,10 @@ use tractlet_core::plan::{
 };
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
-use super::{by_hops, packed};
+use super::by_hops;
 use crate::lower::{Port, Program, Step, TensorId};
 use crate::model::DType;
-use crate::plan::plan;
+use crate::plan::{packed, plan};
 
 const ANY: Requantize = Requantize { zero_point: 3, min: -128, max: 127 };
 
@@ -142,6 +142,7 @@ impl Net {
             let (bias, multipliers) = (self.builder.data(&bias), self.builder.data(&vec![scale; channels]));
             let (input_zero_point, requantize) = (-7, ANY);
             self.push(ConvS8 {
+                compact: false,
                 input,
                 output,
                 shape,

@@ -12,6 +12,7 @@ use crate::exec::fixtures::*;
 use crate::exec::memory::Memory;
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
+use crate::kernels::conv::Form;
 use crate::kernels::pool::tests::any_window;
 use crate::plan::{AlignedBytes, ConvS8, DType, Op, Operand, Plan, PlanBuilder};
 use crate::shape::{ConvShape, Requantize, Window};
@@ -74,8 +75,8 @@ fn weights_of(shape: &ConvShape, seed: u32) -> Vec<i8> {
     noise(seed, w.kernel_h * w.kernel_w * w.in_c / shape.groups * shape.out_c)
 }
 
-fn packed(isa: Isa, shape: &ConvShape, seed: u32) -> Vec<u8> {
-    let kernel = ConvKernel::of(shape);
+fn packed(isa: Isa, shape: &ConvShape, form: Form, seed: u32) -> Vec<u8> {
+    let kernel = ConvKernel::of(shape, form);
     let mut packed = std::vec![0; kernel.max_packed_len(isa, shape)];
     let len = kernel.pack(isa, shape, &weights_of(shape, seed), &mut packed);
     packed.truncate(len);
@@ -83,14 +84,14 @@ fn packed(isa: Isa, shape: &ConvShape, seed: u32) -> Vec<u8> {
 }
 
 /// A convolution of an input to an output, on noise.
-fn convolution(isa: Isa, shape: ConvShape, seed: u32) -> Plan<AlignedBytes> {
+fn convolution(isa: Isa, shape: ConvShape, form: Form, seed: u32) -> Plan<AlignedBytes> {
     let builder = &mut PlanBuilder::new(isa);
     let (w, out_c) = (shape.window, shape.out_c);
     let image = [w.in_h, w.in_w, w.in_c];
     let features = [w.out_h, w.out_w, out_c];
     let [input, output] = [image, features].map(|dims| dims.iter().product());
     let weights = weights_of(&shape, seed);
-    let op = conv(
+    let mut op = conv(
         builder,
         shape,
         (Operand::input(0, input), 3),
@@ -98,9 +99,13 @@ fn convolution(isa: Isa, shape: ConvShape, seed: u32) -> Plan<AlignedBytes> {
         (&weights, &biases(seed ^ 1, out_c)),
         &std::vec![0.002; out_c],
     );
+    if form == Form::Compact {
+        op.compact = true;
+        op.weights = builder.conv_weights(op.kernel(), &shape, &weights);
+    }
     builder.input("image", DType::I8, &image).unwrap().output("features", DType::I8, &features).unwrap();
     builder.op("conv", Op::from(op).with_scratch_at(isa, 0));
-    builder.finish().unwrap()
+    builder.clone().finish().unwrap()
 }
 
 proptest! {
@@ -110,6 +115,7 @@ proptest! {
         kind in 0usize..6,
         channels in 1usize..40,
         most in 2usize..6,
+        compact: bool,
         seed: u32,
     ) {
         // Dense, dense and pointwise, depthwise, of five along a line either way, and groups.
@@ -136,14 +142,21 @@ proptest! {
                 ConvShape { window, out_c: channels * 2, groups: 2 }
             }
         };
+        let form = if compact && shape.groups == 1 { Form::Compact } else { Form::Fast };
         for isa in Isa::ALL {
-            let plan = convolution(isa, shape, seed);
+            let plan = convolution(isa, shape, form, seed);
             // On any machine: a part's weights are packed as those of the whole.
             let op = plan.ops().next().unwrap().1;
             let parts = op.most_parts(isa).min(most);
             for part in (0..parts).filter(|_| parts > 1).map(|index| op.part(isa, index, parts)) {
                 let Op::ConvS8(ConvS8 { shape: part, .. }) = part else { unreachable!() };
-                prop_assert_eq!(packed(isa, &part, seed), packed(isa, &shape, seed), "{} of {:?}", isa, shape);
+                prop_assert_eq!(
+                    packed(isa, &part, form, seed),
+                    packed(isa, &shape, form, seed),
+                    "{} of {:?}",
+                    isa,
+                    shape
+                );
             }
             if !isa.is_available() {
                 continue;
@@ -164,7 +177,7 @@ fn a_step_that_is_worth_it_is_run_by_the_team() {
         |size: usize, in_c: usize| Window { pad_top: 1, pad_left: 1, ..window((size, size), in_c, (size, size), 3) };
     let shape = ConvShape { window: same(24, 16), out_c: 32, groups: 1 };
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let plan = convolution(isa, shape, 5);
+        let plan = convolution(isa, shape, Form::Fast, 5);
         let inputs = [AlignedBytes::zeroed(24 * 24 * 16)];
         let (mut memory, mut whole) = room(&plan);
         plan.run(&mut memory, &inputs, &mut whole).unwrap();
@@ -194,13 +207,13 @@ fn pointwise(size: (usize, usize)) -> ConvShape {
 #[test]
 fn pixels_that_are_more_than_a_row_can_have_are_cut_as_an_image() {
     for isa in Isa::ALL {
-        let op = convolution(isa, pointwise((1025, 1024)), 7).ops().next().unwrap().1;
+        let op = convolution(isa, pointwise((1025, 1024)), Form::Fast, 7).ops().next().unwrap().1;
         let parts = op.most_parts(isa).min(4);
         for part in (0..parts).filter(|_| parts > 1).map(|index| op.part(isa, index, parts)) {
             assert!(part.scratch_bytes(isa) <= op.scratch().len.max(1 << 20), "{isa}");
         }
     }
-    let plan = convolution(Isa::detect(), pointwise((1025, 1024)), 7);
+    let plan = convolution(Isa::detect(), pointwise((1025, 1024)), Form::Fast, 7);
     let inputs = [AlignedBytes::from(bytemuck::cast_slice::<i8, u8>(&noise(3, 1025 * 1024)))];
     let (mut memory, mut whole) = room(&plan);
     plan.run(&mut memory, &inputs, &mut whole).unwrap();
@@ -210,7 +223,7 @@ fn pixels_that_are_more_than_a_row_can_have_are_cut_as_an_image() {
 #[test]
 fn a_kernel_that_does_nothing_is_an_error() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let plan = convolution(isa, pointwise((4, 4)), 7);
+        let plan = convolution(isa, pointwise((4, 4)), Form::Fast, 7);
         let (mut arena, mut outputs) = room(&plan);
         let inputs = [AlignedBytes::zeroed(16)];
         let mut memory = Memory::Whole { arena: &mut arena, data: plan.data(), inputs: &inputs, outputs: &mut outputs };
@@ -224,6 +237,6 @@ fn a_kernel_that_does_nothing_is_an_error() {
 fn shapes_beyond_reason_ask_for_more_than_there_can_be() {
     let mut shape = pointwise((4, 4));
     shape.window.kernel_w = usize::MAX;
-    let sizes = Isa::ALL.map(|isa| ConvKernel::of(&shape).scratch_len(isa, &shape));
+    let sizes = Isa::ALL.map(|isa| ConvKernel::of(&shape, Form::Fast).scratch_len(isa, &shape));
     assert!(sizes.iter().all(|size| *size == usize::MAX));
 }

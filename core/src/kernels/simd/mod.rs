@@ -53,7 +53,7 @@ mod tests;
 mod vnni256;
 
 use crate::isa::Isa;
-use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv::{ConvArgs, Form};
 use crate::kernels::reference;
 use crate::shape::ConvShape;
 
@@ -70,23 +70,26 @@ pub(super) use nearest::nearest;
 pub(super) unsafe fn conv(
     isa: Isa,
     shape: &ConvShape,
+    form: Form,
     args: &ConvArgs<'_>,
     output: &mut [i8],
     scratch: &mut [u8],
 ) -> bool {
+    let fast = form == Form::Fast;
+    let filtered = winograd::kind(isa, shape).filter(|_| fast);
     // SAFETY: as the caller's.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if winograd::kind(isa, shape) == Some(winograd::Kind::Plane) => {
+            Isa::Avx2 if filtered == Some(winograd::Kind::Plane) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if winograd::kind(isa, shape) == Some(winograd::Kind::Line) => {
+            Isa::Avx2 if filtered == Some(winograd::Kind::Line) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if row::takes(isa, shape) => row::run::<avx2::Bytes>(shape, args, output, scratch),
+            Isa::Avx2 if fast && row::takes(isa, shape) => row::run::<avx2::Bytes>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -100,7 +103,7 @@ pub(super) unsafe fn conv(
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
             Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if winograd::layout(isa, shape).is_some() => {
+            Isa::Neon if filtered.is_some() => {
                 winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "aarch64")]

@@ -109,6 +109,19 @@ pub fn max_packed_len(shape: &ConvShape) -> usize {
     row.groups().fold(row.header_len(), |all, (_, len)| all.saturating_add(row.group_len(len, row.arranged() / 2)))
 }
 
+/// Bytes that these OHWI `weights` take once they are packed.
+pub fn packed_len(shape: &ConvShape, weights: &[i8]) -> usize {
+    let row = Row::new(shape);
+    let mut order = [0; MAX_VALUES];
+    let order = &mut order[..row.arranged()];
+    row.groups().fold(row.header_len(), |all, (first, len)| {
+        let filters = &weights[first * row.values..][..len * row.values];
+        pair_all(filters, row.values, order);
+        let quads = (0..order.len() / 4).map(|quad| Quad::of(filters, row.values, order, quad).parts().len()).sum();
+        all + row.group_len(len, quads)
+    })
+}
+
 /// Whether `packed` is laid out as [`pack`] does it for `shape`.
 pub fn holds(shape: &ConvShape, packed: &[u8]) -> bool {
     let row = Row::new(shape);
@@ -138,9 +151,7 @@ pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
     for ((first, len), dst) in row.groups().zip(counts.chunks_exact_mut(2)) {
         let filters = &weights[first * row.values..][..len * row.values];
         let (order, quads) = rest.split_at_mut(row.arranged());
-        for (span, order) in order.as_chunks_mut::<SPAN>().0.iter_mut().enumerate() {
-            pair(filters, row.values, span * SPAN, order);
-        }
+        pair_all(filters, row.values, order);
         let count = pack_quads(filters, row.values, order, quads);
         dst.copy_from_slice(&(count as u16).to_le_bytes());
         let group_len = row.group_len(len, count);
@@ -150,28 +161,52 @@ pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) -> usize {
     packed_len
 }
 
+/// The order of the input values for a group.
+fn pair_all(filters: &[i8], values: usize, order: &mut [u8]) {
+    for (span, order) in order.as_chunks_mut::<SPAN>().0.iter_mut().enumerate() {
+        pair(filters, values, span * SPAN, order);
+    }
+}
+
+/// Four input values and the weights of a group for them.
+struct Quad<'a> {
+    filters: core::slice::ChunksExact<'a, i8>,
+    taps: [usize; 4],
+}
+
+impl<'a> Quad<'a> {
+    fn of(filters: &'a [i8], values: usize, order: &[u8], quad: usize) -> Quad<'a> {
+        let taps = core::array::from_fn(|tap| quad * 4 / SPAN * SPAN + usize::from(order[quad * 4 + tap]));
+        Quad { filters: filters.chunks_exact(values), taps }
+    }
+
+    /// Those of each channel, 0 beyond the last value.
+    fn weights(&self) -> impl Iterator<Item = [i8; 4]> + use<'a> {
+        let taps = self.taps;
+        self.filters.clone().map(move |filter| taps.map(|tap| filter.get(tap).copied().unwrap_or(0)))
+    }
+
+    /// What is listed of each weight: nothing, all of it or a half each time.
+    fn parts(&self) -> &'static [fn(i8) -> i8] {
+        let misfit = |[a, b, c, d]: [i8; 4]| !(fits(a, b) && fits(c, d));
+        match self.weights().all(|weights| weights == [0; 4]) {
+            true => &[],
+            _ if self.weights().any(misfit) => &[|w| w / 2, |w| w - w / 2],
+            _ => &[|w| w],
+        }
+    }
+}
+
 /// The quads of a group, block by block in each, and their numbers; returns how many there are.
 fn pack_quads(filters: &[i8], values: usize, order: &[u8], dst: &mut [u8]) -> usize {
     let step = (filters.len() / values).div_ceil(LANES) * QUAD;
     let mut numbers = [0; MAX_VALUES / 2];
     let mut count = 0;
     for quad in 0..order.len() / 4 {
-        let taps: [usize; 4] = core::array::from_fn(|tap| quad * 4 / SPAN * SPAN + usize::from(order[quad * 4 + tap]));
-        let weight = |filter: &[i8], tap: usize| filter.get(taps[tap]).copied().unwrap_or(0);
-        let filters = || filters.chunks_exact(values);
-        let misfit =
-            |filter| !(fits(weight(filter, 0), weight(filter, 1)) && fits(weight(filter, 2), weight(filter, 3)));
-        let none = filters().all(|filter| (0..4).all(|tap| weight(filter, tap) == 0));
-        let parts: &[fn(i8) -> i8] = match none {
-            true => &[],
-            _ if filters().any(misfit) => &[|w| w / 2, |w| w - w / 2],
-            _ => &[|w| w],
-        };
-        for part in parts {
-            for (channel, filter) in filters().enumerate() {
-                let at = count * step + channel * 4;
-                dst[at..at + 4]
-                    .copy_from_slice(&core::array::from_fn::<u8, 4, _>(|tap| part(weight(filter, tap)) as u8));
+        let weights = Quad::of(filters, values, order, quad);
+        for part in weights.parts() {
+            for (channel, weights) in weights.weights().enumerate() {
+                dst[count * step + channel * 4..][..4].copy_from_slice(&weights.map(|w| part(w) as u8));
             }
             numbers[count] = quad as u8;
             count += 1;
