@@ -287,9 +287,12 @@ networks: build ## Hold the plan engine against ONNX Runtime on networks exporte
 onnx-node: build $(VENV)/ready ## Run the onnx package's node tests on the plan engine: docs/operators.md, and what tests/onnx_node.rs holds
 	$(VENV)/bin/python tests/parity/onnx_node.py --tractlet $(RELEASE) --table docs/operators.md --archive tests/golden/onnx_node/plan.bin
 
-differential: build $(VENV)/ready ## Hold random graphs on the plan engine against unoptimised ONNX Runtime: GRAPHS=1000 SEED=0
-	$(VENV)/bin/python tests/parity/differential.py --tractlet $(RELEASE) --graphs $(or $(GRAPHS),1000) --seed $(or $(SEED),0) \
-		--jobs $$(nproc) --keep $(TARGET)/differential
+differential: $(VENV)/ready ## Hold random graphs on the plan engine against tract and unoptimised ONNX Runtime: GRAPHS=1000 SEED=0
+	@rm -rf $(TARGET)/differential && mkdir -p $(TARGET)/differential/graphs
+	TRACTLET_GRAPHS=$(or $(GRAPHS),1000) TRACTLET_SEED=$(or $(SEED),0) TRACTLET_GRAPHS_TO=$(abspath $(TARGET))/differential/graphs \
+		cargo test --release --test differential -- --nocapture
+	$(VENV)/bin/python tests/parity/differential.py $(TARGET)/differential/graphs
+	@rm -rf $(TARGET)/differential/graphs
 
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md
