@@ -89,6 +89,48 @@ fn a_large_model_takes_at_most_three_times_its_file_to_load() {
     }
 }
 
+#[test]
+fn what_a_model_stores_and_does_not_read_is_not_held() {
+    let mut g = Graph::new(1, 13);
+    let x = g.input(&[1, 512]);
+    let [weights, unread] = [1.0, 2.0].map(|value| vec![value; 512 * 512]);
+    let weights = g.floats(&[512, 512], &weights);
+    g.floats(&[512, 512], &unread);
+    let y = g.op("MatMul", &[&x.name, &weights], &[], x.clone());
+    g.show(&y);
+    g.output();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("product.onnx");
+    fs::write(&path, g.model(false)).unwrap();
+    let output = footprint(&[path.to_str().unwrap(), "--engine", "plan", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (report, plan) = (report(&output), 512 * 512 * 4);
+    let [live, peak] = ["heap_live_bytes", "load_heap_peak_bytes"].map(|key| bytes(&report["measured"][key]));
+    // The weights once, and what is small; while it loads they may be there once more.
+    assert!((plan..plan * 11 / 10).contains(&live) && peak < plan * 23 / 10, "{live} {peak}");
+}
+
+#[test]
+fn a_layer_beyond_what_kernels_count_to_is_refused_by_name() {
+    let mut g = Graph::new(1, 13);
+    let x = g.input(&[1, 1, 1, (1 << 20) + 1]);
+    let (scale, zero) = (g.floats(&[], &[0.1]), g.constant(DType::I8, &[], &[0]));
+    let integers = g.op("QuantizeLinear", &[&x.name, &scale, &zero], &[], Tensor { dtype: DType::I8, ..x.clone() });
+    let real = g.op("DequantizeLinear", &[&integers.name, &scale, &zero], &[], x.clone());
+    let stored = g.constant(DType::I8, &[1, 1, 1, 1], &[7]);
+    let weights = g.op("DequantizeLinear", &[&stored, &scale, &zero], &[], x.clone());
+    let y = g.op("Conv", &[&real.name, &weights.name], &[], x.clone());
+    let last = g.op("QuantizeLinear", &[&y.name, &scale, &zero], &[], Tensor { dtype: DType::I8, ..x.clone() });
+    g.show(&last);
+    g.output();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("line.onnx");
+    fs::write(&path, g.model(false)).unwrap();
+    let output = footprint(&[path.to_str().unwrap(), "--engine", "plan"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("beyond what kernels count to"), "{}", stderr(&output));
+}
+
 /// Quantized layers on small images, whose weights are most of the file.
 fn convolutions_of_3x3(layers: usize, channels: usize) -> Vec<u8> {
     let mut g = Graph::new(1, 13);

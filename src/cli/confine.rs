@@ -12,7 +12,9 @@ pub fn confine(sandbox: &Sandbox, engine: EngineName) -> Result<(), Failure> {
         return Err(format!("--sandbox: not with the engine {engine}: {what}").into());
     }
     let confined = sandbox.enter().map_err(|error| match error {
-        SandboxError::Threads(_) => format!("--sandbox: {error}; leave --threads at 1"),
+        SandboxError::Threads(_) => {
+            format!("--sandbox: {error}; leave --threads at 1, and take no source whose library starts some of its own")
+        }
         error => format!("--sandbox: {error}"),
     })?;
     let missing = match confined {

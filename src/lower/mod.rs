@@ -175,9 +175,13 @@ impl<'m> Lowering<'m> {
             }
         }
         let mut builder = PlanBuilder::new(isa);
-        // What is stored in floats becomes float32; integer weights are packed later, when their sizes are known.
+        // What is stored in floats and read becomes float32, maybe beside a bias that is not stored; integer weights are packed
+        // later, when their sizes are known.
         let floats = graph.initializers.iter().filter(|tensor| matches!(tensor.dtype, DType::F32 | DType::F16));
-        let bytes = floats.map(|tensor| tensor.dims.iter().product::<usize>() * size_of::<f32>() + ALIGN).sum();
+        let read = floats.filter(|tensor| readers.contains_key(tensor.name.as_str()));
+        let bias = |dims: &[usize]| dims.iter().max().copied().unwrap_or(0);
+        let values = read.map(|tensor| tensor.dims.iter().product::<usize>() + bias(&tensor.dims));
+        let bytes = values.map(|values| values * size_of::<f32>() + 2 * ALIGN).sum();
         builder.reserve(bytes, 2 * nodes.len());
         Lowering {
             model,

@@ -59,7 +59,7 @@ impl<'m> Lowering<'m> {
         };
         self.program.push(&node.name, op);
         self.set(node, Value::Real(output));
-        if self.is_read(node, 1) || self.is_read(node, 2) {
+        if node.op == "LayerNormalization" && (self.is_read(node, 1) || self.is_read(node, 2)) {
             self.moments(node, &act, cols)?;
         }
         Ok(())

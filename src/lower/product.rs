@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tractlet_core::kernels::ConvKernel;
+use tractlet_core::kernels::conv::Form;
 use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
@@ -98,6 +100,9 @@ impl<'m> Lowering<'m> {
         to: (QParams, Requantize),
         output: &Act,
     ) -> Result<(), Why> {
+        if ConvKernel::of(&shape, Form::Fast).max_packed_len(self.builder.isa(), &shape) == usize::MAX {
+            return Err("its sizes are beyond what kernels count to".into());
+        }
         let out_c = weights.scales.len();
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         let mut bias = vec![0i32; out_c];

@@ -254,7 +254,10 @@ impl Net<'_> {
         let mut asked = self.g.op(op, &[&x.name, &y], &[], truth.clone());
         if self.g.random.chance(50) {
             let op = self.g.random.of(&["And", "Or", "Xor"]);
-            let not = self.g.op("Not", &[&asked.name], &[], truth.clone());
+            let bound = self.g.random.unit();
+            let bound = self.g.floats(&[], &[bound]);
+            let other = self.g.op("Greater", &[&x.name, &bound], &[], truth.clone());
+            let not = self.g.op("Not", &[&other.name], &[], truth.clone());
             asked = self.g.op(op, &[&asked.name, &not.name], &[], truth);
         }
         self.g.op("Where", &[&asked.name, &x.name, &y], &[], Tensor { most: x.most.max(1.0), ..x.clone() })

@@ -304,6 +304,11 @@ impl AlignedBytes {
         let (behind, len) = (bytes.len(), zeros + bytes.len());
         bytes.reserve_exact(zeros + ALIGN - 1);
         bytes.resize(len + ALIGN - 1, 0);
+        // What was reserved for constants that are not there is not kept as long as the plan is; but a new allocation may be
+        // there beside the old one, which a little room is not worth.
+        if bytes.capacity() - bytes.len() > bytes.len() / 8 {
+            bytes.shrink_to_fit();
+        }
         let start = start_of(&bytes);
         bytes.copy_within(..behind, start + zeros);
         bytes[start..start + zeros].fill(0);

@@ -194,7 +194,9 @@ fn outputs(node: &Node) -> Result<(), Fault> {
     Ok(())
 }
 
-const SINGLE: [&str; 41] = [
+const SINGLE: [&str; 43] = [
+    "GroupNormalization",
+    "InstanceNormalization",
     "Relu",
     "Sigmoid",
     "Tanh",

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use alsa::pcm::{Access, Format as Encoding, HwParams, PCM};
+use alsa::pcm::{Access, Format as Encoding, HwParams, PCM, State};
 use alsa::{Direction, ValueOr};
 use rustix::io::Errno;
 
@@ -25,7 +25,8 @@ const RATES_HZ: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
 /// A capture that runs.
 pub struct Capture {
-    pcm: PCM,
+    /// Until it broke: it is opened anew only once it is closed.
+    pcm: Option<PCM>,
     frame_bytes: usize,
     /// What the card's buffer holds, beyond which plugins take no reads.
     most_bytes: usize,
@@ -42,7 +43,9 @@ pub fn open(device: &str, options: &SourceOptions, input: &Input) -> Result<(Byt
     let width = options.channels.unwrap_or(input.channels.len());
     let decoder = interleaved(sample, width, options, input)?;
     let rate = options.rate_hz.or(input.rate_hz);
-    let rate = rate.ok_or("the model states no rate, and a sound card has to be given one: --rate")?;
+    let rate = rate.ok_or(
+        "a sound card is given a rate, and the model states none: `input.rate_hz` of its model.toml, or --rate HZ",
+    )?;
     if rate.fract() != 0.0 || !RATES_HZ.contains(&rate) {
         return Err(format!("a rate of {rate} samples a second; a sound card takes whole numbers of them to {}", 1e6));
     }
@@ -50,8 +53,9 @@ pub fn open(device: &str, options: &SourceOptions, input: &Input) -> Result<(Byt
     let frame_bytes = width * sample.bytes;
     let most_bytes = configure(&pcm, encoding, width, rate as u32)? * frame_bytes;
     pcm.start().map_err(|error| told("cannot start to capture", error))?;
-    let native = Native { rate_hz: Some(rate), lines: vec![line; input.channels.len()], units: Vec::new() };
-    Ok((Bytes::Alsa(Capture { pcm, frame_bytes, most_bytes }), Decoder::Binary(decoder), native))
+    let lines = vec![line; input.channels.len()];
+    let native = Native { rate_hz: Some(rate), asks_rate: true, lines, units: Vec::new() };
+    Ok((Bytes::Alsa(Capture { pcm: Some(pcm), frame_bytes, most_bytes }), Decoder::Binary(decoder), native))
 }
 
 const UNFIT_FORMAT: &str = "a sound card gives raw samples: --format u8, s16le, s24le, s32le or f32le [default: s16le]";
@@ -95,21 +99,28 @@ impl Capture {
     }
 
     fn frames(&self, room: &mut [u8]) -> alsa::Result<usize> {
-        if !self.pcm.wait(Some(PATIENCE_MS))? {
+        let Some(pcm) = &self.pcm else { return Err(alsa::Error::new("read", Errno::NODEV.raw_os_error())) };
+        if !pcm.wait(Some(PATIENCE_MS))? {
             return Ok(0);
         }
         let whole = room.len().min(self.most_bytes) / self.frame_bytes * self.frame_bytes;
-        self.pcm.io_bytes().readi(room.get_mut(..whole).unwrap_or_default())
+        pcm.io_bytes().readi(room.get_mut(..whole).unwrap_or_default())
     }
 
-    fn after(&self, error: alsa::Error) -> io::Result<Got> {
-        match meaning(error.errno()) {
-            Meaning::NotYet => return Ok(Got::Nothing),
-            Meaning::Gone => return Err(io::Error::from_raw_os_error(error.errno())),
-            Meaning::Interrupted => {}
-        }
-        let again = self.pcm.try_recover(error, true).and_then(|()| self.pcm.start());
-        again.map(|()| Got::Interrupted).map_err(|error| io::Error::from_raw_os_error(error.errno()))
+    fn after(&mut self, error: alsa::Error) -> io::Result<Got> {
+        let again = match (meaning(error.errno()), &self.pcm) {
+            (Meaning::NotYet, _) => return Ok(Got::Nothing),
+            (Meaning::Interrupted, Some(pcm)) => pcm.try_recover(error, true).and_then(|()| match pcm.state() {
+                State::Prepared => pcm.start(),
+                // What was suspended may run again by now.
+                _ => Ok(()),
+            }),
+            _ => Err(error),
+        };
+        again.map(|()| Got::Interrupted).map_err(|error| {
+            self.pcm = None;
+            io::Error::from_raw_os_error(error.errno())
+        })
     }
 }
 

@@ -33,10 +33,12 @@ pub struct Polled {
 
 /// Reads each channel's file once a period.
 pub fn polled(folder: &Path, options: &SourceOptions, input: &Input) -> Result<Parts, String> {
-    let rate = options.rate_hz.or(input.rate_hz).ok_or("channels are read at a rate: say --rate HZ")?;
+    let rate = options.rate_hz.or(input.rate_hz).ok_or(
+        "channels are read at a rate, and the model states none: `input.rate_hz` of its model.toml, or --rate HZ",
+    )?;
     let channels = channels(options, input)?;
     let mut files = Vec::new();
-    let mut native = Native::default();
+    let mut native = Native { asks_rate: true, ..Native::default() };
     for channel in &channels {
         // What the driver has converted already, or what it has not.
         let (converted, raw) = (folder.join(format!("in_{channel}_input")), folder.join(format!("in_{channel}_raw")));
@@ -126,7 +128,7 @@ pub fn buffered(folder: &Path, device: &Path, options: &SourceOptions, input: &I
     let opened = rustix::fs::open(device, flags, Mode::empty()).map_err(|error| at(device, &error))?;
     set(&folder.join("buffer/enable"), "1")?;
     let binary = Binary::new(end.next_multiple_of(largest), fields, time);
-    Ok((Bytes::Live(File::from(opened)), Decoder::Binary(binary), Native { lines, units, rate_hz: None }))
+    Ok((Bytes::Live(File::from(opened)), Decoder::Binary(binary), Native { lines, units, ..Native::default() }))
 }
 
 /// How a channel lies in a buffer: `le:s12/16>>4`.

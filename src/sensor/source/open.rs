@@ -27,6 +27,8 @@ type Result<T> = std::result::Result<T, SourceError>;
 #[derive(Default)]
 pub struct Native {
     pub rate_hz: Option<f64>,
+    /// Whether it has to be given a rate, be it for frames that are taken as they come.
+    pub asks_rate: bool,
     /// For each channel that the model takes.
     pub lines: Vec<Line>,
     pub units: Vec<Option<Unit>>,
@@ -165,6 +167,7 @@ fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Resul
     let start = file.stream_position().map_err(|error| format!("cannot read it: {error}"))?;
     let len = Some(samples * bytes as u64);
     let native = Native {
+        asks_rate: false,
         rate_hz: Some(f64::from(spec.sample_rate)),
         lines: vec![line; input.channels.len()],
         units: Vec::new(),
@@ -254,7 +257,7 @@ pub fn is_rate(found: f64, expected: f64) -> bool {
 /// Frames a second that the source has; where nothing tells, the model's.
 pub fn rate(native: &Native, options: &SourceOptions, input: &Input) -> std::result::Result<Option<f64>, String> {
     match (options.rate_hz, options.rate_hz.or(native.rate_hz), input.rate_hz) {
-        (Some(found), _, None) => Err(format!(
+        (Some(found), _, None) if !native.asks_rate => Err(format!(
             "--rate {found}: the model states no `input.rate_hz` to bring frames to; leave it out, or state one"
         )),
         (_, Some(found), Some(expected)) if !is_rate(found, expected) && options.time.is_some() => Err(format!(
