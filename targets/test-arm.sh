@@ -33,13 +33,6 @@ tests() { # RUNNER TRIPLE ARGUMENT...
     env "$variable=$runner" cargo test --locked --quiet --profile emulated --target "$triple" "$@"
 }
 
-HOST_TRACTLET=${HOST_TRACTLET:-}
-if [ -z "$HOST_TRACTLET" ]; then
-    cargo build --locked --quiet --bin tractlet
-    HOST_TRACTLET=$target/debug/tractlet
-fi
-targets/outputs.sh "$scratch/host" "$HOST_TRACTLET"
-
 set -- --locked --quiet --profile emulated
 for triple in $triples; do
     command -v "$(emulator "$triple")" >/dev/null ||
@@ -53,6 +46,14 @@ export CARGO_ENCODED_RUSTFLAGS
 echo 'building'
 cargo test "$@" --no-run --no-default-features --test models
 cargo test "$@" --no-run -p tractlet-core --features alloc,std --test convolutions
+
+# Not before the others, since it may be what somebody builds just now; with the compiler of this machine.
+HOST_TRACTLET=${HOST_TRACTLET:-}
+if [ -z "$HOST_TRACTLET" ]; then
+    env -u CARGO_ENCODED_RUSTFLAGS -u RUSTC -u RUSTDOC cargo build --locked --quiet --bin tractlet
+    HOST_TRACTLET=$target/debug/tractlet
+fi
+targets/outputs.sh "$scratch/host" "$HOST_TRACTLET"
 
 on_cores() { # TRIPLE
     binary=$target/$1/emulated/tractlet

@@ -1,5 +1,6 @@
 //! A prepared model with its sites: what the steps between calibration and writing share.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
@@ -101,12 +102,12 @@ impl<'a> Work<'a> {
 
     /// The float model, in which what reads a graph's input as integers reads a copy where others read it in float: when
     /// the model is written, those have it as it is. With the name of each copy.
-    pub fn parted(&self) -> (ModelProto, BTreeMap<String, String>) {
+    pub fn parted(&self) -> (Cow<'_, ModelProto>, BTreeMap<String, String>) {
         let edges = Edges::of(&self.model);
         let mut names = Names::of(&self.model);
         let integers = self.sites.sites.iter().map(|site| site.node).chain(self.sites.moves.iter().map(|m| m.node));
         let integers: HashSet<usize> = integers.collect();
-        let mut model = self.model.clone();
+        let mut model = Cow::Borrowed(&self.model);
         let mut copies = BTreeMap::new();
         let mut made = Vec::new();
         for (tensor, _) in self.sites.tensors() {
@@ -116,13 +117,15 @@ impl<'a> Work<'a> {
             }
             let copy = names.fresh(&format!("{tensor}_copy"));
             for &reader in readers.iter().filter(|reader| integers.contains(reader)) {
-                let inputs = &mut model.graph_mut().node[reader].input;
+                let inputs = &mut model.to_mut().graph_mut().node[reader].input;
                 inputs.iter_mut().filter(|name| **name == tensor).for_each(|name| name.clone_from(&copy));
             }
             made.push(NodeProto::new("Identity", copy.clone(), vec![tensor.clone()], vec![copy.clone()]));
             copies.insert(tensor, copy);
         }
-        model.graph_mut().node.splice(0..0, made);
+        if !made.is_empty() {
+            model.to_mut().graph_mut().node.splice(0..0, made);
+        }
         (model, copies)
     }
 
@@ -241,12 +244,14 @@ mod tests {
         let options = Options::default();
         let inputs = |model: &ModelProto| model.nodes().iter().map(|node| node.input[0].clone()).collect::<Vec<_>>();
         // Sin has no form in integers, Tanh has one.
-        let (model, copies) = Work::new(of("Sin"), &Nothing, &options).unwrap().parted();
+        let work = Work::new(of("Sin"), &Nothing, &options).unwrap();
+        let (model, copies) = work.parted();
         assert_eq!(
             (inputs(&model), copies["x"].as_str()),
             (["x", "x_copy", "x", "a"].map(String::from).into(), "x_copy")
         );
-        let (model, copies) = Work::new(of("Tanh"), &Nothing, &options).unwrap().parted();
+        let work = Work::new(of("Tanh"), &Nothing, &options).unwrap();
+        let (model, copies) = work.parted();
         assert_eq!((inputs(&model), copies.len()), (["x", "x", "a"].map(String::from).into(), 0));
     }
 }

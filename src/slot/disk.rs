@@ -25,10 +25,10 @@ pub trait Disk {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Keeps others out of the folder until it is dropped.
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>>;
-    /// Marks the folder as in use until it is dropped, or the process ends in whatever way; many may.
-    fn use_of(&self, folder: &Path) -> io::Result<Box<dyn Lock>>;
+    /// Marks the file, not what takes its place, as in use until this is dropped, or the process ends in whatever way; many may.
+    fn use_of(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     /// Whether somebody does.
-    fn is_in_use(&self, folder: &Path) -> io::Result<bool>;
+    fn is_in_use(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// Is held, and nothing else.
@@ -85,12 +85,12 @@ impl Disk for OsDisk {
         Ok(Box::new(locked(folder, FlockOperation::LockExclusive)?))
     }
 
-    fn use_of(&self, folder: &Path) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(locked(folder, FlockOperation::LockShared)?))
+    fn use_of(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        Ok(Box::new(locked(path, FlockOperation::LockShared)?))
     }
 
-    fn is_in_use(&self, folder: &Path) -> io::Result<bool> {
-        match locked(folder, FlockOperation::NonBlockingLockExclusive) {
+    fn is_in_use(&self, path: &Path) -> io::Result<bool> {
+        match locked(path, FlockOperation::NonBlockingLockExclusive) {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
             Err(error) => Err(error),
@@ -98,9 +98,9 @@ impl Disk for OsDisk {
     }
 }
 
-/// The folder itself, so that nothing has to be written to hold it.
-fn locked(folder: &Path, how: FlockOperation) -> io::Result<File> {
-    let file = File::open(folder)?;
+/// What is there itself, so that nothing has to be written to hold it.
+fn locked(path: &Path, how: FlockOperation) -> io::Result<File> {
+    let file = File::open(path)?;
     loop {
         match rustix::fs::flock(&file, how) {
             Err(rustix::io::Errno::INTR) => {}
@@ -131,4 +131,25 @@ pub fn read(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_place_of_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest");
+        std::fs::write(&path, "1").unwrap();
+        let uses = [OsDisk.use_of(&path).unwrap(), OsDisk.use_of(&path).unwrap()];
+        assert!(OsDisk.is_in_use(&path).unwrap());
+        replace(&OsDisk, &path, b"2").unwrap();
+        assert!(!OsDisk.is_in_use(&path).unwrap());
+        drop(uses);
+        let held = OsDisk.use_of(&path).unwrap();
+        assert!(OsDisk.is_in_use(&path).unwrap());
+        drop(held);
+        assert!(!OsDisk.is_in_use(&path).unwrap());
+    }
 }

@@ -279,8 +279,8 @@ impl Slots {
             }
             Ok(package) if !state.trial => return Ok(Start::settled(package)),
             Ok(package) => {
-                let folder = package.folder.clone();
-                let in_use = self.disk.use_of(&folder).map_err(SlotError::io(&folder, "lock"))?;
+                let manifest = package.file(MANIFEST);
+                let in_use = self.disk.use_of(&manifest).map_err(SlotError::io(&manifest, "lock"))?;
                 state.crashes = state.crashes.saturating_add(1);
                 if let Err(error) = self.decide(&state) {
                     log::warn!("{error}; this start is not counted, and a crash will not bring the older package back");
@@ -312,7 +312,8 @@ impl Slots {
 
     /// Whether a start of it goes on, which its count says nothing of.
     fn is_in_use(&self, package: &Package) -> Result<bool> {
-        self.disk.is_in_use(&package.folder).map_err(SlotError::io(&package.folder, "lock"))
+        let manifest = package.file(MANIFEST);
+        self.disk.is_in_use(&manifest).map_err(SlotError::io(&manifest, "lock"))
     }
 
     /// The package works: its trial is over, and the older one is only gone back to by hand.
