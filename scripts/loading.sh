@@ -43,7 +43,7 @@ for model in "$@"; do
 done
 mkdir "$scratch/cache"
 for model in "$@"; do
-    "$tractlet" --plan-cache "$scratch/cache" bench "$model" --runs 1 --warmup 0 >/dev/null
+    "$tractlet" bench "$model" --plan-cache "$scratch/cache" --runs 1 --warmup 0 >/dev/null
 done
 for ((round = 0; round < ${ROUNDS:-21}; round++)); do
     timed "$scratch/start" "$tractlet" --version
@@ -51,7 +51,7 @@ for ((round = 0; round < ${ROUNDS:-21}; round++)); do
         name=$(basename "$(dirname "$model")")_$(basename "$model")
         timed "$scratch/$name.onnx_us" "$tractlet" bench "$model" --engine plan --runs 1 --warmup 0
         timed "$scratch/$name.plan_us" "$tractlet" bench "$scratch/$name.plan" --runs 1 --warmup 0
-        timed "$scratch/$name.cache_us" "$tractlet" --plan-cache "$scratch/cache" bench "$model" --runs 1 --warmup 0
+        timed "$scratch/$name.cache_us" "$tractlet" bench "$model" --plan-cache "$scratch/cache" --runs 1 --warmup 0
     done
 done
 
