@@ -151,22 +151,7 @@ mod tests {
     #[test]
     fn sums_beyond_32_bits_wrap() {
         let (x, weights) = (vec![-128; 70_000], vec![127; 70_000]);
-        let window = Window {
-            in_h: 1,
-            in_w: 1,
-            in_c: x.len(),
-            out_h: 1,
-            out_w: 1,
-            kernel_h: 1,
-            kernel_w: 1,
-            stride_h: 1,
-            stride_w: 1,
-            dilation_h: 1,
-            dilation_w: 1,
-            pad_top: 0,
-            pad_left: 0,
-        };
-        let shape = ConvShape { window, out_c: 1, groups: 1 };
+        let shape = ConvShape { window: Window::pixels(1, x.len()), out_c: 1, groups: 1 };
         let args = SumsArgs { input: &x, zero_point: 127, weights: &weights };
         let mut y = [0];
         assert!(run(Isa::detect(), &shape, &args, &mut y, &mut vec![0; x.len()]));
