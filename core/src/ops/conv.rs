@@ -70,7 +70,7 @@ impl Operation for ConvS8 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        cut(&mut self.shape, (&mut self.input, &mut self.output), 1, &lines);
+        cut(&mut self.shape, (&mut self.input, 1), (&mut self.output, 1), &lines);
     }
 
     fn scratch_bytes(&self, isa: Isa) -> usize {
@@ -148,7 +148,7 @@ impl Operation for ConvF32 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        cut(&mut self.shape, (&mut self.input, &mut self.output), 4, &lines);
+        cut(&mut self.shape, (&mut self.input, 4), (&mut self.output, 4), &lines);
     }
 
     fn scratch_bytes(&self, _: Isa) -> usize {
@@ -185,15 +185,16 @@ pub(super) fn flattened(shape: &ConvShape) -> Window {
     if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
 }
 
-fn cut(
+/// Cuts a convolution, whose input and output have elements of so many bytes.
+pub(super) fn cut(
     shape: &mut ConvShape,
-    (input, output): (&mut Operand, &mut Operand),
-    element_bytes: usize,
+    (input, in_bytes): (&mut Operand, usize),
+    (output, out_bytes): (&mut Operand, usize),
     lines: &Range<usize>,
 ) {
     shape.window = flattened(shape);
-    let [in_bytes, out_bytes] = [shape.window.in_c, shape.out_c].map(|channels| channels * element_bytes);
-    cut_window(&mut shape.window, (input, in_bytes), (output, out_bytes), lines);
+    let (pixel_in, pixel_out) = (shape.window.in_c * in_bytes, shape.out_c * out_bytes);
+    cut_window(&mut shape.window, (input, pixel_in), (output, pixel_out), lines);
 }
 
 /// Products of few channels take about four times as long as those of a dense convolution.

@@ -2,8 +2,7 @@
 
 use core::ops::Range;
 
-use super::conv::{flattened, macs, work};
-use super::lines::cut_window;
+use super::conv::{cut, flattened, macs, work};
 use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
@@ -168,9 +167,7 @@ impl Operation for ConvS32 {
     }
 
     fn cut(&mut self, lines: Range<usize>) {
-        let (in_bytes, out_bytes) = (self.shape.window.in_c, 4 * self.shape.out_c);
-        self.shape.window = flattened(&self.shape);
-        cut_window(&mut self.shape.window, (&mut self.input, in_bytes), (&mut self.output, out_bytes), &lines);
+        cut(&mut self.shape, (&mut self.input, 1), (&mut self.output, 4), &lines);
     }
 
     fn scratch_bytes(&self, _: Isa) -> usize {

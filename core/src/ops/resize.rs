@@ -66,7 +66,9 @@ impl Operation for ResizeS8 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_blends(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 1, |share| share <= WHOLE)
+        let sound =
+            |[first, second, share]: &Blend, input| [first, second].into_iter().all(inside(input)) && *share <= WHOLE;
+        check(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 1, sound)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
@@ -90,8 +92,10 @@ impl Operation for ResizeF32 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        let legal = |share: u32| (0.0..=1.0).contains(&f32::from_bits(share));
-        check_blends(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, legal)
+        let legal = |share: &u32| (0.0..=1.0).contains(&f32::from_bits(*share));
+        let sound =
+            |[first, second, share]: &Blend, input| [first, second].into_iter().all(inside(input)) && legal(share);
+        check(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, sound)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
@@ -115,16 +119,9 @@ impl Operation for ResizeCubicF32 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        check_sizes(plan, &self.shape, (self.input, self.output), 4)?;
-        let Resized { in_h, in_w, out_h, out_w, .. } = self.shape;
-        for (field, span, count, input) in [("rows", self.rows, out_h, in_h), ("cols", self.cols, out_w, in_w)] {
-            let inside = |at: &u32| usize::try_from(*at).is_ok_and(|at| at < input);
-            let sound = |[places, weights]: &Taps| {
-                places.iter().all(inside) && weights.iter().all(|weight| f32::from_bits(*weight).is_finite())
-            };
-            require(plan.block::<Taps>(field, span, count)?.iter().all(sound), field, Fault::OutOfRange)?;
-        }
-        Ok(())
+        let finite = |weight: &u32| f32::from_bits(*weight).is_finite();
+        let sound = |[places, weights]: &Taps, input| places.iter().all(inside(input)) && weights.iter().all(finite);
+        check(plan, &self.shape, (self.input, self.output), (self.rows, self.cols), 4, sound)
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
@@ -136,33 +133,28 @@ impl Operation for ResizeCubicF32 {
     }
 }
 
-fn check_blends(
-    plan: &Verifier<'_>,
-    shape: &Resized,
-    ends: (Operand, Operand),
-    (rows, cols): (DataSpan, DataSpan),
-    element_bytes: usize,
-    legal: impl Fn(u32) -> bool,
-) -> Result<(), FieldFault> {
-    check_sizes(plan, shape, ends, element_bytes)?;
-    let Resized { in_h, in_w, out_h, out_w, .. } = *shape;
-    for (field, span, count, input) in [("rows", rows, out_h, in_h), ("cols", cols, out_w, in_w)] {
-        let inside = |at: u32| usize::try_from(at).is_ok_and(|at| at < input);
-        let sound = |&[first, second, share]: &Blend| inside(first) && inside(second) && legal(share);
-        require(plan.block::<Blend>(field, span, count)?.iter().all(sound), field, Fault::OutOfRange)?;
-    }
-    Ok(())
-}
-
-fn check_sizes(
+/// Holds sizes, and what each row and column of the output is made of, against the rules of an op.
+fn check<T: bytemuck::AnyBitPattern>(
     plan: &Verifier<'_>,
     shape: &Resized,
     (input, output): (Operand, Operand),
+    (rows, cols): (DataSpan, DataSpan),
     element_bytes: usize,
+    sound: impl Fn(&T, usize) -> bool,
 ) -> Result<(), FieldFault> {
     let Resized { in_h, in_w, out_h, out_w, channels } = *shape;
     let sizes = [("in_h", in_h), ("in_w", in_w), ("out_h", out_h), ("out_w", out_w), ("channels", channels)];
     sizes.iter().try_for_each(|(field, size)| require(*size > 0, field, Fault::OutOfRange))?;
     check_tensor(plan, "input", input, &[in_h, in_w, channels], element_bytes)?;
-    check_tensor(plan, "output", output, &[out_h, out_w, channels], element_bytes)
+    check_tensor(plan, "output", output, &[out_h, out_w, channels], element_bytes)?;
+    for (field, span, count, input) in [("rows", rows, out_h, in_h), ("cols", cols, out_w, in_w)] {
+        let made = plan.block::<T>(field, span, count)?;
+        require(made.iter().all(|part| sound(part, input)), field, Fault::OutOfRange)?;
+    }
+    Ok(())
+}
+
+/// Whether there is such a row or column, of so many.
+fn inside(count: usize) -> impl Fn(&u32) -> bool {
+    move |at| usize::try_from(*at).is_ok_and(|at| at < count)
 }
