@@ -5,6 +5,7 @@ use tractlet_core::plan::{
 };
 use tractlet_core::shape::{Along, Requantize, Window};
 
+use super::binary::UNBOUNDED;
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, Value};
 use super::{Lowering, Why, axis_of, int, ints};
@@ -199,7 +200,7 @@ impl<'m> Lowering<'m> {
         let along = Along { outer: rows, len: cols, inner: 1 };
         let sums = self.reduce(&node.name, &act, along, Reduction::LogSumExp, vec![rows]);
         let sums = (self.program.span(&sums), cols);
-        let output = self.push_binary(&node.name, &act, sums, Binary::Sub, (f32::NEG_INFINITY, f32::INFINITY));
+        let output = self.push_binary(&node.name, &act, sums, Binary::Sub, UNBOUNDED);
         let output = self.with_axis_at(&node.name, output, axis)?;
         self.set(node, Value::Real(output));
         Ok(())

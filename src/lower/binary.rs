@@ -16,6 +16,9 @@ use crate::model::Node;
 
 pub(super) const UNALIGNED: &str = "its operands broadcast in a way that is not taken";
 
+/// What bounds nothing.
+pub(super) const UNBOUNDED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
 impl<'m> Lowering<'m> {
     /// Two tensors of integers, one of them stored perhaps; `None` leaves it to floats.
     pub(super) fn binary_s8(
@@ -112,7 +115,7 @@ impl<'m> Lowering<'m> {
                 let bound = self.value(node, index)?;
                 let a = self.plain(&node.name, result)?;
                 let (b, inner) = self.repeated(&node.name, &bound, &a.dims)?;
-                result = self.push_binary(&node.name, &a, (b, inner), function, (f32::NEG_INFINITY, f32::INFINITY));
+                result = self.push_binary(&node.name, &a, (b, inner), function, UNBOUNDED);
             }
         }
         self.set(node, Value::Real(result));

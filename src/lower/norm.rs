@@ -3,14 +3,12 @@
 use tractlet_core::plan::{Binary, NormalizeF32, Reduction, Unary};
 use tractlet_core::shape::Along;
 
+use super::binary::UNBOUNDED;
 use super::fold::{repeating, strided};
 use super::functions::Function;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, axis_of, int, number};
 use crate::model::Node;
-
-/// No bounds.
-const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 impl<'m> Lowering<'m> {
     pub(super) fn norm_f32(&mut self, node: &Node) -> Result<(), Why> {
@@ -71,7 +69,7 @@ impl<'m> Lowering<'m> {
         let along = Along { outer: act.elements() / cols, len: cols, inner: 1 };
         let means = self.reduce(name, act, along, Reduction::Mean, vec![along.outer]);
         let operand = (self.program.span(&means), cols);
-        let deviations = self.push_binary(name, act, operand, Binary::Sub, ALL);
+        let deviations = self.push_binary(name, act, operand, Binary::Sub, UNBOUNDED);
         let root = self.root_mean_square(node, &deviations, cols);
         let inverse = self.function_f32(name, &root, Function { unary: Unary::Reciprocal, alpha: 0.0, beta: 0.0 });
         let mut dims = act.dims.clone();
@@ -91,9 +89,9 @@ impl<'m> Lowering<'m> {
         let scale = strided(&scale, dims, &repeating(&own, dims));
         let root = self.root_mean_square(node, &act, scale.len());
         let root = (self.program.span(&root), scale.len());
-        let normed = self.push_binary(&node.name, &act, root, Binary::Div, ALL);
+        let normed = self.push_binary(&node.name, &act, root, Binary::Div, UNBOUNDED);
         let scale = (self.builder.data(&scale).into(), 1);
-        let output = self.push_binary(&node.name, &normed, scale, Binary::Mul, ALL);
+        let output = self.push_binary(&node.name, &normed, scale, Binary::Mul, UNBOUNDED);
         self.set(node, Value::Real(output));
         Ok(())
     }
