@@ -1,22 +1,33 @@
-//! The quantizer: its own reader of ONNX and what it makes of a graph, with and without an engine.
+//! The quantizer and the pruner: their own reader of ONNX and what they make of a graph, with and without an engine.
 
 use tractlet::{DType, EngineChoice, Model, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::plan::AlignedBytes;
+use tractlet_quantize::prune::{self, prune};
 use tractlet_quantize::{Effort, Engine, EngineError, Options, Runner, quantize};
 
 use super::{MAX_MACS, files};
 
 const SAMPLES: usize = 2;
 
-/// Quantizes: without an engine, which ends before calibration, and on the plan engine where that takes the model.
+/// Quantizes and prunes: without an engine, which ends before calibration, and on the plan engine where that takes the
+/// model.
 pub fn run(bytes: &[u8]) {
     let options = Options { effort: Effort::Fast, ..Options::default() };
+    // Models are small: a channel at a time.
+    let fewer = prune::Options { multiple: 1, ..prune::Options::default() };
     let _ = quantize(bytes, &Refusing, &options, &());
-    if let Ok(model) = Model::from_bytes("fuzz", bytes)
-        && Sessions(&model).open(bytes).is_ok()
-        && let Ok(quantized) = quantize(bytes, &Sessions(&model), &options, &())
-    {
-        Model::from_bytes("quantized", &quantized.model).expect("what it writes is sound");
+    let _ = prune(bytes, &Refusing, &fewer, &());
+    let Ok(model) = Model::from_bytes("fuzz", bytes) else { return };
+    let engine = Sessions(&model);
+    if engine.open(bytes).is_err() {
+        return;
+    }
+    let made = [
+        quantize(bytes, &engine, &options, &()).map(|quantized| quantized.model),
+        prune(bytes, &engine, &fewer, &()).map(|pruned| pruned.model),
+    ];
+    for made in made.iter().flatten() {
+        Model::from_bytes("made", made).expect("what it writes is sound");
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Role {
     Carries,
 }
 
-/// A dimension of a stored tensor that has an entry for each of these channels.
+/// A dimension of a stored tensor that has, or would have, an entry for each of these channels.
 #[derive(Clone, Debug)]
 pub struct Cut {
     /// The node that reads the tensor.

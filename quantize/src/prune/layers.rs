@@ -41,9 +41,8 @@ impl Tracer<'_> {
             }
         };
         self.cut(index, 1, 0, &atoms, role);
-        if node.arg(2).is_some() {
-            self.cut(index, 2, 0, &atoms, role);
-        }
+        // A bias, which refitting adds where there is none.
+        self.cut(index, 2, 0, &atoms, role);
         Ok(Some(Features { axis: 1, atoms }))
     }
 
@@ -67,13 +66,15 @@ impl Tracer<'_> {
             return Err("it mixes what is not the channels".into());
         }
         let atoms = self.fresh(rows);
-        if let Some(bias) = node.arg(2) {
-            let bias = dims(self.floats(Some(bias)).ok_or("its bias is not stored as float32")?);
-            match bias.last() {
-                Some(&size) if size == rows && rows > 1 => self.cut(index, 2, bias.len() - 1, &atoms, Role::Writes),
-                None | Some(1) => {}
-                Some(_) => return Err("its bias has odd dimensions".into()),
-            }
+        // A bias, which refitting adds where there is none.
+        let bias = match node.arg(2) {
+            Some(bias) => dims(self.floats(Some(bias)).ok_or("its bias is not stored as float32")?),
+            None => vec![rows],
+        };
+        match bias.last() {
+            Some(&size) if size == rows && rows > 1 => self.cut(index, 2, bias.len() - 1, &atoms, Role::Writes),
+            None | Some(1) => {}
+            Some(_) => return Err("its bias has odd dimensions".into()),
         }
         if let Some(read) = read {
             self.cut(index, 1, 1 - outputs, &read.atoms, Role::Reads);

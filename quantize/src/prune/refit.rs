@@ -12,8 +12,8 @@ use super::Context;
 use super::solve::{Cholesky, dot};
 use super::surgery;
 use crate::layer::Matrix;
-use crate::onnx::Edges;
 use crate::onnx::proto::ModelProto;
+use crate::onnx::{Edges, dims};
 use crate::pool::Pool;
 use crate::reconstruct::moments::{Centred, Moments};
 use crate::reconstruct::patches::Patches;
@@ -90,7 +90,8 @@ fn refit_one(
     };
     let (answer, other) = answers(context, site.node);
     let float = Pool::open(context.engine, context.model, &[&answer])?;
-    let taps: Vec<&String> = std::iter::once(input).chain(&other).collect();
+    // A block may add what its layer reads.
+    let taps: Vec<&String> = std::iter::once(input).chain(other.iter().filter(|other| *other != input)).collect();
     let pruned = Pool::open(context.engine, masked, &taps)?;
     let shapes = pruned.shapes()?;
     let (Some(from), Some(to)) = (shapes.first(), context.shapes.get(node.out())) else { return Ok(false) };
@@ -102,7 +103,7 @@ fn refit_one(
     let pull = |block: &[usize]| {
         let mut answers = float.each(block, |runner, _| Ok(runner.output(0).to_vec()))?;
         let read = |runner: &dyn crate::Runner, _| {
-            Ok((runner.output(0).to_vec(), other.as_ref().map(|_| runner.output(1).to_vec())))
+            Ok((runner.output(0).to_vec(), other.as_ref().map(|_| runner.output(taps.len() - 1).to_vec())))
         };
         let inputs = pruned.each(block, read)?;
         for (answer, (_, other)) in answers.iter_mut().zip(&inputs) {
@@ -130,7 +131,8 @@ fn refit_one(
     }
     surgery::set(masked, site.node, 1, &matrix.dims, &matrix.stored_order(&values));
     if can_shift {
-        surgery::set(masked, site.node, 2, &[matrix.rows], &bias);
+        let shape = surgery::stored(masked, site.node, 2).map_or(vec![matrix.rows], dims);
+        surgery::set(masked, site.node, 2, &shape, &bias);
     }
     Ok(true)
 }

@@ -183,6 +183,63 @@ fn channels_that_are_nothing_go_without_a_trace() {
     }
 }
 
+/// `source` pruned runs, with its first `layers` layers narrower, and its outputs have the shape that they had.
+fn narrows(source: &ModelProto, layers: usize) {
+    let options = Options { ratio: 0.25, multiple: 1, allocation: Allocation::Uniform, ..Options::default() };
+    let engine = Plain::new();
+    let pruned = prune(&source.encode_to_vec(), &engine, &options, &()).unwrap();
+    let kept: Vec<_> = pruned.report.groups.iter().take(layers).map(|group| (group.before, group.after)).collect();
+    assert!(kept.len() == layers && kept.iter().all(|kept| *kept == (4, 3)), "{kept:?}");
+    let shapes = |model: &ModelProto| Pool::open(&engine, model, &["y"]).unwrap().shapes().unwrap();
+    assert_eq!(shapes(&onnx::decode(&pruned.model).unwrap()), shapes(source));
+}
+
+#[test]
+fn a_bias_that_refitting_adds_has_the_channels_that_stay() {
+    let nodes = vec![
+        node("Conv", &["x", "w0"], "a"),
+        node("Relu", &["a"], "b"),
+        node("Conv", &["b", "w1"], "c"),
+        node("Relu", &["c"], "d"),
+        node("Conv", &["d", "w2"], "y"),
+    ];
+    let stored = [("w0", [4, 2, 1, 1]), ("w1", [4, 4, 1, 1]), ("w2", [3, 4, 1, 1])];
+    narrows(&model(nodes, stored.map(|(name, shape)| weights(name, &shape)).into()), 2);
+}
+
+#[test]
+fn a_bias_of_a_row_loses_entries_of_the_row() {
+    let product = |inputs: &[&str], output| {
+        let mut product = node("Gemm", inputs, output);
+        product.set_int("transB", 1);
+        product
+    };
+    let nodes = vec![
+        node("Reshape", &["x", "shape"], "f"),
+        product(&["f", "w0", "b0"], "a"),
+        node("Relu", &["a"], "b"),
+        product(&["b", "w1", "b1"], "c"),
+        node("Relu", &["c"], "d"),
+        product(&["d", "w2"], "y"),
+    ];
+    let stored = [("w0", [4, 12]), ("b0", [1, 4]), ("w1", [4, 4]), ("b1", [1, 4]), ("w2", [3, 4])];
+    let stored = stored.iter().map(|(name, shape)| weights(name, shape)).chain([i64s("shape", &[2], &[1, 12])]);
+    narrows(&model(nodes, stored.collect()), 2);
+}
+
+#[test]
+fn a_layer_may_read_what_its_sum_adds() {
+    let nodes = vec![
+        node("Conv", &["x", "w0"], "a"),
+        node("Relu", &["a"], "b"),
+        node("Conv", &["b", "w1"], "c"),
+        node("Add", &["b", "c"], "d"),
+        node("Conv", &["d", "w2"], "y"),
+    ];
+    let stored = [("w0", [4, 2, 1, 1]), ("w1", [4, 4, 1, 1]), ("w2", [3, 4, 1, 1])];
+    narrows(&model(nodes, stored.map(|(name, shape)| weights(name, &shape)).into()), 1);
+}
+
 #[test]
 fn what_remains_is_refitted() {
     // Channel 1 says what channel 0 says: without it, who reads both has to read 0 twice.
@@ -259,6 +316,10 @@ impl Runner for Run {
 
     fn run(&mut self, sample: usize, _: &[&[f32]]) -> Result<(), EngineError> {
         let graph = self.model.graph.as_ref().unwrap();
+        let declared: HashSet<&str> = graph.output_names().into_iter().collect();
+        if declared.len() < graph.output.len() {
+            return Err(EngineError("an output is declared twice".into()));
+        }
         let mut held: HashMap<&str, (Vec<usize>, Vec<f32>)> = HashMap::new();
         held.insert("x", (vec![1, 2, 2, 3], self.samples[sample].clone()));
         let stored = graph.stored();
@@ -267,6 +328,7 @@ impl Runner for Run {
             let operand = |i: usize| node.arg(i).map(|name| floats(stored[name]).unwrap());
             let made = match node.op() {
                 "Identity" => (shape, x),
+                "Add" => (shape, x.iter().zip(&held[node.input[1].as_str()].1).map(|(x, y)| x + y).collect()),
                 "Relu" => (shape, x.iter().map(|x| x.max(0.0)).collect()),
                 "Reshape" => {
                     let target = onnx::integers(stored[node.input[1].as_str()]).unwrap();
