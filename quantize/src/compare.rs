@@ -5,10 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::judge::{Score, decibels};
+use crate::judge::{Score, agree, decibels};
 use crate::onnx::proto::{ModelProto, TensorProto, data_type};
 use crate::onnx::{self, Edges, floats};
 use crate::pool::Pool;
+use crate::scheme::Activations;
 use crate::{Engine, Progress, QuantizeError, Runner};
 
 /// How far a tensor is from the reference.
@@ -22,14 +23,15 @@ pub struct LayerError {
     pub op: String,
     /// Ratio of the reference's power to that of the difference, in dB.
     pub sqnr_db: f64,
-    /// The largest difference; none where channels are [scaled](LayerError::scaled).
+    /// The largest difference, infinite where one has NaN or an infinity that the other has not; none where channels are
+    /// [scaled](LayerError::scaled).
     pub max_abs: Option<f32>,
-    /// Share of the reference's values that lie outside what the quantized tensor can hold.
+    /// Share of the reference's values, by the channels' factors, that lie outside what the quantized tensor can hold.
     pub saturation: f64,
-    /// Cosine of the angle between both, taken as vectors.
+    /// Cosine of the angle between both, taken as vectors; NaN where the largest difference is infinite.
     pub cosine: f64,
     /// Whether the model has the tensor's channels by factors larger or smaller, as channels evened out are. They
-    /// are then compared less their factors, each the one of least squares.
+    /// are then compared less their factors, each the one of least squares on what is not cut off.
     pub scaled: bool,
 }
 
@@ -42,7 +44,7 @@ pub struct Comparison {
     pub unlike: Vec<String>,
     /// The outputs together. Nothing is looked through.
     pub output: Score,
-    /// The largest difference of an output.
+    /// The largest difference of an output, infinite as that of a [tensor](LayerError::max_abs) is.
     pub output_max_abs: f32,
     /// Samples that were run.
     pub samples: usize,
@@ -78,7 +80,7 @@ pub fn compare(
     }
     let batch = if one_at_a_time { 1 } else { pairs.len().max(1) };
     progress.begin("compare", samples.len() * (pairs.len().div_ceil(batch) + 1));
-    let run = |left: &[String], right: &[String], ranges: &[Option<[f32; 2]>]| {
+    let run = |left: &[String], right: &[String], ranges: &[Option<Span>]| {
         let pools = (Pool::open(reference_engine, &reference, left)?, Pool::open(engine, &model, right)?);
         let shapes = (pools.0.shapes()?, pools.1.shapes()?);
         let channels = shapes.0.iter().map(|shape| if shape.len() > 1 { shape[1] } else { 1 });
@@ -96,7 +98,7 @@ pub fn compare(
                 if sums[index].comparable {
                     sums[index].add(a, b, ranges[index]);
                 }
-                agreeing += usize::from(index == 0 && crate::judge::argmax(a) == crate::judge::argmax(b));
+                agreeing += usize::from(index == 0 && agree(a, b));
             }
             progress.advance(1);
         }
@@ -158,7 +160,7 @@ pub fn compare_outputs(
                 return Err(QuantizeError::Mismatch(format!("output {index} (from 0) is not float32 in both models")));
             }
             sums.add(a, b, None);
-            agreeing += usize::from(index == 0 && crate::judge::argmax(a) == crate::judge::argmax(b));
+            agreeing += usize::from(index == 0 && agree(a, b));
         }
         progress.advance(1);
     }
@@ -167,14 +169,11 @@ pub fn compare_outputs(
 
 impl Comparison {
     fn of_outputs(sums: &[Sums], agreeing: usize, samples: usize) -> Comparison {
-        let total = sums.iter().fold([0.0; 3], |total, sums| {
-            let own = sums.total();
-            [total[0] + own[0], total[1] + own[1], total[2] + own[2]]
-        });
-        let sqnr_db = decibels(total[0], (total[0] - 2.0 * total[1] + total[2]).max(0.0));
-        let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
+        let total = sums.iter().map(|sums| sums.total(|channel| channel.all)).fold(Products::default(), Products::plus);
         let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
-        Comparison { layers: vec![], unlike: vec![], output, output_max_abs, samples }
+        let sqnr_db = total.sqnr_db(output_max_abs);
+        let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
+        Comparison { layers: vec![], unlike: vec![], output, output_max_abs: output_max_abs as f32, samples }
     }
 }
 
@@ -184,8 +183,8 @@ struct Pair {
     seen: String,
     node: String,
     op: String,
-    /// What the quantized tensor can hold, from the least to the greatest.
-    range: Option<[f32; 2]>,
+    /// What the quantized tensor can hold.
+    range: Option<Span>,
 }
 
 fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
@@ -222,16 +221,17 @@ fn dequantized(
     model: &ModelProto,
     edges: &Edges,
     stored: &HashMap<&str, &TensorProto>,
-) -> Option<(String, Option<[f32; 2]>)> {
+) -> Option<(String, Option<Span>)> {
     let quantizing =
         edges.readers(tensor).iter().map(|&index| &model.nodes()[index]).find(|node| node.op() == "QuantizeLinear")?;
     let reader = edges.readers(quantizing.out()).first()?;
     let dequantizing = model.nodes().get(*reader).filter(|node| node.op() == "DequantizeLinear")?;
     let scale = quantizing.arg(1).and_then(|name| stored.get(name)).and_then(|tensor| floats(tensor));
     let range = match (scale.as_deref(), quantizing.arg(2).and_then(|name| stored.get(name))) {
-        (Some(&[scale]), Some(zero_point)) => bounds(zero_point).map(|(zero, low, high)| {
-            // Half a step beyond the ends is rounded, not cut off.
-            [(low - zero - 0.5) * scale, (high - zero + 0.5) * scale]
+        (Some(&[scale]), Some(zero_point)) => bounds(zero_point).map(|(zero, (low, high))| Span {
+            low: (low - zero) as f32 * scale,
+            high: (high - zero) as f32 * scale,
+            half: scale / 2.0,
         }),
         _ => None,
     };
@@ -239,27 +239,96 @@ fn dequantized(
 }
 
 /// The one zero point, and the ends of its type.
-fn bounds(zero_point: &TensorProto) -> Option<(f32, f32, f32)> {
-    let byte = match &zero_point.raw_data {
-        Some(raw) if raw.len() == 1 => raw[0],
-        None if zero_point.int32_data.len() == 1 => zero_point.int32_data[0] as u8,
+fn bounds(zero_point: &TensorProto) -> Option<(i32, (i32, i32))> {
+    let number = match (zero_point.raw_data.as_deref(), zero_point.int32_data.as_slice()) {
+        (Some(&[byte]), _) => u16::from(byte),
+        (Some(&[low, high]), _) => u16::from_le_bytes([low, high]),
+        (None, &[number]) => number as u16,
         _ => return None,
     };
-    match zero_point.data_type? {
-        data_type::INT8 => Some((f32::from(byte as i8), -128.0, 127.0)),
-        data_type::UINT8 => Some((f32::from(byte), 0.0, 255.0)),
-        _ => None,
-    }
+    let (zero, activations) = match zero_point.data_type? {
+        data_type::INT8 => (i32::from(number as i8), Activations::Int8),
+        data_type::UINT8 => (i32::from(number as u8), Activations::Uint8),
+        data_type::INT16 => (i32::from(number as i16), Activations::Int16),
+        data_type::UINT16 => (i32::from(number), Activations::Uint16),
+        _ => return None,
+    };
+    Some((zero, activations.bounds()))
 }
 
 fn output_names(model: &ModelProto) -> Vec<String> {
     model.graph.iter().flat_map(|graph| graph.output_names()).map(str::to_owned).collect()
 }
 
-/// Products of reference `r` and found `f`, for each channel: `rr`, `rf`, `ff`.
+/// The values that a quantized tensor holds.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    low: f32,
+    high: f32,
+    /// Half a step: so far beyond the ends a value is rounded, not cut off.
+    half: f32,
+}
+
+impl Span {
+    fn cuts_off(self, value: f32) -> bool {
+        value < self.low - self.half || value > self.high + self.half
+    }
+
+    /// Whether a value that it holds is one of the ends, where all lies that is cut off.
+    fn is_end(self, value: f32) -> bool {
+        value < self.low + self.half || value > self.high - self.half
+    }
+}
+
+/// Sums over values of the reference `r` and of the model `f`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Products {
+    rr: f64,
+    rf: f64,
+    ff: f64,
+}
+
+impl Products {
+    fn plus(self, other: Products) -> Products {
+        Products { rr: self.rr + other.rr, rf: self.rf + other.rf, ff: self.ff + other.ff }
+    }
+
+    /// What the reference's values are multiplied by in the model, by least squares; none where they are not the same but
+    /// for a factor.
+    fn factor(self) -> Option<f64> {
+        (self.rf > 0.0 && self.cosine() >= ALIKE).then(|| self.rf / self.rr)
+    }
+
+    fn cosine(self) -> f64 {
+        if self.rr == 0.0 && self.ff == 0.0 { 1.0 } else { self.rf / (self.rr * self.ff).sqrt().max(f64::MIN_POSITIVE) }
+    }
+
+    fn sqnr_db(self, max_abs: f64) -> f64 {
+        let noise = if max_abs.is_finite() { (self.rr - 2.0 * self.rf + self.ff).max(0.0) } else { f64::INFINITY };
+        decibels(self.rr, noise)
+    }
+}
+
+/// A channel of a tensor.
+#[derive(Clone, Copy, Debug, Default)]
+struct Channel {
+    all: Products,
+    /// Of what does not lie at an end of the range.
+    within: Products,
+}
+
+impl Channel {
+    /// The factor of a channel that has one which rounding does not make.
+    fn scaled(&self) -> Option<f64> {
+        self.within.factor().filter(|factor| (factor - 1.0).abs() > SCALED)
+    }
+}
+
+/// What was seen of a tensor, channel by channel.
 struct Sums {
-    channels: Vec<[f64; 3]>,
-    max_abs: f32,
+    channels: Vec<Channel>,
+    /// Infinite where one value is not finite, and the other another.
+    max_abs: f64,
     outside: usize,
     count: usize,
     comparable: bool,
@@ -267,53 +336,65 @@ struct Sums {
 
 /// A factor this far from 1 is none that rounding makes.
 const SCALED: f64 = 0.1;
+/// The least cosine of a channel with its reference at which both are said to be the same but for a factor.
+const ALIKE: f64 = 0.99;
 
 impl Sums {
     fn new(channels: usize) -> Sums {
-        Sums { channels: vec![[0.0; 3]; channels.max(1)], max_abs: 0.0, outside: 0, count: 0, comparable: true }
+        let channels = vec![Channel::default(); channels.max(1)];
+        Sums { channels, max_abs: 0.0, outside: 0, count: 0, comparable: true }
     }
 
-    fn add(&mut self, reference: &[f32], found: &[f32], range: Option<[f32; 2]>) {
+    fn add(&mut self, reference: &[f32], found: &[f32], range: Option<Span>) {
         let inner = (reference.len() / self.channels.len()).max(1);
-        for (sums, (reference, found)) in self.channels.iter_mut().zip(reference.chunks(inner).zip(found.chunks(inner)))
+        for (channel, (reference, found)) in
+            self.channels.iter_mut().zip(reference.chunks(inner).zip(found.chunks(inner)))
         {
             for (&r, &f) in reference.iter().zip(found) {
-                self.max_abs = self.max_abs.max((r - f).abs());
+                if !r.is_finite() || !f.is_finite() {
+                    let same = r == f || (r.is_nan() && f.is_nan());
+                    self.max_abs = if same { self.max_abs } else { f64::INFINITY };
+                    continue;
+                }
+                let at_an_end = range.is_some_and(|range| range.is_end(f));
                 let (r, f) = (f64::from(r), f64::from(f));
-                sums[0] += r * r;
-                sums[1] += r * f;
-                sums[2] += f * f;
+                self.max_abs = self.max_abs.max((r - f).abs());
+                let products = Products { rr: r * r, rf: r * f, ff: f * f };
+                channel.all = channel.all.plus(products);
+                if !at_an_end {
+                    channel.within = channel.within.plus(products);
+                }
             }
-        }
-        if let Some([low, high]) = range {
-            self.outside += reference.iter().filter(|&&value| value < low || value > high).count();
+            if let Some(range) = range {
+                let factor = channel.scaled().unwrap_or(1.0) as f32;
+                self.outside += reference.iter().filter(|&&value| range.cuts_off(value * factor)).count();
+            }
         }
         self.count += reference.len();
     }
 
-    fn total(&self) -> [f64; 3] {
-        self.channels.iter().fold([0.0; 3], |t, c| [t[0] + c[0], t[1] + c[1], t[2] + c[2]])
+    /// Over all channels, of what `of` makes of each.
+    fn total(&self, of: impl Fn(&Channel) -> Products) -> Products {
+        self.channels.iter().map(of).fold(Products::default(), Products::plus)
     }
 
     fn layer(self, pair: &Pair) -> LayerError {
-        let factor = |c: &[f64; 3]| if c[0] > 0.0 && c[1] > 0.0 { c[1] / c[0] } else { 1.0 };
-        let carries = self.total()[0] * 1e-4 / self.channels.len() as f64;
-        let scaled = self.channels.iter().any(|c| c[0] > carries && (factor(c) - 1.0).abs() > SCALED);
-        let less = |c: &[f64; 3]| {
-            let factor = if scaled { factor(c) } else { 1.0 };
-            [c[0], c[1] / factor, c[2] / (factor * factor)]
+        let carries = self.total(|channel| channel.all).rr * 1e-4 / self.channels.len() as f64;
+        let scaled = self.channels.iter().any(|channel| channel.all.rr > carries && channel.scaled().is_some());
+        let less = |channel: &Channel| {
+            let factor = channel.within.factor().filter(|_| scaled).unwrap_or(1.0);
+            let Products { rr, rf, ff } = channel.all;
+            Products { rr, rf: rf / factor, ff: ff / (factor * factor) }
         };
-        let [rr, rf, ff] =
-            self.channels.iter().map(less).fold([0.0; 3], |t, c| [t[0] + c[0], t[1] + c[1], t[2] + c[2]]);
+        let total = self.total(less);
         LayerError {
             tensor: pair.tensor.clone(),
             node: pair.node.clone(),
             op: pair.op.clone(),
-            sqnr_db: decibels(rr, (rr - 2.0 * rf + ff).max(0.0)),
-            max_abs: (!scaled).then_some(self.max_abs),
-            // Of scaled channels the reference does not say what would be cut off.
-            saturation: if scaled { 0.0 } else { self.outside as f64 / self.count.max(1) as f64 },
-            cosine: if rr * ff > 0.0 { rf / (rr * ff).sqrt() } else { 1.0 },
+            sqnr_db: total.sqnr_db(self.max_abs),
+            max_abs: (!scaled).then_some(self.max_abs as f32),
+            saturation: self.outside as f64 / self.count.max(1) as f64,
+            cosine: if self.max_abs.is_finite() { total.cosine() } else { f64::NAN },
             scaled,
         }
     }
@@ -338,10 +419,64 @@ mod tests {
     #[test]
     fn what_the_range_does_not_hold_is_counted() {
         let mut sums = Sums::new(1);
-        sums.add(&[0.0, 10.0, -10.0, 3.0], &[0.0, 10.0, -10.0, 2.0], Some([-9.9, 11.0]));
+        let range = Span { low: -9.8, high: 10.9, half: 0.1 };
+        sums.add(&[0.0, 10.0, -10.0, 3.0], &[0.0, 10.0, -10.0, 2.0], Some(range));
         let layer = sums.layer(&pair());
         assert_eq!((layer.saturation, layer.max_abs, layer.scaled), (0.25, Some(1.0), false));
         assert!((layer.sqnr_db - 10.0 * 209f64.log10()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_the_worst_there_is() {
+        for broken in [f32::NAN, f32::INFINITY] {
+            let mut sums = Sums::new(1);
+            sums.add(&[1.0, 2.0], &[1.0, broken], None);
+            let output = Comparison::of_outputs(&[sums], 0, 1);
+            assert_eq!((output.output.sqnr_db, output.output_max_abs), (-150.0, f32::INFINITY));
+            let mut sums = Sums::new(1);
+            sums.add(&[1.0, 2.0], &[1.0, broken], None);
+            let layer = sums.layer(&pair());
+            assert_eq!((layer.sqnr_db, layer.max_abs), (-150.0, Some(f32::INFINITY)));
+            assert!(layer.cosine.is_nan());
+            // What both have is no difference.
+            let mut sums = Sums::new(1);
+            sums.add(&[1.0, broken], &[1.0, broken], None);
+            assert_eq!(sums.layer(&pair()).sqnr_db, 150.0);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_scaled() {
+        let reference: Vec<f32> = (0..100).map(|i| i as f32 / 10.0).collect();
+        let range = Span { low: 0.0, high: 5.0, half: 0.01 };
+        let found = |factor: f32| reference.iter().map(|r| (r * factor).min(5.0)).collect::<Vec<_>>();
+        for (factor, saturation) in [(1.0, 0.49), (3.0, 0.83)] {
+            let mut sums = Sums::new(1);
+            sums.add(&reference, &found(factor), Some(range));
+            let layer = sums.layer(&pair());
+            assert_eq!((layer.scaled, layer.saturation), (factor > 1.0, saturation));
+            assert!(layer.sqnr_db < 10.0, "{layer:?}");
+        }
+    }
+
+    #[test]
+    fn noise_is_no_factor() {
+        let mut sums = Sums::new(1);
+        sums.add(&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 3.0, 0.0], None);
+        let layer = sums.layer(&pair());
+        assert!(!layer.scaled && layer.max_abs == Some(4.0), "{layer:?}");
+    }
+
+    #[test]
+    fn zero_points_of_every_type_are_read() {
+        let zero = |activations: Activations, number: i32| {
+            let (kind, bytes) = activations.stored(number);
+            bounds(&onnx::raw("zero", kind, &[], bytes))
+        };
+        assert_eq!(zero(Activations::Int8, -3), Some((-3, (-128, 127))));
+        assert_eq!(zero(Activations::Uint8, 200), Some((200, (0, 255))));
+        assert_eq!(zero(Activations::Int16, -300), Some((-300, (-32768, 32767))));
+        assert_eq!(zero(Activations::Uint16, 40000), Some((40000, (0, 65535))));
     }
 
     /// Answers from a table: a row a sample.

@@ -121,7 +121,7 @@ impl<'e> Judge<'e> {
         for (tap, (reference, power)) in reference.iter().zip(&mut power).enumerate() {
             power.add(reference, runner.output(tap));
         }
-        let agrees = reference.first().is_none_or(|first| argmax(first) == argmax(runner.output(0)));
+        let agrees = reference.first().is_none_or(|first| agree(first, runner.output(0)));
         (power, agrees)
     }
 
@@ -205,6 +205,11 @@ pub fn decibels(signal: f64, noise: f64) -> f64 {
 pub fn spread(all: usize, count: usize) -> Vec<usize> {
     let count = count.min(all);
     (0..count).map(|index| index * all / count).collect()
+}
+
+/// Whether both have the same largest value; what has NaN has none.
+pub fn agree(reference: &[f32], found: &[f32]) -> bool {
+    argmax(reference) == argmax(found) && !found.iter().any(|value| value.is_nan())
 }
 
 /// Index of the largest, the first of equals.

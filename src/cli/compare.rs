@@ -32,7 +32,8 @@ pub struct CompareArgs {
     /// The model to hold against it, an .onnx file
     #[cfg_attr(feature = "torch", arg(help = "The model to hold against it, an .onnx file or a TorchScript file"))]
     model: PathBuf,
-    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input
+    /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input. Or one .npz
+    /// file, as numpy.savez writes it, with an array for each input by its name
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     inputs: Vec<PathBuf>,
     /// Engine that runs the reference
@@ -85,10 +86,12 @@ Examples:
 
 Saturation is the share of the reference's values that lie outside what the quantized tensor can hold.
 `channels scaled`: the model has the tensor's channels by factors, as `tractlet quantize` evens them out; they
-are compared less their factors.
+are compared less their factors. A factor that is there by mistake shows in the layers behind and at the output.
+NaN and infinities that the reference has not are an infinite difference, and -150 dB.
 
 JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order,
-unlike[] (tensors that share a name and not a shape), output.{sqnr_db, max_abs, top1_agreement}, samples.";
+unlike[] (tensors that share a name and not a shape), output.{sqnr_db, max_abs, top1_agreement}, samples.
+max_abs is null where it is infinite or channels are scaled, cosine where max_abs is infinite.";
 
 #[derive(Serialize)]
 struct Report<'a> {
