@@ -1,7 +1,7 @@
 //! Inputs and outputs in buffers that are made once. A run copies once each way on this side and allocates nothing.
 //!
 //! The safe interface of `ort` makes a map of outputs, with names, at each run; so the three calls of a run are made
-//! on ONNX Runtime's C interface. This is the only file of the engine with `unsafe`.
+//! on ONNX Runtime's C interface. Beside this file only `probe` has `unsafe`, which asks a library for its version.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_void};
