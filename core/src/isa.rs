@@ -171,8 +171,21 @@ mod arm {
     /// Whether Linux told the process of these bits, in AT_HWCAP and AT_HWCAP2.
     #[cfg(all(target_os = "linux", any(target_arch = "arm", all(target_arch = "aarch64", feature = "hwcap"))))]
     fn hwcap([first, second]: [u64; 2]) -> bool {
-        let found = rustix::param::linux_hwcap();
-        found.0 as u64 & first == first && found.1 as u64 & second == second
+        use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+        static KNOWN: AtomicBool = AtomicBool::new(false);
+        static FOUND: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+        // Kept here: rustix reads them anew from the kernel while one of them is 0, as the second is on many cores, and
+        // every convolution asks.
+        if !KNOWN.load(Ordering::Acquire) {
+            let (found, found_second) = rustix::param::linux_hwcap();
+            FOUND[0].store(found, Ordering::Relaxed);
+            FOUND[1].store(found_second, Ordering::Relaxed);
+            KNOWN.store(true, Ordering::Release);
+        }
+        let has = |index: usize, bits: u64| FOUND[index].load(Ordering::Relaxed) as u64 & bits == bits;
+        has(0, first) && has(1, second)
     }
 
     #[cfg(not(all(target_os = "linux", any(target_arch = "arm", all(target_arch = "aarch64", feature = "hwcap")))))]
