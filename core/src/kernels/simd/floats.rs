@@ -9,6 +9,8 @@
 //! Channels are taken eight or sixteen at a time, each time over a panel of their own, which is
 //! small.
 
+use core::mem::MaybeUninit;
+
 use crate::kernels::conv::ConvArgs;
 use crate::shape::{ConvShape, Window};
 
@@ -35,6 +37,8 @@ pub const MAX_TAPS: usize = 1 << 9;
 pub trait Floats: Sized {
     type Vec: Copy;
     type Finish: Copy;
+    /// Pixels of a tile of two registers each, four or six: as many as leave their sums in registers.
+    const PIXELS: usize = 6;
 
     /// Reads 8 values.
     unsafe fn load(values: *const u8) -> Self::Vec;
@@ -137,8 +141,8 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
     }
     let w = &panel.window;
     let taps = w.kernel_h * w.kernel_w;
-    let mut windows = [0; MAX_PIXELS];
-    panel.put_windows(&mut windows);
+    let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
+    let windows = panel.windows(&mut windows);
     // A sum that starts from a bias stays exact if that is small; a larger one is added at the end.
     let room = (1 << 24) - (taps << 14) as u32;
     let small = args.bias.iter().all(|bias| bias.unsigned_abs() <= room);
@@ -262,7 +266,7 @@ unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE
         // Sums side by side, enough to hide the latency of the multiply-add.
         if BLOCKS == 1 {
             tiles!(8);
-        } else {
+        } else if const { F::PIXELS == 6 } {
             tiles!(6);
         }
         tiles!(4);

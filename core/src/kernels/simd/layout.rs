@@ -65,6 +65,11 @@ impl Layout {
         self.taps * self.value_bytes()
     }
 
+    /// Whether quads are bytes of the input as they are.
+    pub const fn is_plain(self) -> bool {
+        self.value_bytes() == 1 && self.offset == 0
+    }
+
     /// Four bytes whose values are all `value`.
     pub const fn quad(self, value: i8) -> [u8; 4] {
         let offset = (value as i16).wrapping_add(self.offset as i16).to_le_bytes();

@@ -28,6 +28,7 @@ impl Simd for Neon {
     type Acc = int32x4x2_t;
     type Quads = int8x16_t;
     const LAYOUT: Layout = Layout::NEON;
+    const WHOLE: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> int8x16_t {
@@ -61,6 +62,73 @@ impl Simd for Neon {
         int32x4x2_t(vpadalq_s16(acc.0, low), vpadalq_s16(acc.1, vmull_high_s8(values, weights)))
     }
 
+    /// In an order that leaves all sums in registers, which the compiler's own does not: of a row four products and then their
+    /// sums, none of which waits for the one before on a CPU that issues in order.
+    #[inline(always)]
+    unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
+        acc: &mut [[int32x4x2_t; BLOCKS]; ROWS],
+        windows: [*const u8; ROWS],
+        segment: usize,
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        let mut windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
+        for _ in 0..quads {
+            let w: [int8x16_t; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * 16)));
+            let mut values = next_quad(&mut windows[0]);
+            for r in 0..ROWS {
+                // Read before it is needed.
+                let next = if r + 1 < ROWS { next_quad(&mut windows[r + 1]) } else { values };
+                let (first, last) = (acc[r][0], acc[r][BLOCKS - 1]);
+                acc[r][0] = if BLOCKS == 1 {
+                    Self::dot(first, values, w[0])
+                } else {
+                    let sums = two_dots([first.0, first.1, last.0, last.1], values, [w[0], w[BLOCKS - 1]]);
+                    acc[r][BLOCKS - 1] = int32x4x2_t(sums[2], sums[3]);
+                    int32x4x2_t(sums[0], sums[1])
+                };
+                values = next;
+            }
+            weights = weights.add(BLOCKS * 16);
+        }
+    }
+
+    /// Two sums side by side: each of the registers of one has as many products before it is needed again.
+    #[inline(always)]
+    unsafe fn row<const BLOCKS: usize>(
+        acc: &mut [int32x4x2_t; BLOCKS],
+        mut values: *const u8,
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        let mut other = [Self::zero(); BLOCKS];
+        for _ in 0..quads / 4 {
+            let four = vreinterpretq_s32_s8(vld1q_s8(values.cast()));
+            macro_rules! quad {
+                ($q:literal, $sums:ident) => {
+                    let values = vreinterpretq_s8_s32(vdupq_laneq_s32(four, $q));
+                    for b in 0..BLOCKS {
+                        let w = Self::load_weights(weights.add(($q * BLOCKS + b) * 16));
+                        $sums[b] = Self::dot($sums[b], values, w);
+                    }
+                };
+            }
+            quad!(0, acc);
+            quad!(1, other);
+            quad!(2, acc);
+            quad!(3, other);
+            values = values.add(16);
+            weights = weights.add(4 * BLOCKS * 16);
+        }
+        for quad in 0..quads % 4 {
+            let values = broadcast(values.add(quad * 4));
+            for b in 0..BLOCKS {
+                acc[b] = Self::dot(acc[b], values, Self::load_weights(weights.add((quad * BLOCKS + b) * 16)));
+            }
+        }
+        *acc = each!(|b| Self::add(acc[b], other[b]));
+    }
+
     #[inline(always)]
     unsafe fn store<const BLOCKS: usize>(acc: [int32x4x2_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
         store::<BLOCKS>(each!(|i| vpaddq_s32(acc[i].0, acc[i].1)), multiplier, out, to);
@@ -82,6 +150,7 @@ impl Simd for Dotprod {
     type Acc = int32x4_t;
     type Quads = int8x16_t;
     const LAYOUT: Layout = Layout::DOTPROD;
+    const WHOLE: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> int8x16_t {
@@ -126,40 +195,82 @@ impl Simd for Dotprod {
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[int32x4_t; BLOCKS]; ROWS],
         windows: [*const u8; ROWS],
+        mut segment: usize,
         mut weights: *const u8,
         quads: usize,
     ) {
-        let mut quad = 0;
-        // Four quads of a row in one read.
-        while quad + 4 <= quads {
-            let values: [int8x16_t; ROWS] = each!(|r| vld1q_s8(windows[r].add(quad * 4).cast()));
-            macro_rules! quad {
-                ($q:literal) => {
-                    for b in 0..BLOCKS {
-                        let w = Self::load_weights(weights.add(($q * BLOCKS + b) * 16));
-                        for r in 0..ROWS {
-                            acc[r][b] = dot_lane::<$q>(acc[r][b], values[r], w);
-                        }
-                    }
-                };
-            }
-            quad!(0);
-            quad!(1);
-            quad!(2);
-            quad!(3);
-            weights = weights.add(4 * BLOCKS * 16);
-            quad += 4;
-        }
-        while quad < quads {
-            for r in 0..ROWS {
-                let values = broadcast(windows[r].add(quad * 4));
+        macro_rules! quad {
+            ($q:literal, $values:ident) => {
                 for b in 0..BLOCKS {
-                    acc[r][b] = Self::dot(acc[r][b], values, Self::load_weights(weights.add(b * 16)));
+                    let w = Self::load_weights(weights.add(($q * BLOCKS + b) * 16));
+                    for r in 0..ROWS {
+                        acc[r][b] = dot_lane::<$q>(acc[r][b], $values[r], w);
+                    }
                 }
-            }
-            weights = weights.add(BLOCKS * 16);
-            quad += 1;
+            };
         }
+        // Four quads of a row in one read, or what is left of them.
+        for _ in 0..quads / 4 {
+            let values: [int8x16_t; ROWS] = each!(|r| vld1q_s8(windows[r].add(segment).cast()));
+            quad!(0, values);
+            quad!(1, values);
+            quad!(2, values);
+            quad!(3, values);
+            weights = weights.add(4 * BLOCKS * 16);
+            segment += 16;
+        }
+        let left = quads % 4;
+        if left > 0 {
+            let values: [int8x16_t; ROWS] = each!(|r| vld1q_s8(windows[r].add(segment).cast()));
+            quad!(0, values);
+            if left > 1 {
+                quad!(1, values);
+            }
+            if left > 2 {
+                quad!(2, values);
+            }
+        }
+    }
+
+    /// Two sums side by side, since a product waits for the one before.
+    #[inline(always)]
+    unsafe fn row<const BLOCKS: usize>(
+        acc: &mut [int32x4_t; BLOCKS],
+        mut values: *const u8,
+        mut weights: *const u8,
+        quads: usize,
+    ) {
+        let mut other = [Self::zero(); BLOCKS];
+        macro_rules! four {
+            ($values:expr, $weights:expr) => {
+                let (values, weights) = (vld1q_s8($values.cast()), $weights);
+                four!(values, weights, 0 acc, 1 other, 2 acc, 3 other);
+            };
+            ($values:ident, $weights:ident, $($quad:literal $sums:ident),+) => {$(
+                for b in 0..BLOCKS {
+                    let w = Self::load_weights($weights.add(($quad * BLOCKS + b) * 16));
+                    $sums[b] = dot_lane::<$quad>($sums[b], $values, w);
+                }
+            )+};
+        }
+        for _ in 0..quads / 8 {
+            four!(values, weights);
+            four!(values.add(16), weights.add(4 * BLOCKS * 16));
+            values = values.add(32);
+            weights = weights.add(8 * BLOCKS * 16);
+        }
+        if quads & 4 > 0 {
+            four!(values, weights);
+            values = values.add(16);
+            weights = weights.add(4 * BLOCKS * 16);
+        }
+        for quad in 0..quads % 4 {
+            let values = broadcast(values.add(quad * 4));
+            for b in 0..BLOCKS {
+                acc[b] = Self::dot(acc[b], values, Self::load_weights(weights.add((quad * BLOCKS + b) * 16)));
+            }
+        }
+        *acc = each!(|b| Self::add(acc[b], other[b]));
     }
 
     #[inline(always)]
@@ -184,6 +295,7 @@ impl Simd for I8mm {
     /// Two channels, then two more.
     type Quads = int8x16x2_t;
     const LAYOUT: Layout = Layout::I8MM;
+    const WHOLE: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> int8x16x2_t {
@@ -225,9 +337,11 @@ impl Simd for I8mm {
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[int32x4_t; BLOCKS]; ROWS],
         windows: [*const u8; ROWS],
+        segment: usize,
         mut weights: *const u8,
         quads: usize,
     ) {
+        let windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
         let row = |r: usize| r.min(ROWS - 1);
         let pairs = ROWS.div_ceil(2);
         let mut sums = [[[vdupq_n_s32(0); 2]; BLOCKS]; ROWS];
@@ -297,6 +411,7 @@ impl Simd for I8mm {
 }
 
 impl Floats for Fmla {
+    const PIXELS: usize = 4;
     type Vec = float32x4x2_t;
     type Finish = Bounds;
 
@@ -331,7 +446,7 @@ impl Floats for Fmla {
 
     #[inline(always)]
     unsafe fn finish(out: &Epilogue) -> Bounds {
-        Bounds::new(out)
+        Bounds::new(*out)
     }
 
     #[inline(always)]
@@ -367,6 +482,48 @@ impl Floats for Fmla {
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
     }
+}
+
+/// Reads a quad into every lane and moves on to the next.
+#[inline(always)]
+unsafe fn next_quad(window: &mut *const u8) -> int8x16_t {
+    let values;
+    // The compiler takes an addition more.
+    asm!(
+        "ld1r {{{values:v}.4s}}, [{window}], #4",
+        values = out(vreg) values,
+        window = inout(reg) *window,
+        options(readonly, nostack, preserves_flags),
+    );
+    values
+}
+
+/// The sums of two blocks plus the products of `values` and of the weights of each.
+#[inline(always)]
+unsafe fn two_dots(sums: [int32x4_t; 4], values: int8x16_t, weights: [int8x16_t; 2]) -> [int32x4_t; 4] {
+    let [mut a, mut b, mut c, mut d] = sums;
+    asm!(
+        "smull {p:v}.8h, {values:v}.8b, {first:v}.8b",
+        "smull2 {q:v}.8h, {values:v}.16b, {first:v}.16b",
+        "smull {r:v}.8h, {values:v}.8b, {second:v}.8b",
+        "smull2 {values:v}.8h, {values:v}.16b, {second:v}.16b",
+        "sadalp {a:v}.4s, {p:v}.8h",
+        "sadalp {b:v}.4s, {q:v}.8h",
+        "sadalp {c:v}.4s, {r:v}.8h",
+        "sadalp {d:v}.4s, {values:v}.8h",
+        a = inout(vreg) a,
+        b = inout(vreg) b,
+        c = inout(vreg) c,
+        d = inout(vreg) d,
+        values = inout(vreg) values => _,
+        first = in(vreg) weights[0],
+        second = in(vreg) weights[1],
+        p = out(vreg) _,
+        q = out(vreg) _,
+        r = out(vreg) _,
+        options(nomem, nostack, preserves_flags),
+    );
+    [a, b, c, d]
 }
 
 /// `acc`, of two rows by two channels, plus the products of two rows of values and two of weights.
@@ -419,9 +576,19 @@ unsafe fn broadcast(quad: *const u8) -> int8x16_t {
 #[inline(always)]
 unsafe fn copy(src: *const i8, len: usize, dst: *mut u8) {
     let mut at = 0;
+    while at + 64 <= len {
+        vst1q_s8_x4(dst.add(at).cast(), vld1q_s8_x4(src.add(at)));
+        at += 64;
+    }
     while at + 16 <= len {
         vst1q_s8(dst.add(at).cast(), vld1q_s8(src.add(at)));
         at += 16;
+    }
+    if at < len && at > 0 {
+        // The last ones, some of them again.
+        at = len - 16;
+        vst1q_s8(dst.add(at).cast(), vld1q_s8(src.add(at)));
+        return;
     }
     while at < len {
         dst.add(at).write(src.add(at).read() as u8);
@@ -443,7 +610,7 @@ unsafe fn store<const BLOCKS: usize>(acc: [int32x4_t; 4], multiplier: *const u8,
         let multiplier = vld1q_f32(multiplier.add(block * 16).cast());
         vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc[i]), multiplier))
     });
-    let bytes = Bounds::new(out).bytes(rounded);
+    let bytes = Bounds::new(*out).bytes(rounded);
     let Rows { dst, step, len, rows } = to;
     if BLOCKS > 2 {
         put(bytes, len, dst);
@@ -470,15 +637,13 @@ pub struct Bounds {
 
 impl Bounds {
     #[inline(always)]
-    unsafe fn new(out: &Epilogue) -> Bounds {
-        let zero_point = vdupq_n_s16(out.zero_point.into());
-        let max = (out.high + f32::from(out.zero_point)) as i8;
-        Bounds { zero_point, min: vdupq_n_s8(out.min), max: vdupq_n_s8(max) }
+    pub unsafe fn new(Epilogue { zero_point, min, max, .. }: Epilogue) -> Bounds {
+        Bounds { zero_point: vdupq_n_s16(zero_point.into()), min: vdupq_n_s8(min), max: vdupq_n_s8(max) }
     }
 
     /// 16 rounded values as i8. Every step on the way saturates.
     #[inline(always)]
-    unsafe fn bytes(self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+    pub unsafe fn bytes(self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
         let first = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
         let second = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
         let bytes = vqmovn_high_s16(vqmovn_s16(first), second);
@@ -491,6 +656,10 @@ impl Bounds {
 unsafe fn put(bytes: int8x16_t, len: usize, dst: *mut i8) {
     match len {
         16 => vst1q_s8(dst, bytes),
+        12 => {
+            vst1_s8(dst, vget_low_s8(bytes));
+            dst.add(8).cast::<i32>().write_unaligned(vgetq_lane_s32(vreinterpretq_s32_s8(bytes), 2));
+        }
         8 => vst1_s8(dst, vget_low_s8(bytes)),
         4 => dst.cast::<i32>().write_unaligned(vgetq_lane_s32(vreinterpretq_s32_s8(bytes), 0)),
         _ => {

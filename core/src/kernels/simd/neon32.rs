@@ -168,6 +168,7 @@ impl Simd for Neon32 {
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[[i32; 8]; BLOCKS]; ROWS],
         windows: [*const u8; ROWS],
+        segment: usize,
         weights: *const u8,
         quads: usize,
     ) {
@@ -175,7 +176,7 @@ impl Simd for Neon32 {
         let mut first = 0;
         while first < ROWS {
             let acc = acc.as_mut_ptr().add(first);
-            let window = |row: usize| windows[first + row];
+            let window = |row: usize| windows[first + row].add(segment);
             match ROWS - first {
                 1 => products!(acc, weights, quads; "d19"; a = window(0), "d0", "q8", "q9";),
                 2 => products!(
@@ -208,7 +209,7 @@ impl Simd for Neon32 {
         weights: *const u8,
         quads: usize,
     ) {
-        Self::products(core::array::from_mut(acc), [values], weights, quads);
+        Self::products(core::array::from_mut(acc), [values], 0, weights, quads);
     }
 
     #[inline(always)]

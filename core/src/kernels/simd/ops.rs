@@ -17,6 +17,8 @@ pub trait Simd: Sized {
     /// A quad a lane.
     type Quads: Copy;
     const LAYOUT: Layout;
+    /// Whether rows are best written as all lanes of their blocks, four a block, and fewer channels copied from there.
+    const WHOLE: bool = false;
 
     /// Reads a quad into every lane.
     unsafe fn broadcast(quad: *const u8) -> Self::Quads;
@@ -28,12 +30,14 @@ pub trait Simd: Sized {
     unsafe fn zero() -> Self::Acc;
     /// `acc` plus the products of the quads of `values` and `weights`.
     unsafe fn dot(acc: Self::Acc, values: Self::Quads, weights: Self::Quads) -> Self::Acc;
-    /// Adds the products of `quads` quads, at least one, of each row of `windows` and the weights of `BLOCKS`
-    /// blocks of channels, which lie in the order in which they are read.
+    /// Adds the products of `quads` quads, at least one, that begin `segment` bytes behind each of `windows`, and the weights
+    /// of `BLOCKS` blocks of channels, which lie in the order in which they are read. May read 16 bytes too many of a window
+    /// whose quads are no multiple of 16 bytes.
     #[inline(always)]
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[Self::Acc; BLOCKS]; ROWS],
         windows: [*const u8; ROWS],
+        segment: usize,
         mut weights: *const u8,
         quads: usize,
     ) {
@@ -41,6 +45,7 @@ pub trait Simd: Sized {
         let mut quad = 0;
         // SAFETY: there are as many quads and weights.
         unsafe {
+            let windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
             loop {
                 let w: [Self::Quads; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * step)));
                 for r in 0..ROWS {
@@ -125,11 +130,14 @@ pub struct Epilogue {
     pub high: f32,
     pub zero_point: i8,
     pub min: i8,
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub max: i8,
 }
 
 impl From<&Requantize> for Epilogue {
     fn from(out: &Requantize) -> Epilogue {
-        Epilogue { high: f32::from(out.max) - f32::from(out.zero_point), zero_point: out.zero_point, min: out.min }
+        let Requantize { zero_point, min, max } = *out;
+        Epilogue { high: f32::from(max) - f32::from(zero_point), zero_point, min, max }
     }
 }
 

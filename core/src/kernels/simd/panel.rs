@@ -2,6 +2,9 @@
 //! its padding, so that windows of neighbouring pixels overlap in memory and nothing is copied once
 //! per kernel element. Kernel columns times channels are contiguous there.
 
+use core::mem::MaybeUninit;
+use core::slice;
+
 use crate::shape::Window;
 
 /// Panel bytes aimed at: half a first-level cache, the other half is for weights.
@@ -105,13 +108,24 @@ impl Panel {
         })
     }
 
-    /// Writes where the windows of the pixels of a region begin.
-    pub fn put_windows(&self, windows: &mut [u32]) {
-        for (y, row) in windows.chunks_exact_mut(self.cols).take(self.rows).enumerate() {
+    /// Where the windows of the pixels of a region begin, worked out in `memory`, which has room for a region.
+    pub fn windows<'a>(&self, memory: &'a mut [MaybeUninit<u32>]) -> &'a [u32] {
+        let windows = &mut memory[..self.rows * self.cols];
+        for (y, row) in windows.chunks_exact_mut(self.cols).enumerate() {
             for (x, window) in row.iter_mut().enumerate() {
-                *window = (y * self.row_step + x * self.col_step) as u32;
+                window.write((y * self.row_step + x * self.col_step) as u32);
             }
         }
+        // SAFETY: they are whole rows, each of whose windows has been written.
+        unsafe { slice::from_raw_parts(windows.as_ptr().cast(), windows.len()) }
+    }
+
+    /// Whether the image has all that windows read, in the order of a panel: it is one row without padding, of which
+    /// nothing is stepped over.
+    pub fn is_image(&self) -> bool {
+        let w = &self.window;
+        let row = (w.in_h, w.out_h, w.kernel_h, w.pad_top, w.pad_left) == (1, 1, 1, 0, 0);
+        row && self.horizontal.skip == 1 && self.horizontal.inputs(w.out_w) <= w.in_w
     }
 
     /// Writes the input under `region`.

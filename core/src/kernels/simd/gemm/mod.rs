@@ -7,6 +7,7 @@
 mod tiles;
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use crate::kernels::conv::ConvArgs;
 use crate::shape::ConvShape;
@@ -31,6 +32,8 @@ pub struct Gemm {
     pub inner: usize,
     pub inner_step: usize,
     pub quads: usize,
+    /// Values of a segment.
+    pub segment: usize,
 }
 
 impl Gemm {
@@ -52,7 +55,13 @@ impl Gemm {
             inner,
             inner_step: panel.pixel_bytes * w.dilation_w,
             quads: segment.div_ceil(layout.taps),
+            segment,
         }
+    }
+
+    /// Whether windows are read in the input itself. Vectors have to end where segments do: nobody has slack there.
+    pub fn reads_input(&self, layout: Layout) -> bool {
+        layout.is_plain() && self.segment.is_multiple_of(16) && self.panel.is_image()
     }
 
     /// Bytes of the packed weights.
@@ -73,17 +82,29 @@ impl Gemm {
     }
 
     /// The groups of blocks of channels that go together: the first block of each, and how many.
-    /// They are of like size: 5 blocks are 3 and 2, not 4 and 1.
     pub fn groups(&self, layout: Layout) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let each = |run: Groups| (0..run.groups).map(move |group| (run.first + group * run.blocks, run.blocks));
+        self.sizes(layout).into_iter().flat_map(each)
+    }
+
+    /// The groups of each of two sizes. They are alike: 5 blocks are 3 and 2, not 4 and 1.
+    pub fn sizes(&self, layout: Layout) -> [Groups; 2] {
         let blocks = self.out_c.div_ceil(layout.lanes);
         let groups = blocks.div_ceil(layout.blocks);
-        let mut first = 0;
-        (0..groups).map(move |group| {
-            let count = (blocks - first).div_ceil(groups - group);
-            first += count;
-            (first - count, count)
-        })
+        let (small, large) = (blocks / groups.max(1), blocks % groups.max(1));
+        let first = large * (small + 1);
+        [Groups { first: 0, blocks: small + 1, groups: large }, Groups { first, blocks: small, groups: groups - large }]
     }
+}
+
+/// Groups of as many blocks of channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups {
+    /// The first block of the first group; the others follow.
+    pub first: usize,
+    /// Blocks of each.
+    pub blocks: usize,
+    pub groups: usize,
 }
 
 /// Corrections; then group by group of blocks of `lanes` channels, quad by quad of the window, and
@@ -127,25 +148,40 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
     }
     let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
     let panel = panel.as_mut_ptr();
-    let mut windows = [0; MAX_PIXELS];
-    gemm.panel.put_windows(&mut windows);
+    let mut product = Product {
+        gemm,
+        panel,
+        windows: &[0],
+        weights: args.weights[S::LAYOUT.header_len(shape.out_c)..].as_ptr(),
+        params,
+        out: Epilogue::from(&args.out),
+        dst: output.as_mut_ptr(),
+        channel: 0,
+        groups: 0,
+    };
+    let in_place = gemm.reads_input(S::LAYOUT);
+    if in_place && gemm.panel.window.out_w == 1 {
+        product.panel = args.input.as_ptr().cast();
+        // SAFETY: as the caller's; all values are under the one window.
+        unsafe { columns::<S>(product) };
+        return true;
+    }
+    let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
+    let windows = gemm.panel.windows(&mut windows);
     let source = Widened::<S>::new(args, shape);
     for region in gemm.panel.regions() {
         let pixels = region.rows * region.cols;
         let first = (region.y * gemm.panel.window.out_w + region.x) * shape.out_c;
-        let product = Product {
-            gemm,
-            panel,
-            windows: &windows[..pixels],
-            weights: args.weights[S::LAYOUT.header_len(shape.out_c)..].as_ptr(),
-            params,
-            out: Epilogue::from(&args.out),
-            dst: output[first..][..pixels * shape.out_c].as_mut_ptr(),
-            channel: 0,
-        };
+        product.windows = &windows[..pixels];
+        product.dst = output[first..][..pixels * shape.out_c].as_mut_ptr();
+        if in_place {
+            product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
+        }
         // SAFETY: the region is no larger than the one that the panel and the windows were made for.
         unsafe {
-            vectorized!(S, gemm.panel.fill(&source, region, panel));
+            if !in_place {
+                vectorized!(S, gemm.panel.fill(&source, region, panel));
+            }
             columns::<S>(product);
         }
     }

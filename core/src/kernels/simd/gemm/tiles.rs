@@ -1,15 +1,18 @@
 //! The matrix product: tiles of rows and blocks of columns whose accumulators stay in registers.
 
+use core::mem::MaybeUninit;
+
 use super::super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
 use super::super::params::Params;
-use super::Gemm;
+use super::{Gemm, Groups};
 
 /// The windows of some pixels times the filters of all channels from `channel` on.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
     pub gemm: &'a Gemm,
+    /// The panel, or the input where windows are read there.
     pub panel: *const u8,
-    /// Where the window of each pixel begins in the panel.
+    /// Where the window of each pixel begins in it.
     pub windows: &'a [u32],
     pub weights: *const u8,
     pub params: Params,
@@ -17,24 +20,33 @@ pub struct Product<'a> {
     /// The first pixel's first channel.
     pub dst: *mut i8,
     pub channel: usize,
+    /// Of how many groups of blocks, all of the same size.
+    pub groups: usize,
 }
 
-/// Takes the columns a group of blocks at a time, whose weights stay near while all rows go by.
+/// Takes the columns a group of blocks at a time, whose weights stay near while all rows go by, or several groups of a size
+/// where what there is to do for one is little.
 ///
 /// # Safety
 /// As [`tiles`].
 pub unsafe fn columns<S: Simd>(mut product: Product) {
-    for (first, count) in product.gemm.groups(S::LAYOUT) {
+    let together = S::WHOLE || product.windows.len() == 1;
+    for Groups { first, blocks, groups } in product.gemm.sizes(S::LAYOUT) {
         product.channel = first * S::LAYOUT.lanes;
-        // SAFETY: as the caller's; there are `count` blocks from `first` on.
-        unsafe {
-            match count {
-                1 => rows::<S, 1>(product),
-                2 if const { S::LAYOUT.blocks > 1 } => rows::<S, 2>(product),
-                3 if const { S::LAYOUT.blocks > 2 } => rows::<S, 3>(product),
-                _ if const { S::LAYOUT.blocks > 2 } => rows::<S, 4>(product),
-                _ => {}
+        product.groups = if together { groups } else { 1 };
+        let calls = if together { groups.min(1) } else { groups };
+        for _ in 0..calls {
+            // SAFETY: as the caller's; there are so many blocks in each group from `channel` on.
+            unsafe {
+                match blocks {
+                    1 => rows::<S, 1>(product),
+                    2 if const { S::LAYOUT.blocks > 1 } => rows::<S, 2>(product),
+                    3 if const { S::LAYOUT.blocks > 2 } => rows::<S, 3>(product),
+                    _ if const { S::LAYOUT.blocks > 2 } => rows::<S, 4>(product),
+                    _ => {}
+                }
             }
+            product.channel += blocks * S::LAYOUT.lanes;
         }
     }
 }
@@ -91,18 +103,36 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Acc; BLOCKS]; ROWS], row: usize) {
         let out_c = self.gemm.out_c;
-        let len = (BLOCKS * S::LAYOUT.lanes).min(out_c - self.channel);
+        let all = BLOCKS * S::LAYOUT.lanes;
+        let len = all.min(out_c - self.channel);
         // SAFETY: as above; rows from `row` on are pixels of the destination.
         unsafe {
             let dst = self.dst.add(row * out_c + self.channel);
-            let to = Rows { dst, step: out_c, len, rows: ROWS };
-            store::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, to);
+            let multiplier = self.params.multiplier(self.channel);
+            if const { !S::WHOLE } {
+                let to = Rows { dst, step: out_c, len, rows: ROWS };
+                store::<S, ROWS, BLOCKS>(acc, multiplier, &self.out, to);
+                return;
+            }
+            const { assert!(!S::WHOLE || S::LAYOUT.lanes == 4) };
+            // A copy, which no write to the destination can change, so that it may stay in registers.
+            let multiplier: [[u8; 16]; BLOCKS] = multiplier.cast::<[[u8; 16]; BLOCKS]>().read();
+            let mut few = [const { MaybeUninit::<[i8; 16]>::uninit() }; ROWS];
+            let few: *mut i8 = few.as_mut_ptr().cast();
+            let (to, step) = if len == all { (dst, out_c) } else { (few, all) };
+            let to = Rows { dst: to, step, len: all, rows: ROWS };
+            store::<S, ROWS, BLOCKS>(acc, multiplier.as_ptr().cast(), &self.out, to);
+            if len < all {
+                for row in 0..ROWS {
+                    few.add(row * all).copy_to_nonoverlapping(dst.add(row * out_c), len);
+                }
+            }
         }
     }
 }
 
 /// `ROWS` pixels times `BLOCKS` blocks of channels, all accumulators in registers; then the next
-/// pixels.
+/// pixels, and the next group of blocks.
 ///
 /// # Safety
 /// The CPU has the instruction set; windows, weights, parameters and destination are there.
@@ -110,37 +140,40 @@ impl Product<'_> {
 unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Product) {
     let Gemm { outer, outer_step, inner, inner_step, quads, .. } = *product.gemm;
     let step = S::LAYOUT.lanes * S::LAYOUT.taps;
+    let mut product = *product;
     // SAFETY: windows lie inside the panel, which has slack for the last quad; a block's weights
     // are as many quads as the window has.
     unsafe {
-        let first: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(b));
-        let group = product.group::<S>();
-        for (tile, windows) in product.windows.chunks_exact(ROWS).enumerate() {
-            let mut windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
-            let mut acc = [first; ROWS];
-            let mut weights = group;
-            // Loops that end at their end: there is a segment, and the compiler need not ask.
-            let mut outer = outer;
-            loop {
-                let mut segments = windows;
-                let mut inner = inner;
+        for _ in 0..product.groups {
+            let first: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(b));
+            let group = product.group::<S>();
+            for (tile, windows) in product.windows.chunks_exact(ROWS).enumerate() {
+                let windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
+                let mut acc = [first; ROWS];
+                let mut weights = group;
+                // Loops that end at their end: there is a segment, and the compiler need not ask.
+                let (mut outer, mut row) = (outer, 0);
                 loop {
-                    S::products(&mut acc, segments, weights, quads);
-                    inner -= 1;
-                    if inner == 0 {
+                    let (mut inner, mut segment) = (inner, row);
+                    loop {
+                        S::products(&mut acc, windows, segment, weights, quads);
+                        inner -= 1;
+                        if inner == 0 {
+                            break;
+                        }
+                        weights = weights.add(quads * BLOCKS * step);
+                        segment += inner_step;
+                    }
+                    outer -= 1;
+                    if outer == 0 {
                         break;
                     }
                     weights = weights.add(quads * BLOCKS * step);
-                    segments = each!(|r| segments[r].add(inner_step));
+                    row += outer_step;
                 }
-                outer -= 1;
-                if outer == 0 {
-                    break;
-                }
-                weights = weights.add(quads * BLOCKS * step);
-                windows = each!(|r| windows[r].add(outer_step));
+                product.store::<S, ROWS, BLOCKS>(acc, tile * ROWS);
             }
-            product.store::<S, ROWS, BLOCKS>(acc, tile * ROWS);
+            product.channel += BLOCKS * S::LAYOUT.lanes;
         }
     }
 }
@@ -151,20 +184,35 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
 /// As [`tiles`].
 #[inline(always)]
 unsafe fn row<S: Simd, const BLOCKS: usize>(product: &Product) {
-    let gemm = product.gemm;
-    let segment = gemm.quads * BLOCKS * S::LAYOUT.lanes * S::LAYOUT.taps;
-    // SAFETY: as in `tiles`.
+    let Gemm { outer, outer_step, inner, inner_step, quads, .. } = *product.gemm;
+    let step = S::LAYOUT.lanes * S::LAYOUT.taps;
+    let mut product = *product;
+    // SAFETY: as in `tiles`; groups lie one after the other.
     unsafe {
         let window = product.panel.add(product.windows[0] as usize);
-        let mut acc = each!(|b| product.first::<S>(b));
         let mut weights = product.group::<S>();
-        for outer in 0..gemm.outer {
-            for inner in 0..gemm.inner {
-                let values = window.add(outer * gemm.outer_step + inner * gemm.inner_step);
-                S::row(&mut acc, values, weights, gemm.quads);
-                weights = weights.add(segment);
+        for _ in 0..product.groups {
+            let mut acc = each!(|b| product.first::<S>(b));
+            let (mut outer, mut row) = (outer, window);
+            loop {
+                let (mut inner, mut segment) = (inner, row);
+                loop {
+                    S::row(&mut acc, segment, weights, quads);
+                    weights = weights.add(quads * BLOCKS * step);
+                    inner -= 1;
+                    if inner == 0 {
+                        break;
+                    }
+                    segment = segment.add(inner_step);
+                }
+                outer -= 1;
+                if outer == 0 {
+                    break;
+                }
+                row = row.add(outer_step);
             }
+            product.store::<S, 1, BLOCKS>([acc], 0);
+            product.channel += BLOCKS * S::LAYOUT.lanes;
         }
-        product.store::<S, 1, BLOCKS>([acc], 0);
     }
 }

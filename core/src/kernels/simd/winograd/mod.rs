@@ -20,6 +20,7 @@ mod plane;
 mod wide;
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use crate::isa::Isa;
 use crate::kernels::conv::ConvArgs;
@@ -227,8 +228,8 @@ pub unsafe fn run<W: Wide, F: Filter<W>>(
     let (params, scratch) = Params::new(W::LAYOUT, args, shape.out_c, scratch);
     let (panel_bytes, scratch) = scratch.split_at_mut(panel.len().next_multiple_of(64));
     let (inputs, sums) = scratch.split_at_mut(winograd.inputs_len());
-    let mut windows = [0; MAX_TILES];
-    panel.put_windows(&mut windows);
+    let mut windows = [const { MaybeUninit::uninit() }; MAX_TILES];
+    let windows = panel.windows(&mut windows);
     let source = Widened::<W> { input: args.input, in_c: shape.window.in_c, pad: args.input_zp, wide: PhantomData };
     for region in panel.regions() {
         let tiles = &Tiles {
