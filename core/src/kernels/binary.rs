@@ -2,14 +2,31 @@
 //!
 //! They work in place: the first operand becomes the result.
 
+use crate::isa::Isa;
 use crate::plan::{AddS8, Binary, BinaryF32, MulS8};
 
 use super::per_isa::per_isa;
 use super::round::ToI8;
 
+/// [`AddS8`]: `a += b`. The length of `b` divides that of `a`.
+pub fn add_s8(isa: Isa, a: &mut [i8], b: &[i8], op: &AddS8) {
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::Generic {
+        use super::simd::bytes;
+
+        for a in a.chunks_mut(b.len().max(1)) {
+            let whole = a.len().min(b.len()) / bytes::LANES * bytes::LANES;
+            let ((a, a_rest), (b, b_rest)) = (a.split_at_mut(whole), b.split_at(whole));
+            bytes::add(a, b, op);
+            plain_add_s8(isa, a_rest, b_rest, op);
+        }
+        return;
+    }
+    plain_add_s8(isa, a, b, op);
+}
+
 per_isa! {
-    /// [`AddS8`]: `a += b`. The length of `b` divides that of `a`.
-    pub fn add_s8(a: &mut [i8], b: &[i8], op: &AddS8) {
+    fn plain_add_s8(a: &mut [i8], b: &[i8], op: &AddS8) {
         let to_i8 = ToI8::new(&op.requantize);
         let (a_zero_point, b_zero_point) = (i32::from(op.a_zero_point), i32::from(op.b_zero_point));
         let (a_multiplier, b_multiplier) = (op.a_multiplier, op.b_multiplier);
@@ -97,7 +114,6 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::isa::Isa;
     use crate::plan::Operand;
     use crate::shape::Requantize;
 

@@ -4,16 +4,79 @@
 
 use core::ops::Range;
 
+use crate::isa::Isa;
 use crate::plan::AveragePoolS8;
 use crate::shape::Window;
 
 use super::lanes::for_each_block;
 use super::per_isa::per_isa;
 use super::round::ToI8;
+#[cfg(target_arch = "aarch64")]
+use super::simd::bytes;
+
+/// [`MaxPoolS8`](crate::plan::MaxPoolS8).
+pub fn max_s8(isa: Isa, x: &[i8], y: &mut [i8], window: &Window) {
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::Generic && window.in_c >= bytes::LANES {
+        return each_sixteen(y, window, |taps, first, y| {
+            let mut largest = bytes::Largest::none();
+            for ky in taps.rows.clone() {
+                for kx in taps.cols.clone() {
+                    largest = largest.or(sixteen(x, taps.start(window, ky, kx) + first));
+                }
+            }
+            largest.put(y);
+        });
+    }
+    plain_max_s8(isa, x, y, window);
+}
+
+/// [`AveragePoolS8`].
+pub fn average_s8(isa: Isa, x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::Generic && op.window.in_c >= bytes::LANES {
+        let window = &op.window;
+        return each_sixteen(y, window, |taps, first, y| {
+            let mut sum = bytes::Sum::of(op.offset(taps));
+            for ky in taps.rows.clone() {
+                for from in taps.cols.clone().step_by(bytes::SHORT_SUM) {
+                    let mut short = bytes::ShortSum::none();
+                    for kx in from..taps.cols.end.min(from + bytes::SHORT_SUM) {
+                        short = short.and(sixteen(x, taps.start(window, ky, kx) + first));
+                    }
+                    sum = sum.and(short);
+                }
+            }
+            sum.put(op.multiplier / taps.count(window, op.count_include_pad), &op.requantize, y);
+        });
+    }
+    plain_average_s8(isa, x, y, op);
+}
+
+/// Calls `f` for each sixteen channels of every pixel of `y`, some of them again where the last are fewer, of no less
+/// than sixteen.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn each_sixteen(y: &mut [i8], window: &Window, mut f: impl FnMut(&Taps, usize, &mut [i8; bytes::LANES])) {
+    let last = window.in_c - bytes::LANES;
+    for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
+        let taps = Taps::of(window, pixel);
+        for first in (0..window.in_c).step_by(bytes::LANES).map(|first| first.min(last)) {
+            if let Some(y) = y[first..].first_chunk_mut() {
+                f(&taps, first, y);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn sixteen(x: &[i8], at: usize) -> &[i8; bytes::LANES] {
+    x[at..].first_chunk().expect("a tap has all channels")
+}
 
 per_isa! {
-    /// [`MaxPoolS8`](crate::plan::MaxPoolS8).
-    pub fn max_s8(x: &[i8], y: &mut [i8], window: &Window) {
+    fn plain_max_s8(x: &[i8], y: &mut [i8], window: &Window) {
         max_pool(x, y, window, i8::MIN);
     }
 
@@ -22,14 +85,13 @@ per_isa! {
         max_pool(x, y, window, f32::NEG_INFINITY);
     }
 
-    /// [`AveragePoolS8`].
-    pub fn average_s8(x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
+    fn plain_average_s8(x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
         let window = &op.window;
         let to_i8 = ToI8::new(&op.requantize);
         for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
             let taps = Taps::of(window, pixel);
             let multiplier = op.multiplier / taps.count(window, op.count_include_pad);
-            let offset = i32::from(op.input_zero_point).wrapping_mul(taps.len() as i32);
+            let offset = op.offset(&taps);
             for_each_block!(y, |first, y| {
                 let len = y.len();
                 let mut sums = y.map(|_| 0i32);
@@ -42,7 +104,7 @@ per_isa! {
                     }
                 }
                 for (y, sum) in y.iter_mut().zip(sums) {
-                    *y = to_i8.apply(sum.wrapping_sub(offset) as f32 * multiplier);
+                    *y = to_i8.apply(sum.wrapping_add(offset) as f32 * multiplier);
                 }
             });
         }
@@ -69,6 +131,14 @@ per_isa! {
                 }
             });
         }
+    }
+}
+
+impl AveragePoolS8 {
+    /// What the zero points of the taps come to, negated.
+    #[inline(always)]
+    fn offset(&self, taps: &Taps) -> i32 {
+        i32::from(self.input_zero_point).wrapping_mul(taps.len() as i32).wrapping_neg()
     }
 }
 
@@ -146,7 +216,6 @@ pub(crate) mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::isa::Isa;
     use crate::plan::Operand;
     use crate::shape::Requantize;
 

@@ -26,6 +26,13 @@ impl ToI8 {
         (self.low, self.high, self.zero_point as i16)
     }
 
+    /// What it was made of.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn requantize(self) -> Requantize {
+        let whole = |bound: f32| (bound as i32 + self.zero_point) as i8;
+        Requantize { zero_point: self.zero_point as i8, min: whole(self.low), max: whole(self.high) }
+    }
+
     /// NaN becomes `min`.
     #[inline(always)]
     pub(super) fn apply(self, value: f32) -> i8 {

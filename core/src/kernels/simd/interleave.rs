@@ -13,7 +13,14 @@ pub fn interleave3(isa: Isa, rows: [&[i8]; 3], y: &mut [i8]) {
     } else {
         0
     };
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    let done = if isa == Isa::Generic {
+        0
+    } else {
+        // SAFETY: every aarch64 has NEON; as above.
+        unsafe { neon(rows.map(<[i8]>::as_ptr), len, y.as_mut_ptr()) }
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let done = {
         let _ = isa;
         0
@@ -65,12 +72,36 @@ unsafe fn ssse3(rows: [*const i8; 3], len: usize, y: *mut i8) -> usize {
     whole
 }
 
+/// 16 triples at a time; returns how many.
+///
+/// # Safety
+/// The CPU has NEON; there are `len` values in each row and three times as many at `y`.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon(rows: [*const i8; 3], len: usize, y: *mut i8) -> usize {
+    use core::arch::aarch64::*;
+
+    let whole = len / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: as the caller's.
+        unsafe {
+            let [a, b, c] = rows.map(|row| vld1q_s8(row.add(at)));
+            vst3q_s8(y.add(at * 3), int8x16x3_t(a, b, c));
+        }
+    }
+    whole
+}
+
 /// `y[i][row] = rows[row][i]`.
+#[inline]
 pub fn columns8(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: all of x86-64 has SSE2.
     return unsafe { sse2(rows) };
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: every aarch64 has NEON.
+    return unsafe { columns8_neon(rows) };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     core::array::from_fn(|i| rows.map(|row| row[i]))
 }
 
@@ -100,6 +131,37 @@ unsafe fn sse2(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
         put([low(a, b), low(c, d), low(e, f), low(g, h)]);
         let high = _mm_unpackhi_epi8;
         put([high(a, b), high(c, d), high(e, f), high(g, h)]);
+    }
+    columns
+}
+
+/// # Safety
+/// The CPU has NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn columns8_neon(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+    use core::arch::aarch64::*;
+
+    let mut columns = [[0; 8]; 16];
+    // SAFETY: a row has 16 bytes, and so have two columns.
+    unsafe {
+        let [a, b, c, d, e, f, g, h] = rows.map(|row| vld1q_s8(row.as_ptr()));
+        let mut dst = columns.as_mut_ptr().cast::<i32>();
+        let mut put = |[a, b, c, d]: [int8x16_t; 4]| {
+            let pairs = |a, b| (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
+            let ((a, b), (c, d)) = (pairs(a, b), pairs(c, d));
+            let upper = [vzip1q_s16(a, b), vzip2q_s16(a, b)];
+            let lower = [vzip1q_s16(c, d), vzip2q_s16(c, d)];
+            for (upper, lower) in upper.into_iter().zip(lower) {
+                let (upper, lower) = (vreinterpretq_s32_s16(upper), vreinterpretq_s32_s16(lower));
+                vst1q_s32(dst, vzip1q_s32(upper, lower));
+                vst1q_s32(dst.add(4), vzip2q_s32(upper, lower));
+                dst = dst.add(8);
+            }
+        };
+        put([vzip1q_s8(a, b), vzip1q_s8(c, d), vzip1q_s8(e, f), vzip1q_s8(g, h)]);
+        put([vzip2q_s8(a, b), vzip2q_s8(c, d), vzip2q_s8(e, f), vzip2q_s8(g, h)]);
     }
     columns
 }

@@ -14,7 +14,7 @@
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
-//! - `interleave`: the channels of an image; `nearest`: from f32 to i8
+//! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `bytes`: sums and maxima (aarch64)
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
@@ -41,6 +41,8 @@ pub(super) mod winograd;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod bytes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]
@@ -76,16 +78,16 @@ pub(super) unsafe fn conv(
     scratch: &mut [u8],
 ) -> bool {
     let fast = form == Form::Fast;
-    let filtered = winograd::kind(isa, shape).filter(|_| fast);
+    let filtered = || winograd::kind(isa, shape).filter(|_| fast);
     // SAFETY: as the caller's.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered == Some(winograd::Kind::Plane) => {
+            Isa::Avx2 if filtered() == Some(winograd::Kind::Plane) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered == Some(winograd::Kind::Line) => {
+            Isa::Avx2 if filtered() == Some(winograd::Kind::Line) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
@@ -103,7 +105,7 @@ pub(super) unsafe fn conv(
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
             Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if filtered.is_some() => {
+            Isa::Neon if filtered().is_some() => {
                 winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "aarch64")]

@@ -9,17 +9,22 @@ const MARGIN: f32 = 1.0 / 8192.0;
 /// `y = to_i8(x * inverse)`. Whether `x / scale` would round alike is certain unless a product is next to
 /// a half: then the answer is `false`, and `y` is to be written again.
 pub fn nearest(isa: Isa, x: &[f32], y: &mut [i8], inverse: f32, to_i8: ToI8) -> bool {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if isa != Isa::Generic && isa.is_available() {
+        #[cfg(target_arch = "x86_64")]
+        use avx2 as vectors;
+        #[cfg(target_arch = "aarch64")]
+        use neon as vectors;
+
         let (whole, rest) = x.as_chunks::<32>();
         let (whole_y, rest_y) = y.as_chunks_mut::<32>();
-        // SAFETY: every other instruction set of x86-64 includes AVX2, and this CPU has it.
-        let mut certain = unsafe { avx2(whole, whole_y, inverse, to_i8) };
+        // SAFETY: every other instruction set includes AVX2 on x86-64 and NEON on aarch64, and this CPU has it.
+        let mut certain = unsafe { vectors(whole, whole_y, inverse, to_i8) };
         if !rest.is_empty() {
             let (mut last, mut last_y) = ([0.0; 32], [0; 32]);
             last[..rest.len()].copy_from_slice(rest);
             // SAFETY: as above.
-            certain &= unsafe { avx2(&[last], core::array::from_mut(&mut last_y), inverse, to_i8) };
+            certain &= unsafe { vectors(&[last], core::array::from_mut(&mut last_y), inverse, to_i8) };
             rest_y.iter_mut().zip(last_y).for_each(|(y, value)| *y = value);
         }
         return certain;
@@ -69,4 +74,32 @@ unsafe fn avx2(x: &[[f32; 32]], y: &mut [[i8; 32]], inverse: f32, to_i8: ToI8) -
     }
     let uncertain = _mm256_cmp_ps(farthest, _mm256_set1_ps(0.5 - MARGIN), _CMP_GT_OQ);
     _mm256_movemask_ps(uncertain) == 0
+}
+
+/// Nothing is clamped before it is rounded: what saturates then is certain, and what no i32 holds is far from all of them.
+/// Nor is a NaN near any.
+///
+/// # Safety
+/// The CPU has NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon(x: &[[f32; 32]], y: &mut [[i8; 32]], inverse: f32, to_i8: ToI8) -> bool {
+    use super::neon::Bounds;
+    use super::ops::{Epilogue, each};
+    use core::arch::aarch64::*;
+
+    let mut farthest = vdupq_n_f32(0.0);
+    // SAFETY: 16 values are read and written; the CPU has NEON.
+    unsafe {
+        let bounds = Bounds::new(Epilogue::from(&to_i8.requantize()));
+        for (x, y) in x.as_flattened().as_chunks::<16>().0.iter().zip(y.as_flattened_mut().as_chunks_mut::<16>().0) {
+            let products: [float32x4_t; 4] = each!(|i| vmulq_n_f32(vld1q_f32(x.as_ptr().add(i * 4)), inverse));
+            let rounded: [int32x4_t; 4] = each!(|i| vcvtnq_s32_f32(products[i]));
+            for i in 0..4 {
+                farthest = vmaxq_f32(farthest, vabdq_f32(products[i], vcvtq_f32_s32(rounded[i])));
+            }
+            vst1q_s8(y.as_mut_ptr(), bounds.bytes(rounded));
+        }
+    }
+    vmaxvq_f32(farthest) <= 0.5 - MARGIN
 }
