@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use tractlet_core::kernels::quantize::first_nan;
+
 use crate::engine::{
     self, Compiled, Engine, EngineChoice, EngineFault, EngineName, HopAsked, HopReport, MemoryPlan, NodeReport,
     StepReport, StepTime, TensorSpec,
@@ -361,16 +363,6 @@ impl Session {
     }
 }
 
-/// Index of the first NaN among little-endian f32 values.
-fn first_nan(bytes: &[u8]) -> Option<usize> {
-    let values = bytes.as_chunks::<4>().0;
-    // Blocks without an early exit, which vectorise; a large image would otherwise take as long here
-    // as in its first layer.
-    let is_nan = |value: &[u8; 4]| f32::from_le_bytes(*value).is_nan();
-    let block = values.chunks(256).position(|block| block.iter().fold(false, |any, value| any | is_nan(value)))?;
-    values.iter().skip(block * 256).position(is_nan).map(|index| block * 256 + index)
-}
-
 fn fit<'a>(
     role: &'static str,
     specs: &[TensorSpec],
@@ -475,16 +467,6 @@ mod tests {
         for sizes in [[128, 64], [64, 128], [128, 128]] {
             let told = bound(&sizes).unwrap_err().to_string();
             assert!(told.contains("`W` is given a size twice"), "{told}");
-        }
-    }
-
-    #[test]
-    fn the_first_nan_is_found_wherever_it_is() {
-        let mut values = vec![1f32; 1000];
-        assert_eq!(first_nan(bytemuck::cast_slice(&values)), None);
-        for at in [999, 511, 256, 255, 0] {
-            values[at] = f32::NAN;
-            assert_eq!(first_nan(bytemuck::cast_slice(&values)), Some(at));
         }
     }
 }

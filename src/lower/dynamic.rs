@@ -49,7 +49,7 @@ impl<'m> Lowering<'m> {
             let act = self.channels_last(&node.name, act)?;
             let (&[out_c, in_c], kernel) = of_weights.split_first_chunk().ok_or("its weights are no filters")?;
             let window = geometry::window(node, &act, &dims, kernel)?;
-            let weights = geometry::ohwi(&values, out_c, in_c, kernel.iter().product());
+            let weights = geometry::ohwi(&values, in_c, kernel.iter().product());
             (act, ConvShape { window, out_c, groups: int(node, "group", 1) as usize }, weights, Layout::ChannelsLast)
         } else {
             let &[in_c, out_c] = of_weights else { return Err("its weights must be a matrix".into()) };

@@ -250,7 +250,7 @@ impl<'m> Lowering<'m> {
         if values.len() == a.elements() && a.dims.ends_with(dims) {
             let values = match a.layout {
                 Layout::Plain => values,
-                Layout::ChannelsLast => geometry::ohwi(&values, 1, a.channels(), a.pixels()),
+                Layout::ChannelsLast => geometry::ohwi(&values, a.channels(), a.pixels()),
             };
             return Ok((a, self.builder.data(&values).into()));
         }

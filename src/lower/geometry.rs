@@ -94,11 +94,16 @@ pub(super) fn hwio<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usiz
     (0..taps).flat_map(move |tap| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(tap, i, o))))
 }
 
-/// OIHW to OHWI.
-pub(super) fn ohwi<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> Vec<T> {
-    let at = |o: usize, tap: usize, i: usize| weights[(o * in_c + i) * taps + tap];
-    let moved = (0..out_c).flat_map(|o| (0..taps).flat_map(move |tap| (0..in_c).map(move |i| at(o, tap, i))));
-    sized(weights.len(), moved)
+/// OIHW to OHWI, of as many outputs as there are weights for.
+pub(super) fn ohwi<T: Copy>(weights: &[T], in_c: usize, taps: usize) -> Vec<T> {
+    let mut moved = weights.to_vec();
+    let filter = (in_c * taps).max(1);
+    for (from, to) in weights.chunks_exact(filter).zip(moved.chunks_exact_mut(filter)) {
+        for (tap, to) in to.chunks_exact_mut(in_c).enumerate() {
+            to.iter_mut().zip(from[tap..].iter().step_by(taps)).for_each(|(to, from)| *to = *from);
+        }
+    }
+    moved
 }
 
 /// What an iterator gives that does not say how much that is: weights may be most of what there is, and a vector that

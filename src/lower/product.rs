@@ -53,7 +53,7 @@ impl<'m> Lowering<'m> {
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
         // Else they lie so already.
         if taps > 1 && in_c > 1 {
-            values = geometry::ohwi(&values, out_c, in_c, taps);
+            values = geometry::ohwi(&values, in_c, taps);
         }
         let weights = Weights { values, scales, outputs };
         let shape = ConvShape { window, out_c, groups };
@@ -181,7 +181,9 @@ impl<'m> Lowering<'m> {
         // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
         let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
         let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
-        let centred = {
+        let centred = if q.tensor.dtype == DType::I8 && q.zero_points.iter().all(|&zero_point| zero_point == 0) {
+            bytemuck::cast_slice(bytes).to_vec()
+        } else {
             let channel = q.channels();
             let less = |(i, b): (usize, &u8)| i8::try_from(widened(*b).wrapping_sub(q.zero_points[channel(i)])).ok();
             geometry::sized(bytes.len(), bytes.iter().enumerate().map_while(less))
@@ -231,7 +233,7 @@ pub(super) fn spread(q: &StoredQuant<'_>, axis: usize, out_c: usize) -> Result<V
 }
 
 pub(super) fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
-    geometry::sized(values.len(), (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])))
+    geometry::ohwi(values, rows, cols)
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ impl<'m> Lowering<'m> {
         let shape = t.shape()?;
         let ConvShape { window, out_c, .. } = shape;
         let weights = Weights {
-            values: geometry::ohwi(&t.weights(&values), out_c, t.group_in, window.kernel_h * window.kernel_w),
+            values: geometry::ohwi(&t.weights(&values), t.group_in, window.kernel_h * window.kernel_w),
             scales: spread(&stored, 1, t.groups * t.group_out)?,
             outputs: Some(Rc::from(t.channels())),
         };

@@ -128,8 +128,12 @@ pub(super) fn kept(
     let numbers = |kept: Option<&[usize]>, all: usize| kept.map_or_else(|| (0..all).collect(), <[usize]>::to_vec);
     let inputs = numbers(inputs, all_inputs);
     let kernel = |output: usize, input: usize| &weights[(output * all_inputs + input) * taps..][..taps];
-    let outputs = numbers(outputs, all_outputs).into_iter();
-    outputs.flat_map(|output| inputs.iter().flat_map(move |&input| kernel(output, input))).copied().collect()
+    let outputs = numbers(outputs, all_outputs);
+    let mut kept = Vec::with_capacity(outputs.len() * inputs.len() * taps);
+    for &output in &outputs {
+        inputs.iter().for_each(|&input| kept.extend_from_slice(kernel(output, input)));
+    }
+    kept
 }
 
 #[cfg(test)]

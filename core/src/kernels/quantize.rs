@@ -32,6 +32,16 @@ pub fn quantize(isa: Isa, x: &[f32], y: &mut [i8], channels: usize, scale: f32, 
     }
 }
 
+/// Index of the first NaN among little-endian f32 values, which have no place among integers.
+pub fn first_nan(bytes: &[u8]) -> Option<usize> {
+    let values = bytes.as_chunks::<4>().0;
+    // Blocks without an early exit, which vectorise; a large image would otherwise take as long here
+    // as in its first layer.
+    let is_nan = |value: &[u8; 4]| f32::from_le_bytes(*value).is_nan();
+    let block = values.chunks(256).position(|block| block.iter().fold(false, |any, value| any | is_nan(value)))?;
+    values.iter().skip(block * 256).position(is_nan).map(|index| block * 256 + index)
+}
+
 /// Pixels of an image that are converted before they are interleaved.
 const IMAGE_BLOCK: usize = 512;
 
@@ -155,6 +165,16 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+
+    #[test]
+    fn the_first_nan_is_found_wherever_it_is() {
+        let mut values = vec![1f32; 1000];
+        assert_eq!(first_nan(bytemuck::cast_slice(&values)), None);
+        for at in [999, 511, 256, 255, 0] {
+            values[at] = f32::NAN;
+            assert_eq!(first_nan(bytemuck::cast_slice(&values)), Some(at));
+        }
+    }
 
     proptest! {
         #[test]

@@ -211,7 +211,7 @@ pub(super) struct OpRecord {
 }
 
 impl OpRecord {
-    #[inline]
+    // Not to be compiled anew in each crate that runs plans: it is as large as all ops together.
     pub(super) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
         let mut words = Words::new(bytes);
         let name = NameSpan::read(&mut words).map_err(|fault| ("", fault.within("name")))?;
