@@ -21,7 +21,7 @@ endif
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca deb test-deb deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy \
 	fuzz fuzz-replay fuzz-minimise soak
 
 help: ## List the targets
@@ -33,15 +33,16 @@ run: ## Name the words in the twelve recordings of models/kws_dscnn
 build: ## Build target/release/tractlet, the one to use
 	cargo build --release
 
-dist: ## Build the smallest and fastest binary (one fat-LTO unit: minutes) and show its size
+dist: ## Build the binary that boards get, small but for its kernels, for this machine, and show its size
 	cargo build --profile dist
 	@ls -l $(TARGET)/dist/tractlet | awk '{ print $$5 " bytes  " $$9 }'
 
 # Unstripped, a build of its own beside `dist`.
-size: ## Show what the smallest binary consists of, by crate; SLIM=1 without tract, PROFILE=release for a quick look
-	@cargo build --profile $(or $(PROFILE),dist) --config 'profile.$(or $(PROFILE),dist).strip="none"' \
+size: SIZED = $(or $(PROFILE),$(if $(SLIM),slim,dist))
+size: ## Show what the boards' binary consists of, by crate, on this machine; SLIM=1 without tract, PROFILE=release for a quick look
+	@$(if $(SLIM),RUSTFLAGS=-Cforce-unwind-tables=no) cargo build --profile $(SIZED) --config 'profile.$(SIZED).strip="none"' \
 		--target-dir $(TARGET)/size $(if $(SLIM),--no-default-features --features mqtt) --bin tractlet
-	@scripts/size.sh $(TARGET)/size/$(or $(PROFILE),dist)/tractlet
+	@scripts/size.sh $(TARGET)/size/$(SIZED)/tractlet
 
 pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM=1, PROFILE=, ROUNDS= as in scripts/pgo.sh
 	@scripts/pgo.sh
@@ -178,13 +179,16 @@ fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, a
 soak: build ## Run a stream for MINUTES=5 with faults of all kinds, and hold it to its memory, descriptors and latency; Python 3
 	@python3 scripts/soak.py $(RELEASE) --minutes $(or $(MINUTES),5)
 
+test-reproducible: ## Build a board's binary in dist/ once more, elsewhere, and compare; BOARD=pi4, SLIM=1 or RUNNER=1
+	@targets/test-reproducible.sh $(or $(BOARD),pi4) $(if $(RUNNER),runner,$(if $(SLIM),slim))
+
 deb: manual ## Make a Debian package, dist/tractlet_*.deb; BOARD=pi4 after `make pi4`, or this machine without it
 	@[ -n '$(BOARD)$(BINARY)' ] || $(MAKE) --no-print-directory build
 	@targets/deb.sh $(or $(BOARD),host)
 
-test-deb: manual ## Make this machine's package of the debug build, install it below a scratch folder, run it and remove it
-	@cargo build --quiet --bin tractlet
-	@targets/test-deb.sh $(TARGET)/debug/tractlet
+test-deb: manual ## Make this machine's package of the debug build, install it below a scratch folder, run it and remove it; BOARD=pi4 the board's, under QEMU
+	@[ -n '$(BOARD)' ] || cargo build --quiet --bin tractlet
+	@BINARY=$(or $(BINARY),$(if $(BOARD),,$(TARGET)/debug/tractlet)) targets/test-deb.sh $(or $(BOARD),host)
 
 deploy: ## Copy binary and models to a board by ssh; needs HOST=pi@...; SERVICE=name BOARD=pi4 for a systemd unit too; targets/board.sh has more
 	@targets/board.sh deploy '$(HOST)'

@@ -2,7 +2,7 @@
 # build.sh BOARD [slim]: one static binary for a board, dist/tractlet-<arch>[-slim].
 #
 # For the Pi Zero there is the slim one alone: its C library is not that of which tract's kernels are assembled.
-# Slim is without the engine `tract`. PROFILE names a profile of Cargo.toml other than dist.
+# Slim is without the engine `tract`. PROFILE names a profile of Cargo.toml other than dist, and slim for that.
 set -eu
 cd "$(dirname "$0")/.."
 . targets/common.sh
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 case $# in 1 | 2) ;; *) echo 'usage: build.sh BOARD [slim]' >&2; exit 2 ;; esac
 board=$1
 variant=${2:-}
-profile=${PROFILE:-dist}
+profile=${PROFILE:-${variant:-dist}}
 triple=$(field "$board" triple)
 binary=dist/tractlet-$(arch "$triple")
 set -- --locked --profile "$profile" --target "$triple"
@@ -25,10 +25,12 @@ esac
 
 use_toolchain "$triple"
 flags=
+# Where nothing unwinds, nothing has to say how.
+[ "$profile" != slim ] || flags=$(printf '\037-Cforce-unwind-tables=no')
 if [ "$triple" = arm-unknown-linux-musleabihf ]; then
     [ "$variant" = slim ] || die "the engine tract is not built for ARMv6 here: make $board SLIM=1"
     set -- "$@" -Zbuild-std=std,panic_abort
-    flags=$(printf '\037%s' -Clink-self-contained=no -Ctarget-cpu=arm1176jzf-s "--remap-path-prefix=$cross=/toolchain")
+    flags=$flags$(printf '\037%s' -Clink-self-contained=no -Ctarget-cpu=arm1176jzf-s "--remap-path-prefix=$cross=/toolchain")
 fi
 # The folders of sources, which `rustflags` lists, are there only after this.
 cargo fetch --locked --target "$triple"

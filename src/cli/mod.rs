@@ -50,7 +50,7 @@ mod torch;
 
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
@@ -321,12 +321,21 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+const PANICKED: &str = "tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows";
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     // tract warns of each opset that it was not made for, at each opening; what it cannot run it refuses.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tract_=error")).init();
-    // Panics are caught, here at the latest: they end as an error like any other.
-    panic::set_hook(Box::new(|info| log::debug!("{info}")));
+    // Panics are caught, here at the latest: they end as an error like any other. A program that cannot unwind ends at once,
+    // with the same error.
+    panic::set_hook(Box::new(|info| {
+        log::debug!("{info}");
+        if cfg!(panic = "abort") {
+            output::error(PANICKED);
+            process::exit(1);
+        }
+    }));
     when_exhausted(cap::exhausted);
     // Without somebody who listens, a file that may not grow any more ends the process; so it is an error of the write.
     if let Err(error) = flag::register(SIGXFSZ, Arc::default()) {
@@ -353,9 +362,7 @@ pub fn main() -> ExitCode {
     };
     // What was done within the cap is a success, and nothing else.
     let work = || work().and_then(|()| cap::check());
-    let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err("tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows".into())
-    });
+    let done = panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.into()));
     let code = match done {
         // Whoever read stdout has seen enough.
         Ok(()) | Err(Failure::Closed) => 0,
