@@ -100,6 +100,27 @@ emulator() { # TRIPLE
     esac
 }
 
+# The plugin by which QEMU counts instructions, built into a folder.
+counter() { # FOLDER
+    counter=$1/libicount.so
+    "${CC:-cc}" -O2 -shared -fPIC -o "$counter" targets/icount.c
+}
+
+# Instructions of a whole process that runs the model so often. EMULATOR has its arguments with it.
+counted() { # EMULATOR BINARY ENGINE MODEL RUNS
+    # shellcheck disable=SC2086 # a list of words
+    $1 -plugin "$counter" "$2" bench "$4" --engine "$3" --warmup 1 --runs "$5" 2>"$counter.log" >/dev/null ||
+        { cat "$counter.log" >&2; die "$2 failed on $4 under $1"; }
+    sed -n 's/^insns //p' "$counter.log" | tail -n 1
+}
+
+# Thousands of instructions of one inference: a twentieth of what twenty more runs take.
+inference() { # EMULATOR BINARY ENGINE MODEL
+    few=$(counted "$@" 5)
+    many=$(counted "$@" 25)
+    echo $(((many - few + 10000) / 20000))
+}
+
 # Packages of Debian 12 for another architecture, as FOLDER/debs/*.deb: by an apt with lists of its own, which checks
 # signatures as the machine's does and changes nothing of that.
 foreign_packages() { # FOLDER ARCHITECTURE PACKAGE...

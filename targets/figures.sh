@@ -11,21 +11,7 @@ cd "$(dirname "$0")/.."
 [ $# -eq 0 ] || { echo 'usage: figures.sh' >&2; exit 2; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-"${CC:-cc}" -O2 -shared -fPIC -o "$scratch/libicount.so" targets/icount.c
-
-# Instructions of a whole process that runs the model so often.
-count() { # EMULATOR CORE BINARY MODEL RUNS
-    "$1" -cpu "$2" -plugin "$scratch/libicount.so" "$3" bench "$4" --engine plan --warmup 1 --runs "$5" \
-        2>"$scratch/count" >/dev/null || { cat "$scratch/count" >&2; die "it failed on $2"; }
-    sed -n 's/^insns //p' "$scratch/count" | tail -n 1
-}
-
-# One inference: what twenty more runs take, a twentieth of it.
-inference() { # EMULATOR CORE BINARY MODEL
-    few=$(count "$@" 5)
-    many=$(count "$@" 25)
-    awk -v few="$few" -v many="$many" 'BEGIN { printf "%.0f k", (many - few) / 20 / 1000 }'
-}
+counter "$scratch"
 
 heap() { # EMULATOR CORE BINARY MODEL
     "$1" -cpu "$2" "$3" footprint "$4" --engine plan --json 2>/dev/null |
@@ -39,10 +25,10 @@ echo
 echo '| model | Cortex-A53, aarch64 | Cortex-A76, aarch64 | Cortex-A7, armv7 | heap, peak, aarch64 |'
 echo '| --- | ---: | ---: | ---: | ---: |'
 for model in models/*/int8.onnx; do
-    printf '| %s | %s | %s | %s | %s |\n' "$(basename "$(dirname "$model")")" \
-        "$(inference qemu-aarch64 cortex-a53 dist/tractlet-aarch64-slim "$model")" \
-        "$(inference qemu-aarch64 cortex-a76 dist/tractlet-aarch64-slim "$model")" \
-        "$(inference qemu-arm cortex-a7 dist/tractlet-armv7-slim "$model")" \
-        "$(heap qemu-aarch64 cortex-a53 dist/tractlet-aarch64-slim "$model")"
+    a53=$(inference 'qemu-aarch64 -cpu cortex-a53' dist/tractlet-aarch64-slim plan "$model")
+    a76=$(inference 'qemu-aarch64 -cpu cortex-a76' dist/tractlet-aarch64-slim plan "$model")
+    a7=$(inference 'qemu-arm -cpu cortex-a7' dist/tractlet-armv7-slim plan "$model")
+    heap=$(heap qemu-aarch64 cortex-a53 dist/tractlet-aarch64-slim "$model")
+    echo "| $(basename "$(dirname "$model")") | $a53 k | $a76 k | $a7 k | $heap |"
 done
 echo

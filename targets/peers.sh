@@ -33,7 +33,7 @@ mkdir -p "$peers"
         --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 $wheels
     touch "$peers/ready"
 }
-"${CC:-cc}" -O2 -shared -fPIC -o "$peers/libicount.so" targets/icount.c
+counter "$peers"
 
 # Both read the CPU's part and features here, and end with a segmentation fault on what QEMU shows them: this machine's.
 cpuinfo() { # CORE
@@ -54,23 +54,16 @@ peer() { # CORE ENGINE MODEL...
     core=$1
     shift
     PYTHONHOME=/usr PYTHONPATH=/site PYTHONDONTWRITEBYTECODE=1 qemu-aarch64 -L "$peers/root" -cpu "$core" \
-        -plugin "$peers/libicount.so" "$peers/root/usr/bin/python3.11" targets/peers.py $runs "$@" 2>"$peers/count" ||
+        -plugin "$counter" "$peers/root/usr/bin/python3.11" targets/peers.py $runs "$@" 2>"$peers/count" ||
         { cat "$peers/count" >&2; die "$1 failed on $core"; }
     awk -v runs=$runs '/^model / { sub(".*/", ""); sub("_int8.*", ""); name = $0; first = 0 }
         /^insns / && name { if (first) { printf "%s %.0f\n", name, ($2 - first) / runs / 1000; name = "" } else first = $2 }' \
         "$peers/count"
 }
 
-# The difference of many runs and few.
-count() { # CORE BINARY ENGINE MODEL RUNS
-    qemu-aarch64 -cpu "$1" -plugin "$peers/libicount.so" "$2" bench "$4" --engine "$3" --warmup 1 --runs "$5" \
-        2>"$peers/count" >/dev/null || { cat "$peers/count" >&2; die "$2 failed on $1"; }
-    sed -n 's/^insns //p' "$peers/count" | tail -n 1
-}
+# tract would ask this machine's /proc/cpuinfo which core it has.
 ours() { # CORE BINARY ENGINE MODEL
-    few=$(count "$@" 5)
-    many=$(count "$@" 15)
-    echo $(((many - few + 5000) / 10000))
+    inference "qemu-aarch64 -cpu $1 -E TRACT_CPU_AARCH64_KIND=${1#cortex-}" "$2" "$3" "$4"
 }
 
 onnx=
@@ -85,8 +78,6 @@ for core in cortex-a53 cortex-a76; do
     # shellcheck disable=SC2086
     peer $core litert $tflite >"$peers/$core-litert"
 done
-engines='plan'
-[ ! -e dist/tractlet-aarch64 ] || engines='plan tract'
 echo
 echo '| model, thousands of instructions | core | plan | tract | ONNX Runtime | LiteRT |'
 echo '| --- | --- | ---: | ---: | ---: | ---: |'
@@ -94,9 +85,10 @@ for model in $onnx; do
     name=$(basename "$model" _int8_qdq_minmax.onnx)
     for core in cortex-a53 cortex-a76; do
         tract=-
-        case $engines in *tract) tract=$(TRACT_CPU_AARCH64_KIND=${core#cortex-} ours $core dist/tractlet-aarch64 tract "$model") ;; esac
+        [ ! -e dist/tractlet-aarch64 ] || tract=$(ours $core dist/tractlet-aarch64 tract "$model")
+        plan=$(ours $core $slim plan "$model")
         of() { sed -n "s/^$name //p" "$peers/$core-$1"; }
-        echo "| $name | $core | $(ours $core $slim plan "$model") | $tract | $(of onnxruntime) | $(of litert) |"
+        echo "| $name | $core | $plan | $tract | $(of onnxruntime) | $(of litert) |"
     done
 done
 echo

@@ -1,34 +1,44 @@
 #!/bin/sh
-# test-deb.sh BINARY: the package of this machine: built twice alike, looked at, installed below a scratch root, and run
-# from there; and its unit as systemd sees it, where there is systemd-analyze.
+# test-deb.sh BOARD|host: the package, built twice alike, looked at, installed below a scratch root, and run from there, a board's
+# under QEMU; and its unit as systemd sees it, where there is systemd-analyze. BINARY and SLIM as for deb.sh.
 set -eu
 cd "$(dirname "$0")/.."
 . targets/common.sh
 
-[ $# -eq 1 ] || { echo 'usage: test-deb.sh BINARY' >&2; exit 2; }
-BINARY=$1
+[ $# -eq 1 ] || { echo 'usage: test-deb.sh BOARD|host' >&2; exit 2; }
 scratch=$(mktemp -d)
 # What `make deb` made stays as it is.
 OUT=$scratch/made
-export BINARY OUT
+export OUT
 trap 'rm -rf "$scratch"' EXIT
-architecture=$(dpkg --print-architecture)
+if [ "$1" = host ]; then
+    architecture=$(dpkg --print-architecture)
+    depends='Depends: libc6 (>= 2.'
+    emulator=
+else
+    triple=$(field "$1" triple)
+    architecture=$(debian "$triple")
+    # A static binary needs no other package.
+    depends=
+    emulator="$(emulator "$triple") -cpu $(field "$1" qemu_cpu)"
+fi
 
 echo '-- two builds are one'
-built=$(targets/deb.sh host)
+built=$(targets/deb.sh "$1")
 echo "$built"
 package=${built%% *}
 cp "$package" "$scratch/first.deb"
 sleep 1
 touch CHANGELOG.md targets/systemd/example.conf
-targets/deb.sh host >/dev/null
+targets/deb.sh "$1" >/dev/null
 cmp "$package" "$scratch/first.deb" || die 'the same sources gave another package'
 
 echo '-- what dpkg says of it'
 dpkg-deb --info "$package" >"$scratch/info"
-for line in 'Package: tractlet' "Architecture: $architecture" 'Depends: libc6 (>= 2.' 'Maintainer: '; do
+for line in 'Package: tractlet' "Architecture: $architecture" "$depends" 'Maintainer: '; do
     grep -qF "$line" "$scratch/info" || die "no '$line' in: $(cat "$scratch/info")"
 done
+[ -n "$depends" ] || ! grep 'Depends:' "$scratch/info" || die 'a static binary depends on something: see above'
 dpkg-deb --contents "$package" >"$scratch/contents"
 ! grep -v ' root/root ' "$scratch/contents" || die 'a file is not root'"'"'s: see above'
 
@@ -36,14 +46,16 @@ echo '-- installed, it runs'
 mkdir -p "$scratch/root/var/lib/dpkg/info" "$scratch/root/var/lib/dpkg/updates"
 : >"$scratch/root/var/lib/dpkg/status"
 : >"$scratch/root/var/lib/dpkg/available"
-dpkg --root="$scratch/root" --log="$scratch/log" --force-depends --force-not-root --force-script-chrootless \
-    --install "$package" >"$scratch/out" 2>&1 || die "dpkg refused it: $(cat "$scratch/out")"
+dpkg --root="$scratch/root" --log="$scratch/log" --force-depends --force-architecture --force-not-root \
+    --force-script-chrootless --install "$package" >"$scratch/out" 2>&1 || die "dpkg refused it: $(cat "$scratch/out")"
 root=$scratch/root
 (cd "$root" && md5sum --quiet -c var/lib/dpkg/info/tractlet.md5sums)
 models=$root/usr/share/tractlet/models
-"$root/usr/bin/tractlet" run "$models/kws_dscnn/int8.onnx" --input "$models/kws_dscnn/samples.npy" \
+# shellcheck disable=SC2086 # the emulator and its arguments
+$emulator "$root/usr/bin/tractlet" run "$models/kws_dscnn/int8.onnx" --input "$models/kws_dscnn/samples.npy" \
     --labels "$models/kws_dscnn/labels.txt" --top 1 | awk '{ print $2 }' | cmp - models/kws_dscnn/expected.txt
-"$root/usr/bin/tractlet" stream "$models/kws_dscnn" --source "$models/kws_dscnn/words.wav" --sink json:"$scratch/words" >/dev/null
+# shellcheck disable=SC2086
+$emulator "$root/usr/bin/tractlet" stream "$models/kws_dscnn" --source "$models/kws_dscnn/words.wav" --sink json:"$scratch/words" >/dev/null
 grep -q '"summary"' "$scratch/words"
 gzip -dc "$root/usr/share/man/man1/tractlet-run.1.gz" | grep -q 'max.*rss'
 [ -e "$root/usr/share/bash-completion/completions/tractlet" ]
