@@ -34,10 +34,10 @@ fn attempt(path: &Path) -> Attempt {
     let live = heap().live_bytes;
     reset_heap_peak();
     let result = Model::open(path).and_then(|model| {
-        // tract takes what the checks let through; without it the plan engine has the last word.
-        let engine = if EngineChoice::Tract.is_built() { EngineChoice::Tract } else { EngineChoice::Plan };
-        let options = SessionOptions::default().engine(engine);
-        Session::new(&model, options).map(|_| ())
+        let session = |engine| Session::new(&model, SessionOptions::default().engine(engine)).map(|_| ());
+        let planned = session(EngineChoice::Plan);
+        // tract takes what the checks let through and plans do not; without it the plan engine has the last word.
+        if EngineChoice::Tract.is_built() { session(EngineChoice::Tract) } else { planned }
     });
     let heap_bytes = heap().peak_bytes.saturating_sub(live);
     Attempt { result, panics: PANICS.load(Ordering::Relaxed) - panics, heap_bytes }

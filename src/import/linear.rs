@@ -242,13 +242,15 @@ impl<'a> Channels<'a> {
     }
 }
 
-/// To the nearest value of the type; `as` saturates, and NaN becomes 0.
+/// To the nearest value of the type, as `as` saturates; NaN becomes the least.
 trait Saturate {
     fn saturate(value: f32) -> Self;
 }
 
 macro_rules! saturate {
-    ($($t:ty),*) => { $(impl Saturate for $t { fn saturate(value: f32) -> $t { value as $t } })* };
+    ($($t:ty),*) => { $(impl Saturate for $t { fn saturate(value: f32) -> $t {
+        if value.is_nan() { <$t>::MIN } else { value as $t }
+    } })* };
 }
 saturate!(i8, u8, i16, u16);
 
@@ -264,9 +266,9 @@ mod tests {
 
     #[test]
     fn rounds_half_to_even_and_saturates() {
-        let x = tensor1(&[0.5f32, 1.5, 2.5, -0.5, 1e9, -1e9]);
+        let x = tensor1(&[0.5f32, 1.5, 2.5, -0.5, 1e9, -1e9, f32::NAN]);
         let q = run(Direction::Quantize, 1, &[x, tensor0(1f32), tensor0(-3i8)]);
-        assert_eq!(q, tensor1(&[-3i8, -1, -1, -3, 127, -128]));
+        assert_eq!(q, tensor1(&[-3i8, -1, -1, -3, 127, -128, -128]));
     }
 
     #[test]

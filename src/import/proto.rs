@@ -84,7 +84,10 @@ fn folded(model: &Model, stored: &HashMap<&str, &Tensor>, node: &Node) -> Result
 }
 
 fn node_proto(model: &Model, node: &Node, names: &mut Names, bindings: &[Binding]) -> Result<NodeProto, ModelError> {
-    let attribute = node.attributes.iter().map(|a| attribute_proto(model, a, bindings)).collect::<Result<_, _>>()?;
+    // tract has `pads` come before `auto_pad`.
+    let counts = |a: &&Attribute| a.name != "pads" || node.explicit_pads().is_some();
+    let attributes = node.attributes.iter().filter(counts);
+    let attribute = attributes.map(|a| attribute_proto(model, a, bindings)).collect::<Result<_, _>>()?;
     Ok(NodeProto {
         name: names.unique(&node.name),
         op_type: node.op.clone(),

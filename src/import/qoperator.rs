@@ -201,7 +201,8 @@ impl Chain<'_> {
         name
     }
 
-    /// A name for a tensor of the chain. Outputs are unique in a graph, names of nodes need not be.
+    /// A name for a tensor of the chain. Outputs are unique in a graph, names of nodes need not be; that no tensor of the
+    /// model has one of these, `model::check` sees to.
     fn derived(&self, role: &str) -> String {
         format!("{}${role}", self.node.outputs.first().map_or("", String::as_str))
     }

@@ -16,6 +16,9 @@ impl<'m> Lowering<'m> {
             Value::Dequantized(act, from) => self.table(&node.name, &act, |x| q.quantize(from.dequantize(x))),
             Value::Real(act) => self.quantized_act(&node.name, &act, q),
             constant => {
+                if let Value::Raw(_, dtype) | Value::Integers(_, dtype) = constant {
+                    return Err(format!("it quantizes {dtype}, and plans float32"));
+                }
                 let (values, dims) = self.floats_of(&constant)?;
                 // As int8, uint8 being held less 128.
                 let offset = if dtype == DType::U8 { 128.0 } else { 0.0 };
@@ -47,6 +50,7 @@ impl<'m> Lowering<'m> {
                 };
                 Value::Numbers(values.iter().map(|q| (q - zero_point as f32) * scale).collect(), dims)
             }
+            Value::Raw(_, dtype) => return Err(format!("it dequantizes {dtype}, and plans int8 and uint8")),
             _ => return Err("it dequantizes floats".into()),
         };
         self.set(node, value);
@@ -105,9 +109,10 @@ impl<'m> Lowering<'m> {
             }
             Value::Integers(..) => Err("it computes on integers without a scale".into()),
             Value::Raw(_, dtype) => Err(format!("it computes in {dtype}; plans compute in float32 and int8")),
+            Value::Known(_) => Err("it computes on whole numbers; plans compute in float32 and int8".into()),
             constant => match self.placed(name, "", constant.clone())? {
                 Value::Real(act) => Ok(act),
-                _ => Err("it computes on whole numbers".into()),
+                _ => Err("it computes on whole numbers; plans compute in float32 and int8".into()),
             },
         }
     }

@@ -21,17 +21,12 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
     };
     let (strides, dilations) = (list("strides", 1), list("dilations", 1));
     let mut before: Vec<usize> =
-        ints(node, "pads").map_or(vec![0; count], |pads| pads[..count].iter().map(|&p| p as usize).collect());
-    let same = match node.attribute("auto_pad") {
-        Some(AttributeValue::Text(text)) if text == "SAME_UPPER" => Some(0),
-        Some(AttributeValue::Text(text)) if text == "SAME_LOWER" => Some(1),
-        _ => None,
-    };
-    if let Some(extra) = same {
+        node.explicit_pads().map_or(vec![0; count], |pads| pads[..count].iter().map(|&p| p as usize).collect());
+    if let Some(same) = Same::of(node) {
         for axis in 0..count {
             let reach = (kernel[axis] - 1) * dilations[axis] + 1;
             let total = ((output[2 + axis] - 1) * strides[axis] + reach).saturating_sub(spatial[axis]);
-            before[axis] = (total + extra) / 2;
+            before[axis] = same.before(total);
         }
     }
     // The last axis is the width; a missing height is 1 everywhere and has no padding.
@@ -65,9 +60,38 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
     Ok(window)
 }
 
+/// Padding that gives an output for every stride of the input.
+#[derive(Clone, Copy)]
+pub(super) enum Same {
+    Upper,
+    Lower,
+}
+
+impl Same {
+    pub fn of(node: &Node) -> Option<Same> {
+        match node.attribute("auto_pad") {
+            Some(AttributeValue::Text(text)) if text == "SAME_UPPER" => Some(Same::Upper),
+            Some(AttributeValue::Text(text)) if text == "SAME_LOWER" => Some(Same::Lower),
+            _ => None,
+        }
+    }
+
+    /// Of an axis' whole padding what comes first: the one more of an odd one is where the name says.
+    pub fn before(self, total: usize) -> usize {
+        match self {
+            Same::Upper => total / 2,
+            Same::Lower => total.div_ceil(2),
+        }
+    }
+}
+
 /// Whether the last windows reach beyond the padding, as `ceil_mode` lets them.
 pub(super) fn overhangs(node: &Node, window: &Window) -> bool {
-    let after: Vec<usize> = ints(node, "pads").map_or(vec![], |pads| pads.iter().map(|&p| p as usize).collect());
+    // There is as much padding as they need.
+    if Same::of(node).is_some() {
+        return false;
+    }
+    let after: Vec<usize> = node.explicit_pads().map_or(vec![], |pads| pads.iter().map(|&p| p as usize).collect());
     let (height, width) = match *after.as_slice() {
         [.., height, width] if after.len() == 4 => (height, width),
         [.., width] => (0, width),

@@ -143,9 +143,22 @@ struct Lowering<'m> {
     computed_in: HashMap<String, &'static str>,
     program: Program,
     builder: PlanBuilder,
+    /// Bytes of the tables that are made here, by which elements are moved.
+    tables: u64,
 }
 
 impl<'m> Lowering<'m> {
+    /// Counts a table before it is made: a few bytes of a model may ask for any size.
+    fn tabulate(&mut self, entries: usize, entry_bytes: usize) -> Result<(), Why> {
+        self.tables = self.tables.saturating_add((entries as u64).saturating_mul(entry_bytes as u64));
+        match self.model.limits().folded_bytes {
+            most if self.tables > most => Err(format!(
+                "a table of {entries} elements is too large; those of a model may take {most} bytes together"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Lowers those that were not taken by another, and adds why what cannot be is not.
     fn each(&mut self, nodes: Vec<(usize, &'m Expanded<'m>)>, refusals: &mut Vec<Refusal>) {
         for (index, node) in nodes {
@@ -196,6 +209,7 @@ impl<'m> Lowering<'m> {
             computed_in: HashMap::new(),
             program: Program::default(),
             builder,
+            tables: 0,
         }
     }
 

@@ -39,6 +39,7 @@ impl<'m> Lowering<'m> {
             let start = if start < 0 { start.saturating_add(length) } else { start };
             if step < 0 {
                 let start = start.clamp(0, length - 1);
+                self.tabulate(dims[axis], size_of::<i64>())?;
                 let indices: Vec<i64> =
                     (0..dims[axis] as i64).map(|i| start.saturating_add(i.saturating_mul(step))).collect();
                 backward.push((axis, indices));

@@ -59,14 +59,11 @@ impl<'m> Lowering<'m> {
             return Ok(Pooled { act, window, dims, count_include_pad });
         }
         // Padding counts, what ceil_mode reaches for beyond it does not: so padding becomes part of the image.
-        let pads: Vec<usize> = ints(node, "pads").unwrap_or_default().iter().map(|&p| p as usize).collect();
-        if pads.is_empty() && (window.pad_top, window.pad_left) == (0, 0) {
+        let pads: Vec<usize> = node.explicit_pads().unwrap_or_default().iter().map(|&p| p as usize).collect();
+        if pads.is_empty() {
             return Ok(Pooled { act, window, dims, count_include_pad: false });
         }
         let spatial = kernel.len();
-        if pads.len() != 2 * spatial {
-            return Err("an average that counts padding, of windows beyond it, is taken with explicit pads".into());
-        }
         let before: Vec<usize> = [0, 0].into_iter().chain(pads[..spatial].iter().copied()).collect();
         let mut whole = act.dims.clone();
         for (dim, (before, after)) in whole.iter_mut().skip(2).zip(pads.iter().zip(&pads[spatial..])) {

@@ -166,6 +166,8 @@ impl<'m> Lowering<'m> {
             return Err("images alone are resized, along height and width".into());
         }
         let scales = self.scales_of(node, &act.dims, &dims)?;
+        // Rows and columns, each with the pixels that it is between.
+        self.tabulate(dims.iter().skip(2).sum(), size_of::<Taps>())?;
         if let Mode::Cubic { bend, inside } = sampling.mode {
             return self.resized_cubic(node, &act, dims, |axis, from, to| {
                 sampling.taps((bend, inside), (from, to), axis.map_or(1.0, |axis| scales[axis]))

@@ -10,11 +10,12 @@ use tractlet_core::plan::StridedCopy;
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 use super::edges::padded;
+use super::geometry::{self, Same};
 use super::product::{Stored8, Weights, spread};
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams, Value};
-use super::{Lowering, Why, geometry, int, ints};
-use crate::model::{AttributeValue, Node};
+use super::{Lowering, Why, int, ints};
+use crate::model::Node;
 
 /// The most phases, and the most weights that all phases have together: strides alone can ask for 2^32.
 const MOST_PHASES: usize = 1 << 12;
@@ -88,18 +89,16 @@ impl Transposed {
             return Err(format!("{spatial} spatial dimensions are not taken, 1 and 2 are"));
         }
         let list = |name: &str, i: usize, default: usize| ints(node, name).map_or(default, |values| values[i] as usize);
-        let same = match node.attribute("auto_pad") {
-            Some(AttributeValue::Text(text)) if text.starts_with("SAME") => Some(text == "SAME_UPPER"),
-            _ => None,
-        };
+        // What is told its size has padding as if it were told to come out even.
+        let same = Same::of(node).or(ints(node, "output_shape").map(|_| Same::Lower));
         let axis = |i: usize| -> Result<Axis, Why> {
             let (input, output, kernel) = (act.dims[2 + i], output_dims[2 + i], weights[2 + i]);
             let (stride, dilation) = (list("strides", i, 1), list("dilations", i, 1));
-            let mut pad = list("pads", i, 0);
-            if same.is_some() || ints(node, "output_shape").is_some() {
+            let mut pad = node.explicit_pads().map_or(0, |pads| pads[i] as usize);
+            if let Some(same) = same {
                 let full = (input - 1) * stride + list("output_padding", i, 0) + (kernel - 1) * dilation + 1;
                 let total = full.checked_sub(output).ok_or("an output beyond what its input reaches is not taken")?;
-                pad = if same == Some(true) { total / 2 } else { total.div_ceil(2) };
+                pad = same.before(total);
             }
             Ok(Axis { input, output, kernel, stride, dilation, pad })
         };

@@ -104,9 +104,10 @@ impl Act {
 }
 
 impl QParams {
-    /// Nearest integer, as QuantizeLinear has it.
+    /// Nearest integer, as QuantizeLinear has it and the kernel computes it: of NaN the least.
     pub fn quantize(&self, x: f32) -> i8 {
-        ((x / self.scale).round_ties_even() + f32::from(self.zero_point)).clamp(-128.0, 127.0) as i8
+        let nearest = (x / self.scale).round_ties_even() + f32::from(self.zero_point);
+        if nearest.is_nan() { i8::MIN } else { nearest as i8 }
     }
 
     pub fn dequantize(&self, q: i8) -> f32 {

@@ -6,9 +6,10 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -20,7 +21,9 @@ use super::{MapMode, Source, walk_tensors};
 /// The external files of one model, each opened once.
 #[derive(Debug, Default)]
 pub(super) struct ExternalFiles {
-    files: Vec<(String, Source)>,
+    files: Vec<(PathBuf, Source)>,
+    /// Which of them each location names: there are many ways to spell a path.
+    locations: HashMap<String, usize>,
 }
 
 impl ExternalFiles {
@@ -36,20 +39,33 @@ impl ExternalFiles {
             let TensorData::External(range) = &tensor.data else { return Ok(()) };
             let model_path = model_path
                 .ok_or_else(|| fault(tensor, "a model in memory has no directory that its data could lie in".into()))?;
-            if external.file(&range.location).is_none() {
-                let source =
-                    open_beneath(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
-                external.files.push((range.location.clone(), source));
+            if !external.locations.contains_key(&range.location) {
+                external.add(model_path, &range.location, mode, limits).map_err(|what| fault(tensor, what))?;
             }
             external.slice(tensor, range).map(|_| ())
         })?;
         Ok(external)
     }
 
+    fn add(&mut self, model_path: &Path, location: &str, mode: MapMode, limits: &Limits) -> Result<(), String> {
+        let path: PathBuf = Path::new(location).components().filter(|c| *c != Component::CurDir).collect();
+        let at = match self.files.iter().position(|(known, _)| *known == path) {
+            Some(at) => at,
+            None => {
+                let held = self.files.iter().map(|(_, source)| source.len() as u64).sum();
+                let source = open_beneath(model_path, location, mode, limits.file_bytes.saturating_sub(held))?;
+                self.files.push((path, source));
+                self.files.len() - 1
+            }
+        };
+        self.locations.insert(location.to_owned(), at);
+        Ok(())
+    }
+
     /// Each file's location in the model, and its bytes.
     #[cfg(feature = "ort")]
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|(location, source)| (location.as_str(), &**source))
+        self.locations.iter().filter_map(|(location, &at)| Some((location.as_str(), &**self.files.get(at)?.1)))
     }
 
     /// Whether the model lies in one file.
@@ -83,11 +99,12 @@ impl ExternalFiles {
     }
 
     fn file(&self, location: &str) -> Option<&Source> {
-        self.files.iter().find(|(name, _)| name == location).map(|(_, source)| source)
+        self.files.get(*self.locations.get(location)?).map(|(_, source)| source)
     }
 }
 
-fn open_beneath(model_path: &Path, location: &str, mode: MapMode, limits: &Limits) -> Result<Source, String> {
+/// Of at most `room` bytes.
+fn open_beneath(model_path: &Path, location: &str, mode: MapMode, room: u64) -> Result<Source, String> {
     let directory = model_path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut here: OwnedFd =
         File::open(directory).map_err(|e| format!("cannot open the model's directory: {e}"))?.into();
@@ -109,12 +126,34 @@ fn open_beneath(model_path: &Path, location: &str, mode: MapMode, limits: &Limit
     if !meta.is_file() {
         return Err(format!("`{location}` is not a regular file"));
     }
-    if meta.len() > limits.file_bytes {
-        return Err(format!("`{location}` has {} bytes, above the limit of {}", meta.len(), limits.file_bytes));
+    if meta.len() > room {
+        return Err(format!("`{location}` has {} bytes, above what is left of the limit, {room}", meta.len()));
     }
     Source::new(&file, meta.len(), mode).map_err(|e| format!("`{location}`: {e}"))
 }
 
 fn fault(tensor: &Tensor, what: String) -> Fault {
     Fault::External { tensor: tensor.name.clone(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_held_once_and_all_of_them_within_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.onnx");
+        std::fs::write(folder.path().join("a.bin"), [1; 4]).unwrap();
+        std::fs::write(folder.path().join("b.bin"), [2; 4]).unwrap();
+        let limits = Limits { file_bytes: 7, ..Limits::default() };
+        let mut external = ExternalFiles::default();
+        let mut add = |location| external.add(&model, location, MapMode::Auto, &limits);
+        ["a.bin", "./a.bin", "././a.bin"].into_iter().for_each(|location| add(location).unwrap());
+        assert!(add("b.bin").unwrap_err().contains("4 bytes, above what is left of the limit, 3"));
+        assert_eq!(external.files.len(), 1);
+        assert_eq!(external.file("./a.bin").unwrap().get(..), Some([1; 4].as_slice()));
+    }
 }

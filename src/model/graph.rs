@@ -242,6 +242,15 @@ impl Node {
         self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
     }
 
+    /// `pads` of a window, unless `auto_pad` says what they are.
+    pub fn explicit_pads(&self) -> Option<&[i64]> {
+        match (self.attribute("auto_pad"), self.attribute("pads")) {
+            (Some(AttributeValue::Text(auto)), _) if !matches!(auto.as_str(), "" | "NOTSET") => None,
+            (_, Some(AttributeValue::Ints(pads))) => Some(pads),
+            _ => None,
+        }
+    }
+
     pub fn subgraphs(&self) -> impl Iterator<Item = &Graph> {
         self.attributes.iter().filter_map(|a| match &a.value {
             AttributeValue::Graph(graph) => Some(graph),

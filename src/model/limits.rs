@@ -12,7 +12,7 @@
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Size of the model file, and of each file of external data, in bytes.
+    /// Size of the model file, and of all files of external data together, in bytes.
     pub file_bytes: u64,
     /// Depth of graphs within graphs (`If`, `Loop` and `Scan` bodies).
     pub subgraph_depth: usize,
@@ -26,7 +26,8 @@ pub struct Limits {
     /// Size of any one tensor, be it stored or computed, in bytes.
     pub tensor_bytes: u64,
     /// Size of all tensors that are computed from constants alone, which engines do at load,
-    /// beyond eight times the size of the stored ones, in bytes.
+    /// beyond eight times the size of the stored ones, in bytes; and of all tables by which plans move elements and
+    /// resize images, which a few bytes of a model may ask for.
     pub folded_bytes: u64,
     /// The arena that a plan file asks for, and as much again for its inputs and outputs together, in bytes. The arena of
     /// a session of several threads, with what they work in, is held to it too.

@@ -65,10 +65,17 @@ fn overlap(a: &Block, b: &Block) -> bool {
 
 /// The largest sum of blocks that are alive at one step.
 fn lower_bound(blocks: &[Block]) -> usize {
-    let steps = blocks.iter().map(|b| b.last).max().unwrap_or(0);
-    let alive =
-        |step: usize| blocks.iter().filter(|b| b.len > 0 && b.first <= step && step <= b.last).map(|b| b.len).sum();
-    (0..=steps).map(alive).max().unwrap_or(0)
+    let steps = blocks.iter().map(|b| b.last).max().map_or(0, |last| last + 1);
+    let (mut born, mut dead) = (vec![0; steps], vec![0; steps + 1]);
+    for block in blocks.iter().filter(|block| block.len > 0) {
+        born[block.first] += block.len;
+        dead[block.last + 1] += block.len;
+    }
+    let alive = born.iter().zip(&dead).scan(0, |alive, (born, dead)| {
+        *alive = *alive + born - dead;
+        Some(*alive)
+    });
+    alive.max().unwrap_or(0)
 }
 
 #[cfg(test)]

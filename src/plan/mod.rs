@@ -12,7 +12,7 @@ mod schedule;
 use std::cmp::Reverse;
 
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{ALIGN, AlignedBytes, DType as PlanDType, Operand, Plan, PlanBuilder, Section};
+use tractlet_core::plan::{ALIGN, AlignedBytes, DType as PlanDType, MAX_OPS, Operand, Plan, PlanBuilder, Section};
 
 use crate::lower::{Hop, Program, TensorId};
 use crate::model::DType;
@@ -41,12 +41,15 @@ impl Layout {
 /// Lays out the arena and builds the plan; `builder` holds the constants already.
 ///
 /// # Errors
-/// What the plan's verifier says; a program that lowering made passes it.
+/// There are too many ops. Else what the plan's verifier says; a program that lowering made passes it.
 pub(crate) fn plan<B>(program: Program, mut builder: PlanBuilder) -> Result<Plan<B>, String>
 where
     B: AsRef<[u8]> + From<AlignedBytes>,
 {
     let isa = builder.isa();
+    if program.steps.len() > MAX_OPS {
+        return Err(format!("it takes {} ops, and a plan has at most {MAX_OPS}", program.steps.len()));
+    }
     let layouts: Vec<Layout> = match program.hop {
         // Between parts of one tensor there is an order.
         Some(_) => vec![Layout::of(program, isa, false)],

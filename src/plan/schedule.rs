@@ -4,10 +4,16 @@
 //! takes the smaller arena: the model's own, and a greedy one that always takes the step that adds
 //! least to what is alive, so that a branch which shrinks is finished before the next is opened.
 
+use std::collections::BTreeSet;
+
 use tractlet_core::plan::Op;
 
 use super::lifetime::reads;
 use crate::lower::{Program, TensorId};
+
+/// Of steps that could all be next, how many are looked at: networks have fewer, and what has thousands would take
+/// time with their square.
+const CANDIDATES: usize = 64;
 
 /// Orders of a program's steps, the model's own first.
 pub(super) fn orders(program: &Program) -> [Vec<usize>; 2] {
@@ -17,17 +23,18 @@ pub(super) fn orders(program: &Program) -> [Vec<usize>; 2] {
 fn greedy(program: &Program) -> Vec<usize> {
     let Precedence { followers, mut waiting } = precedence(program);
     let mut alive = Alive::new(program);
-    let mut ready: Vec<usize> = (0..waiting.len()).filter(|&step| waiting[step] == 0).collect();
+    let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|&step| waiting[step] == 0).collect();
     let mut order = Vec::with_capacity(waiting.len());
     // Of equals the first in the model.
-    while let Some(&step) = ready.iter().min_by_key(|&&step| (alive.growth(&program.steps[step].op), step)) {
-        ready.retain(|&other| other != step);
+    let growth = |alive: &Alive, step: usize| (alive.growth(&program.steps[step].op), step);
+    while let Some(&step) = ready.iter().take(CANDIDATES).min_by_key(|&&step| growth(&alive, step)) {
+        ready.remove(&step);
         alive.run(&program.steps[step].op);
         order.push(step);
         for &follower in &followers[step] {
             waiting[follower] -= 1;
             if waiting[follower] == 0 {
-                ready.push(follower);
+                ready.insert(follower);
             }
         }
     }

@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 use super::error::Fault;
 use super::graph::{Graph, Node, Tensor};
 
+use signature::Signatures;
+
 pub(super) use names::names;
 
 /// Fetches the bytes of a tensor, wherever they lie.
@@ -21,12 +23,17 @@ pub(super) type Bytes<'a> = &'a dyn Fn(&Tensor) -> Result<Vec<u8>, Fault>;
 
 /// Checks every node of the graph and its subgraphs.
 pub(super) fn nodes(graph: &Graph, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
+    each(graph, &Signatures::new(), opset, bytes)
+}
+
+fn each(graph: &Graph, signatures: &Signatures, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
     let stored: HashMap<&str, &Tensor> = graph.initializers.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut scales = HashSet::new();
     for node in &graph.nodes {
-        attributes::check(node, opset)?;
+        attributes::check(node)?;
+        signatures.check(node, opset)?;
         quant::check(&stored, node, bytes, &mut scales)?;
-        node.subgraphs().try_for_each(|subgraph| nodes(subgraph, opset, bytes))?;
+        node.subgraphs().try_for_each(|subgraph| each(subgraph, signatures, opset, bytes))?;
     }
     Ok(())
 }

@@ -14,6 +14,24 @@ pub fn names(graph: &Graph) -> Result<(), Fault> {
     scope(graph, None)
 }
 
+/// A QOperator node is spelled out over tensors that are named by its output and what they are, with `$` between. A model
+/// with such names of its own would be answered with the wrong tensor.
+fn derived(graph: &Graph) -> Result<(), Fault> {
+    let spelled_out = |node: &&Node| node.op.starts_with("QLinear") || node.op == "QGemm";
+    let quantized: HashSet<&str> =
+        graph.nodes.iter().filter(spelled_out).flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
+    let made = graph.nodes.iter().flat_map(|n| &n.outputs);
+    let names = made.chain(graph.initializers.iter().map(|t| &t.name)).chain(graph.inputs.iter().map(|i| &i.name));
+    for name in names {
+        if let Some((output, _)) = name.rsplit_once('$').filter(|(output, _)| quantized.contains(output)) {
+            return Err(Fault::unsupported(format!(
+                "tensor `{name}` is named as a step of what makes `{output}`; rename it"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Tensors that are defined so far, in a graph and in those around it.
 struct Scope<'p> {
     own: HashSet<&'p str>,
@@ -35,6 +53,7 @@ impl<'p> Scope<'p> {
 }
 
 fn scope(graph: &Graph, outer: Option<&Scope<'_>>) -> Result<(), Fault> {
+    derived(graph)?;
     let mut defined = Scope { own: HashSet::new(), outer };
     let mut initialized = HashSet::new();
     for tensor in &graph.initializers {

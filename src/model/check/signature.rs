@@ -1,273 +1,222 @@
 //! The outside of each node: since when its operator is there, how many inputs and outputs it
-//! has, which attributes it knows. Source: the ONNX operator changelog and specifications.
+//! takes, which attributes it knows and of which kind. What a node states beyond that, or in the way of another
+//! opset, would pass for left out.
+
+use std::cmp::Ordering;
 
 use super::fault;
 use crate::model::error::Fault;
-use crate::model::graph::{Domain, Node};
+use crate::model::graph::{AttributeValue, Domain, Node};
 
-pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
-    if node.domain == Domain::Onnx
-        && let Some((_, since)) = SINCE.iter().find(|(op, _)| *op == node.op)
-        && opset < *since
-    {
-        return Err(Fault::unsupported(format!(
-            "node `{}`: operator {} came with opset {since}, the model states {opset}",
-            node.name, node.op
-        )));
-    }
-    inputs(node)?;
-    outputs(node)?;
-    attributes(node)
+/// What ONNX's operators take, by opset; the file says how to read a line.
+const ONNX: &str = include_str!("operators.txt");
+/// What other operators take.
+const CONTRIB: &str = include_str!("contrib.txt");
+
+/// What is known of operators, in order of their names and opsets.
+pub(super) struct Signatures {
+    onnx: Vec<Signature>,
+    contrib: Vec<Signature>,
 }
 
-/// Operators that are younger than the oldest opset that is taken.
-const SINCE: [(&str, i64); 35] = [
-    ("Expand", 8),
-    ("Scan", 8),
-    ("ConstantOfShape", 9),
-    ("EyeLike", 9),
-    ("Erf", 9),
-    ("IsNaN", 9),
-    ("MeanVarianceNormalization", 9),
-    ("NonZero", 9),
-    ("OneHot", 9),
-    ("Sign", 9),
-    ("Where", 9),
-    ("ConvInteger", 10),
-    ("DequantizeLinear", 10),
-    ("MatMulInteger", 10),
-    ("QLinearConv", 10),
-    ("QLinearMatMul", 10),
-    ("QuantizeLinear", 10),
-    ("Resize", 10),
-    ("ThresholdedRelu", 10),
-    ("CumSum", 11),
-    ("DynamicQuantizeLinear", 11),
-    ("GatherElements", 11),
-    ("GatherND", 11),
-    ("Range", 11),
-    ("Round", 11),
-    ("Celu", 12),
-    ("HardSwish", 14),
-    ("Trilu", 14),
-    ("CastLike", 15),
-    ("LayerNormalization", 17),
-    ("GroupNormalization", 18),
-    ("Mish", 18),
-    ("Gelu", 20),
-    ("RMSNormalization", 23),
-    ("Swish", 24),
-];
-
-/// How many inputs an operator takes: at least, at most. Those that are not listed take what the
-/// engine takes. Inputs up to the least must be there, not left out.
-fn inputs(node: &Node) -> Result<(), Fault> {
-    let (least, most) = match (node.domain, node.op.as_str()) {
-        (Domain::Microsoft, op) => match op {
-            "QLinearAdd" | "QLinearMul" => (7, 8),
-            "QLinearSigmoid"
-            | "QLinearLeakyRelu"
-            | "QLinearSoftmax"
-            | "QLinearAveragePool"
-            | "QLinearGlobalAveragePool" => (4, 5),
-            "QGemm" => (6, 9),
-            "QLinearConcat" => (5, usize::MAX),
-            _ => return Ok(()),
-        },
-        (Domain::Onnx, op) => match op {
-            "Constant" => (0, 0),
-            "Relu"
-            | "Sigmoid"
-            | "Tanh"
-            | "LeakyRelu"
-            | "Elu"
-            | "Selu"
-            | "Exp"
-            | "Log"
-            | "Sqrt"
-            | "Abs"
-            | "Neg"
-            | "Floor"
-            | "Ceil"
-            | "Round"
-            | "Sign"
-            | "Reciprocal"
-            | "Erf"
-            | "Identity"
-            | "Softmax"
-            | "LogSoftmax"
-            | "Flatten"
-            | "Transpose"
-            | "Shape"
-            | "Size"
-            | "Cast"
-            | "Not"
-            | "GlobalAveragePool"
-            | "GlobalMaxPool"
-            | "AveragePool"
-            | "MaxPool"
-            | "HardSigmoid"
-            | "HardSwish"
-            | "Softplus"
-            | "Softsign"
-            | "DepthToSpace"
-            | "SpaceToDepth"
-            | "ConstantOfShape"
-            | "ArgMax"
-            | "ArgMin"
-            | "DynamicQuantizeLinear" => (1, 1),
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "MatMul" | "Reshape" | "Tile" | "Expand" | "Gather" | "PRelu"
-            | "And" | "Or" | "Xor" | "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => (2, 2),
-            "Where" | "Range" | "OneHot" => (3, 3),
-            "Conv" | "ConvTranspose" | "Gemm" | "QuantizeLinear" | "DequantizeLinear" => (2, 3),
-            "ConvInteger" | "MatMulInteger" => (2, 4),
-            "QLinearMatMul" => (8, 8),
-            "QLinearConv" => (8, 9),
-            "BatchNormalization" => (5, 5),
-            "InstanceNormalization" => (3, 3),
-            "RMSNormalization" => (2, 2),
-            "RNN" | "GRU" => (3, 6),
-            "LSTM" => (3, 8),
-            "If" => (1, 1),
-            "TopK" => (1, 2),
-            "Squeeze" | "Split" | "Dropout" => (1, 3),
-            "Unsqueeze" => (1, 2),
-            "Clip" => (1, 3),
-            "Slice" => (1, 5),
-            "Pad" => (1, 4),
-            "Resize" => (1, 4),
-            "Upsample" => (1, 2),
-            "Concat" | "Sum" | "Mean" | "Max" | "Min" => (1, usize::MAX),
-            op if op.starts_with("Reduce") => (1, 2),
-            _ => return Ok(()),
-        },
-    };
-    // QGemm's bias and the zero points of QLinearAdd and its kin may be left out in the middle.
-    let optional: &[usize] = match node.op.as_str() {
-        "QLinearAdd" | "QLinearMul" => &[2, 5],
-        "QLinearSigmoid"
-        | "QLinearLeakyRelu"
-        | "QLinearSoftmax"
-        | "QLinearAveragePool"
-        | "QLinearGlobalAveragePool" => &[2],
-        "QLinearConcat" => &[1],
-        _ => &[],
-    };
-    let given = node.inputs.len();
-    if given < least || given > most {
-        let wants = match (least, most) {
-            (least, most) if least == most => format!("{least}"),
-            (least, usize::MAX) => format!("at least {least}"),
-            (least, most) => format!("{least} to {most}"),
-        };
-        return Err(fault(node, format!("has {given} inputs; the operator takes {wants}")));
-    }
-    match (0..least).find(|i| node.input(*i).is_none() && !optional.contains(i)) {
-        Some(index) => Err(fault(node, format!("input {index} is left out, but the operator needs it"))),
-        None => Ok(()),
-    }
+/// What an operator takes, from an opset on.
+struct Signature {
+    op: &'static str,
+    since: i64,
+    inputs: &'static str,
+    /// At most.
+    outputs: usize,
+    attributes: &'static str,
 }
 
-fn outputs(node: &Node) -> Result<(), Fault> {
-    let given = node.outputs.len();
-    let most = match node.op.as_str() {
-        "If" => {
-            // Each branch yields what the node yields.
-            return match node.subgraphs().find(|branch| branch.outputs.len() != given) {
-                Some(branch) => {
-                    Err(fault(node, format!("has {given} outputs, one of its branches {}", branch.outputs.len())))
-                }
-                None => Ok(()),
-            };
+impl Signatures {
+    pub fn new() -> Signatures {
+        Signatures {
+            onnx: ONNX.lines().filter_map(Signature::read).collect(),
+            contrib: CONTRIB.lines().filter_map(Signature::read).collect(),
         }
-        "Loop" | "Scan" | "Split" => return Ok(()),
-        "RNN" | "GRU" => 2,
-        "BatchNormalization" => 5,
-        "DynamicQuantizeLinear" | "LayerNormalization" | "LSTM" => 3,
-        "Dropout" | "MaxPool" | "TopK" => 2,
-        _ if node.domain == Domain::Onnx && SINGLE.contains(&node.op.as_str()) => 1,
-        _ => return Ok(()),
-    };
-    if given > most {
-        return Err(fault(node, format!("has {given} outputs; the operator has at most {most}")));
     }
-    Ok(())
+
+    /// Holds a node against its operator's signature. Operators that are not known pass: engines refuse them.
+    pub fn check(&self, node: &Node, opset: i64) -> Result<(), Fault> {
+        let all = if node.domain == Domain::Onnx { &self.onnx } else { &self.contrib };
+        let newest = all.partition_point(|s| s.op.cmp(&node.op).then(s.since.cmp(&opset)) != Ordering::Greater);
+        let of_node = |s: &&Signature| s.op == node.op;
+        if let Some(signature) = newest.checked_sub(1).and_then(|at| all.get(at)).filter(of_node) {
+            return signature.check(node);
+        }
+        match all.get(newest).filter(of_node) {
+            Some(later) => Err(Fault::unsupported(format!(
+                "node `{}`: operator {} came with opset {}, the model states {opset}",
+                node.name, node.op, later.since
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
-const SINGLE: [&str; 43] = [
-    "GroupNormalization",
-    "InstanceNormalization",
-    "Relu",
-    "Sigmoid",
-    "Tanh",
-    "LeakyRelu",
-    "Clip",
-    "Exp",
-    "Sqrt",
-    "Softmax",
-    "Flatten",
-    "Transpose",
-    "Reshape",
-    "Shape",
-    "Cast",
-    "Identity",
-    "Constant",
-    "ConstantOfShape",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Pow",
-    "MatMul",
-    "Gemm",
-    "Conv",
-    "ConvTranspose",
-    "ConvInteger",
-    "MatMulInteger",
-    "QLinearConv",
-    "QLinearMatMul",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Concat",
-    "Slice",
-    "Pad",
-    "Tile",
-    "Expand",
-    "Gather",
-    "Resize",
-    "Squeeze",
-    "Unsqueeze",
-    "AveragePool",
-];
+impl Signature {
+    /// A line of the files above.
+    fn read(line: &'static str) -> Option<Signature> {
+        let mut fields = line.splitn(5, ' ');
+        let op = fields.next().filter(|op| *op != "#")?;
+        let since = fields.next()?.parse().ok()?;
+        let inputs = fields.next()?;
+        let outputs = fields.next()?.parse().unwrap_or(usize::MAX);
+        Some(Signature { op, since, inputs, outputs, attributes: fields.next().unwrap_or("") })
+    }
 
-/// Operators whose misspelt attributes would silently change the result.
-fn attributes(node: &Node) -> Result<(), Fault> {
-    const WINDOW: [&str; 6] = ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
-    const POOL: [&str; 8] =
-        ["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"];
-    let known: &[&str] = match node.op.as_str() {
-        "Conv" | "ConvInteger" | "QLinearConv" => &WINDOW,
-        "AveragePool" | "QLinearAveragePool" => {
-            if node.domain == Domain::Onnx {
-                &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"]
-            } else {
-                &POOL
+    fn check(&self, node: &Node) -> Result<(), Fault> {
+        self.inputs(node)?;
+        self.outputs(node)?;
+        self.attributes(node)
+    }
+
+    fn inputs(&self, node: &Node) -> Result<(), Fault> {
+        let least = self.inputs.rfind('x').map_or(0, |last| last + 1);
+        let most = if self.inputs.ends_with('*') { usize::MAX } else { self.inputs.trim_start_matches('-').len() };
+        let given = node.inputs.len();
+        if given < least || given > most {
+            let wants = match (least, most) {
+                (least, most) if least == most => format!("{least}"),
+                (least, usize::MAX) => format!("at least {least}"),
+                (least, most) => format!("{least} to {most}"),
+            };
+            return Err(fault(node, format!("has {given} inputs; the operator takes {wants}")));
+        }
+        let needed = self.inputs.bytes().enumerate().filter(|(_, kind)| *kind == b'x');
+        match needed.map(|(index, _)| index).find(|&index| node.input(index).is_none()) {
+            Some(index) => Err(fault(node, format!("input {index} is left out, but the operator needs it"))),
+            None => Ok(()),
+        }
+    }
+
+    fn outputs(&self, node: &Node) -> Result<(), Fault> {
+        let given = node.outputs.len();
+        // Each branch yields what the node yields.
+        let branch = (node.op == "If").then(|| node.subgraphs().find(|branch| branch.outputs.len() != given)).flatten();
+        if let Some(branch) = branch {
+            return Err(fault(node, format!("has {given} outputs, one of its branches {}", branch.outputs.len())));
+        }
+        if given > self.outputs {
+            return Err(fault(node, format!("has {given} outputs; the operator has at most {}", self.outputs)));
+        }
+        Ok(())
+    }
+
+    fn attributes(&self, node: &Node) -> Result<(), Fault> {
+        let known = || self.attributes.split(' ').filter_map(|attribute| attribute.split_once(':'));
+        for attribute in &node.attributes {
+            let name = attribute.name.as_str();
+            if name.is_empty() {
+                return Err(fault(node, "an attribute has no name"));
+            }
+            let Some((_, kind)) = known().find(|(known, _)| *known == name) else {
+                return Err(fault(node, self.unknown(name, known().map(|(name, _)| name).collect())));
+            };
+            if let Some(expected) = unlike(kind, &attribute.value) {
+                let what = format!("attribute `{name}` must be {expected}, not {}", attribute.value.kind());
+                return Err(fault(node, what));
             }
         }
-        "MatMul" | "MatMulInteger" | "QLinearMatMul" => &[],
-        "MaxPool" => &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"],
-        "Gemm" | "QGemm" => &["alpha", "beta", "transA", "transB"],
-        "QuantizeLinear" | "DequantizeLinear" => &["axis", "block_size", "output_dtype", "precision", "saturate"],
-        "Softmax" | "LogSoftmax" | "Flatten" | "Concat" | "QLinearConcat" => &["axis"],
-        "Transpose" => &["perm"],
-        _ => return Ok(()),
+        match known().find(|(name, kind)| kind.ends_with('!') && node.attribute(name).is_none()) {
+            Some((name, _)) => Err(fault(node, format!("attribute `{name}` is missing"))),
+            None => Ok(()),
+        }
+    }
+
+    fn unknown(&self, name: &str, known: Vec<&str>) -> String {
+        let since = self.since;
+        match known.as_slice() {
+            [] => format!("attribute `{name}` is unknown to the operator, which since opset {since} has none"),
+            known => {
+                format!(
+                    "attribute `{name}` is unknown to the operator; since opset {since} it knows {}",
+                    known.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// What a value of another kind should have been.
+fn unlike(kind: &str, value: &AttributeValue) -> Option<&'static str> {
+    use AttributeValue::{Float, Floats, Int, Ints, Tensor, Text, Texts};
+    let (expected, fits) = match kind.trim_end_matches('!') {
+        "i" => ("an integer", matches!(value, Int(_))),
+        "f" => ("a float", matches!(value, Float(_))),
+        "s" => ("a string", matches!(value, Text(_))),
+        "t" => ("a tensor", matches!(value, Tensor(_))),
+        "I" => ("a list of integers", matches!(value, Ints(_))),
+        "F" => ("a list of floats", matches!(value, Floats(_))),
+        "S" => ("a list of strings", matches!(value, Texts(_))),
+        _ => return None,
     };
-    match node.attributes.iter().find(|a| !known.contains(&a.name.as_str())) {
-        Some(unknown) if unknown.name.is_empty() => Err(fault(node, "an attribute has no name")),
-        Some(unknown) => Err(fault(
-            node,
-            format!("attribute `{}` is unknown to the operator; it knows {}", unknown.name, known.join(", ")),
-        )),
-        None => Ok(()),
+    (!fits).then_some(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::graph::Attribute;
+
+    fn node(op: &str, inputs: &[&str], attribute: &str) -> Node {
+        let inputs = inputs.iter().map(|name| (*name).to_owned()).collect();
+        let attributes = match attribute {
+            "" => vec![],
+            name => vec![Attribute { name: name.into(), value: AttributeValue::Int(1) }],
+        };
+        Node { name: "n".into(), op: op.into(), domain: Domain::Onnx, inputs, outputs: vec!["y".into()], attributes }
+    }
+
+    fn refused(node: &Node, opset: i64) -> String {
+        Signatures::new().check(node, opset).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_line_is_read_and_in_order() {
+        for text in [ONNX, CONTRIB] {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let read: Vec<_> = text.lines().filter_map(Signature::read).map(|s| (s.op, s.since)).collect();
+            assert_eq!(lines.count(), read.len());
+            assert!(read.is_sorted());
+        }
+    }
+
+    #[test]
+    fn what_an_operator_takes_goes_by_the_opset() {
+        let signatures = Signatures::new();
+        assert!(signatures.check(&node("Squeeze", &["x", "axes"], ""), 13).is_ok());
+        assert!(refused(&node("Squeeze", &["x", "axes"], ""), 12).contains("has 2 inputs; the operator takes 1"));
+        assert!(refused(&node("CumSum", &["x", "axis"], "exlusive"), 14).contains("it knows exclusive, reverse"));
+        let broadcast = refused(&node("Add", &["a", "b"], "broadcast"), 13);
+        assert!(
+            broadcast.contains("`broadcast` is unknown to the operator, which since opset 7 has none"),
+            "{broadcast}"
+        );
+        assert!(refused(&node("TopK", &["x", "k"], "k"), 10).contains("`k` is unknown"));
+        assert!(refused(&node("Gelu", &["x"], ""), 19).contains("came with opset 20, the model states 19"));
+        assert!(refused(&node("Clip", &["", "low"], ""), 13).contains("input 0 is left out"));
+        assert!(refused(&node("Concat", &["a", "b"], ""), 13).contains("`axis` is missing"));
+        assert!(signatures.check(&node("NobodysOperator", &[], "anything"), 13).is_ok());
+    }
+
+    /// Each would be taken for its default.
+    #[test]
+    fn an_attribute_must_be_of_its_kind() {
+        let of_kinds = [
+            ("Conv", &["x", "w"] as &[&str], "auto_pad", "a string, not an integer"),
+            ("Shrink", &["x"], "lambd", "a float, not an integer"),
+            ("Conv", &["x", "w"], "strides", "a list of integers, not an integer"),
+            ("LSTM", &["x", "w", "r"], "activation_alpha", "a list of floats"),
+            ("LSTM", &["x", "w", "r"], "activations", "a list of strings"),
+            ("ConstantOfShape", &["x"], "value", "a tensor"),
+        ];
+        for (op, inputs, name, kind) in of_kinds {
+            assert!(refused(&node(op, inputs, name), 14).contains(kind), "{op} {name}");
+        }
+        let mut trilu = node("Trilu", &["x"], "upper");
+        trilu.attributes[0].value = AttributeValue::Float(1.0);
+        assert!(refused(&trilu, 14).contains("must be an integer, not a float"));
     }
 }

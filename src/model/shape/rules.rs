@@ -149,12 +149,19 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         }
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor"
         | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => {
+            if c.node.op != "Pow" {
+                of_one_type(c, 0..c.inputs.len())?;
+            }
             Ok(vec![Some(valued(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?, values::arithmetic(c)))])
         }
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
+            of_one_type(c, 0..2)?;
             Ok(vec![Some(valued(Some(DType::Bool), broadcast_all(c, 0..2)?, values::arithmetic(c)))])
         }
-        "Where" => Ok(vec![Some(valued(c.dtype(1), broadcast_all(c, 0..3)?, values::choice(c)))]),
+        "Where" => {
+            of_one_type(c, 1..3)?;
+            Ok(vec![Some(valued(c.dtype(1), broadcast_all(c, 0..3)?, values::choice(c)))])
+        }
         "QuantizeLinear" => quantize(c),
         "DequantizeLinear" => dequantize(c),
         "DynamicQuantizeLinear" => {
@@ -290,6 +297,19 @@ fn valued(dtype: Option<DType>, dims: Option<Dims>, values: Option<Vec<i64>>) ->
 
 fn same_as(c: &Context<'_>, index: usize) -> Ruled<Outputs> {
     one(c.dtype(index), c.dims(index).cloned())
+}
+
+/// Operands must not be of different types, as far as these are known.
+fn of_one_type(c: &Context<'_>, range: std::ops::Range<usize>) -> Ruled<()> {
+    let mut known =
+        range.filter_map(|index| c.dtype(index).map(|dtype| (c.node.input(index).unwrap_or_default(), dtype)));
+    let Some((first, dtype)) = known.next() else { return Ok(()) };
+    match known.find(|(_, other)| *other != dtype) {
+        Some((name, other)) => {
+            Err(Misfit::Shape(format!("`{first}` is {dtype} and `{name}` is {other}; they must be of one type")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn broadcast_all(c: &Context<'_>, range: std::ops::Range<usize>) -> Ruled<Option<Dims>> {

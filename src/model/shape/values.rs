@@ -36,12 +36,14 @@ pub(super) fn shape(c: &Context<'_>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact { values, ..Fact::new(Some(DType::I64), Some(vec![Some(dims.len())])) })])
 }
 
-/// Arithmetic on and comparisons of short integer tensors, of which one may be a scalar.
+/// Arithmetic on and comparisons of short integer tensors, of which one may be a scalar; none where a value leaves its
+/// type, in which it would come out on the other side.
 pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
     let [Some(a), Some(b)] = c.inputs else { return None };
     if !matches!(a.dtype, Some(DType::I64 | DType::I32)) {
         return None;
     }
+    let dtype = a.dtype;
     let (a, b) = (a.values.as_ref()?, b.values.as_ref()?);
     let apply = |i| {
         let (a, b) = (at(a, i)?, at(b, i)?);
@@ -65,7 +67,8 @@ pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
             _ => None,
         }
     };
-    (0..together(&[a, b])?).map(apply).collect()
+    let fits = |value: &i64| dtype != Some(DType::I32) || i32::try_from(*value).is_ok();
+    (0..together(&[a, b])?).map(|i| apply(i).filter(fits)).collect()
 }
 
 /// `condition ? a : b` of short tensors, of which some may be scalars.

@@ -133,14 +133,20 @@ pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
     let (Some(input), Some(axes)) = (c.dims(0), c.steering("axes", 1)?) else { return one(c, None) };
     let rank = input.len() + axes.len();
+    let at = distinct(axes, rank)?;
+    let mut dims = input.clone();
+    at.iter().for_each(|&i| dims.insert(i, Some(1)));
+    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+/// Dimensions of which none may be named twice, in order.
+fn distinct(axes: &[i64], rank: usize) -> Ruled<Vec<usize>> {
     let mut at = axes.iter().map(|&a| axis(a, rank)).collect::<Ruled<Vec<_>>>()?;
     at.sort_unstable();
     if at.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Misfit::Attribute(format!("axes {axes:?} name a dimension twice")));
     }
-    let mut dims = input.clone();
-    at.iter().for_each(|&i| dims.insert(i, Some(1)));
-    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+    Ok(at)
 }
 
 pub(super) fn transpose(c: &Context<'_>) -> Ruled<Outputs> {
@@ -193,6 +199,9 @@ pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(input) = c.dims(0) else { return Ok(vec![]) };
     let at = axis(c.int("axis").unwrap_or(0), input.len())?;
     let parts = c.node.outputs.len();
+    if let Some(stated) = c.int("num_outputs").filter(|&stated| stated != parts as i64) {
+        return Err(Misfit::Attribute(format!("attribute `num_outputs` is {stated}, it has {parts} outputs")));
+    }
     let lengths: Dims = match (c.steering("split", 1)?, input[at]) {
         (Some(lengths), total) => {
             let lengths = sizes(lengths, "a length of its split")?;
@@ -207,6 +216,13 @@ pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
             lengths
         }
         (None, Some(total)) if c.fact(1).is_none() => {
+            if c.opset >= 18 && c.int("num_outputs").is_none() {
+                return Err(Misfit::Attribute("attribute `num_outputs` is missing, and so is its split".into()));
+            }
+            if c.opset < 18 && total % parts != 0 {
+                let what = format!("{total} of input {} do not make {parts} equal outputs", show(input));
+                return Err(Misfit::Shape(what));
+            }
             let each = total.div_ceil(parts);
             (0..parts).map(|i| Some(each.min(total.saturating_sub(i * each)))).collect()
         }
@@ -240,6 +256,7 @@ pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
         return Err(Misfit::Shape("its starts, ends, axes and steps differ in length".into()));
     }
+    distinct(axes, input.len())?;
     let mut dims = input.clone();
     // First element and step along each dimension.
     let mut walks: Vec<(i64, i64)> = vec![(0, 1); input.len()];

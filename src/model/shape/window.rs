@@ -170,7 +170,8 @@ fn list<'c>(c: &Context<'c>, name: &str, length: usize, count: usize) -> Ruled<O
 fn axes(c: &Context<'_>, count: usize, weights: Option<&[Option<usize>]>) -> Ruled<Vec<Axis>> {
     let list = |name: &str, length: usize| list(c, name, length, count);
     let (kernel, strides) = (list("kernel_shape", count)?, list("strides", count)?);
-    let (dilations, pads) = (list("dilations", count)?, list("pads", 2 * count)?);
+    let (dilations, stated) = (list("dilations", count)?, list("pads", 2 * count)?);
+    let pads = stated.and(c.node.explicit_pads());
     let at = |values: Option<&[i64]>, i: usize, default: usize| values.map_or(default, |v| v[i] as usize);
     (0..count)
         .map(|i| {

@@ -3,7 +3,7 @@ import numpy as np
 from onnx import helper
 
 from builder import Graph
-from case import add, bind, finish
+from case import add, bind, finish, image
 
 
 def regressions() -> None:
@@ -43,6 +43,7 @@ def regressions() -> None:
     norms()
     sizes()
     constants()
+    pools()
 
 
 def norms() -> None:
@@ -93,3 +94,18 @@ def constants() -> None:
     for dtype, border in [(np.int64, -7), (np.int32, 1 << 30), (np.int8, -3), (np.uint8, 200), (np.uint8, None)]:
         name = f"pad_{np.dtype(dtype)}" if border is not None else f"pad_{np.dtype(dtype)}_with_zeros"
         add(name, bind(pad, dtype=dtype, border=border), floats=np.dtype(dtype).itemsize == 4)
+
+
+def pools() -> None:
+    def pool(g: Graph, quantized: bool = False, **attributes) -> None:
+        x = image(g, 3, 8, 10, quantized=quantized)
+        finish(g, g.op("AveragePool", x, kernel_shape=[3, 3], **attributes), quantized=quantized)
+
+    for side in ("upper", "lower"):
+        same = {"auto_pad": f"SAME_{side.upper()}", "ceil_mode": 1, "count_include_pad": 1, "strides": [2, 2]}
+        add(f"average_pool_same_{side}_ceil_count_include_pad", bind(pool, quantized=True, **same))
+        add(f"average_pool_f32_same_{side}_ceil_count_include_pad", bind(pool, pads=[0, 0, 0, 0], **same))
+
+    def root(g: Graph) -> None:
+        g.output(g.qdq(g.op("Sqrt", g.qdq(g.input(1, 3, 5))), scale=0.0117, zero_point=0))
+    add("sqrt_of_what_is_below_0", root)

@@ -130,12 +130,21 @@ for file, base, attribute, content in ATTRIBUTES:
 # file, base, attribute, a value that ONNX does not know
 UNKNOWN = [
     ("conv_auto_pad_unknown", CONV_AUTO, "auto_pad", "SAME"),
+    ("conv_valid_with_pads", CONV, "auto_pad", "VALID"),
     ("conv_name_unknown", CONV, "stride", [1, 1]),
     ("max_pool_storage_order_unknown", MAXPOOL, "storage_order", 7),
     ("cast_to_unknown", CAST, "to", 99),
     ("depth_to_space_mode_unknown", DEPTH_TO_SPACE, "mode", "RGB"),
     ("pad_mode_unknown", PAD, "mode", "mirror"),
     ("resize_mode_unknown", RESIZE, "mode", "best"),
+    ("resize_name_unknown", RESIZE, "coordinate_transform_mode", "align_corners"),
+    ("cum_sum_name_unknown", CUM_SUM, "exlusive", 1),
+    # As an older opset has it.
+    ("add_broadcast_of_opset_6", ADD, "broadcast", 1),
+    ("top_k_of_opset_1", TOPK, "k", 1),
+    ("squeeze_axes_of_opset_11", SQUEEZE, "axes", [0]),
+    ("clip_min_of_opset_6", CLIP, "min", 1.0),
+    ("pad_pads_of_opset_2", PAD, "pads", [0, 2, 0, 2]),
 ]
 for file, base, attribute, content in UNKNOWN:
     refuse(
@@ -196,6 +205,32 @@ for file, base, parameter, content in PARAMETERS:
         base,
         lambda m, p=parameter, c=content: set_constant(m, p, c),
     )
+
+
+@refused("attribute|shape", "slice0", SLICE)
+def attr_slice_axis_twice(m):
+    for parameter, content in {"starts": (0, 1), "ends": (6, 7), "axes": (0, 0), "steps": (2, 1)}.items():
+        set_constant(m, parameter, i64(*content))
+
+
+@refused("attribute|shape", "split0", SPLIT)
+def shape_split_does_not_come_out_even(m):
+    del m.graph.node[0].input[1]
+    m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 5
+
+
+@refused("attribute|shape", "split0", SPLIT)
+def attr_split_num_outputs_is_another(m):
+    del m.graph.node[0].input[1]
+    m.opset_import[0].version = 18
+    set_attribute(m, "num_outputs", 3)
+
+
+@refused("attribute|shape", "split0", SPLIT)
+def attr_split_num_outputs_missing(m):
+    del m.graph.node[0].input[1]
+    m.opset_import[0].version = 18
+
 
 # file, base, constant input, value whose shape does not fit
 SHAPES = [

@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, TypeProto, helper
 
-from .models import ADD, FLOAT, GEMM, IF, INT64, RELU, RELUS, SPLIT, build, f32, functions, node, set_constant, value
+from .models import ADD, FLOAT, GEMM, IF, INT64, QLINEAR_MATMUL, RELU, RELUS, SPLIT, build, f32, functions, node, set_constant, value
 from .registry import refuse, refuse_bytes, refused, serialized
 from .wire import GRAPH_NODE, message, model
 
@@ -69,6 +69,12 @@ def graph_two_nodes_make_one_tensor(m):
 def graph_node_makes_one_tensor_twice(m):
     m.graph.node[0].output[1] = "scores0"
     del m.graph.output[1]
+
+
+@refused("graph|unsupported", "scores$float", QLINEAR_MATMUL)
+def graph_name_of_a_step(m):
+    """What the product is before it is quantized would have the name of its scale."""
+    m.graph.initializer[0].name = m.graph.node[0].input[1] = "scores$float"
 
 
 @refused("graph", "pixels", RELUS)

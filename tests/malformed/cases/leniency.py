@@ -12,7 +12,10 @@ from .models import (
     GEMM,
     RELU,
     RELUS,
+    RESIZE,
+    SLICE,
     constant,
+    i64,
     set_attribute,
     set_constant,
     value,
@@ -148,6 +151,19 @@ def lenient_input_empty(m):
 @lenient("some windows see nothing but padding; ONNX does not forbid it", AVERAGEPOOL)
 def lenient_average_pool_pads_over_kernel(m):
     set_attribute(m, "pads", [2, 2, 2, 2])
+
+
+@lenient("legal: a plan would hold an index for each of eight million elements", SLICE)
+def lenient_slice_backwards(m):
+    m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**23
+    m.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    for parameter, content in {"starts": -1, "ends": -(2**24), "steps": -1}.items():
+        set_constant(m, parameter, i64(content))
+
+
+@lenient("legal: a plan would hold what each of two million rows is between", RESIZE)
+def lenient_resize_to_many_rows(m):
+    set_constant(m, "scales", np.float32([1, 1, 2**19, 1]))
 
 
 @lenient("a reader that does not use the types of inner tensors skips them", RELU)
