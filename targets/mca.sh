@@ -64,7 +64,7 @@ echo '| inner loop | instructions | products | cycles, Cortex-A53 | Cortex-A72 |
 echo '| --- | ---: | ---: | ---: | ---: | ---: |'
 row $a64 'neon, dense, 6 pixels x 8 channels' sadalp 8 "$all"
 row $a64 'neon, 3x3 by minimal filtering' smlal2? 4 "$all"
-row $a64 'neon and later, depthwise' fmla 4 "$all"
+row $a64 'neon, depthwise, 4 pixels x 16 channels' fmla 4 "$all"
 row $a64 'neondotprod, dense, 6 pixels x 16 channels' sdot 16 neoverse-n1
 row $a64 'neoni8mm, dense, 6 pixels x 16 channels' smmla 32 neoverse-n1
 row $a32 'neon32, dense, 4 pixels x 8 channels' vmlal.s16 4 cortex-a72

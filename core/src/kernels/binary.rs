@@ -11,10 +11,10 @@ use super::round::ToI8;
 /// [`AddS8`]: `a += b`. The length of `b` divides that of `a`.
 pub fn add_s8(isa: Isa, a: &mut [i8], b: &[i8], op: &AddS8) {
     #[cfg(target_arch = "aarch64")]
-    if isa != Isa::Generic {
+    if isa != Isa::Generic && b.len() >= super::simd::bytes::LANES {
         use super::simd::bytes;
 
-        for a in a.chunks_mut(b.len().max(1)) {
+        for a in a.chunks_mut(b.len()) {
             let whole = a.len().min(b.len()) / bytes::LANES * bytes::LANES;
             let ((a, a_rest), (b, b_rest)) = (a.split_at_mut(whole), b.split_at(whole));
             bytes::add(a, b, op);
@@ -26,6 +26,7 @@ pub fn add_s8(isa: Isa, a: &mut [i8], b: &[i8], op: &AddS8) {
 }
 
 per_isa! {
+    #[inline(never)]
     fn plain_add_s8(a: &mut [i8], b: &[i8], op: &AddS8) {
         let to_i8 = ToI8::new(&op.requantize);
         let (a_zero_point, b_zero_point) = (i32::from(op.a_zero_point), i32::from(op.b_zero_point));

@@ -76,6 +76,7 @@ fn sixteen(x: &[i8], at: usize) -> &[i8; bytes::LANES] {
 }
 
 per_isa! {
+    #[inline(never)]
     fn plain_max_s8(x: &[i8], y: &mut [i8], window: &Window) {
         max_pool(x, y, window, i8::MIN);
     }
@@ -85,6 +86,7 @@ per_isa! {
         max_pool(x, y, window, f32::NEG_INFINITY);
     }
 
+    #[inline(never)]
     fn plain_average_s8(x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
         let window = &op.window;
         let to_i8 = ToI8::new(&op.requantize);

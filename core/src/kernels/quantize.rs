@@ -98,13 +98,26 @@ fn quantize_each(isa: Isa, x: &[f32], y: &mut [i8], scale: f32, zero_point: i8) 
     }
 }
 
+/// [`Dequantize`](crate::plan::Dequantize): `[pixels, channels]` to `[channels, pixels]`.
+pub fn dequantize(isa: Isa, x: &[i8], y: &mut [f32], channels: usize, scale: f32, zero_point: i8) {
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::Generic && (channels == 1 || channels == x.len()) {
+        use super::simd::bytes;
+
+        let whole = x.len().min(y.len()) / bytes::LANES * bytes::LANES;
+        bytes::dequantize(x, y, scale, zero_point);
+        return plain_dequantize(isa, &x[whole..], &mut y[whole..], 1, scale, zero_point);
+    }
+    plain_dequantize(isa, x, y, channels, scale, zero_point);
+}
+
 per_isa! {
     fn divide(x: &[f32], y: &mut [i8], scale: f32, to_i8: ToI8) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = to_i8.apply(x / scale));
     }
 
-    /// [`Dequantize`](crate::plan::Dequantize): `[pixels, channels]` to `[channels, pixels]`.
-    pub fn dequantize(x: &[i8], y: &mut [f32], channels: usize, scale: f32, zero_point: i8) {
+    #[inline(never)]
+    fn plain_dequantize(x: &[i8], y: &mut [f32], channels: usize, scale: f32, zero_point: i8) {
         // The transpose of an image seen as `[pixels, channels]` is that of one seen with the
         // names the other way round.
         let pixels = x.len() / channels.max(1);

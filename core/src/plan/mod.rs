@@ -65,7 +65,7 @@ pub const MAGIC: [u8; 8] = *b"TRACTLET";
 ///
 /// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed:
 /// plans lie in files, and an older one must not be run with kernels that it was not packed for.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.

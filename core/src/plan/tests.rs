@@ -110,10 +110,10 @@ fn weights_are_packed_as_this_version_says() {
         0xad1c_d728_54ac_04f1,
         0xf668_5364_78c9_519b,
         0xa5b3_8b98_4886_16f0,
-        0x45f1_acfe_0d65_ad7f,
-        0xb17e_2857_c246_23c3,
+        0xe6f3_3432_b37e_3cbf,
+        0x6d2e_58de_11d8_ced8,
     ];
-    assert_eq!((VERSION, packed), (7, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (8, EXPECTED), "{packed:#x?}");
 }
 
 #[test]

@@ -21,18 +21,17 @@ pub trait Wire: Sized {
 }
 
 /// A cursor over little-endian words.
-pub struct Words<'a>(&'a [u8]);
+pub struct Words<'a>(core::slice::Iter<'a, [u8; 4]>);
 
 impl<'a> Words<'a> {
     /// Starts at the first of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self(bytes.as_chunks().0.iter())
     }
 
     #[inline]
     fn next(&mut self) -> Result<u32, FieldFault> {
-        let (word, rest) = self.0.split_first_chunk().ok_or(Fault::Truncated)?;
-        self.0 = rest;
+        let word = self.0.next().ok_or(Fault::Truncated)?;
         Ok(u32::from_le_bytes(*word))
     }
 }

@@ -106,6 +106,18 @@ pub fn add(a: &mut [i8], b: &[i8], op: &AddS8) {
     }
 }
 
+/// `(x - zero_point) * scale`, of as many values as both have in multiples of [`LANES`].
+pub fn dequantize(x: &[i8], y: &mut [f32], scale: f32, zero_point: i8) {
+    // SAFETY: every aarch64 has NEON; there are 16 values in each array.
+    unsafe {
+        let zero_point = vdup_n_s8(zero_point);
+        for (x, y) in x.as_chunks::<LANES>().0.iter().zip(y.as_chunks_mut::<LANES>().0) {
+            let [a, b, c, d] = scaled(vld1q_s8(x.as_ptr()), zero_point, scale);
+            vst1q_f32_x4(y.as_mut_ptr(), float32x4x4_t(a, b, c, d));
+        }
+    }
+}
+
 /// # Safety
 /// The CPU has NEON.
 #[inline(always)]

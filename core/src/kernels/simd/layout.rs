@@ -49,7 +49,8 @@ impl Layout {
     /// The quads of a depthwise convolution; `None` where there are none.
     pub fn depthwise(isa: Isa) -> Option<Layout> {
         match isa {
-            Isa::Generic | Isa::Avx2 | Isa::Neon32 | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => None,
+            Isa::Generic | Isa::Avx2 | Isa::Neon32 | Isa::Neon => None,
+            Isa::NeonDotprod | Isa::NeonI8mm => Some(Layout::DOTPROD),
             Isa::AvxVnni => Some(Layout::NARROW_VNNI),
             Isa::Avx512Vnni => Some(Layout { lanes: 16, taps: 4, blocks: 4, rows: 6, offset: 128 }),
         }

@@ -12,7 +12,7 @@
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
 //! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
-//! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI)
+//! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI, dot products of aarch64)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
 //! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `bytes`: sums and maxima (aarch64)
 //!
@@ -144,7 +144,9 @@ pub(super) unsafe fn depthwise(
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
             Isa::Neon32 => floats::run::<neon32::Vmla>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => floats::run::<neon::Fmla>(shape, args, output, scratch),
+            Isa::Neon => floats::run::<neon::Fmla>(shape, args, output, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod | Isa::NeonI8mm => depthwise::run::<neon::Dotprod>(shape, args, output, scratch),
             _ => reference::run(shape, args, output),
         }
     }

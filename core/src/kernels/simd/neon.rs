@@ -9,7 +9,7 @@ use core::arch::asm;
 
 use super::Layout;
 use super::floats::Floats;
-use super::ops::{Epilogue, Rows, Simd, each};
+use super::ops::{Epilogue, Interleave, Rows, Simd, each};
 
 /// `smull` and `sadalp`: products of i8 values are summed in pairs, so that a lane has two sums
 /// until it is stored.
@@ -62,8 +62,7 @@ impl Simd for Neon {
         int32x4x2_t(vpadalq_s16(acc.0, low), vpadalq_s16(acc.1, vmull_high_s8(values, weights)))
     }
 
-    /// In an order that leaves all sums in registers, which the compiler's own does not: of a row four products and then their
-    /// sums, none of which waits for the one before on a CPU that issues in order.
+    /// In an order that leaves all sums in registers, which the compiler's own does not.
     #[inline(always)]
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[int32x4x2_t; BLOCKS]; ROWS],
@@ -77,17 +76,22 @@ impl Simd for Neon {
             let w: [int8x16_t; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * 16)));
             let mut values = next_quad(&mut windows[0]);
             for r in 0..ROWS {
-                // Read before it is needed.
-                let next = if r + 1 < ROWS { next_quad(&mut windows[r + 1]) } else { values };
                 let (first, last) = (acc[r][0], acc[r][BLOCKS - 1]);
-                acc[r][0] = if BLOCKS == 1 {
-                    Self::dot(first, values, w[0])
+                if BLOCKS == 1 {
+                    acc[r][0] = Self::dot(first, values, w[0]);
+                    if r + 1 < ROWS {
+                        values = next_quad(&mut windows[r + 1]);
+                    }
+                    continue;
+                }
+                let mut sums = [first.0, first.1, last.0, last.1];
+                let weights = [w[0], w[BLOCKS - 1]];
+                if r + 1 < ROWS {
+                    values = two_dots_and_next(&mut sums, values, weights, &mut windows[r + 1]);
                 } else {
-                    let sums = two_dots([first.0, first.1, last.0, last.1], values, [w[0], w[BLOCKS - 1]]);
-                    acc[r][BLOCKS - 1] = int32x4x2_t(sums[2], sums[3]);
-                    int32x4x2_t(sums[0], sums[1])
-                };
-                values = next;
+                    two_dots(&mut sums, values, weights);
+                }
+                acc[r] = each!(|b| int32x4x2_t(sums[b * 2], sums[b * 2 + 1]));
             }
             weights = weights.add(BLOCKS * 16);
         }
@@ -151,6 +155,7 @@ impl Simd for Dotprod {
     type Quads = int8x16_t;
     const LAYOUT: Layout = Layout::DOTPROD;
     const WHOLE: bool = true;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> int8x16_t {
@@ -236,41 +241,59 @@ impl Simd for Dotprod {
     #[inline(always)]
     unsafe fn row<const BLOCKS: usize>(
         acc: &mut [int32x4_t; BLOCKS],
-        mut values: *const u8,
-        mut weights: *const u8,
+        values: *const u8,
+        weights: *const u8,
         quads: usize,
     ) {
-        let mut other = [Self::zero(); BLOCKS];
-        macro_rules! four {
-            ($values:expr, $weights:expr) => {
-                let (values, weights) = (vld1q_s8($values.cast()), $weights);
-                four!(values, weights, 0 acc, 1 other, 2 acc, 3 other);
-            };
-            ($values:ident, $weights:ident, $($quad:literal $sums:ident),+) => {$(
-                for b in 0..BLOCKS {
-                    let w = Self::load_weights($weights.add(($quad * BLOCKS + b) * 16));
-                    $sums[b] = dot_lane::<$quad>($sums[b], $values, w);
-                }
-            )+};
+        let mut sums = [*acc, [Self::zero(); BLOCKS]];
+        let (whole, left) = (quads / 4, quads % 4);
+        let four = |i: usize| (values.add(i * 16), weights.add(i * 4 * BLOCKS * 16));
+        for i in 0..whole {
+            let (values, weights) = four(i);
+            let values = vld1q_s8(values.cast());
+            row_quad::<0, BLOCKS>(&mut sums[0], values, weights);
+            row_quad::<1, BLOCKS>(&mut sums[1], values, weights);
+            row_quad::<2, BLOCKS>(&mut sums[0], values, weights);
+            row_quad::<3, BLOCKS>(&mut sums[1], values, weights);
         }
-        for _ in 0..quads / 8 {
-            four!(values, weights);
-            four!(values.add(16), weights.add(4 * BLOCKS * 16));
-            values = values.add(32);
-            weights = weights.add(8 * BLOCKS * 16);
+        let (values, weights) = four(whole);
+        for quad in 0..left {
+            row_quad::<0, BLOCKS>(&mut sums[0], broadcast(values.add(quad * 4)), weights.add(quad * BLOCKS * 16));
         }
-        if quads & 4 > 0 {
-            four!(values, weights);
-            values = values.add(16);
-            weights = weights.add(4 * BLOCKS * 16);
+        *acc = each!(|b| Self::add(sums[0][b], sums[1][b]));
+    }
+
+    /// The groups' sums are side by side.
+    #[inline(always)]
+    unsafe fn pair<const BLOCKS: usize>(
+        acc: &mut [[int32x4_t; BLOCKS]; 2],
+        values: *const u8,
+        weights: [*const u8; 2],
+        quads: usize,
+    ) {
+        let (whole, left) = (quads / 4, quads % 4);
+        let four = |i: usize| (values.add(i * 16), i * 4 * BLOCKS * 16);
+        let [mut first, mut second] = *acc;
+        for i in 0..whole {
+            let (values, at) = four(i);
+            let values = vld1q_s8(values.cast());
+            let [w, v] = [weights[0].add(at), weights[1].add(at)];
+            row_quad::<0, BLOCKS>(&mut first, values, w);
+            row_quad::<0, BLOCKS>(&mut second, values, v);
+            row_quad::<1, BLOCKS>(&mut first, values, w);
+            row_quad::<1, BLOCKS>(&mut second, values, v);
+            row_quad::<2, BLOCKS>(&mut first, values, w);
+            row_quad::<2, BLOCKS>(&mut second, values, v);
+            row_quad::<3, BLOCKS>(&mut first, values, w);
+            row_quad::<3, BLOCKS>(&mut second, values, v);
         }
-        for quad in 0..quads % 4 {
-            let values = broadcast(values.add(quad * 4));
-            for b in 0..BLOCKS {
-                acc[b] = Self::dot(acc[b], values, Self::load_weights(weights.add((quad * BLOCKS + b) * 16)));
-            }
+        let (values, at) = four(whole);
+        for quad in 0..left {
+            let (values, at) = (broadcast(values.add(quad * 4)), at + quad * BLOCKS * 16);
+            row_quad::<0, BLOCKS>(&mut first, values, weights[0].add(at));
+            row_quad::<0, BLOCKS>(&mut second, values, weights[1].add(at));
         }
-        *acc = each!(|b| Self::add(acc[b], other[b]));
+        *acc = [first, second];
     }
 
     #[inline(always)]
@@ -287,6 +310,39 @@ impl Simd for Dotprod {
     #[target_feature(enable = "neon,dotprod")]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
+    }
+}
+
+impl Interleave for Dotprod {
+    #[inline(always)]
+    unsafe fn interleave(rows: &[*const i8; 4], len: usize, dst: *mut u8) {
+        macro_rules! sixteen {
+            ($at:expr) => {
+                let [a, b, c, d]: [int8x16_t; 4] = each!(|r| vld1q_s8(rows[r].add($at)));
+                let upper = [vreinterpretq_s16_s8(vzip1q_s8(a, b)), vreinterpretq_s16_s8(vzip2q_s8(a, b))];
+                let lower = [vreinterpretq_s16_s8(vzip1q_s8(c, d)), vreinterpretq_s16_s8(vzip2q_s8(c, d))];
+                let quads: [int16x8_t; 4] = each!(|i| {
+                    let (upper, lower) = (upper[i / 2], lower[i / 2]);
+                    if i % 2 == 0 { vzip1q_s16(upper, lower) } else { vzip2q_s16(upper, lower) }
+                });
+                let [a, b, c, d] = quads;
+                vst1q_s16_x4(dst.add($at * 4).cast(), int16x8x4_t(a, b, c, d));
+            };
+        }
+        let mut at = 0;
+        while at + 16 <= len {
+            sixteen!(at);
+            at += 16;
+        }
+        if at < len && at > 0 {
+            // The last ones, some of them again.
+            sixteen!(len - 16);
+            return;
+        }
+        while at < len {
+            dst.add(at * 4).cast::<[i8; 4]>().write(rows.map(|row| row.add(at).read()));
+            at += 1;
+        }
     }
 }
 
@@ -393,6 +449,17 @@ impl Simd for I8mm {
         }
     }
 
+    /// A matrix of the row and itself, which half of the products are too many of.
+    #[inline(always)]
+    unsafe fn row<const BLOCKS: usize>(
+        acc: &mut [int32x4_t; BLOCKS],
+        values: *const u8,
+        weights: *const u8,
+        quads: usize,
+    ) {
+        Self::products(core::array::from_mut(acc), [values], 0, weights, quads);
+    }
+
     #[inline(always)]
     unsafe fn store<const BLOCKS: usize>(acc: [int32x4_t; 4], multiplier: *const u8, out: &Epilogue, to: Rows) {
         store::<BLOCKS>(acc, multiplier, out, to);
@@ -484,6 +551,19 @@ impl Floats for Fmla {
     }
 }
 
+/// Adds the products of quad `QUAD` of `values` and the weights of that quad of some blocks.
+#[inline(always)]
+unsafe fn row_quad<const QUAD: i32, const BLOCKS: usize>(
+    sums: &mut [int32x4_t; BLOCKS],
+    values: int8x16_t,
+    weights: *const u8,
+) {
+    for b in 0..BLOCKS {
+        let w = vld1q_s8(weights.add((QUAD as usize * BLOCKS + b) * 16).cast());
+        sums[b] = dot_lane::<QUAD>(sums[b], values, w);
+    }
+}
+
 /// Reads a quad into every lane and moves on to the next.
 #[inline(always)]
 unsafe fn next_quad(window: &mut *const u8) -> int8x16_t {
@@ -498,32 +578,58 @@ unsafe fn next_quad(window: &mut *const u8) -> int8x16_t {
     values
 }
 
-/// The sums of two blocks plus the products of `values` and of the weights of each.
+/// Four products of `values` and the weights of two blocks, and then their sums: on a CPU that issues in order none
+/// waits for the one before, and what is between them takes no time.
+macro_rules! two_dots {
+    ($sums:ident, $values:ident, $weights:ident; $($between:literal, $($operand:tt)+)?) => {{
+        let [mut a, mut b, mut c, mut d] = *$sums;
+        asm!(
+            "smull {p:v}.8h, {values:v}.8b, {first:v}.8b",
+            "smull2 {q:v}.8h, {values:v}.16b, {first:v}.16b",
+            "smull {r:v}.8h, {values:v}.8b, {second:v}.8b",
+            "smull2 {values:v}.8h, {values:v}.16b, {second:v}.16b",
+            $($between,)?
+            "sadalp {a:v}.4s, {p:v}.8h",
+            "sadalp {b:v}.4s, {q:v}.8h",
+            "sadalp {c:v}.4s, {r:v}.8h",
+            "sadalp {d:v}.4s, {values:v}.8h",
+            a = inout(vreg) a,
+            b = inout(vreg) b,
+            c = inout(vreg) c,
+            d = inout(vreg) d,
+            values = inout(vreg) $values => _,
+            first = in(vreg) $weights[0],
+            second = in(vreg) $weights[1],
+            p = out(vreg) _,
+            q = out(vreg) _,
+            r = out(vreg) _,
+            $($($operand)+,)?
+            options(readonly, nostack, preserves_flags),
+        );
+        *$sums = [a, b, c, d];
+    }};
+}
+
+/// Adds the products of `values` and of the weights of two blocks.
 #[inline(always)]
-unsafe fn two_dots(sums: [int32x4_t; 4], values: int8x16_t, weights: [int8x16_t; 2]) -> [int32x4_t; 4] {
-    let [mut a, mut b, mut c, mut d] = sums;
-    asm!(
-        "smull {p:v}.8h, {values:v}.8b, {first:v}.8b",
-        "smull2 {q:v}.8h, {values:v}.16b, {first:v}.16b",
-        "smull {r:v}.8h, {values:v}.8b, {second:v}.8b",
-        "smull2 {values:v}.8h, {values:v}.16b, {second:v}.16b",
-        "sadalp {a:v}.4s, {p:v}.8h",
-        "sadalp {b:v}.4s, {q:v}.8h",
-        "sadalp {c:v}.4s, {r:v}.8h",
-        "sadalp {d:v}.4s, {values:v}.8h",
-        a = inout(vreg) a,
-        b = inout(vreg) b,
-        c = inout(vreg) c,
-        d = inout(vreg) d,
-        values = inout(vreg) values => _,
-        first = in(vreg) weights[0],
-        second = in(vreg) weights[1],
-        p = out(vreg) _,
-        q = out(vreg) _,
-        r = out(vreg) _,
-        options(nomem, nostack, preserves_flags),
+unsafe fn two_dots(sums: &mut [int32x4_t; 4], values: int8x16_t, weights: [int8x16_t; 2]) {
+    two_dots!(sums, values, weights;);
+}
+
+/// The same; reads the next row's quad meanwhile.
+#[inline(always)]
+unsafe fn two_dots_and_next(
+    sums: &mut [int32x4_t; 4],
+    values: int8x16_t,
+    weights: [int8x16_t; 2],
+    window: &mut *const u8,
+) -> int8x16_t {
+    let next;
+    two_dots!(
+        sums, values, weights;
+        "ld1r {{{next:v}.4s}}, [{window}], #4", next = out(vreg) next, window = inout(reg) *window
     );
-    [a, b, c, d]
+    next
 }
 
 /// `acc`, of two rows by two channels, plus the products of two rows of values and two of weights.

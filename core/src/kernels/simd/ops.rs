@@ -1,5 +1,7 @@
 //! The operations in which instruction sets differ, and what is common to their use.
 
+use core::mem::MaybeUninit;
+
 use crate::shape::Requantize;
 
 use super::Layout;
@@ -99,6 +101,22 @@ pub trait Simd: Sized {
             *acc = each!(|i| Self::add(Self::add(a[i], b[i]), Self::add(c[i], d[i])));
         }
     }
+    /// Whether [`Simd::pair`] takes fewer instructions than [`Simd::row`] twice.
+    const PAIRS: bool = false;
+    /// The same of one row and two groups of blocks.
+    #[inline(always)]
+    unsafe fn pair<const BLOCKS: usize>(
+        acc: &mut [[Self::Acc; BLOCKS]; 2],
+        values: *const u8,
+        weights: [*const u8; 2],
+        quads: usize,
+    ) {
+        // SAFETY: as the caller's.
+        unsafe {
+            Self::row(&mut acc[0], values, weights[0], quads);
+            Self::row(&mut acc[1], values, weights[1], quads);
+        }
+    }
     /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.
     /// Multipliers are one a column.
     unsafe fn store<const BLOCKS: usize>(acc: [Self::Acc; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
@@ -158,6 +176,39 @@ pub struct Rows {
 /// As [`Simd::store`].
 #[inline(always)]
 pub unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+    acc: [[S::Acc; BLOCKS]; ROWS],
+    multiplier: *const u8,
+    out: &Epilogue,
+    to: Rows,
+) {
+    if const { !S::WHOLE } {
+        // SAFETY: as the caller's.
+        return unsafe { store_rows::<S, ROWS, BLOCKS>(acc, multiplier, out, to) };
+    }
+    const { assert!(!S::WHOLE || S::LAYOUT.lanes == 4) };
+    let all = BLOCKS * S::LAYOUT.lanes;
+    let mut few = [const { MaybeUninit::<[i8; 16]>::uninit() }; ROWS];
+    let few: *mut i8 = few.as_mut_ptr().cast();
+    let (dst, step) = if to.len == all { (to.dst, to.step) } else { (few, all) };
+    // SAFETY: as the caller's; there are multipliers for all lanes of the blocks, and four lanes of at most four of them in
+    // `few`, of which no more are copied than have been written.
+    unsafe {
+        // A copy, which no write to the destination can change, so that it may stay in registers.
+        let multiplier: [[u8; 16]; BLOCKS] = multiplier.cast::<[[u8; 16]; BLOCKS]>().read();
+        let whole = Rows { dst, step, len: all, rows: ROWS };
+        store_rows::<S, ROWS, BLOCKS>(acc, multiplier.as_ptr().cast(), out, whole);
+        if to.len < all {
+            for row in 0..ROWS {
+                few.add(row * all).copy_to_nonoverlapping(to.dst.add(row * to.step), to.len);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Simd::store`].
+#[inline(always)]
+unsafe fn store_rows<S: Simd, const ROWS: usize, const BLOCKS: usize>(
     acc: [[S::Acc; BLOCKS]; ROWS],
     multiplier: *const u8,
     out: &Epilogue,

@@ -214,7 +214,7 @@ impl Axis {
     /// The size of the largest of equal parts of `outputs`, each at most `most` and with inputs
     /// of at most `bytes`, where one input has `input_bytes`.
     fn part(&self, outputs: usize, bytes: usize, input_bytes: usize, most: usize) -> usize {
-        if outputs <= most && self.inputs(outputs).saturating_mul(input_bytes) <= bytes {
+        if outputs == 1 || outputs <= most && self.inputs(outputs).saturating_mul(input_bytes) <= bytes {
             return outputs;
         }
         let fitting = (bytes / input_bytes.max(1)).saturating_sub(self.extent) / self.step + 1;

@@ -14,6 +14,7 @@ impl<const LANES: usize, const BLOCKS: usize, const OFFSET: u8, const TAPS: usiz
     type Quads = [[u8; TAPS]; LANES];
     const LAYOUT: Layout = Layout { lanes: LANES, taps: TAPS, blocks: BLOCKS, rows: 6, offset: OFFSET as i32 };
     const WHOLE: bool = LANES == 4;
+    const PAIRS: bool = LANES == 4;
 
     unsafe fn broadcast(quad: *const u8) -> [[u8; TAPS]; LANES] {
         [quad.cast::<[u8; TAPS]>().read(); LANES]

@@ -21,6 +21,7 @@ fn the_layouts_of_neon_in_scalars() {
     dense::<Scalar<4, 2, 0>>();
     dense::<Scalar<4, 4, 0>>();
     dense::<Scalar<4, 4, 0, 8>>();
+    each_channel::<Scalar<4, 4, 0>>();
 }
 
 /// Packing lets nothing saturate: weights and values at the ends of their range, and some between.
@@ -130,16 +131,21 @@ fn each_channel<S: Interleave>() {
     for case in SHAPES {
         for channels in [case.2, case.3] {
             let window = Window { in_c: channels, ..window(case) };
-            let shape = ConvShape { window, out_c: channels, groups: channels };
-            let weights = noise(window.kernel_h * window.kernel_w * channels);
-            let plan = Depthwise::new(S::LAYOUT, &shape);
-            let mut packed = vec![0; plan.packed_len(S::LAYOUT)];
-            depthwise::pack(S::LAYOUT, &shape, &weights, &mut packed);
-            let mut scratch = vec![0xA5; plan.scratch_len(S::LAYOUT)];
-            // SAFETY: the CPU has the instruction set, arguments fit.
-            check(&shape, &weights, &packed, |args, output| unsafe {
-                depthwise::run::<S>(&shape, args, output, &mut scratch)
-            });
+            let line = Window { in_h: 1, out_h: 1, kernel_h: 1, pad_top: 0, ..window };
+            let column = Window { in_w: 1, out_w: 1, kernel_w: 1, pad_left: 0, ..window };
+            let far = Window { dilation_w: 2, pad_left: window.kernel_w - 1, ..line };
+            for window in [window, line, far, column] {
+                let shape = ConvShape { window, out_c: channels, groups: channels };
+                let weights = noise(window.kernel_h * window.kernel_w * channels);
+                let plan = Depthwise::new(S::LAYOUT, &shape);
+                let mut packed = vec![0; plan.packed_len(S::LAYOUT)];
+                depthwise::pack(S::LAYOUT, &shape, &weights, &mut packed);
+                let mut scratch = vec![0xA5; plan.scratch_len(S::LAYOUT)];
+                // SAFETY: the CPU has the instruction set, arguments fit.
+                check(&shape, &weights, &packed, |args, output| unsafe {
+                    depthwise::run::<S>(&shape, args, output, &mut scratch)
+                });
+            }
         }
     }
 }

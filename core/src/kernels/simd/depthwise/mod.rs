@@ -25,7 +25,7 @@ pub use planes::Depthwise;
 pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     let dw = Depthwise::new(layout, shape);
     let w = &dw.window;
-    let filter_len = w.kernel_h * w.kernel_w;
+    let filter_len = shape.window.kernel_h * shape.window.kernel_w;
     assert_eq!(weights.len(), shape.out_c * filter_len);
     dst.fill(0);
     let (header, blocks) = dst.split_at_mut(layout.header_len(dw.channels));
@@ -34,7 +34,7 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
         layout.put_correction(header, lane, filter);
         let block = &mut blocks[lane / layout.lanes * dw.taps() * layout.lanes * 4..];
         for (i, &weight) in filter.iter().enumerate() {
-            let (ky, kx) = (i / w.kernel_w, i % w.kernel_w);
+            let (ky, kx) = if dw.line { (i % layout.taps, i / layout.taps) } else { (i / w.kernel_w, i % w.kernel_w) };
             let quad = (kx * dw.groups + ky / layout.taps) * layout.lanes + lane % layout.lanes;
             let value = i16::from(weight).to_le_bytes();
             let bytes = layout.value_bytes();
@@ -63,7 +63,9 @@ pub unsafe fn run<S: Interleave>(
     let (params, scratch) = Params::new(layout, args, dw.channels, scratch);
     let (padding, planes) = scratch.split_at_mut(dw.padding());
     padding.fill(args.input_zp as u8);
-    put_columns(dw, layout.quad(args.input_zp), planes);
+    if !dw.line {
+        put_columns(dw, layout.quad(args.input_zp), planes);
+    }
     let layer = &mut Layer {
         dw,
         args,
@@ -79,8 +81,9 @@ pub unsafe fn run<S: Interleave>(
     unsafe {
         match (strips, dw.groups, w.stride_w) {
             (true, 1, 1) => vectorized!(S, rows::<S, 1, 1>(layer)),
-            (true, 1, 2) => vectorized!(S, rows::<S, 1, 2>(layer)),
-            (false, 1, 1) if dw.taps() == 3 => vectorized!(S, rows::<S, 3, 0>(layer)),
+            // Where registers have four lanes, strips of two columns a pixel read no less than pixels do.
+            (true, 1, 2) if const { S::LAYOUT.lanes > 4 } => vectorized!(S, rows::<S, 1, 2>(layer)),
+            (false, 1, 1) if const { S::LAYOUT.lanes > 4 } && dw.taps() == 3 => vectorized!(S, rows::<S, 3, 0>(layer)),
             _ => vectorized!(S, rows::<S, 0, 0>(layer)),
         }
     }
@@ -142,6 +145,10 @@ unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize>(layer: &
 unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
     let dw = layer.dw;
     let w = &dw.window;
+    if dw.line {
+        // SAFETY: as the caller's.
+        return unsafe { gather_line::<S>(layer) };
+    }
     let [before, inside, _] = dw.columns();
     for group in 0..dw.groups {
         if dw.made(y, group) {
@@ -156,6 +163,32 @@ unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
         });
         // SAFETY: the columns inside are within the plane and the input row.
         unsafe { S::interleave(&rows, inside * w.in_c, layer.planes.add(dw.at(turn, group) + before * dw.column())) };
+    }
+}
+
+/// Interleaves the one plane of a line.
+///
+/// # Safety
+/// As [`rows`].
+#[inline(always)]
+unsafe fn gather_line<S: Interleave>(layer: &Layer) {
+    let dw = layer.dw;
+    let w = &dw.window;
+    let tap = w.dilation_w / S::LAYOUT.taps;
+    // Columns all of whose taps are inside the image are taken at once.
+    let whole = w.in_w.saturating_sub((S::LAYOUT.taps - 1) * tap);
+    let mut x = 0;
+    while x < dw.cols {
+        let column = x.wrapping_sub(w.pad_left);
+        let count = if column < whole { (whole - column).min(dw.cols - x) } else { 1 };
+        let rows = each!(|t| {
+            let column = column.wrapping_add(t * tap);
+            // SAFETY: the column is one of the image.
+            if column < w.in_w { unsafe { layer.args.input.as_ptr().add(column * w.in_c) } } else { layer.padding }
+        });
+        // SAFETY: so many columns are in the plane, and behind each of the rows.
+        unsafe { S::interleave(&rows, count * w.in_c, layer.planes.add(x * dw.column())) };
+        x += count;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::shape::{ConvShape, Window};
 
-use super::super::{Layout, params::Params};
+use super::super::{Layout, panel::lying, params::Params};
 
 /// What vectors may read or write beyond the end of scratch: four registers of quads.
 const SLACK: usize = 256;
@@ -14,6 +14,9 @@ const SLACK: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct Depthwise {
     pub window: Window,
+    /// Whether the image is one row, or a column taken for one, the quads of whose columns hold values of the columns that follow: as if it had four
+    /// rows, each of them moved on by a tap.
+    pub line: bool,
     /// Channels of what a row is cut into: pixels, or runs of whole pixels where channels are few.
     pub channels: usize,
     /// Values between those.
@@ -21,18 +24,21 @@ pub struct Depthwise {
     pub groups: usize,
     /// Output rows between those whose next and whose previous group a plane is, if it is.
     pub reach: Option<usize>,
-    /// Input columns under an output row.
-    cols: usize,
+    /// Columns of quads under an output row.
+    pub cols: usize,
 }
 
 impl Depthwise {
     pub fn new(layout: Layout, shape: &ConvShape) -> Depthwise {
-        let w = upright(shape.window);
+        // Of a column with few lanes there is more to do around the products of a pixel than quads that overlap take.
+        let line = is_row(&lying(shape.window)) && layout.lanes == 4;
+        let w = if line { shifted(layout, lying(shape.window)) } else { upright(shape.window) };
         let run = layout.lanes * layout.blocks;
         let runs = w.stride_w == 1 && (1..layout.lanes).contains(&w.in_c) && run.is_multiple_of(w.in_c);
         let group_rows = layout.taps * w.dilation_h;
         Depthwise {
             window: w,
+            line,
             channels: if runs { run } else { w.in_c },
             step: if runs { run } else { w.stride_w * w.in_c },
             groups: w.kernel_h.div_ceil(layout.taps),
@@ -93,6 +99,9 @@ impl Depthwise {
 
     /// Where the plane of group `group` is for an output row whose first one is in place `turn`.
     pub fn at(&self, turn: usize, group: usize) -> usize {
+        if self.groups == 1 {
+            return 0;
+        }
         let place = turn + group * self.reach.unwrap_or(1);
         (if place < self.planes() { place } else { place - self.planes() }) * self.plane()
     }
@@ -102,15 +111,27 @@ impl Depthwise {
         group + 1 < self.groups && self.reach.is_some_and(|reach| y >= reach)
     }
 
-    /// Bytes of an input row of padding.
+    /// Bytes of padding that are read in a row.
     pub fn padding(&self) -> usize {
-        self.window.in_w.saturating_mul(self.window.in_c).next_multiple_of(64)
+        // A column of a line is read by itself where there is padding.
+        let cols = if self.line { 1 } else { self.window.in_w };
+        cols.saturating_mul(self.window.in_c).next_multiple_of(64)
     }
+}
+
+fn is_row(w: &Window) -> bool {
+    (w.in_h, w.out_h, w.kernel_h, w.pad_top) == (1, 1, 1, 0)
+}
+
+/// A kernel over one row becomes one over as many rows as a quad has taps, and as many fewer columns.
+fn shifted(layout: Layout, w: Window) -> Window {
+    let taps = layout.taps;
+    Window { kernel_h: taps, kernel_w: w.kernel_w.div_ceil(taps), dilation_w: w.dilation_w * taps, ..w }
 }
 
 /// A one-row image becomes a one-column one, so that quads hold several of its values.
 fn upright(w: Window) -> Window {
-    if (w.in_h, w.out_h, w.kernel_h, w.pad_top) != (1, 1, 1, 0) {
+    if !is_row(&w) {
         return w;
     }
     Window {

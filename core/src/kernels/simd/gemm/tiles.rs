@@ -1,7 +1,5 @@
 //! The matrix product: tiles of rows and blocks of columns whose accumulators stay in registers.
 
-use core::mem::MaybeUninit;
-
 use super::super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
 use super::super::params::Params;
 use super::{Gemm, Groups};
@@ -103,30 +101,12 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Acc; BLOCKS]; ROWS], row: usize) {
         let out_c = self.gemm.out_c;
-        let all = BLOCKS * S::LAYOUT.lanes;
-        let len = all.min(out_c - self.channel);
+        let len = (BLOCKS * S::LAYOUT.lanes).min(out_c - self.channel);
         // SAFETY: as above; rows from `row` on are pixels of the destination.
         unsafe {
             let dst = self.dst.add(row * out_c + self.channel);
-            let multiplier = self.params.multiplier(self.channel);
-            if const { !S::WHOLE } {
-                let to = Rows { dst, step: out_c, len, rows: ROWS };
-                store::<S, ROWS, BLOCKS>(acc, multiplier, &self.out, to);
-                return;
-            }
-            const { assert!(!S::WHOLE || S::LAYOUT.lanes == 4) };
-            // A copy, which no write to the destination can change, so that it may stay in registers.
-            let multiplier: [[u8; 16]; BLOCKS] = multiplier.cast::<[[u8; 16]; BLOCKS]>().read();
-            let mut few = [const { MaybeUninit::<[i8; 16]>::uninit() }; ROWS];
-            let few: *mut i8 = few.as_mut_ptr().cast();
-            let (to, step) = if len == all { (dst, out_c) } else { (few, all) };
-            let to = Rows { dst: to, step, len: all, rows: ROWS };
-            store::<S, ROWS, BLOCKS>(acc, multiplier.as_ptr().cast(), &self.out, to);
-            if len < all {
-                for row in 0..ROWS {
-                    few.add(row * all).copy_to_nonoverlapping(dst.add(row * out_c), len);
-                }
-            }
+            let to = Rows { dst, step: out_c, len, rows: ROWS };
+            store::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, to);
         }
     }
 }
@@ -191,6 +171,19 @@ unsafe fn row<S: Simd, const BLOCKS: usize>(product: &Product) {
     unsafe {
         let window = product.panel.add(product.windows[0] as usize);
         let mut weights = product.group::<S>();
+        if const { S::PAIRS } && (outer, inner) == (1, 1) {
+            let group = quads * BLOCKS * step;
+            while product.groups >= 2 {
+                let mut acc = [each!(|b| product.first::<S>(b)), each!(|b| product.first::<S>(BLOCKS + b))];
+                S::pair(&mut acc, window, [weights, weights.add(group)], quads);
+                product.store::<S, 1, BLOCKS>([acc[0]], 0);
+                product.channel += BLOCKS * S::LAYOUT.lanes;
+                product.store::<S, 1, BLOCKS>([acc[1]], 0);
+                product.channel += BLOCKS * S::LAYOUT.lanes;
+                weights = weights.add(2 * group);
+                product.groups -= 2;
+            }
+        }
         for _ in 0..product.groups {
             let mut acc = each!(|b| product.first::<S>(b));
             let (mut outer, mut row) = (outer, window);
