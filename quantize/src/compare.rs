@@ -172,7 +172,9 @@ impl Comparison {
         let total = sums.iter().map(|sums| sums.total(|channel| channel.all)).fold(Products::default(), Products::plus);
         let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
         let sqnr_db = total.sqnr_db(output_max_abs);
-        let output = Score { sqnr_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
+        let worst_db = sums.iter().map(|sums| sums.total(|channel| channel.all).sqnr_db(sums.max_abs));
+        let worst_db = worst_db.fold(sqnr_db, f64::min);
+        let output = Score { sqnr_db, worst_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
         Comparison { layers: vec![], unlike: vec![], output, output_max_abs: output_max_abs as f32, samples }
     }
 }

@@ -33,7 +33,9 @@ type Held = (Vec<Power>, bool);
 pub struct Score {
     /// Ratio of the outputs' power to that of their error, in dB. A final Softmax is looked through.
     pub sqnr_db: f64,
-    /// The same on every other sample, and on those between.
+    /// The same of the output for which it is lowest.
+    pub worst_db: f64,
+    /// That of all outputs on every other sample, and on those between.
     pub halves_db: [f64; 2],
     /// Share of samples on which the largest value of the first output is the same.
     pub agreement: f64,
@@ -135,7 +137,8 @@ impl<'e> Judge<'e> {
         total.iter_mut().zip(&halves[1]).for_each(|(total, half)| total.merge(*half));
         let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
         let halves_db = halves.map(|taps| mean_db(&taps));
-        Score { sqnr_db: mean_db(&total), halves_db, agreement: agreeing as f64 / seen.len().max(1) as f64 }
+        let agreement = agreeing as f64 / seen.len().max(1) as f64;
+        Score { sqnr_db: mean_db(&total), worst_db: worst_db(&total), halves_db, agreement }
     }
 
     /// The samples that are judged.
@@ -191,6 +194,11 @@ fn mean_db(taps: &[Power]) -> f64 {
     let loud = taps.iter().filter(|tap| tap.signal > 0.0 || tap.noise > 0.0);
     let relative = loud.clone().map(|tap| if tap.signal > 0.0 { tap.noise / tap.signal } else { f64::INFINITY });
     decibels(1.0, relative.sum::<f64>() / loud.count().max(1) as f64)
+}
+
+/// That of the output that is farthest from the reference.
+fn worst_db(taps: &[Power]) -> f64 {
+    taps.iter().map(|tap| tap.sqnr_db()).fold(PERFECT, f64::min)
 }
 
 /// A ratio of powers in dB, 150 at most.
@@ -297,6 +305,14 @@ mod tests {
         assert_eq!(power.sqnr_db(), PERFECT);
         power.add(&[0.0], &[0.5]);
         assert!((power.sqnr_db() - 20.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn outputs_without_an_error_do_not_thin_out_that_of_another() {
+        let power = |noise| Power { signal: 1.0, noise };
+        let taps = [power(0.01), power(0.0), power(0.0), power(0.0)];
+        assert!(mean_db(&taps) > 26.0);
+        assert!((worst_db(&taps) - 20.0).abs() < 1e-9);
     }
 
     #[test]

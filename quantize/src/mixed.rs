@@ -16,7 +16,7 @@ use crate::{Progress, QuantizeError};
 /// A quality to reach, on the calibration samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// SQNR at the output, in dB.
+    /// SQNR at each output, in dB.
     SqnrDb(f64),
     /// At most this share of samples with another largest value than the float model's.
     Drop(f64),
@@ -25,14 +25,14 @@ pub enum Target {
 impl Target {
     fn is_met(self, score: Score) -> bool {
         match self {
-            Target::SqnrDb(db) => score.sqnr_db >= db,
+            Target::SqnrDb(db) => score.worst_db >= db,
             Target::Drop(share) => 1.0 - score.agreement <= share + 1e-9,
         }
     }
 
     fn words(self, score: Score) -> String {
         match self {
-            Target::SqnrDb(db) => format!("an SQNR of {db} dB was asked for and is {:.1} dB", score.sqnr_db),
+            Target::SqnrDb(db) => format!("an SQNR of {db} dB was asked for and is {:.1} dB", score.worst_db),
             Target::Drop(share) => {
                 let (asked, found) = (100.0 * share, 100.0 * (1.0 - score.agreement));
                 format!("at most {asked} % of other answers were asked for, and there are {found:.1} %")

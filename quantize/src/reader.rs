@@ -116,7 +116,8 @@ impl Reader {
         }
         let decibels = |[signal, noise]: [f64; 2]| crate::judge::decibels(signal, noise);
         let all = [powers[0][0] + powers[1][0], powers[0][1] + powers[1][1]];
-        Score { sqnr_db: decibels(all), halves_db: powers.map(decibels), agreement: 1.0 }
+        let sqnr_db = decibels(all);
+        Score { sqnr_db, worst_db: sqnr_db, halves_db: powers.map(decibels), agreement: 1.0 }
     }
 }
 

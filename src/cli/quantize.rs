@@ -48,7 +48,7 @@ pub struct QuantizeArgs {
     /// Leave a node in float; repeatable
     #[arg(long, value_name = "NODE")]
     keep: Vec<String>,
-    /// Leave as few nodes in float as give this SQNR at the output
+    /// Leave as few nodes in float as give this SQNR at every output
     #[arg(long, value_name = "DB", value_parser = decibels, conflicts_with = "target_drop")]
     target_sqnr: Option<f64>,
     /// Leave as few nodes in float as give other answers on no more than this share of the samples
@@ -63,7 +63,9 @@ Examples:
   tractlet quantize model.onnx --calibration a=a.npy --calibration b=b.npy -o int8.onnx --keep conv1
   tractlet quantize model.onnx --calibration x.npy -o small.onnx --weight-only
 
-JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, agreement, bytes_before, bytes_after, samples, notes.";
+SQNR of several outputs is that of the mean of their relative errors; worst_db is that of the worst of them.
+
+JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, agreement, bytes_before, bytes_after, samples, notes.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EffortArg {
@@ -103,6 +105,7 @@ enum ActivationsArg {
 struct Json<'a> {
     nodes: Vec<Node<'a>>,
     sqnr_db: f64,
+    worst_db: f64,
     agreement: f64,
     bytes_before: usize,
     bytes_after: usize,
@@ -187,6 +190,7 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
         return output::json(&Json {
             nodes: report.nodes.iter().map(Node::of).collect(),
             sqnr_db: report.score.sqnr_db,
+            worst_db: report.score.worst_db,
             agreement: report.score.agreement,
             bytes_before: report.bytes_before,
             bytes_after: report.bytes_after,
@@ -201,6 +205,9 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
     let mut text = table(&["node", "op", "scheme", "range", "SQNR dB"], 4, rows);
     for note in &report.notes {
         text += &format!("{note}\n");
+    }
+    if report.score.worst_db < report.score.sqnr_db {
+        text += &format!("the worst of the outputs: SQNR {:.1} dB\n", report.score.worst_db);
     }
     text += &format!(
         "output: SQNR {:.1} dB, the same largest value on {:.1} % of the samples judged\n",
