@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
-use crate::onnx::{Edges, dims, row};
+use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
+use crate::onnx::{Edges, dims, floats, row};
 
 /// A node that computes in integers.
 #[derive(Clone, Debug)]
@@ -59,12 +59,63 @@ pub struct Move {
 }
 
 /// Operators that hand elements on as they are. A maximum of integers is the maximum of what they stand for.
-fn moves(node: &NodeProto) -> bool {
+fn moves(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
     match node.op() {
         "MaxPool" => node.output.len() == 1,
-        "Pad" => node.text("mode").is_none_or(|mode| mode == b"constant") && node.arg(2).is_none(),
+        "Pad" => pads_by_a_value(node) && !pads_by_another_than_zero(node, stored),
         op => matches!(op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat"),
     }
+}
+
+fn pads_by_a_value(node: &NodeProto) -> bool {
+    node.op() == "Pad" && node.text("mode").is_none_or(|mode| mode == b"constant")
+}
+
+/// Of what a Pad puts around, only 0 is sure to be one of the values that integers stand for.
+fn pads_by_another_than_zero(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
+    let value = |name| stored.get(name).and_then(|tensor| floats(tensor));
+    pads_by_a_value(node) && node.arg(2).is_some_and(|name| value(name) != Some(vec![0.0]))
+}
+
+/// What an engine may do with integers as well as with what they stand for, whether it is a move here or not.
+fn hands_on(op: &str) -> bool {
+    matches!(
+        op,
+        "Reshape"
+            | "Flatten"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Transpose"
+            | "Concat"
+            | "MaxPool"
+            | "Pad"
+            | "Identity"
+            | "Dropout"
+            | "Split"
+            | "Slice"
+            | "Tile"
+            | "Expand"
+            | "Gather"
+            | "GatherElements"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+    )
+}
+
+/// Tensors that go as they are into what `ends` says of a tensor or of the node that reads it.
+fn handed_to<'g>(
+    nodes: &'g [NodeProto],
+    ends: impl Fn(&NodeProto) -> bool,
+    from: impl Iterator<Item = &'g str>,
+) -> HashSet<&'g str> {
+    let mut found: HashSet<&str> = from.collect();
+    for node in nodes.iter().rev() {
+        let hands_on = hands_on(node.op()) && node.output.iter().any(|output| found.contains(output.as_str()));
+        if hands_on || ends(node) {
+            found.extend(node.input.iter().map(String::as_str));
+        }
+    }
+    found
 }
 
 /// Functions of one value, which are a table in int8.
@@ -79,13 +130,15 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
     };
     let (stored, edges) = (graph.stored(), Edges::of(model));
     let other = not_float(model);
-    let finder = Finder { nodes: &graph.node, stored, edges, keep, other };
+    let answers = handed_to(&graph.node, |_| false, graph.output_names().into_iter());
+    let padded = handed_to(&graph.node, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
+    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
     // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
     let mut floats = HashSet::new();
     for (index, node) in graph.node.iter().enumerate() {
-        if folded.contains(&index) || moves(node) {
+        if folded.contains(&index) || moves(node, &finder.stored) {
             continue;
         }
         let clamp = finder.clamp(node);
@@ -116,6 +169,10 @@ struct Finder<'g> {
     keep: &'g HashSet<&'g str>,
     /// Tensors that are not float32.
     other: HashSet<String>,
+    /// Outputs of the graph, and what goes into them as it is.
+    answers: HashSet<&'g str>,
+    /// What a Pad puts another value than 0 around.
+    padded: HashSet<&'g str>,
 }
 
 impl Finder<'_> {
@@ -135,7 +192,10 @@ impl Finder<'_> {
         {
             return Err("what it limits is in float".into());
         }
-        let at_the_end = node.output.iter().any(|output| self.edges.is_output(output));
+        let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out());
+        if self.padded.contains(output) {
+            return Err("a Pad of another value than 0 reads it".into());
+        }
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
             "Gemm"
@@ -147,7 +207,7 @@ impl Finder<'_> {
             "MatMul" => (vec![0], Some(self.weights(node, 1, &[2])?)),
             "Add" | "Sub" | "Mul" => (self.operands(node)?, None),
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => (vec![0], None),
-            "Softmax" | "Sigmoid" | "Tanh" if at_the_end => {
+            "Softmax" | "Sigmoid" | "Tanh" if self.answers.contains(node.out()) => {
                 return Err("a last function costs little, and its answers keep their precision".into());
             }
             "Softmax" => (vec![0], None),
@@ -160,8 +220,8 @@ impl Finder<'_> {
         if inputs.is_empty() {
             return Err("it works on constants".into());
         }
-        let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out()).to_owned();
-        Ok(Site { node: index, name: node.title().into(), op: node.op().into(), inputs, weights, output, clamp })
+        let (name, op, output) = (node.title().into(), node.op().into(), output.to_owned());
+        Ok(Site { node: index, name, op, inputs, weights, output, clamp })
     }
 
     /// The Relu or Clip that goes into an operator: its only reader.
@@ -214,8 +274,12 @@ impl Finder<'_> {
         let written: HashSet<&str> = sites.iter().map(|site| site.output.as_str()).collect();
         let mut wanted: HashSet<&str> = read;
         let mut candidates = Vec::new();
-        for (index, node) in
-            self.nodes.iter().enumerate().rev().filter(|(_, node)| moves(node) && !self.keep.contains(node.title()))
+        for (index, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, node)| moves(node, &self.stored) && !self.keep.contains(node.title()))
         {
             if wanted.contains(node.out()) && !self.other.contains(node.out()) {
                 let data = if node.op() == "Concat" { node.input.len() } else { 1 };
@@ -252,25 +316,40 @@ fn not_float(model: &ModelProto) -> HashSet<String> {
     let mut other: HashSet<String> = inputs.chain(stored).collect();
     for node in &graph.node {
         let reads = |index: usize| node.arg(index).is_some_and(|name| other.contains(name));
-        let is_other = match node.op() {
+        let makes_other = match node.op() {
             "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "Equal" | "Greater" | "GreaterOrEqual" | "Less"
-            | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN" | "IsInf" => true,
+            | "LessOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN" | "IsInf" | "NonMaxSuppression" => true,
+            "CastLike" => reads(1),
             "Cast" => node.int("to", 1) != i64::from(data_type::FLOAT),
             "ConstantOfShape" => {
                 node.find("value").and_then(|value| value.t.as_ref()).is_some_and(|t| is_other(t.data_type))
             }
             "Where" => reads(1),
             "OneHot" => reads(2),
+            "If" | "Loop" => false,
             _ => reads(0),
         };
-        if is_other {
+        if makes_other {
             other.extend(node.output.iter().cloned());
         }
-        if node.op() == "TopK" {
-            other.extend(node.output.get(1).cloned());
+        match node.op() {
+            "TopK" | "MaxPool" | "Dropout" | "Unique" => other.extend(node.output.iter().skip(1).cloned()),
+            "If" | "Loop" => {
+                let made = node.output.iter().zip(results(node));
+                other.extend(made.filter(|(_, kind)| is_other(*kind)).map(|(output, _)| output.clone()));
+            }
+            _ => {}
         }
     }
     other
+}
+
+/// Types that the subgraph of an If or a Loop declares for its results.
+fn results(node: &NodeProto) -> impl Iterator<Item = Option<i32>> {
+    // The first that a Loop's body gives is whether it goes on.
+    let (name, own) = if node.op() == "If" { ("then_branch", 0) } else { ("body", 1) };
+    let graph = node.find(name).and_then(|attribute| attribute.g.as_ref());
+    graph.into_iter().flat_map(|graph| &graph.output).skip(own).map(ValueInfoProto::element_type)
 }
 
 impl Sites {
@@ -304,5 +383,90 @@ impl Sites {
             }
         }
         order.into_iter().map(|name| (name.to_owned(), leader[name].to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::f32s;
+    use crate::onnx::proto::{AttributeProto, GraphProto};
+    use prost::Message;
+
+    fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto::new(op, output.into(), inputs.iter().map(|&i| i.into()).collect(), vec![output.into()])
+    }
+
+    fn graph(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+        let output = vec![ValueInfoProto::untyped(node.last().map_or("", NodeProto::out))];
+        let input = vec![ValueInfoProto::floats("x", &[1, 2])];
+        ModelProto {
+            graph: Some(GraphProto { node, input, output, initializer, ..GraphProto::default() }),
+            ..ModelProto::default()
+        }
+    }
+
+    /// Names of what becomes integers, and of what does not.
+    fn found(model: &ModelProto) -> (Vec<String>, Vec<String>) {
+        let sites = find(model, &HashSet::new());
+        let integers = sites.sites.into_iter().map(|site| site.name);
+        (integers.collect(), sites.kept.into_iter().map(|(name, ..)| name).collect())
+    }
+
+    fn weights(names: &[&str]) -> Vec<TensorProto> {
+        names.iter().map(|name| f32s(name, &[2, 2], &[1.0; 4])).collect()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_last_function_stays_in_float_whatever_moves_its_answers() {
+        let nodes =
+            vec![node("MatMul", &["x", "w"], "a"), node("Softmax", &["a"], "b"), node("Reshape", &["b", "s"], "c")];
+        let model = graph([nodes, vec![node("Identity", &["c"], "y")]].concat(), weights(&["w"]));
+        assert_eq!(found(&model).1[..1], names(&["b"]));
+    }
+
+    #[test]
+    fn what_is_padded_with_a_value_stays_in_float() {
+        let nodes = |value: f32| {
+            let nodes = vec![
+                node("MatMul", &["x", "w0"], "a"),
+                node("Reshape", &["a", "s"], "b"),
+                node("Pad", &["b", "pads", "value"], "c"),
+                node("MatMul", &["c", "w1"], "y"),
+            ];
+            graph(nodes, [weights(&["w0", "w1"]), vec![f32s("value", &[], &[value])]].concat())
+        };
+        assert_eq!(found(&nodes(-2.0)), (names(&["y"]), names(&["a", "c"])));
+        assert_eq!(found(&nodes(0.0)), (names(&["a", "y"]), names(&[])));
+    }
+
+    #[test]
+    fn types_are_those_of_what_a_node_makes() {
+        let mut choice = node("If", &["is"], "c");
+        let branch = |kind| {
+            let tensor = crate::onnx::proto::TensorTypeProto { elem_type: Some(kind), shape: None };
+            let r#type = Some(crate::onnx::proto::TypeProto { tensor_type: Some(tensor) }.encode_to_vec());
+            let output = vec![ValueInfoProto { r#type, ..ValueInfoProto::untyped("then") }];
+            Some(GraphProto { output, ..GraphProto::default() })
+        };
+        let with =
+            |kind| AttributeProto { name: Some("then_branch".into()), g: branch(kind), ..AttributeProto::default() };
+        for (kind, is_float) in [(data_type::FLOAT, true), (data_type::INT32, false)] {
+            choice.attribute = vec![with(kind)];
+            let nodes = vec![
+                node("Equal", &["x", "x"], "is"),
+                choice.clone(),
+                node("CastLike", &["x", "is"], "bools"),
+                node("CastLike", &["is", "x"], "floats"),
+                node("Add", &["c", "floats"], "y"),
+            ];
+            let other = not_float(&graph(nodes, vec![]));
+            assert_eq!((other.contains("c"), other.contains("y")), (!is_float, !is_float));
+            assert!(other.contains("bools") && !other.contains("floats"));
+        }
     }
 }

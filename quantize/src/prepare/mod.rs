@@ -40,9 +40,10 @@ pub fn prepare(mut model: ModelProto, engine: &dyn Engine, needed: i64) -> Resul
     Ok((model, notes))
 }
 
-/// Before IR version 4 stored tensors had to be inputs too, and nobody overrode them.
+/// Before IR version 4 stored tensors had to be inputs too, and nobody overrode them. From then on they need not.
 fn drop_defaults(model: &mut ModelProto) {
     if model.ir_version.unwrap_or(0) < 4 {
+        model.ir_version = Some(4);
         let graph = model.graph_mut();
         let stored: HashSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
         graph.input.retain(|input| input.name.as_deref().is_none_or(|name| !stored.contains(name)));
