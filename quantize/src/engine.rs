@@ -12,6 +12,9 @@ pub trait Engine: Sync {
     /// They cannot be had.
     fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError>;
 
+    /// Sizes of an input of the model, which may leave some open; none of what is no such input.
+    fn shape(&self, input: &str) -> Option<&[usize]>;
+
     /// Makes a model ready: its inputs are those of the model that is quantized, or float32 tensors of a stated shape,
     /// which [`Runner::run`] is given.
     ///

@@ -71,6 +71,12 @@ impl<'e> Pool<'e> {
         let declared: HashMap<String, ValueInfoProto> = (graph.value_info.iter().chain(&graph.output))
             .filter_map(|info| Some((info.name.clone()?, info.clone())))
             .collect();
+        // What is tapped need not be declared, and its shape follows from sizes alone.
+        for input in &mut graph.input {
+            if let Some(shape) = input.name.as_deref().and_then(|name| engine.shape(name)) {
+                *input = ValueInfoProto::tensor(input.name.as_deref().unwrap_or_default(), input.element_type(), shape);
+            }
+        }
         let wanted = needed(graph, known, taps);
         let given: Vec<usize> = (0..known.len()).filter(|&index| wanted.contains(&known[index].name)).collect();
         if !known.is_empty() {
@@ -184,5 +190,45 @@ impl<'e> Pool<'e> {
 
     fn give(&self, runner: Box<dyn Runner>) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EngineError;
+    use crate::onnx::decode;
+
+    /// Takes a model only if it states the sizes of its input.
+    struct Sizes([usize; 2]);
+
+    impl Engine for Sizes {
+        fn samples(&self) -> usize {
+            0
+        }
+
+        fn shape(&self, input: &str) -> Option<&[usize]> {
+            (input == "x").then_some(&self.0)
+        }
+
+        fn stored(&self, _: &str) -> Result<Vec<u8>, EngineError> {
+            Err(EngineError("nothing is stored".into()))
+        }
+
+        fn open(&self, model: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
+            let model = decode(model).map_err(|error| EngineError(error.to_string()))?;
+            assert_eq!(model.graph.unwrap().input, [ValueInfoProto::floats("x", &self.0)]);
+            Err(EngineError("it states its sizes".into()))
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_settled_are_stated() {
+        let input = ValueInfoProto::tensor("x", Some(crate::onnx::proto::data_type::FLOAT), &[]);
+        let node = NodeProto::new("Relu", String::new(), vec!["x".into()], vec!["y".into()]);
+        let graph = GraphProto { node: vec![node], input: vec![input], ..GraphProto::default() };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let error = Pool::open(&Sizes([1, 3]), &model, &["y"]).err().unwrap();
+        assert_eq!(error.to_string(), "it states its sizes");
     }
 }

@@ -217,6 +217,10 @@ mod tests {
             0
         }
 
+        fn shape(&self, _: &str) -> Option<&[usize]> {
+            None
+        }
+
         fn stored(&self, _: &str) -> Result<Vec<u8>, EngineError> {
             Err(EngineError("nothing is stored".into()))
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tractlet::{DType, Dim, EngineChoice, Model, Session, SessionOptions};
+use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorSpec};
 use tractlet_quantize::{Engine, EngineError, Progress, QuantizeError};
 
 use super::failure::Failure;
@@ -76,6 +76,10 @@ impl RemakeArgs {
         #[cfg(feature = "ort")]
         let options = options.ort(self.ort.options(&[self.engine])?);
         let engine = Sessions::new(&model, (options, &self.dim), "calibration", &self.calibration)?;
+        if engine.reads(&self.output) {
+            let what = "the model's tensors or the samples lie in this file, which would be overwritten";
+            return Err(format!("{}: {what}; give -o another name", self.output.display()).into());
+        }
         let bar = Bar::new();
         let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
         bar.clear();
@@ -114,9 +118,8 @@ impl RemakeArgs {
 pub struct Sessions<'a> {
     model: &'a Model,
     options: SessionOptions,
-    dims: &'a [(String, usize)],
     /// By input of the model.
-    files: Vec<(String, Samples)>,
+    files: Vec<(TensorSpec, Samples)>,
 }
 
 /// Adds what `--dim` says.
@@ -128,28 +131,21 @@ impl<'a> Sessions<'a> {
     /// `arguments` are the `[NAME=]X.npy` of `--flag`; dimensions that the model leaves open have the sizes in `dims`.
     pub fn new(
         model: &'a Model,
-        (options, dims): (SessionOptions, &'a [(String, usize)]),
+        (options, dims): (SessionOptions, &[(String, usize)]),
         flag: &str,
         arguments: &[PathBuf],
     ) -> Result<Sessions<'a>, Failure> {
         let session = Session::new(model, dims.iter().fold(options.clone(), bind))?;
         let files = Samples::open_all(flag, arguments, session.inputs())?;
-        let files = session.inputs().iter().map(|spec| spec.name.clone()).zip(files).collect();
-        Ok(Sessions { model, options, dims, files })
+        let files = session.inputs().iter().cloned().zip(files).collect();
+        Ok(Sessions { model, options, files })
     }
 
-    /// A part of the model need not have all that it leaves open.
-    fn session(&self, model: &Model) -> Result<Session, Failure> {
-        let open = |name: &str| {
-            model.inputs().iter().flat_map(|i| &i.dims).any(|dim| matches!(dim, Dim::Symbol(symbol) if symbol == name))
-        };
-        let options = self.dims.iter().filter(|(name, _)| open(name)).fold(self.options.clone(), bind);
-        Ok(Session::new(model, options)?)
-    }
-
-    /// The file that the model came from.
-    pub fn path(&self) -> &Path {
-        self.model.path()
+    /// Whether a file is the model, or one that tensors of it or samples lie in.
+    pub fn reads(&self, path: &Path) -> bool {
+        files::same(self.model.path(), path)
+            || self.model.external_paths().any(|file| files::same(&file, path))
+            || self.files.iter().any(|(_, samples)| samples.reads(path))
     }
 }
 
@@ -163,10 +159,16 @@ impl Engine for Sessions<'_> {
         Ok(bytes.unwrap_or_default().to_vec())
     }
 
+    fn shape(&self, input: &str) -> Option<&[usize]> {
+        self.files.iter().find(|(spec, _)| spec.name == input).map(|(spec, _)| spec.shape.as_slice())
+    }
+
     fn open(&self, model: &[u8]) -> Result<Box<dyn tractlet_quantize::Runner>, EngineError> {
-        let model = Model::from_bytes(self.path(), model).map_err(|error| EngineError(error.to_string()))?;
-        let session = self.session(&model).map_err(words)?;
-        let file = |name: &str| self.files.iter().find(|(input, _)| input == name).map(|(_, samples)| samples.shared());
+        let fault = |error: ModelError| EngineError(error.to_string());
+        let model = Model::from_bytes(self.model.path(), model).map_err(fault)?;
+        let session = Session::new(&model, self.options.clone()).map_err(fault)?;
+        let file =
+            |name: &str| self.files.iter().find(|(spec, _)| spec.name == name).map(|(_, samples)| samples.shared());
         let files = session.inputs().iter().map(|spec| file(&spec.name)).collect();
         Ok(Box::new(Run::of(session, files)))
     }

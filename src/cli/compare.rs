@@ -144,6 +144,10 @@ fn tensor_by_tensor(args: &CompareArgs, reference: &Model, model: &Model) -> Res
     args.torch.expect_unused(&args.reference.display())?;
     let sessions = |model, engine| Sessions::new(model, (args.options(engine)?, &args.dim), "inputs", &args.inputs);
     let (a, b) = (sessions(reference, args.engine_a)?, sessions(model, args.engine_b)?);
+    if let Some(svg) = args.svg.as_ref().filter(|svg| a.reads(svg) || b.reads(svg)) {
+        let what = "the drawing would overwrite what it is made of";
+        return Err(format!("{}: {what}; give --svg another name", svg.display()).into());
+    }
     let bar = Bar::new();
     let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
     let compared = in_threads(args.threads, work)?;

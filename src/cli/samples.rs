@@ -99,6 +99,15 @@ impl Samples {
         &self.path
     }
 
+    /// Whether they lie in this file, or in it among others.
+    #[cfg(feature = "quantize")]
+    pub fn reads(&self, path: &Path) -> bool {
+        self.files.iter().any(|list| match &list.file {
+            Opened::Always(file) => files::same(file.path(), path),
+            Opened::ToRead(file) => files::same(file, path),
+        })
+    }
+
     /// Reads one sample into a buffer of its size.
     pub fn read(&self, sample: usize, out: &mut [u8]) -> Result<(), Failure> {
         let list = self.files.partition_point(|list| list.first <= sample).checked_sub(1);

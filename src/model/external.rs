@@ -63,7 +63,6 @@ impl ExternalFiles {
     }
 
     /// Each file's location in the model, and its bytes.
-    #[cfg(feature = "ort")]
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.locations.iter().filter_map(|(location, &at)| Some((location.as_str(), &**self.files.get(at)?.1)))
     }

@@ -145,12 +145,24 @@ impl Model {
         &self.source
     }
 
-    /// Little-endian, row-major elements of a stored tensor, wherever they lie.
+    /// Little-endian, row-major elements of a stored tensor, wherever they lie: an initializer, or what a Constant makes.
     ///
     /// # Errors
     /// As [`Model::open`]; `None` where the graph stores no tensor of this name.
     pub fn stored(&self, tensor: &str) -> Result<Option<&[u8]>, ModelError> {
-        self.graph.initializers.iter().find(|stored| stored.name == tensor).map(|stored| self.bytes(stored)).transpose()
+        let initializer = self.graph.initializers.iter().find(|stored| stored.name == tensor);
+        let made = |node: &&Node| node.op == "Constant" && node.outputs.iter().any(|output| output == tensor);
+        let constant = || match self.graph.nodes.iter().find(made)?.attribute("value")? {
+            AttributeValue::Tensor(value) => Some(value),
+            _ => None,
+        };
+        initializer.or_else(constant).map(|stored| self.bytes(stored)).transpose()
+    }
+
+    /// The files beside the model that tensors lie in.
+    pub fn external_paths(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        self.external.files().map(|(location, _)| folder.join(location))
     }
 
     /// Size of the model file, external data not counted, in bytes.

@@ -39,6 +39,10 @@ impl Engine for Refusing {
         SAMPLES
     }
 
+    fn shape(&self, _: &str) -> Option<&[usize]> {
+        None
+    }
+
     fn stored(&self, _: &str) -> Result<Vec<u8>, EngineError> {
         Err(EngineError("there are no other files".into()))
     }
@@ -54,6 +58,10 @@ struct Sessions<'a>(&'a Model);
 impl Engine for Sessions<'_> {
     fn samples(&self) -> usize {
         SAMPLES
+    }
+
+    fn shape(&self, _: &str) -> Option<&[usize]> {
+        None
     }
 
     fn stored(&self, tensor: &str) -> Result<Vec<u8>, EngineError> {

@@ -58,12 +58,17 @@ pub fn take_in(
     model: &mut ModelProto,
     stored: &dyn Fn(&str) -> Result<Vec<u8>, EngineError>,
 ) -> Result<(), QuantizeError> {
-    for tensor in &mut model.graph_mut().initializer {
-        if tensor.data_location == Some(EXTERNAL) {
-            tensor.raw_data = Some(stored(tensor.name.as_deref().unwrap_or_default())?);
-            tensor.data_location = None;
-            tensor.external_data.clear();
-        }
+    let graph = model.graph_mut();
+    let named = graph.initializer.iter_mut().map(|tensor| (tensor.name.clone().unwrap_or_default(), tensor));
+    // A Constant's value goes by the name of what it makes.
+    let constants = graph.node.iter_mut().filter(|node| node.op() == "Constant").flat_map(|node| {
+        let name = node.out().to_owned();
+        node.attribute.iter_mut().filter_map(|attribute| attribute.t.as_mut()).map(move |tensor| (name.clone(), tensor))
+    });
+    for (name, tensor) in named.chain(constants).filter(|(_, tensor)| tensor.data_location == Some(EXTERNAL)) {
+        tensor.raw_data = Some(stored(&name)?);
+        tensor.data_location = None;
+        tensor.external_data.clear();
     }
     Ok(())
 }
@@ -225,11 +230,13 @@ impl ValueInfoProto {
 
     /// A float32 tensor of these sizes.
     pub fn floats(name: &str, shape: &[usize]) -> ValueInfoProto {
+        ValueInfoProto::tensor(name, Some(proto::data_type::FLOAT), shape)
+    }
+
+    /// A tensor of this type and these sizes.
+    pub fn tensor(name: &str, elem_type: Option<i32>, shape: &[usize]) -> ValueInfoProto {
         let dim = shape.iter().map(|&dim| proto::DimensionProto { dim_value: Some(dim as i64) }).collect();
-        let tensor = proto::TensorTypeProto {
-            elem_type: Some(proto::data_type::FLOAT),
-            shape: Some(proto::TensorShapeProto { dim }),
-        };
+        let tensor = proto::TensorTypeProto { elem_type, shape: Some(proto::TensorShapeProto { dim }) };
         let r#type = proto::TypeProto { tensor_type: Some(tensor) }.encode_to_vec();
         ValueInfoProto { r#type: Some(r#type), ..ValueInfoProto::untyped(name) }
     }
@@ -312,6 +319,17 @@ fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_constant_holds_in_another_file_comes_in_by_the_name_of_what_it_makes() {
+        let elsewhere = proto::TensorProto { data_location: Some(EXTERNAL), raw_data: None, ..f32s("", &[1], &[]) };
+        let mut node = NodeProto::new("Constant", "node".into(), vec![], vec!["w".into()]);
+        node.attribute.push(AttributeProto { t: Some(elsewhere), ..AttributeProto::default() });
+        let graph = GraphProto { node: vec![node], ..GraphProto::default() };
+        let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        take_in(&mut model, &|name| Ok(if name == "w" { 2f32.to_le_bytes().to_vec() } else { vec![] })).unwrap();
+        assert_eq!(floats(model.nodes()[0].attribute[0].t.as_ref().unwrap()), Some(vec![2.0]));
+    }
 
     #[test]
     fn a_tensor_of_more_elements_than_memory_has_is_refused() {

@@ -297,6 +297,10 @@ impl Engine for Plain {
         self.0.len()
     }
 
+    fn shape(&self, _: &str) -> Option<&[usize]> {
+        None
+    }
+
     fn stored(&self, _tensor: &str) -> Result<Vec<u8>, EngineError> {
         Err(EngineError("nothing lies elsewhere".into()))
     }
