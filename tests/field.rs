@@ -471,7 +471,8 @@ fn withstands(path: &Path, contents: [&[u8]; 2], in_place: bool) {
     });
     println!("{}: {runs} loads: {refused} refused, {answered:?} answered, {wrong} wrong", path.display());
     assert_eq!(wrong, 0, "answers of neither");
-    assert!(refused > 0 && answered.iter().sum::<usize>() > 0);
+    // How many are refused is a matter of who comes first.
+    assert!(answered.iter().sum::<usize>() > 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{repository, tractlet};
+use common::{json, repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
@@ -13,19 +13,13 @@ use tractlet::{EngineChoice, Model, Session, SessionOptions};
 const RESNET: &str = "models/ic_resnet8/f32.onnx";
 const SAMPLES: &str = "models/ic_resnet8/samples.npy";
 
-fn json(args: &[&str]) -> Value {
-    let output = tractlet(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 #[test]
 fn a_residual_network_is_pruned_and_then_quantized() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (first, second, quantized) = (path("first.onnx"), path("second.onnx"), path("int8.onnx"));
     let prune = |output: &str, more: &[&str]| {
-        json(&[&["prune", RESNET, "--calibration", SAMPLES, "-o", output, "--json"], more].concat())
+        json(&[&["prune", RESNET, "--calibration", SAMPLES, "-o", output], more].concat())
     };
     let uniform = ["--ratio", "0.5", "--allocation", "uniform"];
     let report = prune(&first, &uniform);
@@ -64,7 +58,7 @@ fn a_residual_network_is_pruned_and_then_quantized() {
     let global = prune(&second, &["--ratio", "0.5", "--allocation", "global"]);
     assert!(global["after"]["macs"].as_u64() <= report["after"]["macs"].as_u64());
 
-    json(&["quantize", &first, "--calibration", SAMPLES, "-o", &quantized, "--effort", "fast", "--json"]);
+    json(&["quantize", &first, "--calibration", SAMPLES, "-o", &quantized, "--effort", "fast"]);
 }
 
 #[test]

@@ -65,8 +65,8 @@ use threads::ThreadArgs;
 
 /// Runs quantized ONNX models on small boards, within a memory bound.
 ///
-/// Every command but `targets` takes an .onnx file. What `compile` made of one, a .plan file, is taken just as
-/// well, but by `compile`, `quantize`, `prune` and `compare`. `tractlet COMMAND --help` is its manual.
+/// Every command but `targets`, `streams` and `slot` takes an .onnx file. What `compile` made of one, a .plan file, is taken just
+/// as well, but by `compile`, `quantize`, `prune` and `compare`. `tractlet COMMAND --help` is its manual.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
