@@ -339,7 +339,7 @@ struct Sums {
 /// A factor this far from 1 is none that rounding makes.
 const SCALED: f64 = 0.1;
 /// The least cosine of a channel with its reference at which both are said to be the same but for a factor.
-const ALIKE: f64 = 0.99;
+const ALIKE: f64 = 0.95;
 
 impl Sums {
     fn new(channels: usize) -> Sums {
