@@ -56,7 +56,7 @@ impl InUse {
         done.and(excused.and(told).map_err(Failure::from))
     }
 
-    /// The model to exchange the one for that runs: `model`, or what is active by now.
+    /// What to exchange the model for that runs: what `model` names, as MODEL does, or what is active by now.
     pub fn again(&mut self, model: &Path, reloads: u64) -> Result<PathBuf, Failure> {
         let Some(slot) = &mut self.0 else { return Ok(model.to_owned()) };
         slot.excuse_pending()?;
@@ -85,7 +85,9 @@ impl InUse {
         if windows >= slot.windows
             && let Err(error) = slot.slots.confirm(&mut slot.start)
         {
-            log::warn!("{error}: the model works, and is on trial still");
+            // Tried again, and told, more and more seldom.
+            slot.windows = windows.saturating_mul(2);
+            log::warn!("{error}: the model works, and is on trial still; next try after {} windows", slot.windows);
         }
     }
 

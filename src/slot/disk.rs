@@ -21,7 +21,7 @@ pub trait Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a folder; one that is there already will do.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
-    /// Takes a file away.
+    /// Takes a file away, or a folder with all that is in it.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Keeps others out of the folder until it is dropped.
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>>;
@@ -78,7 +78,10 @@ impl Disk for OsDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        match fs::symlink_metadata(path)?.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        }
     }
 
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>> {
@@ -136,6 +139,18 @@ pub fn read(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_somebody_left_is_taken_away_and_what_a_link_names_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, link) = (folder.path().join("left"), folder.path().join("link"));
+        std::fs::create_dir_all(left.join("deep")).unwrap();
+        std::os::unix::fs::symlink(&left, &link).unwrap();
+        OsDisk.remove(&link).unwrap();
+        assert!(left.is_dir() && !link.is_symlink());
+        OsDisk.remove(&left).unwrap();
+        assert!(!left.exists());
+    }
 
     #[test]
     fn a_file_in_the_place_of_one_in_use_is_not() {

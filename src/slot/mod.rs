@@ -319,7 +319,7 @@ impl Slots {
     /// The package works: its trial is over, and the older one is only gone back to by hand.
     ///
     /// # Errors
-    /// Where that cannot be written.
+    /// Where that cannot be written; it may be tried again.
     pub fn confirm(&self, start: &mut Start) -> Result<()> {
         self.settle(start, |state| State { trial: false, crashes: 0, ..state })
     }
@@ -333,11 +333,10 @@ impl Slots {
     }
 
     fn settle(&self, start: &mut Start, settled: impl FnOnce(State) -> State) -> Result<()> {
-        if !std::mem::take(&mut start.trial) {
+        if !start.trial {
             return Ok(());
         }
         let _lock = self.lock()?;
-        drop(start.in_use.take());
         let state = self.state()?;
         // Somebody may have decided otherwise meanwhile.
         let is_ours = |slot: SlotName| {
@@ -345,7 +344,12 @@ impl Slots {
                 && self.package(slot).is_ok_and(|package| package.manifest == start.package.manifest)
         };
         let ours = state.active.is_some_and(is_ours);
-        if ours && state.trial { self.decide(&settled(state)) } else { Ok(()) }
+        if ours && state.trial {
+            self.decide(&settled(state))?;
+        }
+        // What could not be written may be tried again.
+        (start.trial, start.in_use) = (false, None);
+        Ok(())
     }
 
     fn package(&self, slot: SlotName) -> Result<Package> {

@@ -43,6 +43,8 @@ struct Record {
     first: Files,
     steps: Vec<Step>,
     uses: Rc<()>,
+    /// It takes nothing, for now.
+    full: bool,
 }
 
 #[derive(Clone, Default)]
@@ -154,6 +156,9 @@ impl Disk for Simulated {
     }
 
     fn write(&self, path: &Path, contents: &mut dyn Read) -> io::Result<()> {
+        if self.0.borrow().full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut bytes = Vec::new();
         contents.read_to_end(&mut bytes)?;
         let found = self.0.borrow().now.file(path);
@@ -338,6 +343,22 @@ fn crashes_on_trial_bring_the_older_package_back() {
         slots.state().unwrap(),
         State { other: Other::Withdrawn, trial: false, crashes: 0, ..slots.state().unwrap() }
     );
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_told_again() {
+    let disk = prepared();
+    let slots = open(&disk);
+    slots.install(Path::new("/v3"), &|_| Ok(())).unwrap();
+    slots.activate(&|_| Ok(())).unwrap();
+    let mut start = slots.begin(&|_| Ok(())).unwrap();
+    disk.0.borrow_mut().full = true;
+    assert_eq!(slots.confirm(&mut start).unwrap_err().kind(), SlotErrorKind::Io);
+    assert!(start.is_on_trial());
+    disk.0.borrow_mut().full = false;
+    slots.excuse(&mut start).unwrap();
+    let state = slots.state().unwrap();
+    assert!(state.trial && state.crashes == 0 && !start.is_on_trial(), "{state:?}");
 }
 
 #[test]
