@@ -1,5 +1,6 @@
 //! `--max-rss`: the cap on memory, and what is being done while it holds.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
@@ -14,7 +15,7 @@ use super::{output, size};
 
 static CAP: OnceLock<Cap> = OnceLock::new();
 /// For the message where a request for heap is refused: there is no other way to tell who asked.
-static DOING: Mutex<String> = Mutex::new(String::new());
+static DOING: Mutex<Cow<'static, str>> = Mutex::new(Cow::Borrowed("before a model was opened"));
 
 /// Sets the cap, if one was asked for and there is none yet.
 pub fn begin(most_bytes: Option<u64>) -> Result<(), Failure> {
@@ -28,7 +29,7 @@ pub fn begin(most_bytes: Option<u64>) -> Result<(), Failure> {
 /// Holds the cap against what was done so far, and says what comes.
 pub fn step(doing: String) -> Result<(), Failure> {
     check()?;
-    let done = std::mem::replace(&mut *DOING.lock().unwrap_or_else(PoisonError::into_inner), doing);
+    let done = std::mem::replace(&mut *DOING.lock().unwrap_or_else(PoisonError::into_inner), doing.into());
     drop(done);
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! `[NAME=]FILE` arguments, and labels.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tractlet::{TensorSpec, npy};
 
 use super::elements::Elements;
 use super::failure::Failure;
+use super::or_here;
 
 /// Which tensor each argument names, in the order of the arguments.
 ///
@@ -38,9 +39,17 @@ pub fn assign(role: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result
     Ok(assigned)
 }
 
-/// Whether both names are of one file.
+/// Whether both names are of one file, also of one that is yet to be made.
 pub fn same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The one name of a file, which need not be there.
+fn place(file: &Path) -> io::Result<PathBuf> {
+    file.canonicalize().or_else(|error| match (file.parent(), file.file_name()) {
+        (Some(folder), Some(name)) => Ok(or_here(folder).canonicalize()?.join(name)),
+        _ => Err(error),
+    })
 }
 
 const MAX_LABELS_BYTES: u64 = 1 << 20;
@@ -74,5 +83,23 @@ pub fn integers(file: &npy::Reader) -> Result<Vec<i64>, Failure> {
         _ => {
             Err(format!("{path} holds {dtype}, labels are int64, int32 or uint8; convert it: x.astype('int64')").into())
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_place_however_it_is_spelt() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("a")).unwrap();
+        std::os::unix::fs::symlink(at("a"), at("link")).unwrap();
+        assert!(same(&at("a/../o.npy"), &at("./o.npy")), "neither is there yet");
+        assert!(same(&at("link/o.npy"), &at("a/o.npy")));
+        assert!(same(Path::new("o.npy"), Path::new("./o.npy")));
+        assert!(!same(&at("a/o.npy"), &at("o.npy")));
     }
 }

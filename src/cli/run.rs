@@ -176,9 +176,10 @@ fn open_outputs(
     samples: usize,
 ) -> Result<Vec<(npy::Writer, usize)>, Failure> {
     let assigned = files::assign("output", arguments, specs)?;
-    if let Some((index, (_, path))) =
-        assigned.iter().enumerate().find(|(i, (_, path))| assigned.iter().take(*i).any(|(_, p)| p == path))
-    {
+    let is_taken = |(i, (_, path)): &(usize, &(usize, PathBuf))| {
+        assigned.iter().take(*i).any(|(_, other)| files::same(other, path))
+    };
+    if let Some((index, (_, path))) = assigned.iter().enumerate().find(is_taken) {
         return Err(
             format!("{}: output {index} would overwrite another; give each its own file", path.display()).into()
         );
