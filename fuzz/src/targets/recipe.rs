@@ -1,11 +1,12 @@
-//! `model.toml`: parsed, and set up with a model that it may fit.
+//! `model.toml`: parsed, set up with a model that it may fit, and run on a few windows where it does.
 
 use std::path::Path;
 
-use tractlet::sensor::{Recipe, Stream, StreamOptions};
+use tractlet::sensor::{Control, Recipe, Source, SourceOptions, SourceSpec, Stream, StreamOptions};
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
 
 use super::files;
+use crate::memory_file::in_file;
 
 /// A model of four floats in and four out.
 const MODEL: &[u8] = include_bytes!("../../../tests/malformed/valid_relu.onnx");
@@ -21,9 +22,23 @@ pub fn run(bytes: &[u8]) {
     if let Ok(recipe) = Recipe::parse(Path::new("/nowhere/model.toml"), text) {
         // Tables and windows of the largest recipe take seconds to set up; they are within bounds that it states.
         if recipe.input.windowing.length.saturating_mul(recipe.input.channels.len()) < 1 << 16 {
-            let _ = Stream::new(&recipe, session(), StreamOptions::default());
+            if let Ok(stream) = Stream::new(&recipe, session(), StreamOptions::default()) {
+                cut(&recipe, stream);
+            }
         }
     }
+}
+
+/// Three windows' worth of frames.
+fn cut(recipe: &Recipe, stream: Stream<'_>) {
+    let bytes = 3 * recipe.input.windowing.length * recipe.input.channels.len();
+    in_file(&vec![1; bytes], |path| {
+        let options = SourceOptions { format: "u8".parse().ok(), ..SourceOptions::default() };
+        let source = Source::open(&SourceSpec::File(path.to_owned()), options, &recipe.input).expect("raw samples");
+        if let Ok(summary) = stream.run(source, &mut [], &Control::default()) {
+            assert!(summary.adds_up() && summary.windows > 0, "{summary:?}");
+        }
+    });
 }
 
 pub(super) fn session() -> Session {

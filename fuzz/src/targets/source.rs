@@ -29,12 +29,16 @@ pub fn run(bytes: &[u8]) {
         SourceOptions { format: FORMATS[how / 2 % FORMATS.len()].parse().ok(), ..SourceOptions::default() };
     let channels = recipe.input.channels.len();
     // The rest of the byte: by name or by number, with a column of time, wider frames than the model takes.
+    let format = FORMATS[how / 2 % FORMATS.len()];
     match how / 24 {
-        1 => options.time = "t:ms".parse().ok(),
+        1 if format == "csv" => options.time = "t:ms".parse().ok(),
         2 => {
             options.columns = Some((1..=channels).rev().map(Column::Number).collect());
-            options.channels = Some(channels + 2);
-            options.time = "6:s".parse().ok();
+            match format {
+                "csv" => options.time = "6:s".parse().ok(),
+                "npy" | "wav" => {}
+                _ => options.channels = Some(channels + 2),
+            }
         }
         3 => options.scale = vec![-2.5e3],
         4 => options.repeat = Some(3),
