@@ -197,7 +197,7 @@ def main():
     slope = slope_per_minute([(at, anon) for at, _, anon, _, _ in steady])
     fds = [fds for _, _, _, fds, _ in steady]
     count = soak.summary or {}
-    parts = sum(count.get(part, 0) for part in ("answered", "dropped", "malformed", "skipped", "remainder"))
+    parts = sum(count.get(part, 0) for part in ("answered", "dropped", "stranded", "malformed", "skipped", "remainder"))
     drift = 100 * (last / first - 1)
     rows = [
         ("exit code", code, code == 0),
@@ -209,7 +209,7 @@ def main():
         ("drift of p99, %", f"{drift:+.1f}", drift <= 5),
         ("windows", count.get("windows"), None),
         ("frames read", count.get("read"), count.get("read") == parts),
-        ("of them dropped, malformed", f"{count.get('dropped')} {count.get('malformed')}", None),
+        ("of them dropped, stranded, malformed", " ".join(str(count.get(part)) for part in ("dropped", "stranded", "malformed")), None),
         ("reloads, refused", f"{count.get('reloads')} {count.get('reloads_refused')}", None),
         ("scrapes without an answer", soak.unanswered, None),
         ("reconnects", count.get("reconnects"), None),

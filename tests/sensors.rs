@@ -62,7 +62,7 @@ fn summary(output: &Output) -> Value {
     let last = text.lines().last().unwrap_or_else(|| panic!("no output: {}", error(output)));
     let summary = serde_json::from_str::<Value>(last).unwrap()["summary"].clone();
     let count = |key: &str| summary[key].as_u64().unwrap_or_else(|| panic!("no {key} in {last}"));
-    let all = ["answered", "dropped", "malformed", "skipped", "remainder"].map(count);
+    let all = ["answered", "dropped", "stranded", "malformed", "skipped", "remainder"].map(count);
     assert_eq!(count("read"), all.iter().sum::<u64>(), "{last}");
     summary
 }
@@ -172,6 +172,8 @@ fn a_sensor_that_comes_back_is_taken_up_again_and_no_window_spans_the_gap() {
     // 150 frames hold one window of 128; with the gap papered over there would be three.
     assert_eq!(summary["windows"], 2, "{summary}");
     assert!(summary["reconnects"].as_u64().unwrap() >= 1, "{summary}");
+    assert_eq!(summary["dropped"], 0, "inference kept up: {summary}");
+    assert!(summary["stranded"].as_u64().unwrap() >= 22, "{summary}");
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn iio_channels_are_polled_at_the_models_rate() {
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
     let first: Value = serde_json::from_str(&first).unwrap();
     let took = first["to_s"].as_f64().unwrap() - first["from_s"].as_f64().unwrap();
-    assert!((2.4..4.0).contains(&took), "127 frames at 50 Hz took {took} s");
+    assert!(took >= 2.4, "127 frames at 50 Hz took {took} s");
     signal(&child, "INT");
     assert!(end(child).status.success());
 
@@ -285,7 +287,7 @@ fn an_iio_buffer_is_laid_out_as_its_types_say() {
     assert_eq!((first["from_s"].as_f64(), first["to_s"].as_f64()), (Some(1.0), Some(3.54)));
     assert_eq!(summary(&output)["read"], 200);
     let enabled = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    assert_eq!((enabled("buffer/enable"), enabled("scan_elements/in_accel_z_en")), ("1".into(), "1".into()));
+    assert_eq!((enabled("buffer/enable"), enabled("scan_elements/in_accel_z_en")), ("0".into(), "1".into()));
 }
 
 #[test]
@@ -348,6 +350,14 @@ fn sighup_exchanges_a_good_model_and_refuses_a_bad_one() {
         signal(&child, "HUP");
         until("reloads_refused", refused);
     }
+    // Fit, and its classes are in another order.
+    copy("models/har_cnn1d/f32.onnx");
+    exchange();
+    let labels = fs::read_to_string(folder.path().join("labels.txt")).unwrap();
+    let turned: Vec<&str> = labels.lines().rev().collect();
+    fs::write(folder.path().join("labels.txt"), turned.join("\n")).unwrap();
+    signal(&child, "HUP");
+    until("reloads_refused", 3);
     input.write_all(LINE.repeat(64).as_bytes()).unwrap();
     until("windows", 2);
     drop(input);
@@ -355,8 +365,9 @@ fn sighup_exchanges_a_good_model_and_refuses_a_bad_one() {
     assert!(output.status.success());
     let told = error(&output);
     assert!(told.contains("was not exchanged") && told.contains("[1, 1, 49, 10]"), "{told}");
+    assert!(told.contains("model.toml: `labels` is not what the stream was started with"), "{told}");
     let last = summary(&output);
-    assert_eq!((last["reloads"].as_u64(), last["reloads_refused"].as_u64()), (Some(1), Some(2)));
+    assert_eq!((last["reloads"].as_u64(), last["reloads_refused"].as_u64()), (Some(1), Some(3)));
 }
 
 /// A folder of which the model may be exchanged, with har_cnn1d's recipe.
@@ -424,6 +435,24 @@ fn a_stop_does_not_wait_for_who_no_longer_reads() {
 }
 
 #[test]
+fn a_reader_that_leaves_one_of_two_sinks_is_an_error_that_names_it() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("walk.csv"), LINE.repeat(10_000)).unwrap();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let (piped, kept) = (format!("json:{}", path("pipe")), format!("csv:{}", path("kept.csv")));
+    let args = ["--source", &path("walk.csv"), "--repeat", "0", "--sink", &piped, "--sink", &kept];
+    let child = start(&[&[HAR][..], &args].concat());
+    let mut reader = BufReader::new(fs::File::open(path("pipe")).unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("/pipe: Broken pipe"), "{}", error(&output));
+    assert!(fs::read_to_string(path("kept.csv")).unwrap().ends_with('\n'));
+}
+
+#[test]
 fn one_of_several_streams_breaks_and_the_others_go_on() {
     let folder = TempDir::new().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -485,7 +514,7 @@ fn one_of_several_streams_breaks_and_the_others_go_on() {
     fs::write(&list, entry("live", &live) + &again).unwrap();
     let torn = command.output().unwrap();
     assert_eq!(torn.status.code(), Some(1));
-    assert!(error(&torn).contains("stream `twin`: another stream writes"), "{}", error(&torn));
+    assert!(error(&torn).contains("stream `twin`: ") && error(&torn).contains("two sinks"), "{}", error(&torn));
 }
 
 #[test]
@@ -516,23 +545,23 @@ fn the_service_manager_hears_of_progress_and_not_of_silence() {
 }
 
 #[test]
-fn a_replay_at_real_speed_takes_its_time_and_decides_in_time() {
+fn a_replay_at_real_speed_takes_its_time() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("walk.csv");
     fs::write(&file, LINE.repeat(192)).unwrap();
     let started = Instant::now();
-    let mut child = start(&[HAR, "--source", file.to_str().unwrap(), "--replay", "real", "--deadline", "500"]);
+    let mut child = start(&[HAR, "--source", file.to_str().unwrap(), "--replay", "real"]);
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     let first = started.elapsed().as_secs_f64();
-    assert!((2.5..3.5).contains(&first), "127 frames at 50 Hz, not the whole file: {first}");
+    assert!(first >= 2.5, "127 frames at 50 Hz: {first}");
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
-    assert!(started.elapsed().as_secs_f64() > 3.8);
+    assert!(started.elapsed().as_secs_f64() > 3.8, "and the rest of them");
     assert!(end(child).status.success());
     let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["summary"]["windows"], &last["summary"]["deadline_missed"]), (&2.into(), &0.into()), "{last}");
+    assert_eq!(last["summary"]["windows"], 2, "{last}");
 }
 
 #[test]
@@ -553,7 +582,8 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
             "arecord -D hw:1,0 -t raw -f S16_LE -r 16000 -c 1 | tractlet stream MODEL --source - --format s16le";
         assert!(output.status.code() == Some(1) && error(&output).contains(piped), "{}", error(&output));
     }
-    let cases: [(&[&str], i32, &str); 13] = [
+    let to_source = format!("csv:{few}");
+    let cases: [(&[&str], i32, &str); 22] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
         (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
         (
@@ -574,6 +604,15 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         // A hop of any length takes no buffer of as many frames.
         (&[HAR, "--source", &few, "--hop", "4000000000"], 1, "there are 3 columns, and no header"),
         (&["models/ic_resnet8", "--source", "-"], 1, "models/ic_resnet8/model.toml: cannot open it"),
+        (&["models/nosuch", "--source", "-"], 1, "models/nosuch: cannot open it: No such file"),
+        (&[HAR, "--source", "-", "--repeat", "2"], 1, "leave --repeat out"),
+        (&[HAR, "--source", "-", "--reconnect", "1"], 1, "leave --reconnect out"),
+        (&[HAR, "--source", "udp:127.0.0.1:0", "--replay", "real"], 1, "leave --replay real out"),
+        (&[HAR, "--source", &few, "--channels", "3"], 1, "leave --channels out"),
+        (&["models/kws_dscnn", "--source", words, "--channels", "1"], 1, "leave --channels out"),
+        (&["models/kws_dscnn", "--source", words, "--time", "1:s"], 1, "leave --time out"),
+        (&[HAR, "--source", "iio:/sys", "--format", "csv"], 1, "leave --format, --channels and --time out"),
+        (&[HAR, "--source", &few, "--sink", &to_source], 2, "a sink would write into what is a source"),
         (&[HAR, "--source", "mqtt://:word@/x"], 2, "no host; expected mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"),
         (&[HAR, "--source", "-", "--json", "--sink", "-"], 2, "--json prints the summary alone"),
     ];

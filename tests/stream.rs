@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -346,10 +346,24 @@ fn every_format_gives_the_same_answers() {
     assert_eq!(answers(&file("a.csv", text.as_bytes()), None, 1.0 / 512.0), expected);
     assert_eq!(answers(&npy, None, 1.0 / 512.0), expected);
     assert_eq!(answers(&wav, None, 64.0), expected, "full scale is 1");
+    let (pipe, bytes) = (folder.path().join("pipe.wav"), fs::read(&wav).unwrap());
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let (to, sent) = (pipe.clone(), bytes.clone());
+    let writer = std::thread::spawn(move || fs::OpenOptions::new().write(true).open(to).unwrap().write_all(&sent));
+    assert_eq!(answers(&pipe, None, 64.0), expected, "by way of a pipe");
+    writer.join().unwrap().unwrap();
 
     let cut = file("cut.wav", &fs::read(&wav).unwrap()[..2000]);
     let error = run(&recipe, &cut, SourceOptions::default(), StreamOptions::default(), &mut []).unwrap_err();
     assert!(error.to_string().contains("bytes before its header says"), "{error}");
+    let data = bytes.windows(4).position(|four| four == b"data").unwrap() + 8;
+    let unfinished = file("unfinished.wav", &[&bytes[..data - 4], &[0; 4], &bytes[data..]].concat());
+    let error = Source::open(&unfinished.to_str().unwrap().parse().unwrap(), SourceOptions::default(), &recipe.input);
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("7680 bytes follow its header") && error.contains(&format!("tail -c +{}", data + 1)),
+        "{error}"
+    );
 }
 
 #[test]

@@ -49,8 +49,10 @@ pub struct Windowing {
 pub struct Tally {
     /// Frames in at least one window that was taken.
     pub answered: u64,
-    /// Frames lost for want of room, and those beside a gap that no whole window could hold.
+    /// Frames lost for want of room.
     pub dropped: u64,
+    /// Frames before a gap, too few for a window.
+    pub stranded: u64,
     /// Frames between windows, where the hop is longer than the window.
     pub skipped: u64,
     /// Frames that wait for their window to be complete.
@@ -96,6 +98,7 @@ pub struct FrameRing<V, T> {
     dropping: bool,
     answered: u64,
     dropped: u64,
+    stranded: u64,
     skipped: u64,
 }
 
@@ -126,6 +129,7 @@ where
             dropping: false,
             answered: 0,
             dropped: 0,
+            stranded: 0,
             skipped: 0,
         })
     }
@@ -199,24 +203,24 @@ where
         };
         self.answered += end - self.answered_to.clamp(self.head, end);
         self.answered_to = end;
-        let next = self.head + self.windowing.hop as u64;
+        let next = self.head.saturating_add(self.windowing.hop as u64);
         self.skipped += next.min(self.tail).saturating_sub(end);
         self.head = next;
         self.follows = Some(next);
         Some(taken)
     }
 
-    /// Whether a window is complete. Frames before a gap that cannot become one are dropped here.
+    /// Whether a window is complete. Frames before a gap that cannot become one are given up here.
     pub fn ready(&mut self) -> bool {
         let length = self.windowing.length as u64;
-        while let Some(&gap) = self.gaps.front().filter(|gap| **gap < self.head + length) {
+        while let Some(&gap) = self.gaps.front().filter(|gap| **gap < self.head.saturating_add(length)) {
             if gap > self.head {
-                self.drop_to(gap);
+                self.stranded += self.pass_over(gap);
             }
             self.gaps.pop_front();
             self.follows = None;
         }
-        self.tail >= self.head + length
+        self.tail >= self.head.saturating_add(length)
     }
 
     /// Frames that it can hold.
@@ -227,7 +231,8 @@ where
     /// What became of the frames so far.
     pub fn tally(&self) -> Tally {
         let waiting = self.tail.saturating_sub(self.head.max(self.answered_to));
-        Tally { answered: self.answered, dropped: self.dropped, skipped: self.skipped, waiting }
+        let FrameRing { answered, dropped, stranded, skipped, .. } = *self;
+        Tally { answered, dropped, stranded, skipped, waiting }
     }
 
     /// Whether the next frame has room, after what the policy does for it.
@@ -240,7 +245,7 @@ where
                 if free == 0 {
                     // Whole hops, so that windows keep their places; the ring holds more than that.
                     let step = self.windowing.hop.min(self.windowing.length) as u64;
-                    self.drop_to(self.head + step);
+                    self.dropped += self.pass_over(self.head + step);
                 }
                 true
             }
@@ -256,10 +261,11 @@ where
         }
     }
 
-    /// Gives up the frames below `head` that were in no window.
-    fn drop_to(&mut self, head: u64) {
-        self.dropped += head - self.answered_to.clamp(self.head, head);
+    /// Has the next window begin at `head`, and gives how many of the frames before it were in none.
+    fn pass_over(&mut self, head: u64) -> u64 {
+        let lost = head - self.answered_to.clamp(self.head, head);
         self.head = head;
+        lost
     }
 
     fn arrived(&mut self, arrival_ns: u64) {
@@ -311,7 +317,7 @@ mod tests {
         assert_eq!(push(&mut ring, 0, 11), 11);
         let mut window = [0.0; 4];
         assert_eq!(ring.take(&mut window).unwrap().first_ns, 4);
-        assert_eq!(ring.tally(), Tally { answered: 4, dropped: 4, skipped: 0, waiting: 3 });
+        assert_eq!(ring.tally(), Tally { answered: 4, dropped: 4, waiting: 3, ..Tally::default() });
     }
 
     #[test]
@@ -323,7 +329,26 @@ mod tests {
         push(&mut ring, 10, 4);
         assert_eq!(ring.take(&mut window).unwrap().first_ns, 4);
         assert_eq!(ring.take(&mut window).unwrap().first_ns, 10);
-        assert_eq!(ring.tally(), Tally { answered: 12, dropped: 2, skipped: 0, waiting: 0 });
+        assert_eq!(ring.tally(), Tally { answered: 12, dropped: 2, ..Tally::default() });
+    }
+
+    #[test]
+    fn what_a_gap_leaves_behind_is_not_dropped_for_want_of_room() {
+        let mut ring = ring(8, 4, 4, Overflow::Block);
+        push(&mut ring, 0, 6);
+        assert!(ring.break_here() && ring.take(&mut [0.0; 4]).is_some() && !ring.ready());
+        assert_eq!(ring.tally(), Tally { answered: 4, stranded: 2, ..Tally::default() });
+    }
+
+    #[test]
+    fn behind_the_longest_hop_there_is_no_window() {
+        let mut ring = ring(4, 4, usize::MAX, Overflow::DropOldest);
+        for start in [0, 4, 8] {
+            assert_eq!(push(&mut ring, start, 4), 4);
+            assert_eq!(ring.take(&mut [0.0; 4]).is_some(), start == 0);
+        }
+        assert!(ring.break_here() && !ring.ready());
+        assert_eq!(ring.tally(), Tally { answered: 4, skipped: 8, ..Tally::default() });
     }
 
     #[test]
@@ -390,9 +415,10 @@ mod tests {
                     prop_assert_eq!(times.goes_on, follows, "{:?} behind {:?}, broken {:?}", times, before, broken);
                     before = Some(times.first_ns);
                 }
-                let Tally { answered, dropped, skipped, waiting } = ring.tally();
-                prop_assert_eq!(answered + dropped + skipped + waiting, taken);
-                prop_assert!(dropped == 0 || overflow != Overflow::Block || !broken.is_empty());
+                let Tally { answered, dropped, stranded, skipped, waiting } = ring.tally();
+                prop_assert_eq!(answered + dropped + stranded + skipped + waiting, taken);
+                prop_assert!(dropped == 0 || overflow != Overflow::Block);
+                prop_assert!(stranded == 0 || !broken.is_empty() || overflow == Overflow::DropNewest);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -18,12 +18,13 @@ use tractlet::sensor::{
     SinkSpec, Source, SourceOptions, SourceSpec, Stream, StreamError, StreamOptions, Summary, TimeColumn, Unit,
 };
 
+use super::apart;
 use super::confine::confine;
 use super::failure::Failure;
 use super::in_use::InUse;
 use super::reload::{Loading, one_at_a_time};
 use super::threads::ThreadArgs;
-use super::{ModelArgs, output, size};
+use super::{ModelArgs, or_here, output, size};
 
 /// Run a model on what a sensor gives, for as long as it gives something
 ///
@@ -35,7 +36,8 @@ use super::{ModelArgs, output, size};
 /// password that is not in the address is taken from TRACTLET_MQTT_PASSWORD.
 ///
 /// Memory is fixed: frames wait in a ring, and what happens when it is full is --overflow. Each frame is counted
-/// once: read = answered + dropped + malformed + skipped + remainder.
+/// once: read = answered + dropped + stranded + malformed + skipped + remainder, where dropped ones were lost because inference did
+/// not keep up, and stranded ones came before a gap, too few for a window.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StreamArgs {
@@ -70,7 +72,7 @@ pub struct StreamArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
     /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp). What is left:
-    /// the folder of the model, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
+    /// the folders of the model and its model.toml, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
     /// the folder of its device and tcp: an address in numbers; mqtt: needs one in any case. Not with a sink mqtt:,
     /// with --threads above 1, with alsa: and --reconnect, or within `tractlet streams`
     #[arg(long)]
@@ -116,7 +118,7 @@ struct SourceArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     max_malformed: u32,
     /// Open a port, socket or device anew after it went away, every so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", value_parser = pause)]
     reconnect: Option<f64>,
 }
 
@@ -152,8 +154,9 @@ JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, scor
 anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}.
 With --json and no --sink, stdout is the summary alone.
 
-SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP loads the model anew: it takes over
-between two windows if it fits and passes a test run, else the old one goes on.";
+SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP reads model.toml and loads the model anew: it takes
+over between two windows if it fits and passes a test run, and input, front end, labels and decision are those that the
+stream was started with; else the old one goes on.";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum OverflowName {
@@ -177,6 +180,9 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
         usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
     }
+    if let Err(what) = args.fits_itself() {
+        usage(&what);
+    }
     let control = Control::default();
     listen(&control, [])?;
     let metrics = args.metrics.as_ref().map(|address| {
@@ -185,7 +191,7 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     });
     let metrics = metrics.transpose()?;
     let mut notifier = Notifier::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
-    let mut status = Status::new();
+    let mut status = Status::new(args.writes_to_stdout());
     let mut progress = |counters: &Counters| {
         if let Some(notifier) = &mut notifier {
             notifier.progress(counters.windows());
@@ -238,7 +244,7 @@ pub fn run(
         Ok(Some(Err(StreamError::Source { fault, summary }))) => {
             Ran { summary: Some(summary), ended: Err(Failure::Because(fault.to_string())) }
         }
-        Ok(Some(Err(error))) => Ran { summary: None, ended: Err(because(error)) },
+        Ok(Some(Err(error))) => Ran { summary: None, ended: Err(args.because(error)) },
         Ok(None) => Ran { summary: None, ended: Ok(()) },
         Err(failure) => Ran { summary: None, ended: Err(failure) },
     };
@@ -253,20 +259,14 @@ fn ran(
     progress: &mut dyn FnMut(&Counters),
     may_begin: impl FnOnce() -> bool,
 ) -> Result<Option<Result<Summary, StreamError>>, Failure> {
-    let mut recipe = Recipe::open(model).map_err(|error| Failure::Because(error.to_string()))?;
-    if let Some(hop) = args.hop {
-        recipe.input.windowing.hop = hop as usize;
-    }
-    let broker = args.source.source.broker();
-    if let Some(broker) = broker {
-        if args.hop.is_some() {
-            usage("--hop is for frames that windows are cut from, and a message is a window");
+    match args.source.source.broker() {
+        Some(_) if args.hop.is_some() => {
+            usage("--hop is for frames that windows are cut from, and a message is a window")
         }
-        let one_sensor = args.mqtt.share.is_none() && broker.is_one_topic();
-        recipe.for_messages(one_sensor).map_err(|error| error.to_string())?;
-    } else if args.mqtt.share.is_some() {
-        usage("--share is for a source at a broker, mqtt://HOST/TOPIC");
+        None if args.mqtt.share.is_some() => usage("--share is for a source at a broker, mqtt://HOST/TOPIC"),
+        _ => {}
     }
+    let recipe = args.recipe(model)?;
     let by_hops = !args.whole_windows && recipe.hop_rows().is_ok();
     let load = |model: &Path| {
         // The plans that are kept of models take whole windows.
@@ -288,9 +288,14 @@ fn ran(
             let again = || {
                 let _alone = one_at_a_time();
                 loading.may_happen_again(&recipe.model)?;
-                let model = in_use.borrow_mut().again(&recipe.model, control.counters.reloads())?;
-                loading.may_happen_again(&model)?;
-                load(&model)
+                let model = in_use.borrow_mut().again(model, control.counters.reloads())?;
+                let fresh = args.recipe(&model)?;
+                if let Some(part) = recipe.differs_in(&fresh) {
+                    let what = "is not what the stream was started with; start it anew";
+                    return Err(format!("{}: `{part}` {what}", fresh.path.display()).into());
+                }
+                loading.may_happen_again(&fresh.model)?;
+                load(&fresh.model)
             };
             again().map_err(|failure| match failure {
                 Failure::Because(why) => why,
@@ -302,7 +307,7 @@ fn ran(
             progress(counters);
         })),
     };
-    let stream = Stream::new(&recipe, session, options).map_err(because)?;
+    let stream = Stream::new(&recipe, session, options).map_err(|error| args.because(error))?;
     let source = Source::open(&args.source(), args.source_options(control), &recipe.input);
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(control)?;
@@ -313,9 +318,47 @@ fn ran(
 }
 
 impl StreamArgs {
+    /// What the model takes and what is made of its answers, as these arguments have it.
+    fn recipe(&self, model: &Path) -> Result<Recipe, Failure> {
+        let mut recipe = Recipe::open(model).map_err(|error| error.to_string())?;
+        if let Some(hop) = self.hop {
+            recipe.input.windowing.hop = hop as usize;
+        }
+        if let Some(broker) = self.source.source.broker() {
+            let one_sensor = self.mqtt.share.is_none() && broker.is_one_topic();
+            recipe.for_messages(one_sensor).map_err(|error| error.to_string())?;
+        }
+        Ok(recipe)
+    }
+
+    fn uses(&self) -> Vec<apart::Use<'_>> {
+        apart::uses(&self.source.source, &self.sink)
+    }
+
+    /// Whether its files are apart.
+    pub fn fits_itself(&self) -> Result<(), String> {
+        apart::each(&self.uses())
+    }
+
+    fn writes_to_stdout(&self) -> bool {
+        self.sink.iter().any(SinkSpec::is_stdout) || (self.sink.is_empty() && !self.model.json)
+    }
+
+    /// Whoever read standard output has seen enough; other sinks lack what would have come.
+    fn because(&self, error: StreamError) -> Failure {
+        match error {
+            StreamError::Sink(error)
+                if error.kind() == io::ErrorKind::BrokenPipe && self.sink.iter().all(SinkSpec::is_stdout) =>
+            {
+                Failure::Closed
+            }
+            error => Failure::Because(error.to_string()),
+        }
+    }
+
     /// Whether it takes nothing that there is once in a process.
     pub fn fits_beside_others(&self) -> Result<(), &'static str> {
-        if self.sink.is_empty() || self.sink.iter().any(SinkSpec::is_stdout) {
+        if self.sink.is_empty() || self.writes_to_stdout() {
             return Err(
                 "its decisions would go to standard output, which all share: give it --sink with a file or mqtt://",
             );
@@ -339,13 +382,7 @@ impl StreamArgs {
         if let Some(id) = self.mqtt.client_id.as_ref().filter(|id| other.mqtt.client_id.as_ref() == Some(id)) {
             return Err(format!("--client-id {id} is another stream's: their broker would hang one of them up"));
         }
-        let place = |file: &Path| file.canonicalize().or_else(|_| absolute(file)).ok();
-        let others: Vec<_> = other.sink.iter().filter_map(SinkSpec::file).filter_map(place).collect();
-        let mut files = self.sink.iter().filter_map(SinkSpec::file);
-        match files.find(|file| place(file).is_some_and(|file| others.contains(&file))) {
-            Some(file) => Err(format!("another stream writes {}: lines would be torn", file.display())),
-            None => Ok(()),
-        }
+        apart::between(&self.uses(), &other.uses())
     }
 
     fn overflow(&self) -> Overflow {
@@ -366,6 +403,7 @@ impl StreamArgs {
             );
         }
         let mut needs = self.model.reopening(&recipe.model);
+        needs.read.extend(recipe.path.parent().map(or_here));
         needs.write.extend(in_use.folder().map(PathBuf::from));
         // A broker is connected to anew in any case.
         if self.source.reconnect.is_none() && self.source.source.broker().is_none() {
@@ -482,8 +520,8 @@ pub struct Status {
 }
 
 impl Status {
-    pub fn new() -> Status {
-        let is_free = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    pub fn new(decisions_on_stdout: bool) -> Status {
+        let is_free = io::stderr().is_terminal() && !(decisions_on_stdout && io::stdout().is_terminal());
         Status { shown: is_free.then(Instant::now) }
     }
 
@@ -507,13 +545,6 @@ fn usage(what: &str) -> ! {
     super::Cli::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
 
-fn because(error: StreamError) -> Failure {
-    match error {
-        StreamError::Sink(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
-        error => Failure::Because(error.to_string()),
-    }
-}
-
 /// A name that can stand between the slashes of a topic.
 fn level(text: &str) -> Result<String, String> {
     match text.is_empty() || text.contains(['/', '+', '#', '\0']) {
@@ -527,6 +558,10 @@ fn positive(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() && number > 0.0 && number < 1e9 => Ok(number),
         _ => Err("expected a number above 0".into()),
     }
+}
+
+fn pause(text: &str) -> Result<f64, String> {
+    positive(text).ok().filter(|pause| *pause >= 1e-3).ok_or_else(|| "expected a number of seconds from 0.001".into())
 }
 
 fn factor(text: &str) -> Result<f64, String> {

@@ -141,7 +141,8 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
                 others.stop &= ran.ended.is_err();
                 ran
             };
-            let thread = thread::Builder::new().name(one.name.chars().take(15).collect()).spawn_scoped(scope, work)?;
+            let thread = thread::Builder::new().name(one.name.chars().take(15).collect()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|error| format!("stream `{}`: no thread for it: {error}", one.name))?;
             if is_ready.recv().is_err() {
                 return Err("no stream began to read".into());
             }
@@ -162,7 +163,7 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
             // Who is gone is told of below.
             let _ = go.send(());
         }
-        let mut status = Status::new();
+        let mut status = Status::new(false);
         while running.iter().any(|(_, _, thread, _)| !thread.is_finished()) {
             if let Some(notifier) = &mut notifier {
                 notifier.progress(planned.iter().map(|one| one.control.counters.windows()).sum());
@@ -212,6 +213,7 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
         let words = Words::try_parse_from(&arguments);
         let words = words.map_err(|error| unfit(login::masked(error.to_string(), &arguments).trim_end()))?;
         words.args.fits_beside_others().map_err(unfit)?;
+        words.args.fits_itself().map_err(|what| unfit(&what))?;
         let fits = planned.iter().try_for_each(|other| words.args.fits_beside(&other.args));
         fits.map_err(|what| unfit(&what))?;
         planned.push(Planned { name, args: words.args, control: Control::default() });
@@ -242,8 +244,9 @@ fn told(one: &Planned, heap_bytes: usize, ran: thread::Result<Ran>) -> Told {
             Told { name, heap_bytes, summary, error }
         }
         Err(_) => {
-            let error = "it failed in a way that it should not; RUST_LOG=debug shows more".to_owned();
-            Told { name, heap_bytes, summary: None, error: Some(error) }
+            let error = "it failed in a way that it should not; please report it with what RUST_LOG=debug shows";
+            output::error(&format!("stream `{name}`: {error}"));
+            Told { name, heap_bytes, summary: None, error: Some(error.to_owned()) }
         }
     }
 }

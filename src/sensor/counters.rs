@@ -14,6 +14,7 @@ pub struct Counters {
     pub(super) malformed: AtomicU64,
     pub(super) answered: AtomicU64,
     pub(super) dropped: AtomicU64,
+    pub(super) stranded: AtomicU64,
     pub(super) skipped: AtomicU64,
     pub(super) waiting: AtomicU64,
     pub(super) windows: AtomicU64,
@@ -31,13 +32,14 @@ pub struct Counters {
 
 impl Counters {
     /// All of them, in the order in which they are shown.
-    pub fn all(&self) -> [Counter; 17] {
+    pub fn all(&self) -> [Counter; 18] {
         use Kind::{Counter as Adds, Gauge as Is};
         let of = |name, kind, help, value: &AtomicU64| Counter { name, kind, help, value: value.load(Relaxed) };
         [
             of("read", Adds, "Frames that the source gave, at the model's rate, and malformed ones", &self.read),
             of("answered", Adds, "Frames in at least one window that the model ran on", &self.answered),
             of("dropped", Adds, "Frames lost because inference did not keep up", &self.dropped),
+            of("stranded", Adds, "Frames before a gap, too few for a window", &self.stranded),
             of("malformed", Adds, "Frames that did not decode", &self.malformed),
             of("skipped", Adds, "Frames between windows", &self.skipped),
             of("waiting", Is, "Frames whose window is not complete or not answered", &self.waiting),
@@ -88,6 +90,7 @@ impl Counters {
     pub(super) fn tallied(&self, tally: Tally) {
         self.answered.store(tally.answered, Relaxed);
         self.dropped.store(tally.dropped, Relaxed);
+        self.stranded.store(tally.stranded, Relaxed);
         self.skipped.store(tally.skipped, Relaxed);
         self.waiting.store(tally.waiting, Relaxed);
     }
@@ -138,6 +141,8 @@ pub struct Summary {
     pub answered: u64,
     /// Frames lost because inference did not keep up.
     pub dropped: u64,
+    /// Frames before a gap, too few for a window: where the source went away, lost some or begins anew.
+    pub stranded: u64,
     /// Frames that did not decode.
     pub malformed: u64,
     /// The first of those, in words.
@@ -185,6 +190,7 @@ impl Summary {
 
     /// Whether every frame is accounted for exactly once.
     pub fn adds_up(&self) -> bool {
-        self.read == self.answered + self.dropped + self.malformed + self.skipped + self.remainder
+        let Summary { read, answered, dropped, stranded, malformed, skipped, remainder, .. } = *self;
+        read == answered + dropped + stranded + malformed + skipped + remainder
     }
 }

@@ -130,6 +130,7 @@ impl Feed {
                 (Err(error), Some(pause)) if error.is_gone() => {
                     log::warn!("{error}; opening it anew every {pause:?}");
                     self.reopen(source, pause, control, counters);
+                    (batch, resampling) = (source.batch(), source.resampling()?);
                 }
                 (Err(error), _) => return Err(error),
             }
@@ -188,11 +189,13 @@ impl Feed {
         self.tear(control);
         loop {
             let until = Instant::now() + pause;
-            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                if control.is_stopped() {
-                    return;
-                }
+            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+                && !control.is_stopped()
+            {
                 thread::sleep(left.min(PATIENCE));
+            }
+            if control.is_stopped() {
+                return;
             }
             match source.reopen() {
                 Ok(()) => {
@@ -311,6 +314,60 @@ mod tests {
             windows += 1;
         }
         assert_eq!(windows, 3);
+    }
+
+    #[test]
+    fn a_device_that_comes_back_is_read_by_the_scale_that_it_has_then() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("in_a_raw", "2\n");
+        write("in_a_scale", "0.5\n");
+        let windowing = Windowing { length: 1, hop: 1 };
+        let channels = vec![Channel { name: "a".into(), unit: None }];
+        let input = Input { rate_hz: Some(1000.0), channels, windowing };
+        let options = SourceOptions { reconnect: Some(Duration::from_millis(1)), ..SourceOptions::default() };
+        let spec = SourceSpec::Iio(folder.path().to_owned());
+        let mut source = Source::open(&spec, options, &input).unwrap();
+        let feed = Feed::new(64, 1, windowing, Overflow::DropOldest).unwrap();
+        let (control, counters) = (Control::default(), Counters::default());
+        thread::scope(|scope| {
+            scope.spawn(|| feed.pump(&mut source, &control, &counters));
+            write("in_a_scale", "5\n");
+            while counters.reconnects.load(Relaxed) == 0 {
+                for text in ["", "2\n"] {
+                    write("in_a_raw", text);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            let mut window = [0.0];
+            let found = (0..1000).any(|_| {
+                feed.next(&mut window, PATIENCE, &counters);
+                window == [10.0]
+            });
+            control.stop.store(true, Relaxed);
+            assert!(found, "{window:?}");
+        });
+    }
+
+    #[test]
+    fn a_stop_ends_a_pause_however_short() {
+        let gone = tempfile::TempDir::new().unwrap();
+        std::fs::write(gone.path().join("in_a_raw"), "2\n").unwrap();
+        let windowing = Windowing { length: 1, hop: 1 };
+        let channels = vec![Channel { name: "a".into(), unit: None }];
+        let input = Input { rate_hz: Some(1000.0), channels, windowing };
+        let options = SourceOptions { reconnect: Some(Duration::ZERO), ..SourceOptions::default() };
+        let mut source = Source::open(&SourceSpec::Iio(gone.path().to_owned()), options, &input).unwrap();
+        std::fs::write(gone.path().join("in_a_raw"), "").unwrap();
+        let feed = Feed::new(1, 1, windowing, Overflow::DropOldest).unwrap();
+        let (control, counters) = (Control::default(), Counters::default());
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| feed.pump(&mut source, &control, &counters));
+            thread::sleep(Duration::from_millis(20));
+            control.stop.store(true, Relaxed);
+            reader.join().unwrap();
+        });
+        assert_eq!(counters.reconnects.load(Relaxed), 0);
     }
 
     #[test]

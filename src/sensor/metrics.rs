@@ -1,16 +1,17 @@
-//! Counters for Prometheus: text over HTTP, on one thread, one request at a time.
+//! Counters for Prometheus: text over HTTP, on one thread, for a few who ask at once.
 //!
 //! Source of the format: Prometheus, "Exposition formats", text version 0.0.4.
 
+use std::array;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::Control;
 use super::counters::{Counters, Kind};
@@ -18,7 +19,9 @@ use super::counters::{Counters, Kind};
 /// From the first byte of a request to the last of its answer, so that nobody holds the thread.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the thread sleeps before it looks whether the stream has ended.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const NAP: Duration = Duration::from_millis(200);
+/// Who may ask at once.
+const MAX_PEERS: usize = 8;
 /// A request line and more headers than scrapers send.
 const MAX_REQUEST_BYTES: usize = 4096;
 
@@ -52,45 +55,120 @@ impl Metrics {
     /// Where there is no thread to be had.
     pub fn serve(self, control: &Control, streams: Named) -> io::Result<()> {
         let (Metrics(listener), control) = (self, control.clone());
+        listener.set_nonblocking(true)?;
         thread::Builder::new().name("metrics".into()).spawn(move || {
             let mut page = String::with_capacity(8192);
+            let mut asking = Vec::with_capacity(MAX_PEERS);
             while !control.is_stopped() {
-                let ready = poll(&mut [PollFd::new(&listener.as_fd(), PollFlags::IN)], Some(&NAP));
-                if ready.is_ok_and(|ready| ready > 0)
-                    && let Ok((peer, _)) = listener.accept()
-                    && let Err(error) = answer(peer, &streams, &mut page)
-                {
+                if let Err(error) = wait(&listener, &asking).and_then(|()| admit(&listener, &mut asking)) {
                     log::debug!("metrics: {error}");
+                    // Where descriptors have run out, the next look would find the same at once.
+                    thread::sleep(NAP);
                 }
+                attend(&mut asking, Instant::now(), &streams, &mut page);
             }
         })?;
         Ok(())
     }
 }
 
-/// Who asks, and until when there is time for it.
+/// Who asks, what of the request has come, and until when there is time for it and its answer.
 struct Peer {
     stream: TcpStream,
+    request: [u8; MAX_REQUEST_BYTES],
+    filled: usize,
     deadline: Instant,
 }
 
-impl Peer {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
-        left.map(Some).ok_or_else(|| io::ErrorKind::TimedOut.into())
+/// Waits until somebody connects or writes.
+fn wait(listener: &TcpListener, asking: &[Peer]) -> io::Result<()> {
+    let mut peers = asking.iter();
+    // One place more than there are peers: what is left is the listener's.
+    let mut places: [PollFd<'_>; MAX_PEERS + 1] = array::from_fn(|_| match peers.next() {
+        Some(peer) => PollFd::new(&peer.stream, PollFlags::IN),
+        None => PollFd::new(listener, PollFlags::IN),
+    });
+    match poll(&mut places, Some(&Timespec { tv_sec: 0, tv_nsec: NAP.subsec_nanos().into() })) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
-impl Read for Peer {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(room)
+/// Takes up who connects; who has asked for longest without coming to an end makes room.
+fn admit(listener: &TcpListener, asking: &mut Vec<Peer>) -> io::Result<()> {
+    let stream = match listener.accept() {
+        Ok((stream, _)) => stream,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    stream.set_nonblocking(true)?;
+    if asking.len() == MAX_PEERS {
+        asking.remove(0);
+    }
+    asking.push(Peer { stream, request: [0; MAX_REQUEST_BYTES], filled: 0, deadline: Instant::now() + PATIENCE });
+    Ok(())
+}
+
+/// Reads on from each, answers whose request is whole, and gives up who took too long.
+fn attend(asking: &mut Vec<Peer>, now: Instant, streams: &Named, page: &mut String) {
+    asking.retain_mut(|peer| {
+        now < peer.deadline
+            && match peer.read_on() {
+                Ok(false) => true,
+                Ok(true) => told(peer.answer(streams, page)),
+                Err(error) => told(Err(error)),
+            }
+    });
+}
+
+/// It is done with, one way or the other.
+fn told(answered: io::Result<()>) -> bool {
+    if let Err(error) = answered {
+        log::debug!("metrics: {error}");
+    }
+    false
+}
+
+impl Peer {
+    /// Whether its request is whole.
+    fn read_on(&mut self) -> io::Result<bool> {
+        match self.stream.read(self.request.get_mut(self.filled..).unwrap_or_default()) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::InvalidData, "no whole request")),
+            Ok(count) => self.filled += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(self.request().windows(4).any(|four| four == b"\r\n\r\n"))
+    }
+
+    fn request(&self) -> &[u8] {
+        self.request.get(..self.filled).unwrap_or_default()
+    }
+
+    fn answer(&mut self, streams: &Named, page: &mut String) -> io::Result<()> {
+        self.stream.set_nonblocking(false)?;
+        page.clear();
+        let asked = asked(self.request());
+        if asked.is_some() {
+            write_page(streams, page);
+        }
+        let status = if asked.is_some() { "200 OK" } else { "404 Not Found" };
+        let length = page.len();
+        write!(
+            self,
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )?;
+        if asked == Some(Wish::HeadAlone) { Ok(()) } else { self.write_all(page.as_bytes()) }
     }
 }
 
 impl Write for Peer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_write_timeout(Some(left))?;
         self.stream.write(bytes)
     }
 
@@ -99,28 +177,22 @@ impl Write for Peer {
     }
 }
 
-fn answer(stream: TcpStream, streams: &Named, page: &mut String) -> io::Result<()> {
-    let mut peer = Peer { stream, deadline: Instant::now() + PATIENCE };
-    let mut request = [0u8; MAX_REQUEST_BYTES];
-    let mut filled = 0;
-    while !request.get(..filled).unwrap_or_default().windows(4).any(|four| four == b"\r\n\r\n") {
-        match peer.read(request.get_mut(filled..).unwrap_or_default())? {
-            0 => return Err(io::Error::new(io::ErrorKind::InvalidData, "no whole request")),
-            count => filled += count,
-        }
-    }
-    let is_wanted = [&b"GET /metrics "[..], b"GET / "].iter().any(|start| request.starts_with(start));
-    page.clear();
-    if is_wanted {
-        write_page(streams, page);
-    }
-    let status = if is_wanted { "200 OK" } else { "404 Not Found" };
-    let length = page.len();
-    write!(
-        peer,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    )?;
-    peer.write_all(page.as_bytes())
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wish {
+    Page,
+    HeadAlone,
+}
+
+/// What is asked for of the counters; none where it is something else.
+fn asked(request: &[u8]) -> Option<Wish> {
+    let mut words = request.split(|byte| *byte == b'\r').next()?.split(|byte| *byte == b' ');
+    let wish = match words.next()? {
+        b"GET" => Wish::Page,
+        b"HEAD" => Wish::HeadAlone,
+        _ => return None,
+    };
+    let path = words.next()?.split(|byte| *byte == b'?').next()?;
+    matches!(path, b"/metrics" | b"/").then_some(wish)
 }
 
 fn write_page(streams: &Named, page: &mut String) {
@@ -149,18 +221,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_byte_by_byte_does_not_hold_the_thread() {
+    fn who_says_nothing_holds_nobody_and_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut slow = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        let asking = thread::spawn(move || {
-            while slow.write_all(b"x").is_ok() {
-                thread::sleep(Duration::from_millis(50));
-            }
-        });
-        let started = Instant::now();
-        assert!(answer(peer, &Named::new(), &mut String::new()).is_err());
-        assert!(started.elapsed() < 3 * PATIENCE);
-        asking.join().unwrap();
+        let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut asking, mut page, begun) = (Vec::new(), String::new(), Instant::now());
+        let idle: Vec<_> = (0..=MAX_PEERS)
+            .map(|_| {
+                let peer = connect();
+                admit(&listener, &mut asking).unwrap();
+                peer
+            })
+            .collect();
+        assert_eq!(asking.len(), MAX_PEERS);
+        let mut scraper = connect();
+        scraper.write_all(b"GET /metrics?x=1 HTTP/1.1\r\n\r\n").unwrap();
+        admit(&listener, &mut asking).unwrap();
+        while asking.len() == MAX_PEERS {
+            wait(&listener, &asking).unwrap();
+            attend(&mut asking, begun, &vec![(None, Arc::default())], &mut page);
+        }
+        let mut answer = String::new();
+        scraper.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("tractlet_stream_read_total 0"), "{answer}");
+        attend(&mut asking, Instant::now() + PATIENCE, &Named::new(), &mut page);
+        assert!(asking.is_empty() && !idle.is_empty());
+    }
+
+    #[test]
+    fn a_request_is_for_the_counters_or_for_nothing() {
+        for (line, wish) in [
+            ("GET /metrics HTTP/1.1", Some(Wish::Page)),
+            ("GET /?a=b HTTP/1.0", Some(Wish::Page)),
+            ("HEAD /metrics HTTP/1.1", Some(Wish::HeadAlone)),
+            ("POST /metrics HTTP/1.1", None),
+            ("GET /metricsx HTTP/1.1", None),
+            ("GET", None),
+            ("", None),
+        ] {
+            assert_eq!(asked(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()), wish, "{line}");
+        }
     }
 }

@@ -4,13 +4,18 @@
 //! to do, and at its end. Files are appended to: what was there before a restart stays.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Control;
 use super::counters::Summary;
@@ -20,6 +25,9 @@ use super::writer::Writer;
 
 /// Small, so that all of it is in use soon and memory stands still.
 const BUFFER_BYTES: usize = 8 * 1024;
+
+/// How long it sleeps until it looks again whether somebody reads a pipe.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Takes what a stream says.
 pub trait Sink {
@@ -152,42 +160,106 @@ impl SinkSpec {
     /// # Errors
     /// Where the file cannot be written, or the broker is not there.
     pub fn open(&self, options: &SinkOptions, control: &Control) -> io::Result<Box<dyn Sink>> {
-        let (form, path) = match &self.0 {
-            Target::Lines(form, path) => (form, path),
-            Target::Mqtt(address) => return publish(address, options, control),
+        let sink = match &self.0 {
+            Target::Lines(form, path) => lines(*form, path.as_deref(), control)?,
+            Target::Mqtt(address) => publish(address, options, control)?,
         };
-        let file = match path {
-            Some(path) => OpenOptions::new().append(true).create(true).open(path)?,
-            None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-        };
-        let found = path.as_ref().map_or(Ok(Found::Nothing), |path| found(path, &file))?;
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
-        if found == Found::Torn {
-            out.write_all(b"\n")?;
+        Ok(Box::new(Named { name: self.to_string(), sink }))
+    }
+}
+
+fn lines(form: Form, path: Option<&Path>, control: &Control) -> io::Result<Box<dyn Sink>> {
+    let file = match path {
+        Some(path) => open_file(path, control)?,
+        None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    let found = path.map_or(Ok(Found::Nothing), |path| found(path, &file))?;
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
+    if matches!(found, Found::Torn { .. }) {
+        out.write_all(b"\n")?;
+    }
+    let header_due = matches!(found, Found::Nothing | Found::Torn { in_first: true });
+    Ok(match form {
+        Form::Json => Box::new(Json(out)),
+        Form::Csv => Box::new(Csv { out, header_due }),
+        Form::Text => Box::new(Text(out)),
+    })
+}
+
+/// For appending. A pipe is waited for until somebody reads it, or the stream is stopped.
+fn open_file(path: &Path, control: &Control) -> io::Result<File> {
+    let is_pipe = || path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let mut waits = false;
+    let file = loop {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)) {
+            Err(Errno::NXIO) if is_pipe() => {}
+            opened => break opened?,
         }
-        Ok(match form {
-            Form::Json => Box::new(Json(out)),
-            Form::Csv => Box::new(Csv { out, header_due: found == Found::Nothing }),
-            Form::Text => Box::new(Text(out)),
-        })
+        if control.is_stopped() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "stopped before anybody read it"));
+        }
+        if !std::mem::replace(&mut waits, true) {
+            log::warn!("{}: waiting for who reads it", path.display());
+        }
+        thread::sleep(PATIENCE);
+    };
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(File::from(file))
+}
+
+/// Says in errors which sink it was.
+struct Named {
+    name: String,
+    sink: Box<dyn Sink>,
+}
+
+impl Named {
+    fn told(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.name))
+    }
+}
+
+impl Sink for Named {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        self.sink.decision(decision).map_err(|error| self.told(error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush().map_err(|error| self.told(error))
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        self.sink.summary(summary).map_err(|error| self.told(error))
+    }
+
+    fn undelivered(&self) -> u64 {
+        self.sink.undelivered()
     }
 }
 
 /// What is in a file already.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
     Lines,
-    /// The last line does not end: whoever wrote it was killed, or had no room.
-    Torn,
+    /// The last line does not end: whoever wrote it was killed, or had no room. There may be no other.
+    Torn {
+        in_first: bool,
+    },
 }
 
 fn found(path: &Path, file: &File) -> io::Result<Found> {
     let metadata = file.metadata()?;
     let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(Found::Nothing) };
-    let mut byte = [0];
-    File::open(path)?.read_exact_at(&mut byte, last)?;
-    Ok(if byte == *b"\n" { Found::Lines } else { Found::Torn })
+    let (mut end, mut start) = ([0], [0; BUFFER_BYTES]);
+    let file = File::open(path)?;
+    file.read_exact_at(&mut end, last)?;
+    if end == *b"\n" {
+        return Ok(Found::Lines);
+    }
+    let read = file.read_at(&mut start, 0)?;
+    Ok(Found::Torn { in_first: !start.get(..read).unwrap_or_default().contains(&b'\n') })
 }
 
 #[cfg(feature = "mqtt")]
@@ -319,7 +391,7 @@ impl Sink for Text {
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let Summary { windows, decisions, read, answered, dropped, malformed, deadline_missed, .. } = summary;
-        let rest = summary.skipped + summary.remainder;
+        let rest = summary.stranded + summary.skipped + summary.remainder;
         writeln!(
             self.0,
             "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
@@ -361,6 +433,43 @@ mod tests {
             spec.open(&SinkOptions::default(), &Control::default()).unwrap().flush().unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
         }
+    }
+
+    #[test]
+    fn a_table_whose_first_line_was_cut_off_has_its_header_behind_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("a.csv");
+        for (before, expected) in [
+            ("", Found::Nothing),
+            ("window,from_s\n", Found::Lines),
+            ("window,fr", Found::Torn { in_first: true }),
+            ("window,from_s\n0,", Found::Torn { in_first: false }),
+        ] {
+            std::fs::write(&path, before).unwrap();
+            assert_eq!(found(&path, &File::open(&path).unwrap()).unwrap(), expected, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_given_up_at_the_stop_and_a_reader_that_leaves_is_told_of() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let spec: SinkSpec = format!("json:{}", path.display()).parse().unwrap();
+        let control = Control::default();
+        let open = || spec.open(&SinkOptions::default(), &control);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let reader = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+        let mut sink = open().unwrap();
+        drop(reader);
+        let verdict = Verdict::Anomaly { score: 0.0, limit: None, alarm: false };
+        let decision =
+            Decision { window: 0, from_s: 0.0, to_s: 1.0, verdict, changed: false, latency_us: 0, message: None };
+        let error = sink.decision(&decision).and_then(|()| sink.flush()).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::BrokenPipe && error.to_string().contains("/pipe: "), "{error}");
+        control.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = open().map(drop).unwrap_err();
+        assert!(error.to_string().contains("stopped before anybody read it"), "{error}");
     }
 
     #[test]

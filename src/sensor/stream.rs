@@ -37,7 +37,7 @@ pub struct StreamOptions<'a> {
     pub deadline: Option<Duration>,
     /// Makes the model anew, when [`Control::reload`] asks for it.
     pub reload: Option<Reload<'a>>,
-    /// Is called after each window, and every 200 ms while there is none.
+    /// Is called at the start, after each window, and every 200 ms while there is none.
     pub progress: Option<OnProgress<'a>>,
 }
 
@@ -95,6 +95,9 @@ pub enum StreamError {
     /// A sink refused what was written.
     #[error("cannot write decisions: {0}")]
     Sink(io::Error),
+    /// The system has no thread to read the source on.
+    #[error("no thread to read the source: {0}; see TasksMax= of systemd and ulimit -u and -v")]
+    Thread(io::Error),
     /// Windows of messages would be lost that a broker keeps.
     #[error(
         "a broker keeps what is not acknowledged: give --overflow block, or Overflow::Block, and nothing is lost here"
@@ -206,8 +209,9 @@ impl<'a> Stream<'a> {
             receipts: Vec::new(),
         };
         let looped = thread::scope(|scope| {
-            scope.spawn(|| feed.pump(&mut source, control, &control.counters));
-            let looped = this.windows(sinks, &mut steady);
+            let reader = || feed.pump(&mut source, control, &control.counters);
+            let reader = thread::Builder::new().name("reader".into()).spawn_scoped(scope, reader);
+            let looped = reader.map_err(StreamError::Thread).and_then(|_| this.windows(sinks, &mut steady));
             // Whatever ended the loop ends the reader too.
             if looped.is_err() {
                 control.stop.store(true, Relaxed);
@@ -253,6 +257,8 @@ struct Running<'r, 'a> {
 impl Running<'_, '_> {
     fn windows(mut self, sinks: &mut [Box<dyn Sink>], steady: &mut Steady) -> Result<(), StreamError> {
         let counters = &*self.control.counters;
+        // It is ready, even if nothing comes.
+        self.progress(counters);
         while !self.control.is_stopped() {
             if self.control.reload.swap(false, Relaxed) {
                 self.reload(counters);
@@ -273,12 +279,16 @@ impl Running<'_, '_> {
                 Next::Nothing => {}
                 Next::End => break,
             }
-            if let Some(progress) = &mut self.options.progress {
-                progress(counters);
-            }
+            self.progress(counters);
         }
         steady.end(counters.windows());
         self.flush(sinks, counters)
+    }
+
+    fn progress(&mut self, counters: &Counters) {
+        if let Some(progress) = &mut self.options.progress {
+            progress(counters);
+        }
     }
 
     /// What was decided is out, as far as files go, and its messages need not be given out again.
@@ -445,6 +455,7 @@ fn summary(
         read: counters.read.load(Relaxed),
         answered: counters.answered.load(Relaxed),
         dropped: counters.dropped(),
+        stranded: counters.stranded.load(Relaxed),
         malformed: counters.malformed(),
         first_malformed,
         skipped: counters.skipped.load(Relaxed),

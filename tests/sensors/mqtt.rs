@@ -139,7 +139,7 @@ fn windows(numbers: std::ops::Range<usize>) -> String {
 /// The last line that a process published or printed, whose counts have to add up.
 fn adds_up(summary: &Value) {
     let count = |key: &str| summary[key].as_u64().unwrap_or_else(|| panic!("no {key} in {summary}"));
-    let all: u64 = ["answered", "dropped", "malformed", "skipped", "remainder"].map(count).iter().sum();
+    let all: u64 = ["answered", "dropped", "stranded", "malformed", "skipped", "remainder"].map(count).iter().sum();
     assert_eq!(count("read"), all, "{summary}");
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use mqtt_protocol_core::mqtt::common::Cursor;
@@ -25,6 +25,8 @@ use crate::sensor::source::tcp;
 
 /// How long a broker may take to answer, or to take what is written.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After how much of that the stop is looked at.
+const NAP: Duration = Duration::from_millis(200);
 /// A silent connection is tried after this.
 const KEEP_ALIVE_S: u16 = 30;
 /// What is read at once.
@@ -67,6 +69,8 @@ pub struct Link {
     /// When the connection is to be tried, and by when the broker has to answer that.
     ping_due: Option<Instant>,
     pong_due: Option<Instant>,
+    /// The greeting's.
+    stop: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -85,7 +89,9 @@ impl Link {
         connection.set_pingresp_recv_timeout(PATIENCE.as_secs() * 1000);
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         let (filled, early, greeted) = (0..0, VecDeque::new(), false);
-        let mut link = Link { stream, connection, buffer, filled, early, greeted, ping_due: None, pong_due: None };
+        let stop = Arc::clone(&greeting.stop);
+        let mut link =
+            Link { stream, connection, buffer, filled, early, greeted, ping_due: None, pong_due: None, stop };
         link.send(connect(greeting).map_err(refused_here)?.into())?;
         match link.answer()? {
             Packet::V5_0Connack(ack) if ack.reason_code() == ConnectReasonCode::Success => Ok(link),
@@ -235,8 +241,18 @@ impl Link {
     }
 
     fn answer(&mut self) -> io::Result<Packet> {
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer");
-        self.next(PATIENCE, None)?.ok_or_else(late)
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(packet) = self.next(NAP, None)? {
+                return Ok(packet);
+            }
+            if self.stop.load(Relaxed) {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped before the broker answered"));
+            }
+            if Instant::now() > until {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer"));
+            }
+        }
     }
 
     fn send(&mut self, packet: Packet) -> io::Result<()> {
@@ -358,4 +374,26 @@ fn refused_here(error: MqttError) -> io::Error {
 fn unexpected(packet: &Packet) -> io::Error {
     let what = format!("the broker answered with {}", packet.packet_type());
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_takes_a_connection_and_says_nothing_is_given_up_at_the_stop() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let greeting = Greeting {
+            address: format!("mqtt://{}/a", silent.local_addr().unwrap()).parse().unwrap(),
+            client_id: String::new(),
+            session_s: 0,
+            will: None,
+            max_packet_bytes: 1024,
+            receive_maximum: 1,
+            stop: Arc::new(AtomicBool::new(true)),
+        };
+        let told = Link::open(&greeting).map(drop).unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::Interrupted, "{told}");
+    }
 }

@@ -161,7 +161,8 @@ impl FrontendFile {
     pub fn check(self, input: &Input) -> Result<FrontendKind, String> {
         let channels = input.channels.len();
         let base = |frame, hop, fft, taper: TaperName, magnitude: MagnitudeName| SpectralShape {
-            rate_hz: input.rate_hz.unwrap_or(f64::NAN) as f32,
+            // Mel bands alone need it, and say where it is missing.
+            rate_hz: input.rate_hz.unwrap_or(0.0) as f32,
             frame,
             hop,
             fft,

@@ -13,7 +13,7 @@ pub const MAX_CHANNELS: usize = 1024;
 const MAX_WINDOW_VALUES: usize = 1 << 24;
 
 /// What comes from the sensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Frames a second; none where frames come when they come.
     pub rate_hz: Option<f64>,
@@ -24,7 +24,7 @@ pub struct Input {
 }
 
 /// A channel as the model takes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Channel {
     /// Its name, as in the header of a CSV file.
     pub name: String,
@@ -94,7 +94,9 @@ fn too_many(count: usize) -> String {
 fn hop(window: usize, hop: Option<usize>, overlap: Option<f64>) -> Result<usize, String> {
     match (hop, overlap) {
         (None, None) => Ok(window),
-        (Some(0), _) => Err("hop` is 0 frames; expected 1 or more".into()),
+        (Some(hop), None) if hop == 0 || u32::try_from(hop).is_err() => {
+            Err(format!("hop` is {hop} frames; expected 1 to {}", u32::MAX))
+        }
         (Some(hop), None) => Ok(hop),
         (None, Some(overlap)) if (0.0..1.0).contains(&overlap) => {
             Ok(((window as f64 * (1.0 - overlap)).round() as usize).max(1))

@@ -94,6 +94,9 @@ impl Recipe {
             (model.join("model.toml"), None)
         } else if is_recipe {
             (model.to_owned(), None)
+        } else if let Err(error) = model.metadata() {
+            let what = "expected a folder with a model.toml, such a file, or a model with one beside it";
+            return Err(RecipeError::new(model, format!("cannot open it: {error}; {what}")));
         } else {
             (beside(model, Path::new("model.toml")), Some(model))
         };
@@ -126,6 +129,17 @@ impl Recipe {
         Ok(())
     }
 
+    /// The first part that another has otherwise, of all that a stream is set up with before it has a model.
+    pub fn differs_in(&self, other: &Recipe) -> Option<&'static str> {
+        let parts = [
+            ("input", self.input == other.input),
+            ("frontend", self.frontend == other.frontend),
+            ("labels", self.labels == other.labels),
+            ("decision", self.decision == other.decision),
+        ];
+        parts.into_iter().find(|(_, is_same)| !is_same).map(|(part, _)| part)
+    }
+
     /// Takes `text` for what stands in the file at `path`.
     ///
     /// # Errors
@@ -145,6 +159,12 @@ impl Recipe {
                 read(&path)?.lines().map(|line| line.trim().to_owned()).collect()
             }
         };
+        // They are shown on terminals, and must not steer them.
+        if let Some((index, label)) =
+            labels.iter().enumerate().find(|(_, label)| label.contains(|c: char| c.is_control()))
+        {
+            return Err(fault(format!("`labels`: number {}, {label:?}, has a control character", index + 1)));
+        }
         let input = file.input.check().map_err(fault)?;
         let frontend = file.frontend.check(&input).map_err(fault)?;
         let decision = file.decision.check(&labels).map_err(fault)?;

@@ -38,11 +38,14 @@ fn a_recipe_is_read_whole() {
 #[test]
 fn what_is_wrong_is_named_with_its_place() {
     for (from, to, expected) in [
+        ("[\"a\", \"b\"]", "[\"a\", \"\\u001b[2J\"]", "`labels`: number 2, \"\\u{1b}[2J\", has a control character"),
         ("window = 64", "windw = 64", "dir/model.toml: line 8: unknown field `windw`"),
         ("window = 64", "window = 0", "`input.window` is 0 frames; expected 1 to"),
         ("window = 64", "window = 99999999999", "`input.window` is 99999999999 frames"),
         ("overlap = 0.75", "overlap = 1.0", "`input.overlap` is 1"),
         ("overlap = 0.75", "overlap = 0.5\nhop = 3", "give one"),
+        ("overlap = 0.75", "hop = 0", "`input.hop` is 0 frames; expected 1 to 4294967295"),
+        ("overlap = 0.75", "hop = 4294967296", "`input.hop` is 4294967296 frames"),
         ("rate_hz = 100", "rate_hz = -1", "`input.rate_hz` is -1"),
         ("rate_hz = 100", "rate_hz = 1e-20", "`input.rate_hz` is 1e-20; expected 1e-6 to 1e9"),
         ("rate_hz = 100", "rate_hz = nan", "`input.rate_hz` is NaN"),
@@ -59,6 +62,26 @@ fn what_is_wrong_is_named_with_its_place() {
     ] {
         let told = fault(from, to);
         assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn what_a_stream_was_set_up_with_is_told_from_what_it_was_not() {
+    // Without a rate there is no number that differs from itself.
+    let spectrum = GOOD.replace("rate_hz = 100\n", "").replace(
+        "kind = \"samples\"\nlayout = \"channels-first\"\nnormalize = \"z-score\"",
+        "kind = \"spectrum\"\nframe = 32\nhop = 16\nfft = 32",
+    );
+    let parse = |text: &str| Recipe::parse(Path::new("model.toml"), text).unwrap();
+    for (from, to, part) in [
+        ("m.onnx", "n.onnx", None),
+        ("overlap = 0.75", "overlap = 0.5", Some("input")),
+        ("hop = 16", "hop = 8", Some("frontend")),
+        ("[\"a\", \"b\"]", "[\"b\", \"a\"]", Some("labels")),
+        ("threshold = 0.8", "threshold = 0.7", Some("decision")),
+    ] {
+        assert!(spectrum.contains(from), "{from}");
+        assert_eq!(parse(&spectrum).differs_in(&parse(&spectrum.replace(from, to))), part, "{to}");
     }
 }
 

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[cfg(feature = "audio")]
 use super::alsa::Capture;
-use super::iio::Polled;
+use super::iio::{Captured, Polled};
 use super::tcp;
 use crate::npy;
 
@@ -40,8 +41,11 @@ pub enum Bytes {
     Udp(UdpSocket),
     /// Files of sysfs, read in turn.
     Polled(Polled),
+    Captured(Captured),
     #[cfg(feature = "audio")]
     Alsa(Capture),
+    /// It went away, and is not back yet.
+    Closed,
 }
 
 pub enum Got {
@@ -96,6 +100,8 @@ impl Bytes {
             Bytes::Polled(polled) => polled.read(room),
             #[cfg(feature = "audio")]
             Bytes::Alsa(capture) => capture.read(room),
+            Bytes::Closed => Err(io::ErrorKind::NotConnected.into()),
+            Bytes::Captured(Captured { device, .. }) => alive(when_ready(device.as_fd(), || (&*device).read(room))?),
             Bytes::Live(file) => alive(when_ready(file.as_fd(), || (&*file).read(room))?),
             Bytes::Tcp(stream) => alive(when_ready(stream.as_fd(), || (&*stream).read(room))?),
             Bytes::Udp(socket) => when_ready(socket.as_fd(), || socket.recv(room)).map(|got| match got {
@@ -138,6 +144,25 @@ impl Bytes {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// The beginning of a file or pipe, waited for until it comes or the stream is stopped.
+pub struct Patient<'a> {
+    pub file: File,
+    pub stop: &'a AtomicBool,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match when_ready(self.file.as_fd(), || (&self.file).read(room))? {
+                Got::Bytes(count) => return Ok(count),
+                Got::End => return Ok(0),
+                _ if self.stop.load(Relaxed) => return Err(io::Error::other("stopped before its header came")),
+                _ => {}
+            }
         }
     }
 }

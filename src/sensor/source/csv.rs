@@ -1,6 +1,7 @@
 //! Text: a frame a line, fields between commas, semicolons, tabs or spaces.
 //!
-//! The first line may name the columns. Of a live source it has to name what is asked for: who opens a port finds half a
+//! The first line may name the columns: by the model's names of channels or those of --columns, or else with no number in it.
+//! Of a live source it has to name what is asked for: who opens a port finds half a
 //! line there as often as a header. Half a line of numbers looks like a whole one, so the first of a port is never taken for
 //! one. Lines that begin with `#` and empty lines say nothing.
 
@@ -52,6 +53,8 @@ struct Layout {
     time_ns: f64,
     /// The line has names in it.
     header: bool,
+    /// And numbers: by position it is a broken frame.
+    mixed: bool,
     /// Columns were found by those names.
     by_name: bool,
 }
@@ -118,7 +121,7 @@ impl Csv {
         }
         if self.layout.is_none() {
             match Layout::of(text, &self.wanted) {
-                Ok(layout) if layout.header && !layout.by_name && !recorded => {
+                Ok(layout) if layout.header && !layout.by_name && (layout.mixed || !recorded) => {
                     return self.fault(used, Reason::NotANumber { field: first_name(text) });
                 }
                 Ok(layout) if !layout.header && in_midst => return self.fault(used, Reason::Headless),
@@ -206,7 +209,8 @@ impl Layout {
     fn of(text: &str, wanted: &Wanted) -> Result<Layout, Misfit> {
         let separator = Separator::of(text);
         let fields: Vec<&str> = separator.split(text).map(|field| field.trim_matches('"')).collect();
-        let header = fields.iter().any(|field| field.parse::<f64>().is_err());
+        let names = fields.iter().filter(|field| field.parse::<f64>().is_err()).count();
+        let (header, mixed) = (names > 0, (1..fields.len()).contains(&names));
         let there = || match header {
             true => format!("the columns are {}", fields.join(", ")),
             false => format!("there are {} columns, and no header", fields.len()),
@@ -255,7 +259,8 @@ impl Layout {
             let channels = wanted.channels.join(", ");
             return Err(format!("the model takes {channels}; {}: say which with --columns", there()).into());
         }
-        Ok(Layout { separator, roles, time_ns: wanted.time.as_ref().map_or(0.0, |time| time.unit_ns), header, by_name })
+        let time_ns = wanted.time.as_ref().map_or(0.0, |time| time.unit_ns);
+        Ok(Layout { separator, roles, time_ns, header, mixed, by_name })
     }
 }
 
@@ -294,13 +299,20 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_of_a_port_is_no_header() {
-        let text = "0.1#0.2,3\n";
-        assert!(matches!(
-            first_line(text, false),
-            Decoded::Malformed(10, Malformed { reason: Reason::NotANumber { field: 1 }, .. })
-        ));
-        assert!(matches!(first_line(text, true), Decoded::Nothing(10)), "a recording may name its columns as it likes");
+    fn half_a_line_of_a_port_is_no_header_and_nor_is_a_broken_frame_of_a_recording() {
+        for (text, field) in [("0.1#0.2,3\n", 1), ("0.125,oops\n", 2)] {
+            for recorded in [false, true] {
+                let told = first_line(text, recorded);
+                let Decoded::Malformed(_, Malformed { reason: Reason::NotANumber { field: found }, .. }) = told else {
+                    panic!("{text}");
+                };
+                assert_eq!(found, field, "{text}");
+            }
+        }
+        assert!(
+            matches!(first_line("a,b\n", true), Decoded::Nothing(4)),
+            "a recording may name its columns as it likes"
+        );
         assert!(matches!(first_line("y,x\n", false), Decoded::Nothing(4)));
     }
 

@@ -141,7 +141,8 @@ impl Frames {
         Ok(Progress::Frames)
     }
 
-    /// Opens the source anew after it went away; windows may not span the two sides.
+    /// Opens the source anew after it went away; windows may not span the two sides. What came back may have another scale
+    /// or rate: [`Frames::batch`] and [`Frames::resampling`] are those of before no more.
     ///
     /// # Errors
     /// As [`super::Source::open`].
@@ -149,8 +150,10 @@ impl Frames {
         if self.bytes.hang_up() {
             self.decoder = open::stream_decoder(&self.spec, &self.options, &self.input)?;
         } else {
-            let opened = open::open(&self.spec, &self.options, &self.input)?;
-            (self.bytes, self.decoder) = (opened.bytes, opened.decoder);
+            // What it held of a device is given up before that is asked for again.
+            self.bytes = Bytes::Closed;
+            let Opened { bytes, decoder, lines, rate_hz } = open::open(&self.spec, &self.options, &self.input)?;
+            (self.bytes, self.decoder, self.lines, self.rate_hz) = (bytes, decoder, lines, rate_hz);
         }
         self.filled = 0..0;
         self.ended = false;

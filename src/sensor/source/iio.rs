@@ -126,9 +126,33 @@ pub fn buffered(folder: &Path, device: &Path, options: &SourceOptions, input: &I
     let units = channels.iter().map(|channel| unit(channel)).collect();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = rustix::fs::open(device, flags, Mode::empty()).map_err(|error| at(device, &error))?;
-    set(&folder.join("buffer/enable"), "1")?;
+    let enable = folder.join("buffer/enable");
+    let captured = File::create(&enable).and_then(|enable| Captured::begin(File::from(opened), enable));
+    let captured = captured.map_err(|error| at(&enable, &error))?;
     let binary = Binary::new(end.next_multiple_of(largest), fields, time);
-    Ok((Bytes::Live(File::from(opened)), Decoder::Binary(binary), Native { lines, units, ..Native::default() }))
+    Ok((Bytes::Captured(captured), Decoder::Binary(binary), Native { lines, units, ..Native::default() }))
+}
+
+/// A device whose buffer is filled, until this is dropped.
+pub struct Captured {
+    pub device: File,
+    /// Held open: a confined process opens nothing.
+    enable: File,
+}
+
+impl Captured {
+    fn begin(device: File, enable: File) -> std::io::Result<Captured> {
+        enable.write_all_at(b"1", 0)?;
+        Ok(Captured { device, enable })
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        if let Err(error) = self.enable.write_all_at(b"0", 0) {
+            log::debug!("buffer/enable: {error}");
+        }
+    }
 }
 
 /// How a channel lies in a buffer: `le:s12/16>>4`.
@@ -173,6 +197,9 @@ impl Element {
 
 /// Names as sysfs has them, between `in_` and `_raw`: `accel_x`.
 fn channels<'a>(options: &'a SourceOptions, input: &'a Input) -> Result<Vec<&'a str>, String> {
+    if options.format.is_some() || options.channels.is_some() || options.time.is_some() {
+        return Err("the kernel tells how its channels are read: leave --format, --channels and --time out".into());
+    }
     let Some(columns) = &options.columns else {
         return Ok(input.channels.iter().map(|channel| channel.name.as_str()).collect());
     };

@@ -100,6 +100,21 @@ impl Default for SourceOptions {
     }
 }
 
+impl SourceOptions {
+    /// What would have no effect is refused; what depends on the format is when that is known.
+    fn suit(&self, spec: &SourceSpec) -> Result<(), &'static str> {
+        let cases = [
+            (self.repeat != Some(1) && !spec.is_file(), "only a file is read again: leave --repeat out"),
+            (self.pace == Pace::Real && !spec.is_recorded(), "its frames come when they come: leave --replay real out"),
+            (
+                self.reconnect.is_some() && spec.is_recorded(),
+                "where it ends nothing comes back: leave --reconnect out, which is for ports, sockets and devices",
+            ),
+        ];
+        cases.into_iter().find(|(is_given, _)| *is_given).map_or(Ok(()), |(_, what)| Err(what))
+    }
+}
+
 /// How fast a recorded file is replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pace {
@@ -150,6 +165,7 @@ impl Source {
     /// # Errors
     /// Where it is not there, or its header, rate, channels or units do not fit; the message says what to do.
     pub fn open(spec: &SourceSpec, options: SourceOptions, input: &Input) -> Result<Source, SourceError> {
+        options.suit(spec).map_err(|what| SourceError::new(spec.to_string(), what))?;
         let SourceSpec::Mqtt(address) = spec else {
             return Frames::open(spec, options, input).map(|frames| Source(Kind::Frames(Box::new(frames))));
         };

@@ -12,10 +12,10 @@ use rustix::fs::{Mode, OFlags};
 #[cfg(feature = "audio")]
 use super::alsa;
 use super::binary::{Binary, Kind};
-use super::bytes::Bytes;
+use super::bytes::{Bytes, Patient};
 use super::csv::{Csv, Wanted};
 use super::spec::{Column, Format, SampleType, SourceSpec};
-use super::{BUFFER_BYTES, Decoder, Opened, SourceError, SourceOptions, iio, serial, tcp};
+use super::{BUFFER_BYTES, Decoder, Opened, Pace, SourceError, SourceOptions, iio, serial, tcp};
 use crate::DType;
 use crate::npy;
 use crate::sensor::recipe::{Input, RATES_HZ};
@@ -54,6 +54,10 @@ pub fn open(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result
     };
     let lines = lines(&native, options, input).map_err(fault)?;
     let rate_hz = rate(&native, options, input).map_err(fault)?;
+    if options.pace == Pace::Real && rate_hz.is_none() && options.time.is_none() {
+        let what = "it cannot be replayed at real speed: neither it nor the model states a rate; say --rate, or --time";
+        return Err(fault(format!("{what} for a column that tells when each frame was")));
+    }
     Ok(Opened { bytes, decoder, lines, rate_hz })
 }
 
@@ -101,6 +105,9 @@ fn no_alsa(device: &str, options: &SourceOptions, input: &Input) -> String {
 fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::result::Result<Decoder, String> {
     match format {
         Format::Csv => {
+            if options.channels.is_some() {
+                return Err(OWN_WIDTH.into());
+            }
             let channels = input.channels.iter().map(|channel| channel.name.clone()).collect();
             let columns = options.columns.clone();
             columns.as_deref().map_or(Ok(()), |columns| count(columns.len(), input))?;
@@ -115,6 +122,8 @@ fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::resul
     }
 }
 
+const OWN_WIDTH: &str = "it tells itself how many channels it has: leave --channels out, and say which with --columns";
+
 /// A recording. Whatever else stands under its name, such as a pipe, is read the same.
 fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Result<(Bytes, Decoder, Native), String> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -128,6 +137,9 @@ fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Res
             "`.{extension}` does not tell its format; say --format csv, npy, wav, or a type of raw samples such as s16le"
         ));
     }
+    if matches!(format, Format::Npy | Format::Wav) && options.channels.is_some() {
+        return Err(OWN_WIDTH.into());
+    }
     if format == Format::Npy {
         let reader = npy::Reader::open(path).map_err(|error| error.to_string())?;
         return npy(reader, options, input);
@@ -140,16 +152,20 @@ fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Res
         return Err("it is a directory; expected a file of frames".into());
     }
     if format == Format::Wav {
-        return wav(file, options, input);
+        return wav(Patient { file, stop: &options.stop }, options, input);
     }
     let bytes = Bytes::File { file, start: 0, len: None, left: None };
     Ok((bytes, decoder(format, options, input)?, Native::default()))
 }
 
-fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Result<(Bytes, Decoder, Native), String> {
+fn wav(
+    file: Patient<'_>,
+    options: &SourceOptions,
+    input: &Input,
+) -> std::result::Result<(Bytes, Decoder, Native), String> {
     let reader = WavReader::new(file).map_err(|error| format!("not a readable .wav file: {error}"))?;
     let (spec, samples) = (reader.spec(), u64::from(reader.len()));
-    let mut file = reader.into_inner();
+    let mut file = reader.into_inner().file;
     let bytes = usize::from(spec.bits_per_sample.div_ceil(8));
     let kind = match (spec.sample_format, spec.bits_per_sample) {
         (SampleFormat::Float, 32) => Some(Kind::Float),
@@ -164,8 +180,16 @@ fn wav(file: File, options: &SourceOptions, input: &Input) -> std::result::Resul
         return Err(format!("samples of {bits} bits are not read; expected PCM of 8, 16, 24 or 32, or float"));
     };
     let decoder = interleaved(sample, usize::from(spec.channels), options, input)?;
-    let start = file.stream_position().map_err(|error| format!("cannot read it: {error}"))?;
-    let len = Some(samples * bytes as u64);
+    let metadata = file.metadata().map_err(|error| format!("cannot read it: {error}"))?;
+    // A pipe has no place to come back to, and who writes to one does not know yet how much comes.
+    let start = if metadata.is_file() { file.stream_position() } else { Ok(0) };
+    let start = start.map_err(|error| format!("cannot read it: {error}"))?;
+    let len = (samples > 0 || metadata.is_file()).then_some(samples * bytes as u64);
+    let behind = metadata.len().saturating_sub(start);
+    if len == Some(0) && behind > 0 {
+        let what = "bytes follow its header, which says that there are none: whoever wrote it did not come to its end";
+        return Err(format!("{behind} {what}; tail -c +{} FILE | … --source - --format, and the type", start + 1));
+    }
     let native = Native {
         asks_rate: false,
         rate_hz: Some(f64::from(spec.sample_rate)),
@@ -218,6 +242,9 @@ pub fn interleaved(
     options: &SourceOptions,
     input: &Input,
 ) -> std::result::Result<Binary, String> {
+    if options.time.is_some() {
+        return Err("samples have no column with a time: leave --time out, which is for csv".into());
+    }
     let most = BUFFER_BYTES / sample.bytes.max(1);
     if width > most {
         return Err(format!(
