@@ -64,7 +64,7 @@ impl ExternalFiles {
 
     /// Each file's location in the model, and its bytes.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.locations.iter().filter_map(|(location, &at)| Some((location.as_str(), &**self.files.get(at)?.1)))
+        self.locations.iter().filter_map(|(location, &at)| Some((location.as_str(), &*self.files.get(at)?.1)))
     }
 
     /// Whether the model lies in one file.
