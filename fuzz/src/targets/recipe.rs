@@ -21,10 +21,10 @@ pub fn run(bytes: &[u8]) {
     }
     if let Ok(recipe) = Recipe::parse(Path::new("/nowhere/model.toml"), text) {
         // Tables and windows of the largest recipe take seconds to set up; they are within bounds that it states.
-        if recipe.input.windowing.length.saturating_mul(recipe.input.channels.len()) < 1 << 16 {
-            if let Ok(stream) = Stream::new(&recipe, session(), StreamOptions::default()) {
-                cut(&recipe, stream);
-            }
+        if recipe.input.windowing.length.saturating_mul(recipe.input.channels.len()) < 1 << 16
+            && let Ok(stream) = Stream::new(&recipe, session(), StreamOptions::default())
+        {
+            cut(&recipe, stream);
         }
     }
 }

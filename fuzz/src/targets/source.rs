@@ -25,11 +25,10 @@ pub fn run(bytes: &[u8]) {
     let how = usize::from(how);
     let text = RECIPES[how % 2];
     let recipe = Recipe::parse(Path::new("/nowhere/model.toml"), text).expect("a recipe that is right");
-    let mut options =
-        SourceOptions { format: FORMATS[how / 2 % FORMATS.len()].parse().ok(), ..SourceOptions::default() };
+    let format = FORMATS[how / 2 % FORMATS.len()];
+    let mut options = SourceOptions { format: format.parse().ok(), ..SourceOptions::default() };
     let channels = recipe.input.channels.len();
     // The rest of the byte: by name or by number, with a column of time, wider frames than the model takes.
-    let format = FORMATS[how / 2 % FORMATS.len()];
     match how / 24 {
         1 if format == "csv" => options.time = "t:ms".parse().ok(),
         2 => {
