@@ -101,6 +101,13 @@ fn joined_channels_keep_their_offsets() {
     assert_eq!((dims(read), floats(read).unwrap()), (vec![1, 5, 1, 1], [&all[..4], &all[5..]].concat()));
 }
 
+/// Nothing is made for each of them: there are more than memory has room for.
+#[test]
+fn weights_without_elements_have_no_channels() {
+    let model = model(vec![node("Conv", &["x", "w"], "y")], vec![weights("w", &[usize::MAX >> 1, 0, 3, 3])]);
+    assert_eq!(summary(&model, &channels(&model, &[("x", &[1, 0, 8, 8])])), []);
+}
+
 #[test]
 fn what_is_not_known_keeps_its_channels() {
     let model = model(

@@ -286,9 +286,9 @@ impl<'m> Tracer<'m> {
         found
     }
 
-    /// A stored float tensor that is whole.
+    /// A stored float tensor that is whole. One without elements may state any number of channels.
     pub(super) fn floats(&self, name: Option<&str>) -> Option<&'m TensorProto> {
-        self.stored.get(name?).copied().filter(|tensor| floats(tensor).is_some())
+        self.stored.get(name?).copied().filter(|tensor| floats(tensor).is_some_and(|values| !values.is_empty()))
     }
 
     pub(super) fn integers(&self, name: Option<&str>) -> Option<Vec<i64>> {
