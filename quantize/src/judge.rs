@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::emit::Emitted;
 use crate::onnx::Edges;
-use crate::onnx::proto::ModelProto;
+use crate::onnx::proto::{ModelProto, NodeProto};
 use crate::pool::{Known, Pool};
 use crate::scheme::{Activations, QParams};
 use crate::{Engine, QuantizeError, Runner};
@@ -277,16 +277,17 @@ fn decisive(model: &ModelProto) -> Vec<String> {
     let edges = Edges::of(model);
     let mut taps: Vec<String> = Vec::new();
     for name in model.graph.iter().flat_map(|graph| graph.output_names()) {
-        let mut tap = name;
-        while let Some(node) = edges.producer.get(tap).and_then(|&index| model.nodes().get(index))
-            && matches!(
+        let producer = |tap: &str| edges.producer.get(tap).and_then(|&index| model.nodes().get(index));
+        let squashes = |node: &&NodeProto| {
+            matches!(
                 node.op(),
                 "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" | "ArgMin" | "TopK" | "Cast" | "Identity"
             )
-            && let Some(source) = node.arg(0)
-        {
-            tap = source;
-        }
+        };
+        let before = |&tap: &&str| producer(tap).filter(squashes)?.arg(0);
+        // Nodes that read each other have no first one.
+        let steps = std::iter::successors(Some(name), before).take(model.nodes().len() + 1);
+        let tap: &str = steps.last().unwrap_or_default();
         if !taps.iter().any(|held| held == tap) {
             taps.push(tap.to_owned());
         }
@@ -297,6 +298,17 @@ fn decisive(model: &ModelProto) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_reads_itself_ends() {
+        let identity = NodeProto::new("Identity", "i".into(), vec!["y".into()], vec!["y".into()]);
+        let graph = crate::onnx::proto::GraphProto {
+            node: vec![identity],
+            output: vec![crate::onnx::proto::ValueInfoProto::untyped("y")],
+            ..Default::default()
+        };
+        assert_eq!(decisive(&ModelProto { graph: Some(graph), ..Default::default() }), ["y"]);
+    }
 
     #[test]
     fn ratios() {
