@@ -77,19 +77,26 @@ impl Coverage {
             module.copy(now);
             rest = more;
         }
+        // An input reaches a hundredth of all. What is all zeros is passed over in large blocks, and then in small ones:
+        // this code has counters too, and bytes taken one by one would be most of the time.
+        const LARGE: usize = 4096;
+        const SMALL: usize = 32;
         let mut new = false;
-        // An input reaches a hundredth of all: most blocks are zeros, and this code has counters too.
-        const BLOCK: usize = 128;
-        for (now, seen) in self.now.chunks(BLOCK).zip(self.seen.chunks_mut(BLOCK)) {
-            if now == &[0; BLOCK][..now.len()] {
+        for (now, seen) in self.now.chunks(LARGE).zip(self.seen.chunks_mut(LARGE)) {
+            if now == &[0; LARGE][..now.len()] {
                 continue;
             }
-            for (count, seen) in now.iter().zip(seen) {
-                let magnitude = magnitude(*count);
-                if magnitude & !*seen != 0 {
-                    self.reached += usize::from(*seen == 0);
-                    *seen |= magnitude;
-                    new = true;
+            for (now, seen) in now.chunks(SMALL).zip(seen.chunks_mut(SMALL)) {
+                if now == &[0; SMALL][..now.len()] {
+                    continue;
+                }
+                for (count, seen) in now.iter().zip(seen) {
+                    let magnitude = magnitude(*count);
+                    if magnitude & !*seen != 0 {
+                        self.reached += usize::from(*seen == 0);
+                        *seen |= magnitude;
+                        new = true;
+                    }
                 }
             }
         }

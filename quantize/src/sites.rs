@@ -241,6 +241,10 @@ impl Finder<'_> {
         if !ranks.contains(&dims(tensor).len()) {
             return Err(format!("its weights have {} dimensions", dims(tensor).len()));
         }
+        // They may state any number of channels.
+        if dims(tensor).contains(&0) {
+            return Err("its weights have no elements".into());
+        }
         let channels = dims(tensor)[axis];
         let bias = match node.arg(2) {
             None => None,
@@ -427,6 +431,13 @@ mod tests {
             vec![node("MatMul", &["x", "w"], "a"), node("Softmax", &["a"], "b"), node("Reshape", &["b", "s"], "c")];
         let model = graph([nodes, vec![node("Identity", &["c"], "y")]].concat(), weights(&["w"]));
         assert_eq!(found(&model).1[..1], names(&["b"]));
+    }
+
+    /// Nothing is made for each of them: there are more than time has room for.
+    #[test]
+    fn weights_without_elements_have_no_channels() {
+        let model = graph(vec![node("Conv", &["x", "w"], "y")], vec![f32s("w", &[usize::MAX >> 1, 0, 3, 3], &[])]);
+        assert_eq!(found(&model), (names(&[]), names(&["y"])));
     }
 
     #[test]

@@ -1,34 +1,40 @@
 //! The quantizer and the pruner: their own reader of ONNX and what they make of a graph, with and without an engine.
 
-use tractlet::{DType, EngineChoice, Model, Session, SessionOptions, TensorMut, TensorRef};
+use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::plan::AlignedBytes;
 use tractlet_quantize::prune::{self, prune};
 use tractlet_quantize::{Effort, Engine, EngineError, Options, Runner, quantize};
 
-use super::{MAX_MACS, files};
+use super::{MAX_MACS, files, options};
+use crate::memory_file::in_file;
 
 const SAMPLES: usize = 2;
 
 /// Quantizes and prunes: without an engine, which ends before calibration, and on the plan engine where that takes the
 /// model.
 pub fn run(bytes: &[u8]) {
-    let options = Options { effort: Effort::Fast, ..Options::default() };
+    let coarsely = Options { effort: Effort::Fast, ..Options::default() };
     // Models are small: a channel at a time.
     let fewer = prune::Options { multiple: 1, ..prune::Options::default() };
-    let _ = quantize(bytes, &Refusing, &options, &());
+    let _ = quantize(bytes, &Refusing, &coarsely, &());
     let _ = prune(bytes, &Refusing, &fewer, &());
-    let Ok(model) = Model::from_bytes("fuzz", bytes) else { return };
+    let Ok(model) = opened(bytes) else { return };
     let engine = Sessions(&model);
     if engine.open(bytes).is_err() {
         return;
     }
     let made = [
-        quantize(bytes, &engine, &options, &()).map(|quantized| quantized.model),
+        quantize(bytes, &engine, &coarsely, &()).map(|quantized| quantized.model),
         prune(bytes, &engine, &fewer, &()).map(|pruned| pruned.model),
     ];
     for made in made.iter().flatten() {
         Model::from_bytes("made", made).expect("what it writes is sound");
     }
+}
+
+/// A model that is not too large to be run: what a legal one takes is no finding.
+fn opened(bytes: &[u8]) -> Result<Model, ModelError> {
+    in_file(bytes, |path| Model::open_with(path, &options()))
 }
 
 /// Has samples and opens nothing.
@@ -71,7 +77,7 @@ impl Engine for Sessions<'_> {
 
     fn open(&self, model: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
         let fault = |error: tractlet::ModelError| EngineError(error.to_string());
-        let model = Model::from_bytes("variant", model).map_err(fault)?;
+        let model = opened(model).map_err(fault)?;
         let session = Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).map_err(fault)?;
         let bytes = session.inputs().iter().chain(session.outputs()).map(|spec| spec.byte_len());
         let macs = session.steps().iter().map(|step| step.macs).fold(0, u64::saturating_add);

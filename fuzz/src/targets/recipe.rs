@@ -1,6 +1,7 @@
 //! `model.toml`: parsed, set up with a model that it may fit, and run on a few windows where it does.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use tractlet::sensor::{Control, Recipe, Source, SourceOptions, SourceSpec, Stream, StreamOptions};
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
@@ -41,9 +42,10 @@ fn cut(recipe: &Recipe, stream: Stream<'_>) {
     });
 }
 
+/// A session of its own for each stream, which keeps it; the model is the same.
 pub(super) fn session() -> Session {
-    let model = Model::from_bytes("relu", MODEL).expect("the undamaged model");
-    Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).expect("the undamaged model")
+    static OPENED: LazyLock<Model> = LazyLock::new(|| Model::from_bytes("relu", MODEL).expect("the undamaged model"));
+    Session::new(&OPENED, SessionOptions::default().engine(EngineChoice::Plan)).expect("the undamaged model")
 }
 
 /// The shipped recipes without their comments, and small ones of every front end and rule.
