@@ -4,7 +4,11 @@
 SHELL := /bin/sh
 comma := ,
 KWS := models/kws_dscnn
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Paths that recipes and sed are given as they are: nothing in them may have a meaning there.
+hash := \#
+plain = $(if $(filter-out 1,$(words x$1x))$(strip $(foreach c,' " ` \ | & ; < > ( ) { } [ ] * ? ! ~ $$ % $(hash),$(findstring $c,$1))),\
+	$(error $2=$1: a blank or a character with a meaning to the shell is in it; name another folder),$1)
+TARGET := $(or $(call plain,$(CARGO_TARGET_DIR),CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/tractlet
 VENV := $(TARGET)/venv
 MANUAL := $(TARGET)/manual
@@ -17,11 +21,14 @@ ifneq ($(PACK),)
 export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
+# What is switched on by 1 is off by 0.
+$(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$(filter-out 0 no,$$($(switch)))))
+
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
-	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy \
+	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
 	fuzz fuzz-replay fuzz-minimise soak
 
 help: ## List the targets
@@ -49,7 +56,13 @@ pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM
 
 # Made where there is none yet, so that `make build manual` and then `sudo make install` needs no cargo as root.
 INSTALLED := $(or $(BINARY),$(RELEASE))
-SHARE := $(DESTDIR)$(PREFIX)/share
+SOURCES := Cargo.toml Cargo.lock core/Cargo.toml io/Cargo.toml quantize/Cargo.toml src core/src io/src quantize/src $(wildcard targets/*.toml)
+SHARE = $(DESTDIR)$(PREFIX)/share
+PATTERN := share/doc/tractlet/examples/example.conf
+ifneq ($(filter install uninstall,$(MAKECMDGOALS)),)
+$(foreach path,PREFIX DESTDIR BINARY,$(if $(call plain,$($(path)),$(path)),))
+$(if $(filter-out /%,$(PREFIX)),$(error PREFIX=$(PREFIX): the unit names the program by its whole path; expected one from / on))
+endif
 
 $(RELEASE):
 	cargo build --release
@@ -70,15 +83,21 @@ install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completio
 	install -D -m 644 $(MANUAL)/_tractlet $(SHARE)/zsh/site-functions/_tractlet
 	install -D -m 644 $(MANUAL)/tractlet.fish $(SHARE)/fish/vendor_completions.d/tractlet.fish
 
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' targets/systemd/tractlet@.service \
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(SHARE)/doc/tractlet/examples
+	sed -e 's|/usr/bin/|$(PREFIX)/bin/|' -e 's|/usr/share/|$(PREFIX)/share/|' targets/systemd/tractlet@.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
+	sed 's|/usr/share/|$(PREFIX)/share/|' targets/systemd/example.conf >$(DESTDIR)$(PREFIX)/$(PATTERN)
+	@echo "installed $(INSTALLED) of $$(date -r $(INSTALLED) '+%Y-%m-%d %H:%M'):" \
+		"$$($(DESTDIR)$(PREFIX)/bin/tractlet --version 2>/dev/null || echo 'it does not run on this machine')"
+ifeq ($(BINARY),)
+	@[ -z "$$(find $(SOURCES) -newer $(RELEASE) | head -n 1)" ] || echo 'note: there are sources that are newer; make build takes them in'
+endif
 
 uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 	rm -f $(DESTDIR)$(PREFIX)/bin/tractlet $(SHARE)/man/man1/tractlet.1 $(SHARE)/man/man1/tractlet-*.1 \
 		$(SHARE)/bash-completion/completions/tractlet $(SHARE)/zsh/site-functions/_tractlet \
 		$(SHARE)/fish/vendor_completions.d/tractlet.fish \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service $(DESTDIR)$(PREFIX)/$(PATTERN)
 
 cross: ## Install what the targets below need, on Debian 12; ARMV6=1 also what the Pi Zero does
 	@targets/setup-cross.sh $(if $(ARMV6),armv6,sources)
@@ -198,6 +217,9 @@ test-on: ## Compare a board's answers on the int8 models with this machine's, bi
 
 footprint-on: ## Measure memory and latency on a board and bring the reports back; needs HOST=pi@...
 	@targets/board.sh footprint '$(HOST)'
+
+test-scripts: ## Test what installing, deploying and setting up refuse and leave alone; seconds, and nothing is built
+	@targets/test-scripts.sh
 
 test-deploy: ## Run the three above against an sshd on loopback; needs openssh-server
 	@targets/test-deploy.sh

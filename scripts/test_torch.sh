@@ -12,6 +12,11 @@ venv=$target/torch-venv
 # What tch in Cargo.toml is for, and the two libraries of CUDA that its CPU half is linked to all the same.
 packages=(torch==2.11.0 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*')
 
+# What is switched on by 1 is off by 0.
+for switch in OPTIONAL CUDA; do
+    case ${!switch:-} in 0 | no) unset "$switch" ;; esac
+done
+
 skip() {
     echo "test-torch: SKIPPED, nothing was tested: $1" >&2
     [[ -n ${OPTIONAL:-} ]] && exit 0

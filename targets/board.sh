@@ -22,9 +22,26 @@ usage() {
 action=$1
 host=$2
 dir=${DIR:-tractlet}
+# A system below a folder of the board; empty but in tests.
+root=${TRACTLET_TEST_ROOT:-}
+readable() { # NAME VALUE
+    case $2 in
+        *[!A-Za-z0-9/._-]* | -*) die "$1=$2: only letters, digits and / . _ -, since a shell on the board reads it" ;;
+    esac
+}
+readable DIR "$dir"
+readable TRACTLET_TEST_ROOT "$root"
+dir=${dir%"${dir##*[!/]}"}
 case $dir in
-    *[!A-Za-z0-9/._-]* | -*) die "DIR=$dir: only letters, digits and / . _ -, since a shell on the board reads it" ;;
+    '' | . | .. | */. | */..) die "DIR=${DIR:-}: expected a folder of its own, such as tractlet or /opt/tractlet" ;;
 esac
+case ${SERVICE:-} in
+    *[!A-Za-z0-9_]*) die "SERVICE=$SERVICE: only letters, digits and _, since it is part of a unit's name" ;;
+esac
+# Most that the service may have: the board's budget, or what the unit says.
+memory_max=$(sed -n 's/^MemoryMax=\([0-9]*\)M$/\1/p' targets/systemd/tractlet@.service)
+memory_max=$((memory_max << 20))
+[ -z "${BOARD:-}" ] || memory_max=$(field "$BOARD" budget_bytes)
 results=${CARGO_TARGET_DIR:-target}/boards/$(printf '%s' "$host" | tr -c 'A-Za-z0-9.@-' '_')
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -57,56 +74,87 @@ deploy() {
     cp -R models "$scratch/models"
     tar -C "$scratch" -cf - tractlet models | remote "
         set -e
-        rm -rf $dir.new && mkdir -p $dir.new $dir
+        rm -rf $dir.new && mkdir -p $dir.new $dir/models
         tar -xf - -C $dir.new
         $dir.new/tractlet --version
         mv $dir.new/tractlet $dir/tractlet
-        rm -rf $dir/models && mv $dir.new/models $dir/models
-        rmdir $dir.new"
+        # What is the owner's own beside them stays.
+        for shipped in $dir.new/models/*; do
+            rm -rf $dir/models/\${shipped##*/}
+            mv \$shipped $dir/models/
+        done
+        rmdir $dir.new/models $dir.new"
     echo "$binary and the models are in $dir on $host"
+}
+
+# Its input is what is deployed, so that it cannot ask for a password.
+rights() {
+    status=0
+    # shellcheck disable=SC2016 # for the shell on the board
+    remote '[ "$(id -u)" -eq 0 ] || sudo -n true' </dev/null || status=$?
+    # What ssh itself ends with.
+    [ "$status" -ne 255 ] || die "cannot reach $host by ssh"
+    [ "$status" -eq 0 ] || die "SERVICE=$SERVICE takes root on $host, and sudo gives it only for a password, which nobody can type
+  here. Let it do without one (NOPASSWD in /etc/sudoers.d there), or HOST=root@... Nothing was deployed."
 }
 
 # What was deployed becomes the system's, with a unit that is ready to be started. What /etc/tractlet has stays as it is.
 service() {
-    case $SERVICE in
-        *[!A-Za-z0-9_]*) die "SERVICE=$SERVICE: only letters, digits and _, since it is part of a unit's name" ;;
-    esac
     mkdir "$scratch/unit"
-    sed 's|^ExecStart=/usr/bin/|ExecStart=/usr/local/bin/|' targets/systemd/tractlet@.service >"$scratch/unit/tractlet@.service"
-    sed -e 's|/usr/share/|/usr/local/share/|' -e "s|example.jsonl|$SERVICE.jsonl|" targets/systemd/example.conf \
-        >"$scratch/unit/service.conf"
+    for file in tractlet@.service example.conf; do
+        sed -e 's|/usr/bin/|/usr/local/bin/|' -e 's|/usr/share/|/usr/local/share/|' "targets/systemd/$file" >"$scratch/unit/$file"
+    done
+    sed "s|example.jsonl|$SERVICE.jsonl|" "$scratch/unit/example.conf" >"$scratch/unit/service.conf"
     if [ -n "${BOARD:-}" ]; then
-        bytes=$(field "$BOARD" budget_bytes)
-        printf '# The budget of %s.\n[Service]\nMemoryMax=%s\n' "$BOARD" "$bytes" >"$scratch/unit/board.conf"
+        printf '# The budget of %s.\n[Service]\nMemoryMax=%s\n' "$BOARD" "$memory_max" >"$scratch/unit/board.conf"
         # Below it, as in the example, so that tractlet says what was too much before the kernel ends it.
-        sed -i "s|--max-rss [^ ]*|--max-rss $((bytes / 8 * 7 >> 20))MiB|" "$scratch/unit/service.conf"
+        sed -i "s|--max-rss [^ ]*|--max-rss $((memory_max / 8 * 7 >> 20))MiB|" "$scratch/unit/service.conf"
     fi
-    # ROOT is for tests: a system below a folder.
+    models=$(cd models && echo *)
     tar -C "$scratch/unit" -cf - . | remote "
         set -e
-        root=${ROOT:-}
-        sudo=\$([ \"\$(id -u)\" -eq 0 ] || echo sudo)
+        sudo=\$([ \"\$(id -u)\" -eq 0 ] || echo sudo -n)
         unit=\$(mktemp -d)
         trap 'rm -rf \"\$unit\"' EXIT
         tar -xf - -C \"\$unit\"
-        \$sudo install -D -m 755 $dir/tractlet \$root/usr/local/bin/tractlet
-        \$sudo mkdir -p \$root/usr/local/share/tractlet
-        # Those of the owner's own beside them stay.
-        shipped=\$root/usr/local/share/tractlet/models
+        \$sudo install -D -m 755 $dir/tractlet $root/usr/local/bin/tractlet
+        # What is the owner's own beside them stays.
+        shipped=$root/usr/local/share/tractlet/models
         \$sudo mkdir -p \$shipped
-        for model in $dir/models/*; do
-            \$sudo rm -rf \$shipped/\${model##*/}
-            \$sudo cp -R \$model \$shipped/
+        for model in $models; do
+            \$sudo rm -rf \$shipped/\$model
+            \$sudo cp -R $dir/models/\$model \$shipped/
         done
-        system=\$root/etc/systemd/system
+        \$sudo install -D -m 644 \$unit/example.conf $root/usr/local/share/doc/tractlet/examples/example.conf
+        system=$root/etc/systemd/system
         \$sudo install -D -m 644 \$unit/tractlet@.service \$system/tractlet@.service
+        # The budget of an earlier deployment holds no longer.
+        \$sudo rm -f \$system/tractlet@.service.d/board.conf
         [ ! -e \$unit/board.conf ] ||
             \$sudo install -D -m 644 \$unit/board.conf \$system/tractlet@.service.d/board.conf
-        [ -e \$root/etc/tractlet/$SERVICE.conf ] ||
-            \$sudo install -D -m 644 \$unit/service.conf \$root/etc/tractlet/$SERVICE.conf
-        [ -n \"\$root\" ] || \$sudo systemctl daemon-reload"
+        [ -e $root/etc/tractlet/$SERVICE.conf ] ||
+            \$sudo install -D -m 644 \$unit/service.conf $root/etc/tractlet/$SERVICE.conf
+        [ -n '$root' ] || \$sudo systemctl daemon-reload
+        \$sudo sed -n 's/^STREAM=.*--max-rss[ =]\([^ ]*\).*/\1/p' $root/etc/tractlet/$SERVICE.conf" >"$scratch/max-rss"
+    bound=$(bytes "$(cat "$scratch/max-rss")")
+    [ "${bound:-0}" -le "$memory_max" ] || echo "warning: /etc/tractlet/$SERVICE.conf on $host, which stays as it was, has --max-rss \
+$(cat "$scratch/max-rss"), above the unit's MemoryMax of $memory_max bytes: the kernel would end the stream, and nothing say why" >&2
     echo "the unit tractlet@$SERVICE is on $host; there, once /etc/tractlet/$SERVICE.conf names model and sensor:"
     echo "  sudo systemctl enable --now tractlet@$SERVICE"
+}
+
+# Bytes of what --max-rss takes: a board, or a size; nothing where it is neither.
+bytes() { # WORD
+    if [ -e "targets/$1.toml" ]; then
+        field "$1" budget_bytes
+    else
+        echo "$1" | awk 'match($0, /^[0-9]+/) {
+            units = "B 1 KiB 1024 MiB 1048576 GiB 1073741824 kB 1000 MB 1000000 GB 1000000000"
+            count = split(units, unit); number = substr($0, 1, RLENGTH); name = substr($0, RLENGTH + 1)
+            if (name == "") name = "B"
+            for (i = 1; i < count; i += 2) if (unit[i] == name) printf "%.0f\n", number * unit[i + 1]
+        }'
+    fi
 }
 
 # Runs one of the scripts here on the board and brings the folder back that it fills.
@@ -144,8 +192,11 @@ number() { # FILE KEY
 }
 
 footprint() {
+    bring targets/footprints.sh "$scratch/reports"
+    # The last ones stay until there are new ones.
+    mkdir -p "$results"
     rm -rf "$results"
-    bring targets/footprints.sh "$results"
+    mv "$scratch/reports" "$results"
     printf '%-24s %12s %14s %14s %14s\n' model 'median us' 'heap, KiB' 'loading, KiB' 'running, KiB'
     for report in "$results"/*-footprint.json; do
         name=$(basename "$report" -footprint.json)
@@ -158,6 +209,7 @@ footprint() {
 
 case $action in
     deploy)
+        [ -z "${SERVICE:-}" ] || rights
         deploy
         [ -z "${SERVICE:-}" ] || service
         ;;

@@ -6,6 +6,9 @@ die() {
     exit 1
 }
 
+# What is switched on by 1 is off by 0.
+case ${SLIM:-} in 0 | no) SLIM= ;; esac
+
 # Board files are TOML of one level: `key = "text"` or `key = number`.
 field() { # BOARD KEY
     [ -e "targets/$1.toml" ] || die "there is no board $1: targets/ has $(cd targets && echo *.toml | sed 's/\.toml//g')"
@@ -34,6 +37,10 @@ arch() { # TRIPLE
 
 # The private toolchain that setup-cross.sh makes.
 cross=${TRACTLET_CROSS:-${XDG_DATA_HOME:-$HOME/.local/share}/tractlet-cross}
+case $cross in
+    /*[!/]*) cross=${cross%"${cross##*[!/]}"} ;;
+    *) die "TRACTLET_CROSS=$cross: expected the whole path of a folder" ;;
+esac
 
 has_std() { # RUSTC TRIPLE
     sysroot=$("$1" --print sysroot) && ls "$sysroot/lib/rustlib/$2/lib/"libstd-*.rlib >/dev/null 2>&1

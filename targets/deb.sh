@@ -13,21 +13,33 @@ set -eu
 cd "$(dirname "$0")/.."
 . targets/common.sh
 
+# What a program is for, by its header.
+machine() { # PROGRAM
+    LC_ALL=C readelf --file-header "$1" 2>/dev/null | sed -n -e 's/^ *Class: *//p' -e 's/^ *Machine: *//p' | paste -s -d ' '
+}
+
 [ $# -eq 1 ] || { echo 'usage: deb.sh BOARD|host' >&2; exit 2; }
 command -v dpkg-deb >/dev/null || die 'there is no dpkg-deb (Debian: dpkg)'
 target=${CARGO_TARGET_DIR:-target}
 if [ "$1" = host ]; then
     architecture=$(dpkg --print-architecture)
+    machine=$(machine /bin/sh)
     binary=${BINARY:-$target/release/tractlet}
     build='make build'
 else
     triple=$(field "$1" triple)
     architecture=$(debian "$triple")
+    case $architecture in
+        arm64) machine='ELF64 AArch64' ;;
+        armhf) machine='ELF32 ARM' ;;
+    esac
     binary=${BINARY:-dist/tractlet-$(arch "$triple")${SLIM:+-slim}}
     build="make $1${SLIM:+ SLIM=1}"
 fi
 manual=${MANUAL:-$target/manual}
 [ -e "$binary" ] || die "there is no $binary: first $build"
+[ "$(machine "$binary")" = "$machine" ] ||
+    die "$binary is for $(machine "$binary" | grep . || echo 'no machine'), and a package for $architecture holds $machine"
 [ -e "$manual/tractlet.1" ] || die "there are no manual pages in $manual: first make manual"
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
@@ -87,7 +99,9 @@ depends=
 {
     printf 'Package: tractlet\nVersion: %s\nArchitecture: %s\n' "$version" "$architecture"
     printf 'Maintainer: %s\n' "${MAINTAINER:-The tractlet authors <tractlet@localhost>}"
-    printf 'Installed-Size: %s\n' "$(du -k --apparent-size -s "$root" | cut -f 1)"
+    # In KiB, a file rounded up and all else 1, as Debian's policy says: folders have another size on another file system.
+    printf 'Installed-Size: %s\n' "$(find "$root/usr" -printf '%y %s\n' |
+        awk '{ kib += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print kib }')"
     [ -z "$depends" ] || printf '%s\n' "$depends"
     printf 'Section: science\nPriority: optional\n'
     printf 'Description: runs quantized ONNX models on small boards within a memory bound\n'

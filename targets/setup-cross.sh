@@ -4,7 +4,7 @@
 # Cross compilers and the emulator come through apt. Where the default Rust toolchain lacks the standard
 # library of a board's platform, a private toolchain is made of Debian's packages as well, in one folder that
 # neither dpkg nor rustup knows of: delete it, and it is gone. With `rustup target add` for both platforms
-# done first, only the packages are installed. Does nothing where all is there. With `sources` also the
+# done first, only the packages are installed. Does nothing where all is there, whichever way it came. With `sources` also the
 # standard library's, of which `core` is built for bare metal; with `armv6` these, and Zig from PyPI, for `make pi-zero`.
 #
 # How: a toolchain is just files. Debian 12's security suite has a current compiler for amd64 alone; the
@@ -24,10 +24,11 @@ suites='trixie forky sid'
 zig=0.17.1
 
 main() {
-    command -v apt-get >/dev/null || die "this is for Debian 12. Elsewhere: rustup target add $triples,
-  gcc for both platforms with its C library, readelf, and qemu-user for the tests"
-    packages gcc libc6-dev binutils git gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf \
-        libc6-dev-armhf-cross qemu-user
+    case ${1:-} in
+        '' | sources | armv6) ;;
+        *) die "there is nothing to set up for $1; only sources and armv6, or without an argument what all others need" ;;
+    esac
+    tools
     lacking=
     for triple in $triples; do
         has_std "${RUSTC:-rustc}" "$triple" || lacking="$lacking $triple"
@@ -36,18 +37,43 @@ main() {
         echo "the default toolchain has no standard library for$lacking: making a toolchain in $cross"
         toolchain
     fi
-    case ${1:-} in
-        sources) sources ;;
-        armv6) armv6 ;;
-        '') ;;
-        *) die "there is nothing to set up for $1; only sources and armv6, or without an argument what all others need" ;;
-    esac
+    [ -z "${1:-}" ] || "$1"
     summary
+}
+
+# Told by what they bring, since programs and libraries may have come another way than through apt.
+tools() {
+    wanted=
+    program gcc gcc
+    library_of gcc libc6-dev
+    program readelf binutils
+    program git git
+    for triple in $triples; do
+        program "$(gnu "$triple")-gcc" "gcc-$(gnu "$triple")"
+        library_of "$(gnu "$triple")-gcc" "libc6-dev-$(debian "$triple")-cross"
+        program "$(emulator "$triple")" qemu-user
+    done
+    # shellcheck disable=SC2046,SC2086 # lists of words
+    packages $(printf '%s\n' $wanted | sort -u)
+}
+
+program() { # NAME PACKAGE
+    command -v "$1" >/dev/null || wanted="$wanted $2"
+}
+
+# A C library that the compiler links in whole.
+library_of() { # COMPILER PACKAGE
+    case $("$1" -print-file-name=libc.a 2>/dev/null) in /*) ;; *) wanted="$wanted $2" ;; esac
 }
 
 # Whether an earlier run went through to its end, and the libraries are still there that the compiler was given.
 is_complete() {
     [ -e "$cross/complete" ] && "$cross/usr/bin/rustc" --version >/dev/null 2>&1
+}
+
+# Whether what is there may be replaced.
+is_ours() {
+    [ ! -e "$cross" ] || [ -e "$cross/complete" ] || { [ -d "$cross" ] && [ -z "$(ls -A "$cross")" ]; }
 }
 
 summary() {
@@ -68,6 +94,9 @@ packages() {
         dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || die "what Debian 12 calls$missing is missing, and there is no apt-get to bring it.
+  All that is needed: rustup target add $triples,
+  gcc for both platforms with its C library, readelf, git, and qemu-user for the tests"
     echo "installing$missing"
     sudo=$([ "$(id -u)" -eq 0 ] || echo sudo)
     [ -z "$sudo" ] || command -v sudo >/dev/null ||
@@ -102,6 +131,10 @@ failed() { # WHAT
 }
 
 toolchain() {
+    is_ours || die "$cross is there and is no toolchain that this script made, so nothing there is touched; let TRACTLET_CROSS
+  name a folder that is empty or not there yet"
+    command -v apt-get >/dev/null || die "Debian's packages make it, and there is no apt-get. The other way:
+  rustup target add $triples"
     case $(candidate rustc-web) in 1.9[1-9].* | 1.[1-9][0-9][0-9].*) ;; *) refresh ;; esac
     upstream=$(candidate rustc-web)
     upstream=${upstream%%+*}
@@ -222,8 +255,8 @@ library() {
 
 armv6() {
     library
-    packages python3-venv
     if [ "$("$cross/zig/bin/python" -m ziglang version 2>/dev/null)" != $zig ]; then
+        packages python3-venv
         rm -rf "${cross:?}/zig"
         logged python3 -m venv "$cross/zig" || failed 'python3 could not make a virtual environment'
         logged "$cross/zig/bin/pip" install "ziglang==$zig" || failed "pip could not install ziglang $zig"

@@ -30,8 +30,18 @@ package=${built%% *}
 cp "$package" "$scratch/first.deb"
 sleep 1
 touch CHANGELOG.md targets/systemd/example.conf
-targets/deb.sh "$1" >/dev/null
+# Elsewhere, and on another file system where there is one.
+elsewhere=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+trap 'rm -rf "$scratch" "$elsewhere"' EXIT
+TMPDIR=$elsewhere targets/deb.sh "$1" >/dev/null
 cmp "$package" "$scratch/first.deb" || die 'the same sources gave another package'
+
+echo '-- a program for another machine is refused'
+case $architecture in arm64) other=armv7 ;; *) other=pi4 ;; esac
+dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/bin/tractlet >"$scratch/program"
+BINARY=$scratch/program targets/deb.sh $other >"$scratch/out" 2>&1 &&
+    die 'it went into a package for another machine'
+grep -q 'and a package for .* holds' "$scratch/out" || die "$(cat "$scratch/out")"
 
 echo '-- what dpkg says of it'
 dpkg-deb --info "$package" >"$scratch/info"

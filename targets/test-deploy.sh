@@ -64,21 +64,22 @@ targets/board.sh deploy "$HOST" >/dev/null
 cmp "$BINARY" "$DIR/tractlet"
 [ ! -e "$DIR.new" ] || fail 'the folder of the transfer is still there'
 echo '-- deploy as a service, below a root of its own, and once more with what the administrator wrote left alone'
-ROOT=$scratch/system
+TRACTLET_TEST_ROOT=$scratch/system
+root=$TRACTLET_TEST_ROOT
 SERVICE=walk
 BOARD=pi4
-export ROOT SERVICE BOARD
+export TRACTLET_TEST_ROOT SERVICE BOARD
 targets/board.sh deploy "$HOST" | grep -q 'systemctl enable --now tractlet@walk' || fail 'it does not say how to start it'
-cmp "$BINARY" "$ROOT/usr/local/bin/tractlet"
-grep -q '^MemoryMax=67108864$' "$ROOT/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not the budget of a pi4'
-grep -q -e '--max-rss 56MiB' "$ROOT/etc/tractlet/walk.conf" || fail 'no bound below the budget'
-model=$(sed -n 's/^STREAM=\([^ ]*\) .*/\1/p' "$ROOT/etc/tractlet/walk.conf")
-[ -e "$ROOT$model/model.toml" ] || fail "the example names $model, which was not deployed"
-targets/check-unit.sh "$ROOT"
-echo STREAM=mine >"$ROOT/etc/tractlet/walk.conf"
+cmp "$BINARY" "$root/usr/local/bin/tractlet"
+grep -q '^MemoryMax=67108864$' "$root/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not the budget of a pi4'
+grep -q -e '--max-rss 56MiB' "$root/etc/tractlet/walk.conf" || fail 'no bound below the budget'
+model=$(sed -n 's/^STREAM=\([^ ]*\) .*/\1/p' "$root/etc/tractlet/walk.conf")
+[ -e "$root$model/model.toml" ] || fail "the example names $model, which was not deployed"
+targets/check-unit.sh "$root"
+echo STREAM=mine >"$root/etc/tractlet/walk.conf"
 targets/board.sh deploy "$HOST" >/dev/null
-grep -qx STREAM=mine "$ROOT/etc/tractlet/walk.conf" || fail 'a deployment wrote over the configuration'
-unset ROOT SERVICE BOARD
+grep -qx STREAM=mine "$root/etc/tractlet/walk.conf" || fail 'a deployment wrote over the configuration'
+unset TRACTLET_TEST_ROOT SERVICE BOARD
 echo '-- test'
 targets/board.sh test "$HOST"
 echo '-- another answer is found'
