@@ -118,7 +118,7 @@ test-runner: plan-runner ## Compare that program's answers on this machine with 
 	@cargo build --quiet --bin tractlet
 	@targets/test-runner.sh dist/tractlet-plan-$$(uname -m) $(TARGET)/debug/tractlet
 
-firmware: ## Run plans on a Cortex-M4 without an operating system, under QEMU; targets/README.md says what it needs
+firmware: ## Run plans on a Cortex-M4, and fixed-point features on a Cortex-M3, without an operating system, under QEMU; targets/README.md says what it needs
 	@cargo build --quiet --bin tractlet
 	@HOST_TRACTLET=$(TARGET)/debug/tractlet targets/test-firmware.sh
 

@@ -150,6 +150,8 @@ foreign_packages() { # FOLDER ARCHITECTURE PACKAGE...
 }
 
 bare_metal=thumbv7em-none-eabihf
+# A Cortex-M3.
+no_fpu=thumbv7m-none-eabi
 
 # Core is there for it (rustup target add), or is built from its sources: sets what cargo needs for that in $build_core.
 use_core() {

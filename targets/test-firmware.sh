@@ -1,6 +1,7 @@
 #!/bin/sh
 # test-firmware.sh: plans on a Cortex-M4 without an operating system, under QEMU: the outputs on the first sample equal this
-# machine's, bit for bit. Prints what each takes.
+# machine's, bit for bit. Then fixed-point features of sound on a Cortex-M3, which has no FPU: they equal this machine's too, and
+# no function that stands in for an FPU is linked. Prints what each takes.
 #
 # HOST_TRACTLET is the binary of this machine; without it one is built.
 set -eu
@@ -40,7 +41,7 @@ for name in kws_dscnn har_cnn1d; do
     elements $model/samples.npy $((4 * $(shape inputs))) >"$FIRMWARE_INPUT"
     elements "$scratch/y.npy" $((4 * $(shape outputs))) | od -An -v -tx4 -w4 | tr -d ' ' | sed 's/^/output /' >"$scratch/expected"
     # shellcheck disable=SC2086 # nothing, or an option
-    (cd targets/firmware && cargo build --locked --quiet --release $build_core --target $triple \
+    (cd targets/firmware && cargo build --locked --quiet --release --bin tractlet-firmware $build_core --target $triple \
         --config "target.$triple.linker='arm-linux-gnueabihf-ld'" \
         --config "target.$triple.rustflags=['-Clinker-flavor=ld']")
     firmware=targets/firmware/target/$triple/release/tractlet-firmware
@@ -50,3 +51,34 @@ for name in kws_dscnn har_cnn1d; do
     code=$(arm-linux-gnueabihf-size -A $firmware | awk '$1 == ".text" { print $2 }')
     echo "$name: outputs equal this machine's; code $code, $(grep -v '^output' "$scratch/found" | tr '\n' ',' | sed 's/,$//; s/,/, /g')"
 done
+
+# The first second of sound behind the header.
+tail -c +45 models/kws_dscnn/words.wav | head -c 32000 >"$scratch/sound"
+export FIRMWARE_INPUT="$scratch/sound"
+(unset RUSTC RUSTC_BOOTSTRAP; cargo run --locked --quiet -p tractlet-core --example mfcc "$scratch/sound") >"$scratch/expected"
+[ "$(grep -c '^feature' "$scratch/expected")" -eq 490 ] || die 'this machine made no features'
+bare_metal=$no_fpu
+use_core
+features() { # FEATURES
+    # shellcheck disable=SC2086 # nothing, or an option
+    (cd targets/firmware && cargo build --locked --quiet --release --bin mfcc --features "$1" $build_core --target $no_fpu \
+        --config "target.$no_fpu.linker='arm-linux-gnueabihf-ld'" \
+        --config "target.$no_fpu.rustflags=['-Clinker-flavor=ld']")
+    timeout 120 qemu-system-arm -M mps2-an385 -icount shift=0 -nographic -monitor none -serial none \
+        -semihosting-config enable=on,target=native -kernel $firmware >"$scratch/found" ||
+        die "features failed: $(cat "$scratch/found")"
+    instructions=$(sed -n 's/^instructions //p' "$scratch/found")
+    code=$(arm-linux-gnueabihf-size -A $firmware | awk '$1 == ".text" || $1 == ".rodata" { sum += $2 } END { print sum }')
+    # What stands in for an FPU: __aeabi_fadd, __muldf3, __floatsisf and their like.
+    floats=$(arm-linux-gnueabihf-nm $firmware |
+        grep -cE '__aeabi_(c?[fd][a-z]|u?[il]2[fd])|__(add|sub|mul|div|cmp|neg|fix|fixuns|float|floatun|extend|trunc)[a-z]*[sd]f' || true)
+}
+firmware=targets/firmware/target/$no_fpu/release/mfcc
+features float
+[ "$floats" -gt 0 ] || die 'a program in floats links no function of theirs: they have other names than is thought here'
+echo "mfcc in floats: $instructions instructions a second of sound, code and tables $((code - 32000)), $(grep stack_bytes "$scratch/found")"
+features ''
+[ "$floats" -eq 0 ] || die "mfcc in fixed point links $floats functions that compute with floats"
+grep '^feature' "$scratch/found" | cmp - "$scratch/expected" || die 'mfcc: other features than this machine makes'
+echo "mfcc in fixed point: equal this machine's; $instructions instructions a second of sound, code and tables $((code - 32000))," \
+    "$(grep stack_bytes "$scratch/found")"

@@ -10,10 +10,11 @@ use std::time::Duration;
 use common::{Array, pack, repository};
 use tempfile::TempDir;
 use tractlet::sensor::{
-    Control, Decision, DecisionRule, Emit, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions, Stream,
-    StreamError, StreamOptions, Summary, Verdict,
+    Arithmetic, Control, Decision, DecisionRule, Emit, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions,
+    Stream, StreamError, StreamOptions, Summary, Verdict,
 };
 use tractlet::{DType, Model, Session, SessionOptions, npy};
+use tractlet_core::signal::fixed::{self, Fixed};
 use tractlet_core::signal::spectral::Spectral;
 use tractlet_core::signal::{channel, stats};
 
@@ -200,21 +201,30 @@ fn the_wake_word_is_told_from_frames_of_features_hop_by_hop() {
 #[test]
 fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
     let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
-    let FrontendKind::Spectral { shape, peak_scaled: true } = recipe("kws_dscnn").frontend else { panic!("mfcc") };
+    let FrontendKind::Spectral { shape, peak_scaled: true, .. } = recipe("kws_dscnn").frontend else { panic!("mfcc") };
     let mut mfcc = Spectral::new(shape).unwrap();
+    let in_integers: Fixed<256, 400> = Fixed::new(shape).unwrap();
     let audio = Array::read(pack.join("data/kws_audio_pcm16.npy")).numbers();
     let expected = Array::read(pack.join("data/kws_audio_mfcc.npy")).numbers();
-    let mut worst = 0f64;
+    let (mut worst, mut worst_in_integers) = (0f64, 0f64);
     for (clip, expected) in audio.chunks(16000).zip(expected.chunks(490)) {
         let samples: Vec<f32> = clip.iter().map(|s| (s / 32768.0) as f32).collect();
         let mut features = vec![0f32; 490];
         let gain = stats::peak(channel(&samples, 1, 0)).recip();
         mfcc.run(&samples, 1, 0, gain, &mut features);
-        let error = features.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-        worst = worst.max(error);
+        let error = |features: &[f32]| {
+            features.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
+        };
+        worst = worst.max(error(&features));
+        let samples: Vec<i16> = clip.iter().map(|&sample| sample as i16).collect();
+        let (mut work, mut integers) = ([[0; 2]; 256], vec![0; 490]);
+        let unit = fixed::peak(samples.iter().copied()).unwrap();
+        in_integers.run(&samples, 1, 0, unit, &mut work, &mut integers);
+        features.iter_mut().zip(&integers).for_each(|(place, &feature)| *place = fixed::value(feature));
+        worst_in_integers = worst_in_integers.max(error(&features));
     }
-    println!("36 clips, max abs error {worst:.2e}");
-    assert!(worst < 1e-3, "{worst}");
+    println!("36 clips, max abs error {worst:.2e}, in integers {worst_in_integers:.2e}");
+    assert!(worst < 1e-3 && worst_in_integers < 1e-3, "{worst}, {worst_in_integers}");
 }
 
 #[test]
@@ -226,8 +236,14 @@ fn keywords_from_audio_are_those_from_the_reference_features() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("clips.s16");
     fs::write(&file, &audio.bytes).unwrap();
-    let source = SourceOptions { format: Some("s16le".parse().unwrap()), ..SourceOptions::default() };
-    let (said, _) = said(&recipe, &file, source);
+    let format = Some("s16le".parse().unwrap());
+    let source = SourceOptions { format, scale: vec![1.0 / 32768.0], ..SourceOptions::default() };
+    let (said, in_integers) = {
+        let (floats, _) = said(&recipe, &file, source.clone());
+        let FrontendKind::Spectral { arithmetic, .. } = &mut recipe.frontend else { panic!("mfcc") };
+        *arithmetic = Arithmetic::Fixed;
+        (floats, said(&recipe, &file, source).0)
+    };
 
     let mut session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
     let scores = common::run_samples(&mut session, &Array::read(pack.join("data/kws_audio_mfcc.npy")).floats());
@@ -235,6 +251,9 @@ fn keywords_from_audio_are_those_from_the_reference_features() {
     let reference: Vec<&str> = scores.chunks(12).map(|scores| recipe.labels[best(scores)].as_str()).collect();
     let words: Vec<&str> = said.iter().map(|(word, _)| word.as_str()).collect();
     assert_eq!(words, reference);
+    assert!(in_integers.iter().map(|(word, _)| word).eq(&words), "{in_integers:?}");
+    let apart = said.iter().zip(&in_integers).map(|((_, a), (_, b))| (a - b).abs()).fold(0.0, f32::max);
+    println!("scores of fixed-point features differ by {apart:.4} at most");
     let truth = Array::read(pack.join("data/kws_audio_y.npy")).numbers();
     let right = words.iter().zip(truth).filter(|(word, class)| **word == recipe.labels[*class as usize]).count();
     println!("{right} of {} clips", words.len());

@@ -3,7 +3,8 @@
 use tractlet_core::signal::spectral::Spectral;
 use tractlet_core::signal::{Unfit, channel, stats};
 
-use super::recipe::{FrontendKind, Input, Layout, Normalization};
+use super::fixed::FixedPoint;
+use super::recipe::{Arithmetic, FrontendKind, Input, Layout, Normalization};
 
 /// A front end with its tables.
 pub struct Frontend {
@@ -17,6 +18,7 @@ enum Made {
     Samples { layout: Layout, normalization: Normalization },
     Rms,
     Spectral { spectral: Box<Spectral>, peak_scaled: bool },
+    Fixed(Box<FixedPoint>),
 }
 
 impl Frontend {
@@ -27,8 +29,11 @@ impl Frontend {
                 Made::Samples { layout: *layout, normalization: normalization.clone() }
             }
             FrontendKind::Rms => Made::Rms,
-            FrontendKind::Spectral { shape, peak_scaled } => {
+            FrontendKind::Spectral { shape, peak_scaled, arithmetic: Arithmetic::Float } => {
                 Made::Spectral { spectral: Box::new(Spectral::new(*shape)?), peak_scaled: *peak_scaled }
+            }
+            FrontendKind::Spectral { shape, peak_scaled, arithmetic: Arithmetic::Fixed } => {
+                Made::Fixed(Box::new(FixedPoint::new(*shape, *peak_scaled, input.channels.len(), length)?))
             }
         };
         Ok(Frontend { channels: input.channels.len(), length, made })
@@ -46,6 +51,7 @@ impl Frontend {
             Made::Samples { layout: Layout::TimeFirst, .. } => vec![self.length, self.channels],
             Made::Rms => vec![self.channels],
             Made::Spectral { spectral, .. } => vec![self.channels, spectral.frames(self.length), spectral.width()],
+            Made::Fixed(fixed) => vec![self.channels, fixed.shape().frames(self.length), fixed.shape().width()],
         }
     }
 
@@ -76,6 +82,7 @@ impl Frontend {
                     spectral.run(window, channels, index, gain, out);
                 }
             }
+            Made::Fixed(fixed) => fixed.run(window, out),
         }
     }
 }
@@ -156,7 +163,7 @@ mod tests {
             log: None,
             coefficients: None,
         };
-        let out = run(&FrontendKind::Spectral { shape, peak_scaled: true }, &window);
+        let out = run(&FrontendKind::Spectral { shape, peak_scaled: true, arithmetic: Arithmetic::Float }, &window);
         assert!(out.iter().all(|value| value.is_finite()), "{out:?}");
     }
 }

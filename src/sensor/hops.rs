@@ -65,7 +65,7 @@ impl Recipe {
                     let step = shape.hop;
                     return Err(format!("windows come {hop} frames apart, no multiple of `frontend.hop`, {step}"));
                 }
-                let window_rows = length.checked_sub(shape.frame).map_or(0, |rest| rest / shape.hop + 1);
+                let window_rows = shape.frames(length);
                 let rows = hop / shape.hop;
                 // Windows that have nothing in common are refused below.
                 let frames = length - window_rows.saturating_sub(rows) * shape.hop;

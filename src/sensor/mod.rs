@@ -28,6 +28,7 @@
 mod counters;
 mod decide;
 mod feed;
+mod fixed;
 mod frontend;
 mod hops;
 mod metrics;
@@ -47,8 +48,8 @@ pub use metrics::Metrics;
 pub use mqtt::{Message, MqttAddress, Receipt};
 pub use notify::Notifier;
 pub use recipe::{
-    AnomalyRule, Channel, ClassRule, DecisionRule, Emit, FrontendKind, Input, Layout, Limit, Normalization, Recipe,
-    RecipeError,
+    AnomalyRule, Arithmetic, Channel, ClassRule, DecisionRule, Emit, FrontendKind, Input, Layout, Limit, Normalization,
+    Recipe, RecipeError,
 };
 pub use sink::{Sink, SinkOptions, SinkSpec};
 #[cfg(feature = "mqtt")]

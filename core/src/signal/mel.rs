@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::Unfit;
+use super::{Unfit, series};
 
 /// The most bands.
 pub const MAX_BANDS: usize = 128;
@@ -21,6 +21,34 @@ pub struct MelScale {
     pub low_hz: f32,
     /// Upper edge of the highest, in hertz.
     pub high_hz: f32,
+}
+
+impl MelScale {
+    pub(super) const fn check(&self, rate_hz: f32) -> Result<(), Unfit> {
+        let (field, expected) = if self.bands == 0 || self.bands > MAX_BANDS {
+            ("bands", "from 1 to 128")
+        } else if !(self.low_hz >= 0.0 && self.low_hz < self.high_hz) {
+            ("low_hz", "0 or above, and below `high_hz`")
+        } else if self.high_hz > rate_hz / 2.0 {
+            ("high_hz", "at most half of `rate_hz`")
+        } else {
+            return Ok(());
+        };
+        Err(Unfit { field, expected })
+    }
+
+    /// The band that rises at a bin, of so many up to half of `rate_hz`, and the bin's share in it; none outside of all bands. It
+    /// may be one past the last. The band before it falls there, and has the rest.
+    pub(super) const fn flank(&self, bin: usize, bins: usize, rate_hz: f32) -> Option<(usize, f64)> {
+        let (low, high) = (mel(self.low_hz as f64), mel(self.high_hz as f64));
+        let step = (high - low) / (self.bands + 1) as f64;
+        let at = (mel(rate_hz as f64 / 2.0 * bin as f64 / (bins - 1) as f64) - low) / step;
+        if !(at >= 0.0 && at <= (self.bands + 1) as f64) {
+            return None;
+        }
+        let flank = if at as usize > self.bands { self.bands } else { at as usize };
+        Some((flank, at - flank as f64))
+    }
 }
 
 /// A bank of filters for spectra of one size.
@@ -42,31 +70,17 @@ impl MelBank {
     /// # Errors
     /// Where the bands are none or too many, or the edges are not below each other and half the rate.
     pub fn new(scale: MelScale, bins: usize, rate_hz: f32) -> Result<MelBank, Unfit> {
-        let unfit = |field, expected| Err(Unfit { field, expected });
-        let MelScale { bands, low_hz, high_hz } = scale;
-        if bands == 0 || bands > MAX_BANDS {
-            return unfit("bands", "from 1 to 128");
-        }
-        if !(low_hz >= 0.0 && low_hz < high_hz) {
-            return unfit("low_hz", "0 or above, and below `high_hz`");
-        }
-        if high_hz > rate_hz / 2.0 {
-            return unfit("high_hz", "at most half of `rate_hz`");
-        }
+        scale.check(rate_hz)?;
         if !(2..=MAX_BINS).contains(&bins) {
-            return unfit("fft", "a power of two from 16 to 2048");
+            return Err(Unfit { field: "fft", expected: "a power of two from 16 to 2048" });
         }
-        let (low, high) = (mel(low_hz.into()), mel(high_hz.into()));
-        let step = (high - low) / (bands + 1) as f64;
-        let mut bank = MelBank { bands, first: 1, flanks: Vec::new() };
+        let mut bank = MelBank { bands: scale.bands, first: 1, flanks: Vec::new() };
         for bin in 1..bins {
-            let at = (mel(f64::from(rate_hz) / 2.0 * bin as f64 / (bins - 1) as f64) - low) / step;
-            if at < 0.0 {
-                bank.first = bin + 1;
-            } else if at <= (bands + 1) as f64 {
-                let flank = (at as usize).min(bands);
+            match scale.flank(bin, bins, rate_hz) {
                 // No more bins than `MAX_BINS`: there is room.
-                let _ = bank.flanks.push((flank as u8, (at - flank as f64) as f32));
+                Some((flank, rising)) => _ = bank.flanks.push((flank as u8, rising as f32)),
+                None if bank.flanks.is_empty() => bank.first = bin + 1,
+                None => {}
             }
         }
         Ok(bank)
@@ -92,8 +106,8 @@ impl MelBank {
     }
 }
 
-fn mel(hz: f64) -> f64 {
-    1127.0 * libm::log(1.0 + hz / 700.0)
+const fn mel(hz: f64) -> f64 {
+    1127.0 * series::ln(1.0 + hz / 700.0)
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! From a window of samples to what a model takes. Nothing allocates, and tables are made once.
 //!
-//! - [`taper`]: window functions
+//! - [`fixed`]: what [`spectral`] gives of mel bands, in integers
 //! - [`mel`]: triangular filters on the mel scale
 //! - [`resample`]: frames brought to another rate
 //! - [`spectral`]: frames, real FFT, mel bands, logarithm, cosine transform: spectrum, log-mel or MFCC
 //! - [`stats`]: peak, root mean square, mean and deviation of a channel
+//! - [`taper`]: window functions
 //!
 //! Samples of several channels lie interleaved, as frames come from a sensor.
 
+pub mod fixed;
 pub mod mel;
 pub mod resample;
+mod series;
 pub mod spectral;
 pub mod stats;
 pub mod taper;
@@ -32,6 +35,6 @@ impl core::fmt::Display for Unfit {
 impl core::error::Error for Unfit {}
 
 /// One channel of interleaved samples.
-pub fn channel(samples: &[f32], channels: usize, channel: usize) -> impl Iterator<Item = f32> + Clone + '_ {
+pub fn channel<T: Copy>(samples: &[T], channels: usize, channel: usize) -> impl Iterator<Item = T> + Clone + '_ {
     samples.iter().skip(channel).step_by(channels.max(1)).copied()
 }

@@ -26,9 +26,9 @@ use core::f64::consts::PI;
 use heapless::Vec;
 use microfft::real;
 
-use super::Unfit;
 use super::mel::{MAX_BANDS, MAX_BINS, MelBank, MelScale};
 use super::taper::Taper;
+use super::{Unfit, series};
 
 /// The longest FFT.
 pub const MAX_FFT: usize = 2048;
@@ -82,6 +82,60 @@ pub struct SpectralShape {
     pub coefficients: Option<usize>,
 }
 
+impl SpectralShape {
+    pub(super) const fn check(&self) -> Result<(), Unfit> {
+        let offset = match self.log {
+            Some(Log::Natural { offset } | Log::Decibel { offset }) => offset,
+            None => 1.0,
+        };
+        let bands = match &self.mel {
+            Some(mel) => mel.bands,
+            None => 0,
+        };
+        let (field, expected) = if !self.fft.is_power_of_two() || self.fft < 16 || self.fft > MAX_FFT {
+            ("fft", "a power of two from 16 to 2048")
+        } else if self.frame == 0 || self.frame > self.fft {
+            ("frame", "from 1 to `fft`")
+        } else if self.hop == 0 {
+            ("hop", "1 or more")
+        } else if !(offset > 0.0 && offset.is_finite()) {
+            ("log_offset", "above 0")
+        } else if let Some(coefficients) = self.coefficients
+            && (coefficients == 0 || coefficients > bands || coefficients > MAX_COEFFICIENTS)
+        {
+            ("coefficients", "from 1 to `bands`, and 64 at most")
+        } else if let Some(mel) = &self.mel {
+            return mel.check(self.rate_hz);
+        } else {
+            return Ok(());
+        };
+        Err(Unfit { field, expected })
+    }
+
+    /// Whole frames in `samples` samples of a channel.
+    pub const fn frames(&self, samples: usize) -> usize {
+        match samples.checked_sub(self.frame) {
+            Some(rest) => rest / self.hop + 1,
+            None => 0,
+        }
+    }
+
+    /// Features of a frame: coefficients, bands or bins.
+    pub const fn width(&self) -> usize {
+        match (self.coefficients, &self.mel) {
+            (Some(coefficients), _) => coefficients,
+            (None, Some(mel)) => mel.bands,
+            (None, None) => self.fft / 2 + 1,
+        }
+    }
+}
+
+/// What band `band` of `bands` counts in cosine `k`.
+pub(super) const fn cosine(k: usize, band: usize, bands: usize) -> f64 {
+    let angle = PI * k as f64 * (band as f64 + 0.5) / bands as f64;
+    series::cos(angle) * series::sqrt(2.0 / bands as f64)
+}
+
 /// A front end with its tables: about 60 KB, whatever its shape.
 #[derive(Debug)]
 pub struct Spectral {
@@ -101,47 +155,26 @@ impl Spectral {
     /// # Errors
     /// With the field that is out of range, or does not go with another.
     pub fn new(shape: SpectralShape) -> Result<Spectral, Unfit> {
-        let unfit = |field, expected| Err(Unfit { field, expected });
-        if !shape.fft.is_power_of_two() || !(16..=MAX_FFT).contains(&shape.fft) {
-            return unfit("fft", "a power of two from 16 to 2048");
-        }
-        if shape.frame == 0 || shape.frame > shape.fft {
-            return unfit("frame", "from 1 to `fft`");
-        }
-        if shape.hop == 0 {
-            return unfit("hop", "1 or more");
-        }
-        if let Some(Log::Natural { offset } | Log::Decibel { offset }) = shape.log
-            && !(offset > 0.0 && offset.is_finite())
-        {
-            return unfit("log_offset", "above 0");
-        }
+        shape.check()?;
         let bins = shape.fft / 2 + 1;
         let mel = shape.mel.map(|scale| MelBank::new(scale, bins, shape.rate_hz)).transpose()?;
         let bands = mel.as_ref().map_or(0, MelBank::bands);
         let coefficients = shape.coefficients.unwrap_or(0);
-        if shape.coefficients.is_some() && !(1..=bands.min(MAX_COEFFICIENTS)).contains(&coefficients) {
-            return unfit("coefficients", "from 1 to `bands`, and 64 at most");
-        }
         // Neither table is longer than its capacity: `frame` and `coefficients` are held above.
         let taper = (0..shape.frame).map(|n| shape.taper.at(n, shape.frame)).collect();
-        let cosine = |k: usize, band: usize| {
-            let scale = libm::sqrt(2.0 / bands as f64);
-            (libm::cos(PI * k as f64 * (band as f64 + 0.5) / bands as f64) * scale) as f32
-        };
-        let cosines = (0..coefficients).flat_map(|k| (0..bands).map(move |band| cosine(k, band))).collect();
+        let row = |k| (0..bands).map(move |band| cosine(k, band, bands) as f32);
+        let cosines = (0..coefficients).flat_map(row).collect();
         Ok(Spectral { shape, taper, mel, cosines, samples: [0.0; MAX_FFT], bins: [0.0; MAX_BINS] })
     }
 
     /// Whole frames in `samples` samples of a channel.
     pub fn frames(&self, samples: usize) -> usize {
-        samples.checked_sub(self.shape.frame).map_or(0, |rest| rest / self.shape.hop + 1)
+        self.shape.frames(samples)
     }
 
-    /// Features of a frame: coefficients, bands or bins.
+    /// Features of a frame.
     pub fn width(&self) -> usize {
-        let bands = || self.mel.as_ref().map_or(self.shape.fft / 2 + 1, MelBank::bands);
-        self.shape.coefficients.unwrap_or_else(bands)
+        self.shape.width()
     }
 
     /// Features of one channel of interleaved samples, each times `gain`: [`Spectral::frames`] rows of

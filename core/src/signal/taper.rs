@@ -4,6 +4,8 @@
 
 use core::f64::consts::TAU;
 
+use super::series::cos;
+
 /// What a frame is multiplied with before its spectrum is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taper {
@@ -17,13 +19,17 @@ pub enum Taper {
 
 impl Taper {
     /// The factor of sample `n` of `len`.
-    pub fn at(self, n: usize, len: usize) -> f32 {
-        let cosine = || libm::cos(TAU * n as f64 / len as f64);
-        (match self {
+    pub const fn at(self, n: usize, len: usize) -> f32 {
+        self.exact(n, len) as f32
+    }
+
+    pub(super) const fn exact(self, n: usize, len: usize) -> f64 {
+        let angle = TAU * n as f64 / len as f64;
+        match self {
             Taper::Rectangular => 1.0,
-            Taper::Hann => 0.5 - 0.5 * cosine(),
-            Taper::Hamming => 0.54 - 0.46 * cosine(),
-        }) as f32
+            Taper::Hann => 0.5 - 0.5 * cos(angle),
+            Taper::Hamming => 0.54 - 0.46 * cos(angle),
+        }
     }
 }
 

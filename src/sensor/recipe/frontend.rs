@@ -6,6 +6,7 @@ use tractlet_core::signal::spectral::{Log, Magnitude, Spectral, SpectralShape};
 use tractlet_core::signal::taper::Taper;
 
 use super::input::Input;
+use crate::sensor::fixed::FixedPoint;
 
 /// What is computed of a window.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +26,20 @@ pub enum FrontendKind {
         shape: SpectralShape,
         /// Each channel of a window is divided by its largest value before, with its sign, where that is above 0.
         peak_scaled: bool,
+        /// In what.
+        arithmetic: Arithmetic,
     },
+}
+
+/// What a spectrum is computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arithmetic {
+    /// Floats of 32 bits.
+    #[default]
+    Float,
+    /// Integers, of samples of 16 bits from -1 to 1: what a core without an FPU computes, in every bit.
+    Fixed,
 }
 
 /// The order of samples.
@@ -96,6 +110,8 @@ pub enum FrontendFile {
         log_offset: f32,
         #[serde(default)]
         scale: ScaleName,
+        #[serde(default)]
+        arithmetic: Arithmetic,
     },
     Mfcc {
         frame: usize,
@@ -112,6 +128,8 @@ pub enum FrontendFile {
         coefficients: usize,
         #[serde(default)]
         scale: ScaleName,
+        #[serde(default)]
+        arithmetic: Arithmetic,
     },
 }
 
@@ -183,7 +201,7 @@ impl FrontendFile {
             LogName::Natural => Log::Natural { offset },
             LogName::Decibel => Log::Decibel { offset },
         };
-        let (shape, scale) = match self {
+        let (shape, scale, arithmetic) = match self {
             FrontendFile::Rms {} => return Ok(FrontendKind::Rms),
             FrontendFile::Samples { layout, normalize, mean, deviation } => {
                 let normalization = normalization(normalize, mean, deviation, channels)?;
@@ -195,7 +213,7 @@ impl FrontendFile {
                     (Some(log), Some(offset)) => Some(logarithm(log, offset)),
                     _ => return Err("`frontend.log` and `frontend.log_offset` go together; give both or none".into()),
                 };
-                (SpectralShape { log, ..base(frame, hop, fft, taper, magnitude) }, scale)
+                (SpectralShape { log, ..base(frame, hop, fft, taper, magnitude) }, scale, Arithmetic::Float)
             }
             FrontendFile::LogMel {
                 frame,
@@ -209,10 +227,11 @@ impl FrontendFile {
                 log,
                 log_offset,
                 scale,
+                arithmetic,
             } => {
                 let mel = Some(MelScale { bands, low_hz, high_hz });
                 let log = Some(logarithm(log, log_offset));
-                (SpectralShape { mel, log, ..base(frame, hop, fft, taper, magnitude) }, scale)
+                (SpectralShape { mel, log, ..base(frame, hop, fft, taper, magnitude) }, scale, arithmetic)
             }
             FrontendFile::Mfcc {
                 frame,
@@ -226,23 +245,27 @@ impl FrontendFile {
                 log_offset,
                 coefficients,
                 scale,
+                arithmetic,
             } => {
                 let mel = Some(MelScale { bands, low_hz, high_hz });
                 let log = Some(Log::Natural { offset: log_offset });
                 let coefficients = Some(coefficients);
-                (SpectralShape { mel, log, coefficients, ..base(frame, hop, fft, taper, magnitude) }, scale)
+                (SpectralShape { mel, log, coefficients, ..base(frame, hop, fft, taper, magnitude) }, scale, arithmetic)
             }
         };
         if shape.mel.is_some() && input.rate_hz.is_none() {
             return Err("mel bands are in hertz: `input.rate_hz` is missing".into());
         }
-        let made =
-            Spectral::new(shape).map_err(|unfit| format!("`frontend.{}` has to be {}", unfit.field, unfit.expected))?;
-        if made.frames(input.windowing.length) == 0 {
+        let made = match arithmetic {
+            Arithmetic::Float => Spectral::new(shape).map(drop),
+            Arithmetic::Fixed => FixedPoint::new(shape, false, 0, 0).map(drop),
+        };
+        made.map_err(|unfit| format!("`frontend.{}` has to be {}", unfit.field, unfit.expected))?;
+        if shape.frames(input.windowing.length) == 0 {
             let window = input.windowing.length;
             return Err(format!("`frontend.frame` is {} samples, and `input.window` only {window}", shape.frame));
         }
-        Ok(FrontendKind::Spectral { shape, peak_scaled: scale == ScaleName::Peak })
+        Ok(FrontendKind::Spectral { shape, peak_scaled: scale == ScaleName::Peak, arithmetic })
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
 pub use decision::{AnomalyRule, ClassRule, DecisionRule, Emit, Limit};
-pub use frontend::{FrontendKind, Layout, Normalization};
+pub use frontend::{Arithmetic, FrontendKind, Layout, Normalization};
 pub(super) use input::RATES_HZ;
 pub use input::{Channel, Input};
 

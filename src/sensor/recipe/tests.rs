@@ -97,6 +97,8 @@ fn a_front_end_that_does_not_fit_is_named() {
         ("high_hz = 50", "high_hz = 51", "`frontend.high_hz` has to be at most half of `rate_hz`"),
         ("coefficients = 4", "coefficients = 9", "`frontend.coefficients`"),
         ("fft = 32", "fft = 128\ntaper = \"flat\"", "unknown variant `flat`"),
+        ("fft = 32", "fft = 33\narithmetic = \"fixed\"", "`frontend.fft` has to be a power of two"),
+        ("fft = 32", "fft = 32\narithmetic = \"integer\"", "unknown variant `integer`"),
     ] {
         let told = parse(&mfcc.replace(from, to)).unwrap_err().to_string();
         assert!(told.contains(expected), "{told}");
