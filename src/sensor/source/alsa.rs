@@ -24,12 +24,41 @@ const PERIOD_US: u32 = 20_000;
 const RATES_HZ: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
 /// A capture that runs.
-pub struct Capture {
+pub struct Capture<C = PCM> {
     /// Until it broke: it is opened anew only once it is closed.
-    pcm: Option<PCM>,
+    card: Option<C>,
     frame_bytes: usize,
     /// What the card's buffer holds, beyond which plugins take no reads.
     most_bytes: usize,
+}
+
+/// What a capture asks of its card.
+trait Card {
+    /// Waits for a while, and says whether there is something to read.
+    fn has_some(&self) -> alsa::Result<bool>;
+    /// Whole frames, and how many they are.
+    fn read(&self, room: &mut [u8]) -> alsa::Result<usize>;
+    /// Captures again behind what it lost.
+    fn go_on(&self, lost: alsa::Error) -> alsa::Result<()>;
+}
+
+impl Card for PCM {
+    fn has_some(&self) -> alsa::Result<bool> {
+        self.wait(Some(PATIENCE_MS))
+    }
+
+    fn read(&self, room: &mut [u8]) -> alsa::Result<usize> {
+        self.io_bytes().readi(room)
+    }
+
+    fn go_on(&self, lost: alsa::Error) -> alsa::Result<()> {
+        self.try_recover(lost, true)?;
+        match self.state() {
+            State::Prepared => self.start(),
+            // What was suspended may run again by now.
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Starts to capture at the rate that was asked for, or else the model's.
@@ -55,7 +84,7 @@ pub fn open(device: &str, options: &SourceOptions, input: &Input) -> Result<(Byt
     pcm.start().map_err(|error| told("cannot start to capture", error))?;
     let lines = vec![line; input.channels.len()];
     let native = Native { rate_hz: Some(rate), asks_rate: true, lines, units: Vec::new() };
-    Ok((Bytes::Alsa(Capture { pcm: Some(pcm), frame_bytes, most_bytes }), Decoder::Binary(decoder), native))
+    Ok((Bytes::Alsa(Capture { card: Some(pcm), frame_bytes, most_bytes }), Decoder::Binary(decoder), native))
 }
 
 const UNFIT_FORMAT: &str = "a sound card gives raw samples: --format u8, s16le, s24le, s32le or f32le [default: s16le]";
@@ -88,7 +117,8 @@ fn configure(pcm: &PCM, encoding: Encoding, width: usize, rate: u32) -> Result<u
     Ok(usize::try_from(frames).unwrap_or(0).max(1))
 }
 
-impl Capture {
+#[expect(private_bounds, reason = "its card is alsa-lib's, but for tests")]
+impl<C: Card> Capture<C> {
     /// Whole frames, as many as there are; what was overrun says so once, and goes on.
     pub fn read(&mut self, room: &mut [u8]) -> io::Result<Got> {
         match self.frames(room) {
@@ -99,26 +129,22 @@ impl Capture {
     }
 
     fn frames(&self, room: &mut [u8]) -> alsa::Result<usize> {
-        let Some(pcm) = &self.pcm else { return Err(alsa::Error::new("read", Errno::NODEV.raw_os_error())) };
-        if !pcm.wait(Some(PATIENCE_MS))? {
+        let Some(card) = &self.card else { return Err(alsa::Error::new("read", Errno::NODEV.raw_os_error())) };
+        if !card.has_some()? {
             return Ok(0);
         }
         let whole = room.len().min(self.most_bytes) / self.frame_bytes * self.frame_bytes;
-        pcm.io_bytes().readi(room.get_mut(..whole).unwrap_or_default())
+        card.read(room.get_mut(..whole).unwrap_or_default())
     }
 
     fn after(&mut self, error: alsa::Error) -> io::Result<Got> {
-        let again = match (meaning(error.errno()), &self.pcm) {
+        let again = match (meaning(error.errno()), &self.card) {
             (Meaning::NotYet, _) => return Ok(Got::Nothing),
-            (Meaning::Interrupted, Some(pcm)) => pcm.try_recover(error, true).and_then(|()| match pcm.state() {
-                State::Prepared => pcm.start(),
-                // What was suspended may run again by now.
-                _ => Ok(()),
-            }),
+            (Meaning::Interrupted, Some(card)) => card.go_on(error),
             _ => Err(error),
         };
         again.map(|()| Got::Interrupted).map_err(|error| {
-            self.pcm = None;
+            self.card = None;
             io::Error::from_raw_os_error(error.errno())
         })
     }
@@ -148,8 +174,72 @@ fn told(what: &str, error: alsa::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
     use super::*;
+
+    /// Does in turn what it was told to, and keeps what it was asked.
+    #[derive(Clone, Default)]
+    struct Told(Rc<RefCell<VecDeque<Result<usize, Errno>>>>, Rc<RefCell<Vec<&'static str>>>);
+
+    impl Told {
+        fn next(&self, asked: &'static str) -> alsa::Result<usize> {
+            self.1.borrow_mut().push(asked);
+            let told = self.0.borrow_mut().pop_front().unwrap();
+            told.map_err(|errno| alsa::Error::new("told", errno.raw_os_error()))
+        }
+    }
+
+    impl Card for Told {
+        fn has_some(&self) -> alsa::Result<bool> {
+            self.next("has some").map(|some| some > 0)
+        }
+
+        fn read(&self, room: &mut [u8]) -> alsa::Result<usize> {
+            assert_eq!(room.len() % 4, 0, "whole frames");
+            self.next("read")
+        }
+
+        fn go_on(&self, _: alsa::Error) -> alsa::Result<()> {
+            self.next("go on").map(drop)
+        }
+    }
+
+    fn told(answers: impl IntoIterator<Item = Result<usize, Errno>>) -> (Told, Capture<Told>) {
+        let card = Told(Rc::new(RefCell::new(answers.into_iter().collect())), Rc::default());
+        (card.clone(), Capture { card: Some(card), frame_bytes: 4, most_bytes: 64 })
+    }
+
+    #[test]
+    fn an_overrun_is_told_once_and_what_comes_then_is_read() {
+        for lost in [Errno::PIPE, Errno::STRPIPE] {
+            // While it is waited for, and while it is read.
+            for before in [&[Err(lost), Ok(0)][..], &[Ok(1), Err(lost), Ok(0)]] {
+                let (card, mut capture) = told(before.iter().copied().chain([Ok(1), Ok(3), Err(Errno::AGAIN)]));
+                let mut room = [0; 30];
+                assert!(matches!(capture.read(&mut room), Ok(Got::Interrupted)), "{lost}");
+                assert_eq!(card.1.borrow().last(), Some(&"go on"));
+                assert!(matches!(capture.read(&mut room), Ok(Got::Bytes(12))), "{lost}");
+                assert!(matches!(capture.read(&mut room), Ok(Got::Nothing)), "{lost}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_that_does_not_go_on_is_closed_and_asked_nothing_more() {
+        for answers in [&[Ok(1), Err(Errno::PIPE), Err(Errno::NODEV)][..], &[Err(Errno::NODEV)]] {
+            let (card, mut capture) = told(answers.iter().copied());
+            for _ in 0..2 {
+                let error = capture.read(&mut [0; 16]).err().unwrap();
+                assert_eq!(error.raw_os_error(), Some(Errno::NODEV.raw_os_error()));
+            }
+            assert_eq!(card.1.borrow().len(), answers.len());
+        }
+    }
 
     #[test]
     fn an_overrun_is_gone_on_from_and_a_card_that_was_pulled_out_is_not() {
