@@ -1,22 +1,23 @@
-//! `stream`, from files to decisions: accuracy kept, every frame accounted for, nothing allocated.
+//! `stream`, from files to decisions: accuracy kept, every frame accounted for, the same by hops.
 
+#[path = "stream/accuracy.rs"]
+mod accuracy;
 mod common;
+#[path = "stream/hops.rs"]
+mod hops;
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Array, pack, repository};
+use common::repository;
 use tempfile::TempDir;
 use tractlet::sensor::{
-    Arithmetic, Control, Decision, DecisionRule, Emit, FrontendKind, Overflow, Recipe, Sink, Source, SourceOptions,
-    Stream, StreamError, StreamOptions, Summary, Verdict,
+    Control, Decision, DecisionRule, Emit, Overflow, Recipe, Sink, Source, SourceOptions, Stream, StreamError,
+    StreamOptions, Summary, Verdict,
 };
 use tractlet::{DType, Model, Session, SessionOptions, npy};
-use tractlet_core::signal::fixed::{self, Fixed};
-use tractlet_core::signal::spectral::Spectral;
-use tractlet_core::signal::{channel, stats};
 
 /// Keeps what was said of each window: label or alarm, and score.
 #[derive(Default)]
@@ -180,155 +181,6 @@ fn words_at_other_rates_are_the_same_words() {
 }
 
 #[test]
-fn the_wake_word_is_told_from_frames_of_features_hop_by_hop() {
-    let mut recipe = recipe("sww_conv1d");
-    let DecisionRule::Classes(rule) = &mut recipe.decision else { panic!("classes") };
-    rule.smooth = 1;
-    let folder = repository().join("models/sww_conv1d");
-    let samples = Array::read(folder.join("samples.npy")).floats();
-    // From [bands, time] of six samples to frames, one sample behind the other.
-    let frames = samples.chunks(40 * 30).flat_map(|sample| (0..30 * 40).map(|at| sample[at % 40 * 30 + at / 40]));
-    let file = TempDir::new().unwrap();
-    let path = file.path().join("features.f32");
-    fs::write(&path, frames.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
-    let [(whole, all), (by_hops, macs)] = both_ways(&recipe, &path, &raw());
-    assert!(by_hops == whole && macs * 10 < all, "{macs} of {all}");
-    let truth = fs::read_to_string(folder.join("expected.txt")).unwrap();
-    let said: Vec<&str> = by_hops.iter().step_by(30).map(|(label, _)| label.as_str()).collect();
-    assert_eq!(said, truth.lines().collect::<Vec<_>>());
-}
-
-#[test]
-fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
-    let FrontendKind::Spectral { shape, peak_scaled: true, .. } = recipe("kws_dscnn").frontend else { panic!("mfcc") };
-    let mut mfcc = Spectral::new(shape).unwrap();
-    let in_integers: Fixed<256, 400> = Fixed::new(shape).unwrap();
-    let audio = Array::read(pack.join("data/kws_audio_pcm16.npy")).numbers();
-    let expected = Array::read(pack.join("data/kws_audio_mfcc.npy")).numbers();
-    let (mut worst, mut worst_in_integers) = (0f64, 0f64);
-    for (clip, expected) in audio.chunks(16000).zip(expected.chunks(490)) {
-        let samples: Vec<f32> = clip.iter().map(|s| (s / 32768.0) as f32).collect();
-        let mut features = vec![0f32; 490];
-        let gain = stats::peak(channel(&samples, 1, 0)).recip();
-        mfcc.run(&samples, 1, 0, gain, &mut features);
-        let error = |features: &[f32]| {
-            features.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
-        };
-        worst = worst.max(error(&features));
-        let samples: Vec<i16> = clip.iter().map(|&sample| sample as i16).collect();
-        let (mut work, mut integers) = ([[0; 2]; 256], vec![0; 490]);
-        let unit = fixed::peak(samples.iter().copied()).unwrap();
-        in_integers.run(&samples, 1, 0, unit, &mut work, &mut integers);
-        features.iter_mut().zip(&integers).for_each(|(place, &feature)| *place = fixed::value(feature));
-        worst_in_integers = worst_in_integers.max(error(&features));
-    }
-    println!("36 clips, max abs error {worst:.2e}, in integers {worst_in_integers:.2e}");
-    assert!(worst < 1e-3 && worst_in_integers < 1e-3, "{worst}, {worst_in_integers}");
-}
-
-#[test]
-fn keywords_from_audio_are_those_from_the_reference_features() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
-    let mut recipe = recipe("kws_dscnn");
-    recipe.input.windowing.hop = 16000;
-    let audio = Array::read(pack.join("data/kws_audio_pcm16.npy"));
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("clips.s16");
-    fs::write(&file, &audio.bytes).unwrap();
-    let format = Some("s16le".parse().unwrap());
-    let source = SourceOptions { format, scale: vec![1.0 / 32768.0], ..SourceOptions::default() };
-    let (said, in_integers) = {
-        let (floats, _) = said(&recipe, &file, source.clone());
-        let FrontendKind::Spectral { arithmetic, .. } = &mut recipe.frontend else { panic!("mfcc") };
-        *arithmetic = Arithmetic::Fixed;
-        (floats, said(&recipe, &file, source).0)
-    };
-
-    let mut session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
-    let scores = common::run_samples(&mut session, &Array::read(pack.join("data/kws_audio_mfcc.npy")).floats());
-    let best = |scores: &[f32]| (0..12).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
-    let reference: Vec<&str> = scores.chunks(12).map(|scores| recipe.labels[best(scores)].as_str()).collect();
-    let words: Vec<&str> = said.iter().map(|(word, _)| word.as_str()).collect();
-    assert_eq!(words, reference);
-    assert!(in_integers.iter().map(|(word, _)| word).eq(&words), "{in_integers:?}");
-    let apart = said.iter().zip(&in_integers).map(|((_, a), (_, b))| (a - b).abs()).fold(0.0, f32::max);
-    println!("scores of fixed-point features differ by {apart:.4} at most");
-    let truth = Array::read(pack.join("data/kws_audio_y.npy")).numbers();
-    let right = words.iter().zip(truth).filter(|(word, class)| **word == recipe.labels[*class as usize]).count();
-    println!("{right} of {} clips", words.len());
-    assert!(right >= 31, "{right}");
-}
-
-#[test]
-fn activities_from_raw_csv_are_as_right_as_those_of_eval() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
-    let mut recipe = recipe("har_cnn1d");
-    recipe.input.windowing.hop = 128;
-    let counts = Array::read(pack.join("data/har_test_public_x_i16.npy"));
-    let truth = Array::read(pack.join("data/har_test_public_y.npy")).numbers();
-    let (windows, counts) = (counts.shape[0], counts.numbers());
-    let mut csv = String::from("t_ms,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n");
-    let mut inputs = Vec::new();
-    for (window, sample) in counts.chunks(6 * 128).enumerate() {
-        for frame in 0..128 {
-            csv += &format!("{}", (window * 128 + frame) * 20);
-            (0..6).for_each(|channel| csv += &format!(",{}", sample[channel * 128 + frame]));
-            csv += "\n";
-        }
-        let scale = |channel: usize| if channel < 3 { 1.0 / 720.0 } else { 0.0175 * std::f64::consts::PI / 180.0 };
-        inputs.extend(sample.iter().enumerate().map(|(i, count)| (count * scale(i / 128)) as f32));
-    }
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("imu.csv");
-    fs::write(&file, csv).unwrap();
-    let units = ["g", "g", "g", "deg/s", "deg/s", "deg/s"].map(|unit| unit.parse().unwrap()).into();
-    let scale = [1.0 / 720.0, 1.0 / 720.0, 1.0 / 720.0, 0.0175, 0.0175, 0.0175].into();
-    let source = SourceOptions { units, scale, time: Some("t_ms:ms".parse().unwrap()), ..SourceOptions::default() };
-    let (said, summary) = said(&recipe, &file, source);
-    assert_eq!(summary.windows as usize, windows);
-
-    let mut session = Session::new(&Model::open(&recipe.model).unwrap(), SessionOptions::default()).unwrap();
-    let scores = common::run_samples(&mut session, &inputs);
-    let best = |scores: &[f32]| (0..6).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
-    let evaluated = scores.chunks(6).zip(&truth).filter(|(scores, class)| best(scores) as f64 == **class).count();
-    let streamed =
-        said.iter().zip(&truth).filter(|((label, _), class)| *label == recipe.labels[**class as usize]).count();
-    println!(
-        "top1 {:.4} streamed, {:.4} evaluated",
-        streamed as f64 / windows as f64,
-        evaluated as f64 / windows as f64
-    );
-    assert_eq!(streamed, evaluated);
-}
-
-#[test]
-fn anomaly_scores_of_clips_are_those_of_eval() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
-    let mut recipe = recipe("ad_autoencoder");
-    // Scores window by window, which are averaged here as eval's --group does.
-    let DecisionRule::Anomaly(rule) = &mut recipe.decision else { panic!("an anomaly") };
-    rule.smooth = 1;
-    let frames = Array::read(pack.join("data/ad_test_public_x_i16.npy"));
-    let truth = Array::read(pack.join("data/ad_test_public_y.npy")).numbers();
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("clips.s16");
-    fs::write(&file, &frames.bytes).unwrap();
-    let format = Some("s16le".parse().unwrap());
-    let (said, summary) =
-        said(&recipe, &file, SourceOptions { format, scale: vec![1.0 / 256.0], ..SourceOptions::default() });
-    assert_eq!(summary.windows, 124 * 200 - 4);
-    // Windows from 196 to 199 of a clip reach into the next one.
-    let clip = |clip: usize| said[clip * 200..][..196].iter().map(|(_, score)| f64::from(*score)).sum::<f64>() / 196.0;
-    let scores: Vec<f64> = (0..124).map(clip).collect();
-    let of = |class: f64| scores.iter().zip(&truth).filter(move |(_, y)| **y == class).map(|(score, _)| *score);
-    let above = |anomalous: f64| of(0.0).filter(|normal| *normal < anomalous).count();
-    let auc = of(1.0).map(above).sum::<usize>() as f64 / (of(0.0).count() * of(1.0).count()) as f64;
-    println!("auc {auc:.4}");
-    assert!((auc - 0.8942).abs() < 5e-4, "{auc}");
-}
-
-#[test]
 fn every_format_gives_the_same_answers() {
     let folder = TempDir::new().unwrap();
     let count = |frame: usize, channel: usize| (((frame * (channel + 3)) as f64 * 0.11).sin() * 300.0).round() as i16;
@@ -449,99 +301,4 @@ fn what_is_too_slow_drops_and_says_how_much() {
         assert!(summary.dropped > 0 && summary.windows > 0, "{overflow:?}: {summary:?}");
         assert!(summary.deadline_missed > 0, "{summary:?}");
     }
-}
-
-/// The same windows whole and hop by hop: what was said of each, and what a run took.
-fn both_ways(recipe: &Recipe, file: &Path, source: &SourceOptions) -> [(Vec<(String, f32)>, u64); 2] {
-    let hop = recipe.by_hops(SessionOptions::default());
-    [SessionOptions::default(), hop].map(|session| {
-        let (said, summary) = said_on(recipe, session, file, source.clone());
-        assert_eq!(summary.whole_windows, None);
-        (said, summary.macs_per_hop.unwrap())
-    })
-}
-
-#[test]
-fn what_is_new_of_each_window_is_enough_for_the_same_decisions() {
-    let folder = TempDir::new().unwrap();
-    let mut har = recipe("har_cnn1d");
-    let file = walk(&folder, 1000);
-    // Three readings of the file: no window goes on from the one before where two of them meet.
-    let source = SourceOptions { repeat: Some(3), ..raw() };
-    for hop in [4, 10, 64, 100] {
-        har.input.windowing.hop = hop;
-        let [(whole, all), (hops, new)] = both_ways(&har, &file, &source);
-        assert_eq!(whole, hops, "hops of {hop}");
-        assert!(whole.len() > 20 && new < all, "{} windows, {new} of {all}", whole.len());
-    }
-    // Features of a spectrum, of which a hop makes two rows.
-    let mut kws = recipe("kws_dscnn");
-    let FrontendKind::Spectral { peak_scaled, .. } = &mut kws.frontend else { panic!("mfcc") };
-    *peak_scaled = false;
-    kws.input.windowing.hop = 640;
-    let [(whole, all), (hops, new)] =
-        both_ways(&kws, &repository().join("models/kws_dscnn/words.wav"), &SourceOptions::default());
-    assert_eq!(whole, hops);
-    assert!(whole.len() == 76 && new < all, "{} windows, {new} of {all}", whole.len());
-}
-
-/// Keeps where each window began, in seconds, and its score.
-#[derive(Default)]
-struct Placed(std::sync::Arc<std::sync::Mutex<Vec<(f64, f32)>>>);
-
-impl Sink for Placed {
-    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
-        let (Verdict::Class { score, .. } | Verdict::Anomaly { score, .. }) = decision.verdict;
-        self.0.lock().unwrap().push((decision.from_s, score));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn summary(&mut self, _: &Summary) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn windows_that_were_dropped_leave_nothing_behind() {
-    let folder = TempDir::new().unwrap();
-    let har = recipe("har_cnn1d");
-    let file = walk(&folder, 64 * 200);
-    let values: Vec<f32> =
-        fs::read(&file).unwrap().chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-    let mut whole = Session::new(&Model::open(&har.model).unwrap(), SessionOptions::default()).unwrap();
-    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
-        let placed = Placed::default();
-        let windows = placed.0.clone();
-        let options = StreamOptions { overflow, ..StreamOptions::default() };
-        let session = har.by_hops(SessionOptions::default());
-        let mut sinks: [Box<dyn Sink>; 2] = [Box::new(placed), Box::new(Slow(Duration::from_millis(1)))];
-        let summary = run_on(&har, session, &file, raw(), options, &mut sinks).unwrap();
-        assert!(summary.adds_up() && summary.dropped > 0, "{summary:?}");
-        for &(from_s, score) in windows.lock().unwrap().iter() {
-            let frame = (from_s * 50.0).round() as usize;
-            let input: Vec<f32> =
-                (0..6).flat_map(|c| (0..128).map(move |t| (c, frame + t))).map(|(c, t)| values[6 * t + c]).collect();
-            let scores = common::run_samples(&mut whole, &input);
-            assert_eq!(scores.into_iter().fold(0.0, f32::max), score, "{overflow:?}: from {from_s} s");
-        }
-    }
-}
-
-#[test]
-fn a_session_of_other_hops_is_refused_and_reasons_for_whole_windows_are_told() {
-    let har = recipe("har_cnn1d");
-    let refused = |rows: usize| {
-        let session = Session::new(&Model::open(&har.model).unwrap(), SessionOptions::default().hop(rows)).unwrap();
-        Stream::new(&har, session, StreamOptions::default()).err().map(|error| error.to_string())
-    };
-    assert_eq!(refused(64), None);
-    let text = refused(32).unwrap();
-    assert!(text.contains("hops of 32 of 128 rows") && text.contains("give 64 of 128"), "{text}");
-    let words = repository().join("models/kws_dscnn/words.wav");
-    let (_, summary) = said(&recipe("kws_dscnn"), &words, SourceOptions::default());
-    assert!(summary.whole_windows.unwrap().contains("`frontend.scale` = \"peak\""));
 }

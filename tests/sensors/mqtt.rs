@@ -4,6 +4,8 @@
 //! goes away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use super::*;
 

@@ -1,4 +1,7 @@
-//! The loop: window, front end, model, decision, sinks.
+//! A model, its front end and its rule, put together and run on a source.
+
+mod steady;
+mod windows;
 
 use std::io;
 use std::sync::Arc;
@@ -6,23 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tractlet_core::ring::{Overflow, Taken};
+use tractlet_core::ring::Overflow;
 
 use super::counters::{Counters, Summary};
-use super::decide::{Decider, Decision};
-use super::feed::{Feed, Next};
+use super::decide::Decider;
+use super::feed::Feed;
 use super::frontend::Frontend;
 use super::hops::Pieces;
-use super::mqtt::{Message, RECEIVE_MAXIMUM, Receipt};
-use super::recipe::{Emit, Recipe, RecipeError};
+use super::recipe::{Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
-use crate::footprint::proc::exact_bytes;
-use crate::footprint::{Heap, heap};
 use crate::{DType, RunError, Session, TensorSpec};
-
-/// How long the loop waits before it looks at signals.
-const PATIENCE: Duration = Duration::from_millis(200);
+use steady::{Steady, summary};
+use windows::Running;
 
 /// The most values that wait: 256 MiB of them.
 const MAX_WAITING_VALUES: usize = 1 << 26;
@@ -236,143 +235,6 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// What the loop works with, while the ring is shared with the reader.
-struct Running<'r, 'a> {
-    session: &'r mut Session,
-    frontend: &'r mut Frontend,
-    decider: &'r mut Decider,
-    options: &'r mut StreamOptions<'a>,
-    pieces: Pieces,
-    /// Whether this model ran on the window before.
-    ran: bool,
-    window: &'r mut [f32],
-    input: &'r mut [f32],
-    output: &'r mut [f32],
-    feed: &'r Feed,
-    control: &'r Control,
-    /// Of windows that were decided since the last flush.
-    receipts: Vec<Receipt>,
-}
-
-impl Running<'_, '_> {
-    fn windows(mut self, sinks: &mut [Box<dyn Sink>], steady: &mut Steady) -> Result<(), StreamError> {
-        let counters = &*self.control.counters;
-        // It is ready, even if nothing comes.
-        self.progress(counters);
-        while !self.control.is_stopped() {
-            if self.control.reload.swap(false, Relaxed) {
-                self.reload(counters);
-            }
-            // Who follows the output sees a decision before the loop goes to sleep on the next.
-            let next = match self.feed.next(self.pieces.window(self.window), Duration::ZERO, counters) {
-                Next::Nothing => {
-                    self.flush(sinks, counters)?;
-                    self.feed.next(self.pieces.window(self.window), PATIENCE, counters)
-                }
-                next => next,
-            };
-            match next {
-                Next::Window(taken, message) => {
-                    self.window(taken, message, sinks, counters)?;
-                    steady.after(counters.windows());
-                }
-                Next::Nothing => {}
-                Next::End => break,
-            }
-            self.progress(counters);
-        }
-        steady.end(counters.windows());
-        self.flush(sinks, counters)
-    }
-
-    fn progress(&mut self, counters: &Counters) {
-        if let Some(progress) = &mut self.options.progress {
-            progress(counters);
-        }
-    }
-
-    /// What was decided is out, as far as files go, and its messages need not be given out again.
-    fn flush(&mut self, sinks: &mut [Box<dyn Sink>], counters: &Counters) -> Result<(), StreamError> {
-        sinks.iter_mut().try_for_each(|sink| sink.flush()).map_err(StreamError::Sink)?;
-        self.receipts.drain(..).for_each(Receipt::confirm);
-        counters.undelivered.store(sinks.iter().map(|sink| sink.undelivered()).sum(), Relaxed);
-        Ok(())
-    }
-
-    fn window(
-        &mut self,
-        taken: Taken,
-        message: Option<Message>,
-        sinks: &mut [Box<dyn Sink>],
-        counters: &Counters,
-    ) -> Result<(), StreamError> {
-        let window = counters.windows();
-        let goes_on = taken.goes_on && self.ran;
-        for piece in self.pieces.runs(goes_on) {
-            self.frontend.run(self.window.get(piece).unwrap_or_default(), self.input);
-            self.session
-                .run(&[(&*self.input).into()], &mut [(&mut *self.output).into()])
-                .map_err(|fault| StreamError::Run { window, fault })?;
-        }
-        self.ran = true;
-        let emit = self.decider.emit();
-        let (verdict, changed) = self.decider.decide(self.input, self.output);
-        let latency = Duration::from_nanos(self.feed.now_ns().saturating_sub(taken.arrival_ns));
-        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        Counters::add(&counters.windows, 1);
-        Counters::add(&counters.latency_us, latency_us);
-        counters.latency_max_us.fetch_max(latency_us, Relaxed);
-        if self.options.deadline.is_some_and(|deadline| latency > deadline) {
-            Counters::add(&counters.deadline_missed, 1);
-        }
-        let seconds = |ns: u64| ns as f64 / 1e9;
-        let (from_s, to_s) = (seconds(taken.first_ns), seconds(taken.last_ns));
-        let decision = Decision { window, from_s, to_s, verdict, changed, latency_us, message: message.as_ref() };
-        if changed || emit == Emit::Every {
-            Counters::add(&counters.decisions, 1);
-            sinks.iter_mut().try_for_each(|sink| sink.decision(&decision)).map_err(StreamError::Sink)?;
-        }
-        self.receipts.extend(message.and_then(|message| message.receipt));
-        match self.receipts.len() < usize::from(RECEIVE_MAXIMUM) {
-            true => Ok(()),
-            false => self.flush(sinks, counters),
-        }
-    }
-
-    /// Loads the model anew; it takes over between two windows, and only if it is fit to.
-    fn reload(&mut self, counters: &Counters) {
-        let Some(reload) = &mut self.options.reload else { return };
-        let fresh = reload().and_then(|mut fresh| {
-            let (now, then) = (ends(self.session)?, ends(&fresh)?);
-            if (&now.0.shape, &now.1.shape) != (&then.0.shape, &then.1.shape) {
-                let (a, b) = ((&now.0.shape, &now.1.shape), (&then.0.shape, &then.1.shape));
-                return Err(format!(
-                    "it takes {:?} and gives {:?}, the one that runs {:?} and {:?}",
-                    b.0, b.1, a.0, a.1
-                ));
-            }
-            let hops = |session: &Session| session.hop().map(|hop| (hop.axis, hop.rows, hop.window_rows));
-            if hops(self.session) != hops(&fresh) {
-                return Err("it does not take the same part of a window".to_owned());
-            }
-            test(&mut fresh, self.input, self.output)?;
-            Ok(fresh)
-        });
-        match fresh {
-            Ok(fresh) => {
-                *self.session = fresh;
-                self.ran = false;
-                Counters::add(&counters.reloads, 1);
-                log::info!("the model was exchanged");
-            }
-            Err(why) => {
-                Counters::add(&counters.reloads_refused, 1);
-                log::warn!("the model was not exchanged, and the old one goes on: {why}");
-            }
-        }
-    }
-}
-
 /// A model's only input and only output.
 fn ends(session: &Session) -> Result<(&TensorSpec, &TensorSpec), String> {
     let ([input], [output]) = (session.inputs(), session.outputs()) else {
@@ -403,76 +265,4 @@ fn test(session: &mut Session, input: &[f32], output: &mut [f32]) -> Result<(), 
 
 fn elements(spec: &TensorSpec) -> usize {
     spec.shape.iter().product()
-}
-
-/// Memory between a window after which everything has been used, and the end.
-#[derive(Default)]
-struct Steady {
-    warm: Option<(Heap, Option<u64>)>,
-    allocations: Option<u64>,
-    growth: Option<i64>,
-}
-
-impl Steady {
-    fn after(&mut self, windows: u64) {
-        if windows == Summary::WARM && self.warm.is_none() {
-            // Looking allocates: the heap is read after it.
-            let private = private_bytes();
-            self.warm = Some((heap(), private));
-        }
-    }
-
-    fn end(&mut self, windows: u64) {
-        let Some((before, private)) = &self.warm else { return };
-        let now = heap();
-        if windows > Summary::WARM && now.allocations > 0 {
-            self.allocations = Some(now.since(before).allocations);
-            let growth = |now: u64, before: u64| i64::try_from(now).ok()?.checked_sub(i64::try_from(before).ok()?);
-            self.growth = private_bytes().zip(*private).and_then(|(now, before)| growth(now, before));
-        }
-    }
-}
-
-/// Pages of the program come and go as the kernel sees fit; what grows is what a process makes itself.
-fn private_bytes() -> Option<u64> {
-    exact_bytes().map(|(_, private)| private)
-}
-
-fn summary(
-    session: &Session,
-    control: &Control,
-    started: Instant,
-    steady: &Steady,
-    first_malformed: Option<String>,
-) -> Summary {
-    let counters = &control.counters;
-    let windows = counters.windows();
-    Summary {
-        engine: session.engine(),
-        macs_per_hop: session.memory().map(|_| session.steps().iter().map(|step| step.macs).sum()),
-        whole_windows: None,
-        resampled_from_hz: None,
-        read: counters.read.load(Relaxed),
-        answered: counters.answered.load(Relaxed),
-        dropped: counters.dropped(),
-        stranded: counters.stranded.load(Relaxed),
-        malformed: counters.malformed(),
-        first_malformed,
-        skipped: counters.skipped.load(Relaxed),
-        remainder: counters.waiting.load(Relaxed),
-        windows,
-        decisions: counters.decisions.load(Relaxed),
-        deadline_missed: counters.deadline_missed(),
-        latency_mean_us: counters.latency_us.load(Relaxed) as f64 / windows.max(1) as f64,
-        latency_max_us: counters.latency_max_us.load(Relaxed),
-        interrupted: counters.interrupted.load(Relaxed),
-        reconnects: counters.reconnects.load(Relaxed),
-        reloads: counters.reloads.load(Relaxed),
-        reloads_refused: counters.reloads_refused.load(Relaxed),
-        redelivered: counters.redelivered.load(Relaxed),
-        undelivered: counters.undelivered.load(Relaxed),
-        seconds: started.elapsed().as_secs_f64(),
-        steady_allocations: steady.allocations,
-        steady_growth_bytes: steady.growth,
-    }
 }

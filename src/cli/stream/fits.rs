@@ -1,0 +1,50 @@
+//! Whether what a stream is given goes together, with itself and with other streams of a process.
+
+use tractlet::sensor::{SinkSpec, SourceSpec};
+
+use super::StreamArgs;
+use crate::cli::apart;
+
+impl StreamArgs {
+    /// Whether its files are apart.
+    pub fn fits_itself(&self) -> Result<(), String> {
+        apart::each(&self.uses())
+    }
+
+    /// Whether it takes nothing that there is once in a process.
+    pub fn fits_beside_others(&self) -> Result<(), &'static str> {
+        if self.sink.is_empty() || self.writes_to_stdout() {
+            return Err(
+                "its decisions would go to standard output, which all share: give it --sink with a file or mqtt://",
+            );
+        }
+        if self.sandbox {
+            return Err(
+                "--sandbox confines a process, and begins with one thread: start that stream by itself, with `tractlet stream`",
+            );
+        }
+        if self.source.source == SourceSpec::Stdin {
+            return Err("standard input is one for all: give it another --source");
+        }
+        if self.metrics.is_some() || self.model.json || self.model.max_rss.is_some() {
+            return Err("--metrics, --json and --max-rss are for all streams: give them to `tractlet streams`");
+        }
+        Ok(())
+    }
+
+    /// Whether it takes nothing that `other` has, which runs in the same process.
+    pub fn fits_beside(&self, other: &StreamArgs) -> Result<(), String> {
+        if let Some(id) = self.mqtt.client_id.as_ref().filter(|id| other.mqtt.client_id.as_ref() == Some(id)) {
+            return Err(format!("--client-id {id} is another stream's: their broker would hang one of them up"));
+        }
+        apart::between(&self.uses(), &other.uses())
+    }
+
+    pub(super) fn writes_to_stdout(&self) -> bool {
+        self.sink.iter().any(SinkSpec::is_stdout) || (self.sink.is_empty() && !self.model.json)
+    }
+
+    fn uses(&self) -> Vec<apart::Use<'_>> {
+        apart::uses(&self.source.source, &self.sink)
+    }
+}

@@ -1,0 +1,189 @@
+//! Decisions as lines: JSON, CSV, or text to read.
+//!
+//! They are written into buffers that are allocated once, and reach the file when a stream has nothing else to do, and at its
+//! end.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::{self, Found};
+use super::{Form, Sink};
+use crate::sensor::Control;
+use crate::sensor::counters::Summary;
+use crate::sensor::decide::{Decision, Verdict};
+use crate::sensor::mqtt::Message;
+use crate::sensor::writer::Writer;
+
+/// Small, so that all of it is in use soon and memory stands still.
+const BUFFER_BYTES: usize = 8 * 1024;
+
+/// Lines of a form, to a file or to standard output.
+pub(super) fn open(form: Form, path: Option<&Path>, control: &Control) -> io::Result<Box<dyn Sink>> {
+    let file = match path {
+        Some(path) => file::open(path, control)?,
+        None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    let found = path.map_or(Ok(Found::Nothing), |path| file::found(path, &file))?;
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
+    if matches!(found, Found::Torn { .. }) {
+        out.write_all(b"\n")?;
+    }
+    let header_due = matches!(found, Found::Nothing | Found::Torn { in_first: true });
+    Ok(match form {
+        Form::Json => Box::new(Json(out)),
+        Form::Csv => Box::new(Csv { out, header_due }),
+        Form::Text => Box::new(Text(out)),
+    })
+}
+
+/// A JSON object a line: one for each decision, and in the end `{"summary": {…}}`.
+struct Json(BufWriter<Writer>);
+
+impl Sink for Json {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, decision)?;
+        self.0.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        #[derive(serde::Serialize)]
+        struct Last<'a> {
+            summary: &'a Summary,
+        }
+        serde_json::to_writer(&mut self.0, &Last { summary })?;
+        self.0.write_all(b"\n")
+    }
+}
+
+/// A row for each decision, behind a header where the file is new.
+struct Csv {
+    out: BufWriter<Writer>,
+    header_due: bool,
+}
+
+impl Sink for Csv {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        let Decision { window, from_s, to_s, verdict, changed, latency_us, message } = decision;
+        if std::mem::take(&mut self.header_due) {
+            let middle = match verdict {
+                Verdict::Class { .. } => "label,score,state",
+                Verdict::Anomaly { .. } => "score,limit,alarm",
+            };
+            let end = if message.is_some() { ",topic,id,redelivered" } else { "" };
+            writeln!(self.out, "window,from_s,to_s,{middle},changed,latency_us{end}")?;
+        }
+        write!(self.out, "{window},{from_s},{to_s},")?;
+        match verdict {
+            Verdict::Class { label, score, state, .. } => {
+                write!(self.out, "{},{score},{}", Quoted(label), Quoted(state.unwrap_or("")))?;
+            }
+            Verdict::Anomaly { score, limit, alarm } => {
+                write!(self.out, "{score},")?;
+                limit.map_or(Ok(()), |limit| write!(self.out, "{limit}"))?;
+                write!(self.out, ",{alarm}")?;
+            }
+        }
+        write!(self.out, ",{changed},{latency_us}")?;
+        if let Some(Message { topic, id, redelivered, .. }) = message {
+            write!(self.out, ",{},{},{redelivered}", Quoted(topic), Quoted(id.as_deref().unwrap_or_default()))?;
+        }
+        self.out.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn summary(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A field of CSV, in quotes where it needs them.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        if !self.0.contains(['"', ',', '\n', '\r']) {
+            return f.write_str(self.0);
+        }
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            if c == '"' {
+                f.write_char('"')?;
+            }
+            f.write_char(c)?;
+        }
+        f.write_char('"')
+    }
+}
+
+/// A line for each decision, to be read.
+struct Text(BufWriter<Writer>);
+
+impl Sink for Text {
+    fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
+        write!(self.0, "{:>9.3} s to {:>9.3} s", decision.from_s, decision.to_s)?;
+        match decision.verdict {
+            Verdict::Class { label, score, state, .. } => {
+                write!(self.0, "  {label:<12} {score:.4}")?;
+                state.map_or(Ok(()), |state| write!(self.0, "  [{state}]"))?;
+            }
+            Verdict::Anomaly { score, limit, alarm } => {
+                write!(self.0, "  {score:>10.4}")?;
+                limit.map_or(Ok(()), |limit| write!(self.0, " of {limit:.4}"))?;
+                self.0.write_all(if alarm { b"  [alarm]" } else { b"" })?;
+            }
+        }
+        if let Some(Message { topic, id, redelivered, .. }) = decision.message {
+            // What others sent must not steer the terminal.
+            write!(self.0, "  {}", topic.escape_debug())?;
+            id.as_ref().map_or(Ok(()), |id| write!(self.0, " {}", id.escape_debug()))?;
+            self.0.write_all(if *redelivered { b" [again]" } else { b"" })?;
+        }
+        self.0.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let Summary { windows, decisions, read, answered, dropped, malformed, deadline_missed, .. } = summary;
+        let rest = summary.stranded + summary.skipped + summary.remainder;
+        writeln!(
+            self.0,
+            "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
+             malformed, {rest} in no window; {deadline_missed} deadlines missed"
+        )?;
+        if let Some(rate) = summary.resampled_from_hz {
+            writeln!(self.0, "resampled from {rate} frames a second")?;
+        }
+        let millions = |macs: u64| format!("{:.3} MMAC a window", macs as f64 / 1e6);
+        let how =
+            [summary.macs_per_hop.map(millions), summary.whole_windows.as_ref().map(|why| format!("whole: {why}"))];
+        let how: Vec<String> = how.into_iter().flatten().collect();
+        if how.is_empty() { Ok(()) } else { writeln!(self.0, "{}", how.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_need_it() {
+        assert_eq!(Quoted("yes").to_string(), "yes");
+        assert_eq!(Quoted("a,\"b\"").to_string(), "\"a,\"\"b\"\"\"");
+    }
+}
