@@ -207,7 +207,7 @@ impl Floats for Fma {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
-        settled!(48);
+        settled!(16);
         f()
     }
 }

@@ -142,38 +142,26 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
     let w = &panel.window;
     let taps = w.kernel_h * w.kernel_w;
     let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
-    let windows = panel.windows(&mut windows);
+    let work = &Work {
+        panel,
+        args,
+        windows: panel.windows(&mut windows),
+        few: Few::new(args),
+        memory: scratch.as_mut_ptr(),
+        dst: output.as_mut_ptr(),
+    };
     // A sum that starts from a bias stays exact if that is small; a larger one is added at the end.
     let room = (1 << 24) - (taps << 14) as u32;
-    let small = args.bias.iter().all(|bias| bias.unsigned_abs() <= room);
-    for region in panel.regions() {
-        let first = (region.y * w.out_w + region.x) * w.in_c;
-        for (index, weights) in args.weights.chunks_exact(taps * panel.pixel_bytes).enumerate() {
-            let block = Block::new(index, w.in_c);
-            let work = &Work {
-                panel,
-                block,
-                region,
-                windows: &windows[..region.rows * region.cols],
-                weights: weights.as_ptr(),
-                bias: block.lanes(args.bias),
-                multiplier: block.lanes(args.multiplier),
-                out: Epilogue::from(&args.out),
-            };
-            let memory = scratch.as_mut_ptr();
-            // SAFETY: the panel and the windows are those of a region, and the pixels of a region
-            // follow each other in the output.
-            unsafe {
-                let dst = output[first + block.first..].as_mut_ptr();
-                let three = (w.kernel_w, w.dilation_w) == (3, 1);
-                match (panel.pixel_bytes == BYTES, three, small) {
-                    (true, _, true) => vectorized!(F, channels::<F, 1, 0, false>(work, args, memory, dst)),
-                    (true, _, false) => vectorized!(F, channels::<F, 1, 0, true>(work, args, memory, dst)),
-                    (false, true, true) => vectorized!(F, channels::<F, 2, 3, false>(work, args, memory, dst)),
-                    (false, _, true) => vectorized!(F, channels::<F, 2, 0, false>(work, args, memory, dst)),
-                    (false, _, false) => vectorized!(F, channels::<F, 2, 0, true>(work, args, memory, dst)),
-                }
-            }
+    let small = args.bias.iter().fold(0, |largest, bias| bias.unsigned_abs().max(largest)) <= room;
+    let three = (w.kernel_w, w.dilation_w) == (3, 1);
+    // SAFETY: as the caller's; weights and scratch are there.
+    unsafe {
+        match (panel.pixel_bytes == BYTES, three, small) {
+            (true, _, true) => vectorized!(F, blocks::<F, 1, 0, false>(work)),
+            (true, _, false) => vectorized!(F, blocks::<F, 1, 0, true>(work)),
+            (false, true, true) => vectorized!(F, blocks::<F, 2, 3, false>(work)),
+            (false, _, true) => vectorized!(F, blocks::<F, 2, 0, false>(work)),
+            (false, _, false) => vectorized!(F, blocks::<F, 2, 0, true>(work)),
         }
     }
     true
@@ -201,58 +189,99 @@ impl Block {
         let width = Block::width(channels);
         Block { first: (index * width).min(channels.saturating_sub(width)), len: channels.min(width) }
     }
+}
 
-    /// The values of its channels, filled up.
-    fn lanes<T: Copy + Default>(self, values: &[T]) -> [T; 2 * LANES] {
-        let mut lanes = [T::default(); 2 * LANES];
-        lanes[..self.len].copy_from_slice(&values[self.first..][..self.len]);
-        lanes
+/// Bias and multipliers of fewer channels than a register has lanes, filled up.
+struct Few {
+    bias: [i32; LANES],
+    multiplier: [f32; LANES],
+}
+
+impl Few {
+    fn new(args: &ConvArgs<'_>) -> Few {
+        fn lanes<T: Copy + Default>(values: &[T]) -> [T; LANES] {
+            let mut lanes = [T::default(); LANES];
+            lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = *value);
+            lanes
+        }
+        Few { bias: lanes(args.bias), multiplier: lanes(args.multiplier) }
+    }
+}
+
+/// What there is to do.
+struct Work<'a> {
+    panel: &'a Panel,
+    args: &'a ConvArgs<'a>,
+    /// Of the largest region.
+    windows: &'a [u32],
+    few: Few,
+    memory: *mut u8,
+    dst: *mut i8,
+}
+
+/// Takes region by region the channels a block at a time.
+///
+/// # Safety
+/// The CPU has the instruction set; panel, weights and destination are there.
+#[inline(always)]
+unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(work: &Work) {
+    let w = &work.panel.window;
+    let step = w.kernel_h * w.kernel_w * BLOCKS * BYTES;
+    let count = w.in_c.div_ceil(BLOCKS * LANES);
+    for region in work.panel.regions() {
+        // SAFETY: as the caller's; the pixels of a region follow each other in the output.
+        unsafe {
+            let pixels = work.dst.add((region.y * w.out_w + region.x) * w.in_c);
+            for index in 0..count {
+                let block = Block::new(index, w.in_c);
+                let weights = work.args.weights.as_ptr().add(index * step);
+                channels::<F, BLOCKS, COLS, LATE_BIAS>(work, region, block, weights, pixels.add(block.first));
+            }
+        }
     }
 }
 
 /// One block of channels over one region.
-struct Work<'a> {
-    panel: &'a Panel,
-    block: Block,
-    region: Region,
-    windows: &'a [u32],
-    weights: *const u8,
-    bias: [i32; 2 * LANES],
-    multiplier: [f32; 2 * LANES],
-    out: Epilogue,
-}
-
+///
 /// # Safety
-/// The CPU has the instruction set; panel, weights and destination are there.
+/// As [`blocks`].
 #[inline(always)]
 unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(
     work: &Work,
-    args: &ConvArgs<'_>,
-    panel: *mut u8,
+    region: Region,
+    block: Block,
+    weights: *const u8,
     mut dst: *mut i8,
 ) {
     let Panel { window: w, pitch, .. } = *work.panel;
-    // SAFETY: as the caller's; tiles take the region's pixels one after the other.
+    let (panel, args) = (work.memory, work.args);
+    let (bias, multiplier): (*const i32, *const f32) = if w.in_c < LANES {
+        (work.few.bias.as_ptr(), work.few.multiplier.as_ptr())
+    } else {
+        (args.bias[block.first..].as_ptr(), args.multiplier[block.first..].as_ptr())
+    };
+    // SAFETY: as the caller's; a block has no lanes beyond the last channel, but where there are few. Tiles take the region's
+    // pixels one after the other.
     unsafe {
+        let zero = F::load([0_f32; LANES].as_ptr().cast());
         let padding = F::load([f32::from(args.input_zp); LANES].as_ptr().cast());
-        let source = Channels::<F, BLOCKS> { input: args.input, in_c: w.in_c, block: work.block, padding };
-        work.panel.fill(&source, work.region, panel);
-        let bias: [f32; 2 * LANES] = each!(|lane| if LATE_BIAS { 0.0 } else { work.bias[lane] as f32 });
+        let source = Channels::<F, BLOCKS> { input: args.input, in_c: w.in_c, block, padding };
+        work.panel.fill(&source, region, panel);
         let common = Common::<F, BLOCKS> {
             panel,
-            weights: work.weights,
+            weights,
             rows: w.kernel_h,
             row_step: pitch * w.dilation_h,
             cols: w.kernel_w,
             col_step: BLOCKS * BYTES * w.dilation_w,
-            first: each!(|b| F::load(bias.as_ptr().add(b * LANES).cast())),
-            late: work.bias.as_ptr(),
-            multiplier: each!(|b| F::load(work.multiplier.as_ptr().add(b * LANES).cast())),
-            finish: F::finish(&work.out),
+            first: each!(|b| if LATE_BIAS { zero } else { F::add_integers(zero, bias.add(b * LANES).cast()) }),
+            late: bias,
+            multiplier: each!(|b| F::load(multiplier.add(b * LANES).cast())),
+            finish: F::finish(&Epilogue::from(&args.out)),
             channels: w.in_c,
-            len: work.block.len,
+            len: block.len,
         };
-        let mut rest = work.windows;
+        let mut rest = &work.windows[..region.rows * region.cols];
         macro_rules! tiles {
             ($pixels:literal) => {
                 let (tiles, few) = rest.as_chunks::<$pixels>();
