@@ -16,7 +16,7 @@ mod tests;
 use core::fmt;
 
 use crate::isa::Isa;
-use crate::plan::{ALIGN, Op, Plan, Port};
+use crate::plan::{ALIGN, Op, OpRecord, Plan, Port};
 use memory::Memory;
 use team::Lack;
 pub use team::Team;
@@ -173,12 +173,14 @@ impl<B: AsRef<[u8]>> Plan<B> {
         fit(Role::Input, self.inputs(), inputs.iter().map(AsRef::as_ref))?;
         fit(Role::Output, self.outputs(), outputs.iter().map(AsRef::as_ref))?;
         let mut memory = Memory::Whole { arena, data: self.data(), inputs, outputs };
-        for (index, op) in self.decoded().enumerate() {
+        for (index, record) in self.op_records().iter().enumerate() {
             let damaged = RunError::Damaged { index };
             hook.before(index);
-            let op = op.ok_or(damaged)?;
+            // It stays where it is decoded, for it is large.
+            let record = OpRecord::decode(record);
+            let Ok(OpRecord { op, .. }) = &record else { return Err(damaged) };
             let parts = op.parts(self.isa(), team.threads());
-            team::run(&op, self.isa(), parts, team, &mut memory, scratch).map_err(|lack| match lack {
+            team::run(op, self.isa(), parts, team, &mut memory, scratch).map_err(|lack| match lack {
                 Lack::Memory if op.looks_up() => RunError::Index { index },
                 Lack::Memory => damaged,
                 Lack::Scratch => RunError::TooSmall { needed: self.memory_bytes(team.threads()), given },

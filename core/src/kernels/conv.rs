@@ -188,14 +188,15 @@ pub fn run(
 /// Whether everything that is counted in `shape` is there and small enough for positions not to
 /// overflow, and groups divide channels.
 pub(super) fn reasonable(shape: &ConvShape) -> bool {
+    const { assert!(MAX_SIZE.is_power_of_two()) };
     let w = &shape.window;
     let sizes = [w.in_h, w.in_w, w.in_c, w.out_h, w.out_w, w.kernel_h, w.kernel_w, shape.out_c, shape.groups];
     let steps = [w.stride_h, w.stride_w, w.dilation_h, w.dilation_w];
-    sizes.iter().chain(&steps).all(|size| (1..=MAX_SIZE).contains(size))
-        && w.pad_top <= MAX_SIZE
-        && w.pad_left <= MAX_SIZE
-        && w.in_c.is_multiple_of(shape.groups)
-        && shape.out_c.is_multiple_of(shape.groups)
+    // One comparison for all of them: each less 1 is below the limit if none has a bit that is not.
+    let bits = sizes.iter().chain(&steps).fold(0, |bits, size| bits | size.wrapping_sub(1));
+    bits < MAX_SIZE
+        && w.pad_top.max(w.pad_left) <= MAX_SIZE
+        && (shape.groups == 1 || w.in_c.is_multiple_of(shape.groups) && shape.out_c.is_multiple_of(shape.groups))
 }
 
 impl ConvArgs<'_> {
@@ -203,10 +204,11 @@ impl ConvArgs<'_> {
     /// depend on the instruction set and are left to the caller.
     pub(super) fn fit(&self, shape: &ConvShape, output: &[i8]) -> bool {
         let w = &shape.window;
-        let product = |values: [usize; 3]| values.iter().try_fold(1_usize, |all, &v| all.checked_mul(v));
+        // Three reasonable sizes do not overflow.
+        let product = |sizes: [usize; 3]| sizes.iter().fold(1, |all, &size| all * size as u64);
         reasonable(shape)
-            && product([w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
-            && product([w.out_h, w.out_w, shape.out_c]) == Some(output.len())
+            && product([w.in_h, w.in_w, w.in_c]) == self.input.len() as u64
+            && product([w.out_h, w.out_w, shape.out_c]) == output.len() as u64
             && self.bias.len() == shape.out_c
             && self.multiplier.len() == shape.out_c
     }

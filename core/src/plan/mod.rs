@@ -50,13 +50,14 @@ pub use crate::ops::*;
 pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
 pub use op::Op;
+pub(crate) use op::OpRecord;
 pub use operand::{ArenaSpan, Operand, Section};
 pub use part::MAX_PARTS;
 pub(crate) use verify::Verifier;
 pub use wire::{DType, DataSpan};
 
 use crate::isa::Isa;
-use op::{OP_BYTES, OpRecord};
+use op::OP_BYTES;
 use wire::{NameSpan, Wire, Words, record};
 
 /// The first bytes of every plan.
@@ -322,7 +323,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
         })
     }
 
-    fn op_records(&self) -> &[[u8; OP_BYTES]] {
+    pub(crate) fn op_records(&self) -> &[[u8; OP_BYTES]] {
         self.section(&self.sections.ops).as_chunks().0
     }
 

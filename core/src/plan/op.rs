@@ -62,7 +62,7 @@ macro_rules! ops {
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             fn read(code: u32, words: &mut Words<'_>) -> Result<Self, (&'static str, FieldFault)> {
                 match code {
                     $($code => $name::read(words)
@@ -205,14 +205,14 @@ impl Op {
 
 /// An op and where its name lies in the string table.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct OpRecord {
-    pub(super) name: NameSpan,
-    pub(super) op: Op,
+pub(crate) struct OpRecord {
+    pub(crate) name: NameSpan,
+    pub(crate) op: Op,
 }
 
 impl OpRecord {
     // Not to be compiled anew in each crate that runs plans: it is as large as all ops together.
-    pub(super) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
+    pub(crate) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
         let mut words = Words::new(bytes);
         let name = NameSpan::read(&mut words).map_err(|fault| ("", fault.within("name")))?;
         let code = u32::read(&mut words).map_err(|fault| ("", fault.within("kind")))?;

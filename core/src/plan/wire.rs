@@ -2,6 +2,9 @@
 //!
 //! A field is read and written by one [`Wire`] implementation, and a record lists its fields once,
 //! in [`record!`], so that encoding and decoding cannot drift apart.
+//!
+//! A record is decoded each time its op runs. All of it is inlined into one function, which knows how long records are:
+//! no word is asked for twice, and few are asked whether they are there.
 
 use crate::shape::{Along, ConvShape, Requantize, Resized, Window};
 
@@ -29,7 +32,7 @@ impl<'a> Words<'a> {
         Self(bytes.as_chunks().0.iter())
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<u32, FieldFault> {
         let word = self.0.next().ok_or(Fault::Truncated)?;
         Ok(u32::from_le_bytes(*word))
@@ -39,7 +42,7 @@ impl<'a> Words<'a> {
 impl Wire for u32 {
     const WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         words.next()
     }
@@ -53,7 +56,7 @@ impl Wire for u32 {
 impl Wire for usize {
     const WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         usize::try_from(words.next()?).map_err(|_| Fault::OutOfRange.into())
     }
@@ -67,6 +70,7 @@ impl Wire for usize {
 impl Wire for u64 {
     const WORDS: usize = 2;
 
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         let low = words.next()?;
         Ok(u64::from(words.next()?) << 32 | u64::from(low))
@@ -82,7 +86,7 @@ impl Wire for u64 {
 impl Wire for i8 {
     const WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         i8::try_from(words.next()?.cast_signed()).map_err(|_| Fault::OutOfRange.into())
     }
@@ -95,7 +99,7 @@ impl Wire for i8 {
 impl Wire for bool {
     const WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         match words.next()? {
             0 => Ok(false),
@@ -114,7 +118,7 @@ impl Wire for bool {
 impl Wire for f32 {
     const WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         let value = f32::from_bits(words.next()?);
         if value.is_nan() { Err(Fault::NotFinite.into()) } else { Ok(value) }
@@ -128,7 +132,7 @@ impl Wire for f32 {
 impl<T: Wire + Copy + Default, const N: usize> Wire for [T; N] {
     const WORDS: usize = N * T::WORDS;
 
-    #[inline]
+    #[inline(always)]
     fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
         let mut values = [T::default(); N];
         for value in &mut values {
@@ -148,7 +152,7 @@ macro_rules! wire {
         impl $crate::plan::wire::Wire for $name {
             const WORDS: usize = 0 $(+ <$type as $crate::plan::wire::Wire>::WORDS)*;
 
-            #[inline]
+            #[inline(always)]
             fn read(
                 words: &mut $crate::plan::wire::Words<'_>,
             ) -> Result<Self, $crate::plan::error::FieldFault> {
@@ -193,7 +197,7 @@ macro_rules! codes {
         impl $crate::plan::wire::Wire for $name {
             const WORDS: usize = 1;
 
-            #[inline]
+            #[inline(always)]
             fn read(
                 words: &mut $crate::plan::wire::Words<'_>,
             ) -> Result<Self, $crate::plan::error::FieldFault> {

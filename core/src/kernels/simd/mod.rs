@@ -78,16 +78,16 @@ pub(super) unsafe fn conv(
     scratch: &mut [u8],
 ) -> bool {
     let fast = form == Form::Fast;
-    let filtered = || winograd::kind(isa, shape).filter(|_| fast);
+    let filtered = if fast { winograd::kind(isa, shape) } else { None };
     // SAFETY: as the caller's.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered() == Some(winograd::Kind::Plane) => {
+            Isa::Avx2 if filtered == Some(winograd::Kind::Plane) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered() == Some(winograd::Kind::Line) => {
+            Isa::Avx2 if filtered == Some(winograd::Kind::Line) => {
                 winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "x86_64")]
@@ -105,7 +105,7 @@ pub(super) unsafe fn conv(
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
             Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if filtered().is_some() => {
+            Isa::Neon if filtered.is_some() => {
                 winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
             }
             #[cfg(target_arch = "aarch64")]

@@ -62,15 +62,16 @@ pub enum Kind {
 
 /// Whether and how `isa` takes a convolution this way.
 pub fn kind(isa: Isa, shape: &ConvShape) -> Option<Kind> {
+    if !matches!(isa, Isa::Avx2 | Isa::Neon) || shape.window.out_h.max(shape.window.out_w) == 1 {
+        return None;
+    }
     let w = lying(shape.window);
     let dense = (w.stride_h, w.stride_w, w.dilation_h, w.dilation_w) == (1, 1, 1, 1)
         && w.in_c >= MIN_CHANNELS
         && shape.out_c >= 8
         && w.out_w > 1;
     match (w.kernel_h, w.kernel_w) {
-        (3, 3) if dense && w.out_h > 1 && w.in_c <= plane::MAX_CHANNELS => {
-            matches!(isa, Isa::Avx2 | Isa::Neon).then_some(Kind::Plane)
-        }
+        (3, 3) if dense && w.out_h > 1 && w.in_c <= plane::MAX_CHANNELS => Some(Kind::Plane),
         (1, 5) if dense && (w.in_h, w.out_h, w.pad_top) == (1, 1, 0) && w.in_c <= line::MAX_CHANNELS => {
             (isa == Isa::Avx2).then_some(Kind::Line)
         }
