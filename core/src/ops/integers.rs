@@ -226,7 +226,7 @@ mod tests {
         let ends = [i64::MIN, -1, 0, 1, i64::MAX];
         for code in 0..=11u32 {
             let word = code.to_le_bytes();
-            let function = <Whole as crate::plan::wire::Wire>::read(&mut crate::plan::wire::Words::new(&word)).unwrap();
+            let function = crate::plan::wire::decode::<Whole>(&word).unwrap();
             for (a, b) in ends.into_iter().flat_map(|a| ends.map(|b| (a, b))) {
                 let (wide, narrow) = (function.of(a, b), function.of(i64::from(a as i8), i64::from(b as i8)));
                 if matches!(function, Whole::Add | Whole::Sub | Whole::Mul) {

@@ -90,17 +90,6 @@ impl FieldFault {
     pub(crate) const fn new(field: &'static str, fault: Fault) -> Self {
         Self { field, fault }
     }
-
-    /// Names the field, unless an inner field has been named already.
-    pub(crate) fn within(self, field: &'static str) -> Self {
-        if self.field.is_empty() { Self { field, ..self } } else { self }
-    }
-}
-
-impl From<Fault> for FieldFault {
-    fn from(fault: Fault) -> Self {
-        Self { field: "", fault }
-    }
 }
 
 impl fmt::Display for PlanError {

@@ -58,7 +58,7 @@ pub use wire::{DType, DataSpan};
 
 use crate::isa::Isa;
 use op::OP_BYTES;
-use wire::{NameSpan, Wire, Words, record};
+use wire::{NameSpan, Wire, decode, record};
 
 /// The first bytes of every plan.
 pub const MAGIC: [u8; 8] = *b"TRACTLET";
@@ -345,7 +345,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
 
     fn port(&self, index: usize) -> Port<'_> {
         let (ports, _) = self.section(&self.sections.ports).as_chunks::<PORT_BYTES>();
-        let record = PortRecord::read(&mut Words::new(&ports[index])).expect(VERIFIED);
+        let record = decode::<PortRecord>(&ports[index]).expect(VERIFIED);
         record.port(self.name(record.name))
     }
 

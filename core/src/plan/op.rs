@@ -62,13 +62,19 @@ macro_rules! ops {
                 }
             }
 
+            /// `None` if there is no such code.
             #[inline(always)]
-            fn read(code: u32, words: &mut Words<'_>) -> Result<Self, (&'static str, FieldFault)> {
+            fn read(code: u32, words: &mut Words<'_>) -> Option<Self> {
                 match code {
-                    $($code => $name::read(words)
-                        .map(Self::$name)
-                        .map_err(|fault| (stringify!($name), fault)),)*
-                    _ => Err(("", FieldFault::new("kind", Fault::UnknownCode))),
+                    $($code => Some(Self::$name($name::read(words))),)*
+                    _ => None,
+                }
+            }
+
+            /// The field of the op that this word of it belongs to.
+            fn field(&self, word: usize) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $name::field(word)),*
                 }
             }
 
@@ -214,9 +220,15 @@ impl OpRecord {
     // Not to be compiled anew in each crate that runs plans: it is as large as all ops together.
     pub(crate) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
         let mut words = Words::new(bytes);
-        let name = NameSpan::read(&mut words).map_err(|fault| ("", fault.within("name")))?;
-        let code = u32::read(&mut words).map_err(|fault| ("", fault.within("kind")))?;
-        Ok(Self { name, op: Op::read(code, &mut words)? })
+        let (name, code) = (NameSpan::read(&mut words), u32::read(&mut words));
+        let Some(op) = Op::read(code, &mut words) else {
+            return Err(("", FieldFault::new("kind", Fault::UnknownCode)));
+        };
+        match words.fault() {
+            None => Ok(Self { name, op }),
+            // One of the op's own: any words will do for a name and a code.
+            Some((word, fault)) => Err((op.kind(), FieldFault::new(op.field(word - HEAD_WORDS), fault))),
+        }
     }
 
     /// Hands out exactly [`OP_WORDS`] words.

@@ -1,6 +1,6 @@
 //! What ops work on.
 
-use super::error::{Fault, FieldFault};
+use super::error::Fault;
 use super::wire::{DataSpan, Wire, Words, record};
 
 /// Where an operand lies.
@@ -28,16 +28,19 @@ impl Section {
 impl Wire for Section {
     const WORDS: usize = 1;
 
-    #[inline]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        let word = u32::read(words)?;
+    #[inline(always)]
+    fn read(words: &mut Words<'_>) -> Self {
+        let word = u32::read(words);
         let index = (word >> 8) as usize;
         match (word & 0xff, index) {
-            (0, 0) => Ok(Self::Arena),
-            (1, 0) => Ok(Self::Data),
-            (2, _) => Ok(Self::Input(index)),
-            (3, _) => Ok(Self::Output(index)),
-            _ => Err(Fault::UnknownCode.into()),
+            (0, 0) => Self::Arena,
+            (1, 0) => Self::Data,
+            (2, _) => Self::Input(index),
+            (3, _) => Self::Output(index),
+            _ => {
+                words.refuse(Fault::UnknownCode);
+                Self::Arena
+            }
         }
     }
 

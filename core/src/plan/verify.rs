@@ -10,7 +10,7 @@ use bytemuck::AnyBitPattern;
 use super::op::{OP_BYTES, Op, OpRecord};
 use super::operand::{Operand, Section};
 use super::rules::{exact, product, require, within};
-use super::wire::{DataSpan, NameSpan, Wire, Words};
+use super::wire::{DataSpan, NameSpan, decode};
 use super::{
     ALIGN, Fault, FieldFault, Header, MAGIC, MAX_OPS, MAX_RANK, PORT_BYTES, Plan, PlanError, Port, PortRecord,
     SectionRanges, VERSION, checksum,
@@ -44,12 +44,11 @@ impl<B: AsRef<[u8]>> Plan<B> {
         if !plan.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(PlanError::Unaligned);
         }
-        let words = &mut Words::new(fields);
-        let found = u32::read(words).map_err(PlanError::Header)?;
+        let found = decode(fields).map_err(PlanError::Header)?;
         if found != VERSION {
             return Err(PlanError::Version { found });
         }
-        let header = Header::read(&mut Words::new(fields)).map_err(PlanError::Header)?;
+        let header = decode::<Header>(fields).map_err(PlanError::Header)?;
         let sections = check_header(&header, plan.len()).map_err(PlanError::Header)?;
         if checksum(plan) != header.checksum {
             return Err(PlanError::Checksum);
@@ -142,7 +141,7 @@ impl Verifier<'_> {
     }
 
     fn check_port(&self, bytes: &[u8; PORT_BYTES]) -> Result<(), FieldFault> {
-        let port = PortRecord::read(&mut Words::new(bytes))?;
+        let port = decode::<PortRecord>(bytes)?;
         self.check_name(port.name)?;
         require(port.rank <= MAX_RANK, "rank", Fault::OutOfRange)?;
         let dims = port.dims.get(..port.rank).unwrap_or_default();
@@ -159,7 +158,7 @@ impl Verifier<'_> {
             Section::Output(index) => outputs.get(index)?,
             Section::Arena | Section::Data => return None,
         };
-        PortRecord::read(&mut Words::new(bytes)).ok().map(|record| record.port(""))
+        decode::<PortRecord>(bytes).ok().map(|record| record.port(""))
     }
 
     /// Length of a section; none where the network has no such input or output.

@@ -3,8 +3,8 @@
 //! A field is read and written by one [`Wire`] implementation, and a record lists its fields once,
 //! in [`record!`], so that encoding and decoding cannot drift apart.
 //!
-//! A record is decoded each time its op runs. All of it is inlined into one function, which knows how long records are:
-//! no word is asked for twice, and few are asked whether they are there.
+//! A record is decoded each time its op runs, and hardly ever wrong. So reading never stops: it remembers the first word that
+//! is no such value, and goes on with any other. Which field that word belongs to is asked afterwards, if at all.
 
 use crate::shape::{Along, ConvShape, Requantize, Resized, Window};
 
@@ -15,27 +15,70 @@ pub trait Wire: Sized {
     /// Words on the wire.
     const WORDS: usize;
 
-    /// Takes the value from the front of `words`.
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault>;
+    /// Takes the value from the front of `words`, which are told if it is none.
+    fn read(words: &mut Words<'_>) -> Self;
 
     /// Hands the value's words to `out`, in order.
     #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
     fn write(&self, out: &mut impl FnMut(u32));
+
+    /// The innermost field that this word of the value belongs to; empty where the value has no fields.
+    fn field(_word: usize) -> &'static str {
+        ""
+    }
+}
+
+/// The value at the beginning of `bytes`.
+pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, FieldFault> {
+    let mut words = Words::new(bytes);
+    let value = T::read(&mut words);
+    match words.fault() {
+        None => Ok(value),
+        Some((word, fault)) => Err(FieldFault { field: T::field(word), fault }),
+    }
 }
 
 /// A cursor over little-endian words.
-pub struct Words<'a>(core::slice::Iter<'a, [u8; 4]>);
+pub struct Words<'a> {
+    words: &'a [[u8; 4]],
+    /// How many have been read.
+    read: usize,
+    /// The first word that was no such value, and what is wrong with it.
+    fault: Option<(usize, Fault)>,
+}
 
 impl<'a> Words<'a> {
     /// Starts at the first of `bytes`.
+    #[inline(always)]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes.as_chunks().0.iter())
+        Self { words: bytes.as_chunks().0, read: 0, fault: None }
     }
 
     #[inline(always)]
-    fn next(&mut self) -> Result<u32, FieldFault> {
-        let word = self.0.next().ok_or(Fault::Truncated)?;
-        Ok(u32::from_le_bytes(*word))
+    fn next(&mut self) -> u32 {
+        let word = self.words.get(self.read);
+        self.read += 1;
+        match word {
+            Some(word) => u32::from_le_bytes(*word),
+            None => {
+                self.refuse(Fault::Truncated);
+                0
+            }
+        }
+    }
+
+    /// What is wrong with the word that was read last.
+    #[inline(always)]
+    pub fn refuse(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            self.fault = Some((self.read - 1, fault));
+        }
+    }
+
+    /// The first word that was no such value, and what is wrong with it.
+    #[inline(always)]
+    pub fn fault(&self) -> Option<(usize, Fault)> {
+        self.fault
     }
 }
 
@@ -43,7 +86,7 @@ impl Wire for u32 {
     const WORDS: usize = 1;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+    fn read(words: &mut Words<'_>) -> Self {
         words.next()
     }
 
@@ -57,8 +100,9 @@ impl Wire for usize {
     const WORDS: usize = 1;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        usize::try_from(words.next()?).map_err(|_| Fault::OutOfRange.into())
+    fn read(words: &mut Words<'_>) -> Self {
+        const { assert!(usize::BITS >= u32::BITS) };
+        words.next() as usize
     }
 
     /// A size above `u32::MAX` is written as `u32::MAX`, which no verified plan contains.
@@ -71,9 +115,9 @@ impl Wire for u64 {
     const WORDS: usize = 2;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        let low = words.next()?;
-        Ok(u64::from(words.next()?) << 32 | u64::from(low))
+    fn read(words: &mut Words<'_>) -> Self {
+        let low = words.next();
+        u64::from(words.next()) << 32 | u64::from(low)
     }
 
     fn write(&self, out: &mut impl FnMut(u32)) {
@@ -87,8 +131,12 @@ impl Wire for i8 {
     const WORDS: usize = 1;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        i8::try_from(words.next()?.cast_signed()).map_err(|_| Fault::OutOfRange.into())
+    fn read(words: &mut Words<'_>) -> Self {
+        let word = words.next().cast_signed();
+        if i32::from(word as i8) != word {
+            words.refuse(Fault::OutOfRange);
+        }
+        word as i8
     }
 
     fn write(&self, out: &mut impl FnMut(u32)) {
@@ -100,12 +148,12 @@ impl Wire for bool {
     const WORDS: usize = 1;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        match words.next()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Fault::UnknownCode.into()),
+    fn read(words: &mut Words<'_>) -> Self {
+        let word = words.next();
+        if word > 1 {
+            words.refuse(Fault::UnknownCode);
         }
+        word == 1
     }
 
     fn write(&self, out: &mut impl FnMut(u32)) {
@@ -119,9 +167,12 @@ impl Wire for f32 {
     const WORDS: usize = 1;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
-        let value = f32::from_bits(words.next()?);
-        if value.is_nan() { Err(Fault::NotFinite.into()) } else { Ok(value) }
+    fn read(words: &mut Words<'_>) -> Self {
+        let value = f32::from_bits(words.next());
+        if value.is_nan() {
+            words.refuse(Fault::NotFinite);
+        }
+        value
     }
 
     fn write(&self, out: &mut impl FnMut(u32)) {
@@ -133,12 +184,16 @@ impl<T: Wire + Copy + Default, const N: usize> Wire for [T; N] {
     const WORDS: usize = N * T::WORDS;
 
     #[inline(always)]
-    fn read(words: &mut Words<'_>) -> Result<Self, FieldFault> {
+    fn read(words: &mut Words<'_>) -> Self {
         let mut values = [T::default(); N];
         for value in &mut values {
-            *value = T::read(words)?;
+            *value = T::read(words);
         }
-        Ok(values)
+        values
+    }
+
+    fn field(word: usize) -> &'static str {
+        T::field(word % T::WORDS)
     }
 
     fn write(&self, out: &mut impl FnMut(u32)) {
@@ -153,13 +208,22 @@ macro_rules! wire {
             const WORDS: usize = 0 $(+ <$type as $crate::plan::wire::Wire>::WORDS)*;
 
             #[inline(always)]
-            fn read(
-                words: &mut $crate::plan::wire::Words<'_>,
-            ) -> Result<Self, $crate::plan::error::FieldFault> {
-                Ok(Self {
-                    $($field: <$type as $crate::plan::wire::Wire>::read(words)
-                        .map_err(|fault| fault.within(stringify!($field)))?),*
-                })
+            fn read(words: &mut $crate::plan::wire::Words<'_>) -> Self {
+                Self { $($field: <$type as $crate::plan::wire::Wire>::read(words)),* }
+            }
+
+            fn field(word: usize) -> &'static str {
+                let mut first = 0;
+                $(
+                    let words = <$type as $crate::plan::wire::Wire>::WORDS;
+                    if (first..first + words).contains(&word) {
+                        let inner = <$type as $crate::plan::wire::Wire>::field(word - first);
+                        return if inner.is_empty() { stringify!($field) } else { inner };
+                    }
+                    first += words;
+                )*
+                let _ = first;
+                ""
             }
 
             fn write(&self, out: &mut impl FnMut(u32)) {
@@ -198,12 +262,13 @@ macro_rules! codes {
             const WORDS: usize = 1;
 
             #[inline(always)]
-            fn read(
-                words: &mut $crate::plan::wire::Words<'_>,
-            ) -> Result<Self, $crate::plan::error::FieldFault> {
-                match <u32 as $crate::plan::wire::Wire>::read(words)? {
-                    $($code => Ok(Self::$variant),)*
-                    _ => Err($crate::plan::error::Fault::UnknownCode.into()),
+            fn read(words: &mut $crate::plan::wire::Words<'_>) -> Self {
+                match <u32 as $crate::plan::wire::Wire>::read(words) {
+                    $($code => Self::$variant,)*
+                    _ => {
+                        words.refuse($crate::plan::error::Fault::UnknownCode);
+                        [$(Self::$variant),*][0]
+                    }
                 }
             }
 
@@ -332,16 +397,25 @@ mod tests {
         assert_eq!(bytes.len(), 4 * (Window::WORDS + 1 + 1 + 2));
 
         let words = &mut Words::new(&bytes);
-        assert_eq!(Window::read(words), Ok(window));
-        assert_eq!(i8::read(words), Ok(-128));
-        assert_eq!(f32::read(words), Ok(f32::NEG_INFINITY));
-        assert_eq!(u64::read(words), Ok(0x0123_4567_89ab_cdef));
-        assert_eq!(u32::read(words), Err(Fault::Truncated.into()));
+        assert_eq!(Window::read(words), window);
+        assert_eq!(i8::read(words), -128);
+        assert_eq!(f32::read(words), f32::NEG_INFINITY);
+        assert_eq!(u64::read(words), 0x0123_4567_89ab_cdef);
+        assert_eq!(words.fault(), None);
+        u32::read(words);
+        assert_eq!(words.fault(), Some((Window::WORDS + 4, Fault::Truncated)));
+    }
+
+    #[test]
+    fn the_first_fault_is_the_one_that_is_told() {
+        let fields = [128u32, 200, 300].map(u32::to_le_bytes);
+        let fault = decode::<Requantize>(fields.as_flattened()).unwrap_err();
+        assert_eq!(fault, FieldFault { field: "zero_point", fault: Fault::OutOfRange });
     }
 
     #[test]
     fn a_fault_names_the_innermost_field() {
-        let fault = Window::read(&mut Words::new(&[0; 20])).unwrap_err();
+        let fault = decode::<ConvShape>(&[0; 20]).unwrap_err();
         assert_eq!(fault, FieldFault { field: "kernel_h", fault: Fault::Truncated });
     }
 }
