@@ -74,7 +74,7 @@ fn malformed_models_are_refused_by_name() {
     let _alone = ALONE.lock();
     let mut wrong = vec![];
     let cases = list("expected.csv");
-    assert!(cases.len() >= 400);
+    assert!(cases.len() >= 700);
     for (path, columns) in &cases {
         let file = path.file_name().unwrap().to_string_lossy();
         let Attempt { result, panics, heap_bytes } = attempt(path);

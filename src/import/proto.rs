@@ -109,8 +109,9 @@ fn attribute_proto(model: &Model, attribute: &Attribute, bindings: &[Binding]) -
         AttributeValue::Graph(inner) => (proto.r#type, proto.g) = (5, Some(graph(model, inner, bindings)?)),
         AttributeValue::Floats(values) => (proto.r#type, proto.floats) = (6, values.clone()),
         AttributeValue::Ints(values) => (proto.r#type, proto.ints) = (7, values.clone()),
-        AttributeValue::Other(kind) => {
-            return Err(model.error(Fault::unsupported(format!("attribute `{}` is of type {kind}", attribute.name))));
+        AttributeValue::Other(_) | AttributeValue::Unclear(_) => {
+            let (name, kind) = (&attribute.name, attribute.value.kind());
+            return Err(model.error(Fault::unsupported(format!("attribute `{name}` is {kind}"))));
         }
         AttributeValue::Texts(texts) => {
             (proto.r#type, proto.strings) = (8, texts.iter().map(|t| t.clone().into_bytes()).collect())

@@ -108,6 +108,8 @@ pub(crate) enum AttributeValue {
     Graph(Graph),
     /// Another `AttributeProto.AttributeType`, which no operator here has.
     Other(i64),
+    /// It could be understood in several ways, or in none.
+    Unclear(&'static str),
 }
 
 #[derive(Debug)]
@@ -280,7 +282,7 @@ impl AttributeValue {
             AttributeValue::Texts(_) => "a list of strings",
             AttributeValue::Tensor(_) => "a tensor",
             AttributeValue::Graph(_) => "a graph",
-            AttributeValue::Other(_) => "of another type",
+            AttributeValue::Other(_) | AttributeValue::Unclear(_) => "of another type",
         }
     }
 }

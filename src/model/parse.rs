@@ -42,7 +42,7 @@ pub(super) fn parse_model(bytes: &[u8], limits: &Limits) -> Result<Parsed, Fault
         }
     }
     let graph = model.graph.ok_or_else(|| malformed(0, "there is no graph in it; is this an ONNX file?"))?;
-    if let Some(version) = model.ir_version.filter(|version| *version > IR_VERSION) {
+    if let Some(version) = model.ir_version.filter(|version| !(0..=IR_VERSION).contains(version)) {
         return Err(Fault::unsupported(format!(
             "ir_version {version}: tractlet reads the format up to version {IR_VERSION}"
         )));
@@ -198,7 +198,7 @@ impl Parser<'_> {
 
     fn attribute(&mut self, mut fields: Fields<'_>, depth: usize) -> Result<Attribute, Fault> {
         self.count()?;
-        let (mut name, mut kind) = (None, None);
+        let (mut name, mut kind, mut refers) = (None, None, false);
         let (mut float, mut int, mut text, mut tensor, mut graph) = (None, None, None, None, None);
         let (mut floats, mut ints, mut texts) = (vec![], vec![], vec![]);
         while let Some(field) = fields.next_field()? {
@@ -221,12 +221,26 @@ impl Parser<'_> {
                 })?,
                 9 => texts.push(self.counted_name(&field)?),
                 20 => set(&mut kind, field.int()?, &field)?,
+                21 => refers = true,
                 _ => {}
             }
         }
         let name = name.unwrap_or_default();
+        let held = [
+            float.is_some(),
+            int.is_some(),
+            text.is_some(),
+            tensor.is_some(),
+            graph.is_some(),
+            !floats.is_empty(),
+            !ints.is_empty(),
+            !texts.is_empty(),
+        ];
+        let holds_another = held.iter().zip(1..).any(|(held, of)| *held && kind.is_some_and(|kind| kind != of));
         let lacks = || malformed(0, format!("attribute `{name}` does not hold what its type says"));
         let value = match kind {
+            _ if refers => AttributeValue::Unclear("refers to one of a function, and the node is in none"),
+            _ if holds_another => AttributeValue::Unclear("holds a value of another type than it states"),
             Some(1) => AttributeValue::Float(float.unwrap_or_default()),
             Some(2) => AttributeValue::Int(int.unwrap_or_default()),
             Some(3) => AttributeValue::Text(text.unwrap_or_default()),
@@ -288,6 +302,9 @@ impl Parser<'_> {
         let bytes = byte_len(&dims, dtype, self.limits).map_err(|value| {
             Fault::limit(format!("tensor `{name}`: size in bytes"), value, self.limits.tensor_bytes)
         })?;
+        if let Some(unknown) = location.filter(|location| !(0..=1).contains(location)) {
+            return Err(Fault::tensor(&name, format!("data_location is {unknown}, which ONNX does not know")));
+        }
         let data = if location == Some(1) {
             if stored.raw.is_some() || !stored.typed.is_empty() {
                 return Err(Fault::tensor(&name, "has data both in the model and in an external file"));
@@ -507,10 +524,19 @@ fn external_range(name: &str, entries: &[(String, String)]) -> Result<ExternalRa
     let fault = |what: String| Fault::External { tensor: name.to_owned(), what };
     let entry = |key: &str| entries.iter().find(|(k, _)| k == key).map(|(_, value)| value);
     let number = |key: &str| {
-        let parse =
-            |text: &String| text.parse::<u64>().map_err(|_| fault(format!("{key} `{text}` is not a number of bytes")));
+        let parse = |text: &String| {
+            // Rust takes a sign, too.
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = digits.then(|| text.parse::<u64>().ok()).flatten();
+            number.ok_or_else(|| fault(format!("{key} `{text}` is not a number of bytes")))
+        };
         entry(key).map(parse).transpose()
     };
+    if let Some(key) =
+        ["location", "offset", "length"].iter().find(|key| entries.iter().filter(|(k, _)| k == *key).count() > 1)
+    {
+        return Err(fault(format!("{key} is given twice")));
+    }
     let location = entry("location").filter(|l| !l.is_empty()).ok_or_else(|| fault("no location is given".into()))?;
     Ok(ExternalRange { location: location.clone(), offset: number("offset")?.unwrap_or(0), length: number("length")? })
 }

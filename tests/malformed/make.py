@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from cases import attributes, bombs, graphs, leniency, quantization, tensors, wire  # noqa: F401  (they register)
+from cases import attributes, bombs, graphs, leniency, operators, quantization, tensors, wire  # noqa: F401  (they register)
 from cases.registry import LENIENT, REFUSED, serialized
 
 HERE = Path(__file__).parent

@@ -20,7 +20,11 @@ pub(super) fn check(node: &Node) -> Result<(), Fault> {
 
 /// Whether the value is of a kind that there is.
 fn taken(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
-    let AttributeValue::Other(kind) = value else { return Ok(()) };
+    let kind = match value {
+        AttributeValue::Unclear(why) => return Err(fault(node, format!("attribute `{name}` {why}"))),
+        AttributeValue::Other(kind) => kind,
+        _ => return Ok(()),
+    };
     let Node { name: at, op, .. } = node;
     match kind {
         9..=14 => Err(Fault::unsupported(format!(
@@ -50,6 +54,15 @@ fn range(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
         ("group" | "num_groups" | "blocksize" | "num_outputs", AttributeValue::Int(value)) if *value < 1 => {
             fail(format!("is {value}; it must be at least 1"))
         }
+        ("p", AttributeValue::Int(value)) if *value < 1 => fail(format!("is {value}; it must be at least 1")),
+        ("size", AttributeValue::Int(value)) if *value < 1 && node.op == "LRN" => {
+            fail(format!("is {value}; it must be at least 1"))
+        }
+        ("epsilon", AttributeValue::Float(value)) if *value < 0.0 => {
+            fail(format!("is {value}; it must not be negative"))
+        }
+        // Of a Constant it is the value.
+        (_, AttributeValue::Float(value)) if value.is_nan() && node.op != "Constant" => fail("is not a number".into()),
         ("block_size", AttributeValue::Int(value)) if *value < 0 => {
             fail(format!("is {value}; it must not be negative"))
         }

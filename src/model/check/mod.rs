@@ -12,30 +12,34 @@ mod signature;
 use std::collections::{HashMap, HashSet};
 
 use super::error::Fault;
-use super::graph::{Graph, Node, Tensor};
-
-use signature::Signatures;
+use super::graph::{AttributeValue, Graph, Node, Tensor};
 
 pub(super) use names::names;
+pub(super) use signature::types;
 
 /// Fetches the bytes of a tensor, wherever they lie.
 pub(super) type Bytes<'a> = &'a dyn Fn(&Tensor) -> Result<Vec<u8>, Fault>;
 
 /// Checks every node of the graph and its subgraphs.
 pub(super) fn nodes(graph: &Graph, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
-    each(graph, &Signatures::new(), opset, bytes)
-}
-
-fn each(graph: &Graph, signatures: &Signatures, opset: i64, bytes: Bytes<'_>) -> Result<(), Fault> {
-    let stored: HashMap<&str, &Tensor> = graph.initializers.iter().map(|t| (t.name.as_str(), t)).collect();
+    let initializers = graph.initializers.iter().map(|tensor| (tensor.name.as_str(), tensor));
+    let stored: HashMap<&str, &Tensor> = initializers.chain(graph.nodes.iter().filter_map(constant)).collect();
     let mut scales = HashSet::new();
     for node in &graph.nodes {
         attributes::check(node)?;
-        signatures.check(node, opset)?;
+        signature::check(node, opset)?;
         quant::check(&stored, node, bytes, &mut scales)?;
-        node.subgraphs().try_for_each(|subgraph| each(subgraph, signatures, opset, bytes))?;
+        node.subgraphs().try_for_each(|subgraph| nodes(subgraph, opset, bytes))?;
     }
     Ok(())
+}
+
+/// What a Constant makes, where it is stored as a tensor.
+fn constant(node: &Node) -> Option<(&str, &Tensor)> {
+    match (node.op.as_str(), node.outputs.first(), node.attribute("value")) {
+        ("Constant", Some(output), Some(AttributeValue::Tensor(tensor))) => Some((output, tensor)),
+        _ => None,
+    }
 }
 
 fn fault(node: &Node, what: impl Into<String>) -> Fault {

@@ -1,10 +1,10 @@
 //! Names and edges: every tensor is defined once, before it is used (ONNX IR specification,
 //! "Graphs": nodes are topologically sorted and in static single assignment form).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::error::Fault;
-use crate::model::graph::{Graph, Node};
+use crate::model::graph::{Dim, Graph, Node, Tensor, ValueInfo};
 
 /// Checks the names of a whole model.
 pub fn names(graph: &Graph) -> Result<(), Fault> {
@@ -55,13 +55,13 @@ impl<'p> Scope<'p> {
 fn scope(graph: &Graph, outer: Option<&Scope<'_>>) -> Result<(), Fault> {
     derived(graph)?;
     let mut defined = Scope { own: HashSet::new(), outer };
-    let mut initialized = HashSet::new();
+    let mut initialized = HashMap::new();
     for tensor in &graph.initializers {
         if tensor.name.is_empty() {
             return Err(Fault::graph("an initializer has no name"));
         }
         defined.define(&tensor.name, "initializer")?;
-        initialized.insert(tensor.name.as_str());
+        initialized.insert(tensor.name.as_str(), tensor);
     }
     let mut inputs = HashSet::new();
     for input in &graph.inputs {
@@ -72,8 +72,9 @@ fn scope(graph: &Graph, outer: Option<&Scope<'_>>) -> Result<(), Fault> {
             return Err(Fault::graph(format!("input `{}` is declared twice", input.name)));
         }
         // Before IR version 4 an initializer was also an input.
-        if !initialized.contains(input.name.as_str()) {
-            defined.define(&input.name, "input")?;
+        match initialized.get(input.name.as_str()) {
+            Some(tensor) => stands_for(input, tensor)?,
+            None => defined.define(&input.name, "input")?,
         }
     }
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -96,6 +97,22 @@ fn scope(graph: &Graph, outer: Option<&Scope<'_>>) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// What an input holds where nobody gives it is of its type and shape.
+fn stands_for(input: &ValueInfo, tensor: &Tensor) -> Result<(), Fault> {
+    let fits = |(dim, size): (&Dim, &usize)| !matches!(dim, Dim::Fixed(stated) if stated != size);
+    let same_rank = input.dims.len() == tensor.dims.len();
+    if input.dtype == tensor.dtype && same_rank && input.dims.iter().zip(&tensor.dims).all(fits) {
+        return Ok(());
+    }
+    let (name, stated, stored) = (&input.name, input.dtype, tensor.dtype);
+    let dims: Vec<String> = input.dims.iter().map(Dim::to_string).collect();
+    Err(Fault::graph(format!(
+        "input `{name}` is declared {stated} [{}], its initializer is {stored} {:?}",
+        dims.join(", "),
+        tensor.dims
+    )))
 }
 
 fn reads(graph: &Graph, index: usize, node: &Node, defined: &Scope<'_>) -> Result<(), Fault> {

@@ -29,33 +29,32 @@ fn pairs(node: &Node) -> Vec<(usize, usize)> {
     }
 }
 
-/// `initializers` are the graph's own, by name.
+/// `stored` are the graph's own initializers and constants, by name.
 ///
 /// `seen` are the scales that were found sound: many nodes may share one.
 pub(super) fn check<'g>(
-    initializers: &HashMap<&'g str, &'g Tensor>,
+    stored: &HashMap<&'g str, &'g Tensor>,
     node: &Node,
     bytes: Bytes<'_>,
     seen: &mut HashSet<(&'g str, bool)>,
 ) -> Result<(), Fault> {
-    let stored = |index: usize| node.input(index).and_then(|name| initializers.get(name).copied());
+    let stored = |index: usize| node.input(index).and_then(|name| stored.get_key_value(name));
     for (scale, zero_point) in pairs(node) {
         let (scale, zero_point) = (stored(scale), stored(zero_point));
-        if let Some(scale) = scale
-            && seen.insert((scale.name.as_str(), node.op == "DequantizeLinear"))
+        if let Some((name, scale)) = scale
+            && seen.insert((*name, node.op == "DequantizeLinear"))
         {
-            check_scale(node, scale, bytes)?;
+            check_scale(node, name, scale, bytes)?;
         }
-        if let Some(zero_point) = zero_point {
-            check_zero_point(node, zero_point)?;
+        if let Some((name, zero_point)) = zero_point {
+            check_zero_point(node, name, zero_point)?;
         }
-        if let (Some(scale), Some(zero_point)) = (scale, zero_point)
+        if let (Some((scale_name, scale)), Some((zero_point_name, zero_point))) = (scale, zero_point)
             && scale.elements() != zero_point.elements()
         {
             let (scales, zero_points) = (scale.elements(), zero_point.elements());
             let what = format!(
-                "scale `{}` has {scales} values, zero point `{}` {zero_points}; they must be as many",
-                scale.name, zero_point.name
+                "scale `{scale_name}` has {scales} values, zero point `{zero_point_name}` {zero_points}; they must be as many"
             );
             return Err(fault(node, what));
         }
@@ -63,8 +62,7 @@ pub(super) fn check<'g>(
     Ok(())
 }
 
-fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Fault> {
-    let name = &scale.name;
+fn check_scale(node: &Node, name: &str, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Fault> {
     if scale.dtype == DType::F16 {
         return Err(Fault::unsupported(format!(
             "node `{}` ({}): scale `{name}` is float16; float32 scales are taken",
@@ -87,8 +85,7 @@ fn check_scale(node: &Node, scale: &Tensor, bytes: Bytes<'_>) -> Result<(), Faul
     }
 }
 
-fn check_zero_point(node: &Node, zero_point: &Tensor) -> Result<(), Fault> {
-    let name = &zero_point.name;
+fn check_zero_point(node: &Node, name: &str, zero_point: &Tensor) -> Result<(), Fault> {
     if !matches!(zero_point.dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
         return Err(fault(
             node,

@@ -1,20 +1,26 @@
 //! The outside of each node: since when its operator is there, how many inputs and outputs it
-//! takes, which attributes it knows and of which kind. What a node states beyond that, or in the way of another
-//! opset, would pass for left out.
+//! takes and of which types, which attributes it knows and of which kind. What a node states beyond that, or in the way of
+//! another opset, would pass for left out; what is of another type might be computed all the same.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 use super::fault;
 use crate::model::error::Fault;
-use crate::model::graph::{AttributeValue, Domain, Node};
+use crate::model::graph::{AttributeValue, DType, Domain, Node};
 
 /// What ONNX's operators take, by opset; the file says how to read a line.
 const ONNX: &str = include_str!("operators.txt");
 /// What other operators take.
 const CONTRIB: &str = include_str!("contrib.txt");
 
+static SIGNATURES: LazyLock<Signatures> = LazyLock::new(|| Signatures {
+    onnx: ONNX.lines().filter_map(Signature::read).collect(),
+    contrib: CONTRIB.lines().filter_map(Signature::read).collect(),
+});
+
 /// What is known of operators, in order of their names and opsets.
-pub(super) struct Signatures {
+struct Signatures {
     onnx: Vec<Signature>,
     contrib: Vec<Signature>,
 }
@@ -26,47 +32,65 @@ struct Signature {
     inputs: &'static str,
     /// At most.
     outputs: usize,
+    types: &'static str,
     attributes: &'static str,
 }
 
-impl Signatures {
-    pub fn new() -> Signatures {
-        Signatures {
-            onnx: ONNX.lines().filter_map(Signature::read).collect(),
-            contrib: CONTRIB.lines().filter_map(Signature::read).collect(),
-        }
+/// Holds a node against its operator's signature. Operators that are not known pass: engines refuse them.
+pub(super) fn check(node: &Node, opset: i64) -> Result<(), Fault> {
+    match find(node, opset) {
+        Found::Signature(signature) => signature.check(node),
+        Found::Later(since) => Err(Fault::unsupported(format!(
+            "node `{}`: operator {} came with opset {since}, the model states {opset}",
+            node.name, node.op
+        ))),
+        Found::Nothing => Ok(()),
     }
+}
 
-    /// Holds a node against its operator's signature. Operators that are not known pass: engines refuse them.
-    pub fn check(&self, node: &Node, opset: i64) -> Result<(), Fault> {
-        let all = if node.domain == Domain::Onnx { &self.onnx } else { &self.contrib };
-        let newest = all.partition_point(|s| s.op.cmp(&node.op).then(s.since.cmp(&opset)) != Ordering::Greater);
-        let of_node = |s: &&Signature| s.op == node.op;
-        if let Some(signature) = newest.checked_sub(1).and_then(|at| all.get(at)).filter(of_node) {
-            return signature.check(node);
-        }
-        match all.get(newest).filter(of_node) {
-            Some(later) => Err(Fault::unsupported(format!(
-                "node `{}`: operator {} came with opset {}, the model states {opset}",
-                node.name, node.op, later.since
-            ))),
-            None => Ok(()),
-        }
+/// Holds the types of a node's inputs, as far as they are known, against its operator's.
+pub(in crate::model) fn types(node: &Node, opset: i64, known: &[Option<DType>]) -> Result<(), Fault> {
+    match find(node, opset) {
+        Found::Signature(signature) => signature.types(node, known),
+        Found::Later(_) | Found::Nothing => Ok(()),
     }
+}
+
+enum Found {
+    Signature(&'static Signature),
+    /// There is one from this opset on.
+    Later(i64),
+    Nothing,
+}
+
+fn find(node: &Node, opset: i64) -> Found {
+    let all = if node.domain == Domain::Onnx { &SIGNATURES.onnx } else { &SIGNATURES.contrib };
+    let newest = all.partition_point(|s| s.op.cmp(&node.op).then(s.since.cmp(&opset)) != Ordering::Greater);
+    let of_node = |s: &&Signature| s.op == node.op;
+    if let Some(signature) = newest.checked_sub(1).and_then(|at| all.get(at)).filter(of_node) {
+        return Found::Signature(signature);
+    }
+    all.get(newest).filter(of_node).map_or(Found::Nothing, |later| Found::Later(later.since))
 }
 
 impl Signature {
     /// A line of the files above.
     fn read(line: &'static str) -> Option<Signature> {
-        let mut fields = line.splitn(5, ' ');
+        let mut fields = line.splitn(6, ' ');
         let op = fields.next().filter(|op| *op != "#")?;
         let since = fields.next()?.parse().ok()?;
         let inputs = fields.next()?;
         let outputs = fields.next()?.parse().unwrap_or(usize::MAX);
-        Some(Signature { op, since, inputs, outputs, attributes: fields.next().unwrap_or("") })
+        let types = fields.next()?;
+        Some(Signature { op, since, inputs, outputs, types, attributes: fields.next().unwrap_or("") })
     }
 
     fn check(&self, node: &Node) -> Result<(), Fault> {
+        if self.inputs == "!" {
+            let since = self.since;
+            let what = format!("node `{}`: operator {} was withdrawn with opset {since}", node.name, node.op);
+            return Err(Fault::unsupported(what));
+        }
         self.inputs(node)?;
         self.outputs(node)?;
         self.attributes(node)
@@ -89,6 +113,27 @@ impl Signature {
             Some(index) => Err(fault(node, format!("input {index} is left out, but the operator needs it"))),
             None => Ok(()),
         }
+    }
+
+    fn types(&self, node: &Node, known: &[Option<DType>]) -> Result<(), Fault> {
+        let last = self.types.rsplit(',').next().unwrap_or("*");
+        let stated = self.types.split(',').chain(std::iter::repeat(last));
+        for (index, (kind, dtype)) in stated.zip(known).enumerate() {
+            let (Some(dtype), Some(name)) = (*dtype, node.input(index)) else { continue };
+            let what = match kind.strip_prefix('=').and_then(|first| first.parse::<usize>().ok()) {
+                Some(first) => match known.get(first).copied().flatten().filter(|other| *other != dtype) {
+                    Some(other) => {
+                        let like = node.input(first).unwrap_or_default();
+                        format!("`{like}` is {other} and `{name}` is {dtype}; they must be of one type")
+                    }
+                    None => continue,
+                },
+                None if kind == "*" || kind.contains(letter(dtype)) => continue,
+                None => format!("input `{name}` is {dtype}; the operator takes {}", taken(kind)),
+            };
+            return Err(Fault::Shape { node: node.name.clone(), op: node.op.clone(), what });
+        }
+        Ok(())
     }
 
     fn outputs(&self, node: &Node) -> Result<(), Fault> {
@@ -139,6 +184,33 @@ impl Signature {
     }
 }
 
+/// Types by the letters of the files above.
+const LETTERS: [(char, DType); 12] = [
+    ('f', DType::F32),
+    ('d', DType::F64),
+    ('e', DType::F16),
+    ('b', DType::I8),
+    ('B', DType::U8),
+    ('h', DType::I16),
+    ('H', DType::U16),
+    ('i', DType::I32),
+    ('I', DType::U32),
+    ('l', DType::I64),
+    ('L', DType::U64),
+    ('?', DType::Bool),
+];
+
+fn letter(dtype: DType) -> char {
+    LETTERS.iter().find(|(_, of)| *of == dtype).map_or('-', |(letter, _)| *letter)
+}
+
+/// The types of a set of letters, for messages.
+fn taken(kind: &str) -> String {
+    let names: Vec<&str> =
+        LETTERS.iter().filter(|(letter, _)| kind.contains(*letter)).map(|(_, dtype)| dtype.name()).collect();
+    if names.is_empty() { "no numbers".into() } else { names.join(", ") }
+}
+
 /// What a value of another kind should have been.
 fn unlike(kind: &str, value: &AttributeValue) -> Option<&'static str> {
     use AttributeValue::{Float, Floats, Int, Ints, Tensor, Text, Texts};
@@ -170,7 +242,7 @@ mod tests {
     }
 
     fn refused(node: &Node, opset: i64) -> String {
-        Signatures::new().check(node, opset).unwrap_err().to_string()
+        check(node, opset).unwrap_err().to_string()
     }
 
     #[test]
@@ -185,8 +257,7 @@ mod tests {
 
     #[test]
     fn what_an_operator_takes_goes_by_the_opset() {
-        let signatures = Signatures::new();
-        assert!(signatures.check(&node("Squeeze", &["x", "axes"], ""), 13).is_ok());
+        assert!(check(&node("Squeeze", &["x", "axes"], ""), 13).is_ok());
         assert!(refused(&node("Squeeze", &["x", "axes"], ""), 12).contains("has 2 inputs; the operator takes 1"));
         assert!(refused(&node("CumSum", &["x", "axis"], "exlusive"), 14).contains("it knows exclusive, reverse"));
         let broadcast = refused(&node("Add", &["a", "b"], "broadcast"), 13);
@@ -198,7 +269,26 @@ mod tests {
         assert!(refused(&node("Gelu", &["x"], ""), 19).contains("came with opset 20, the model states 19"));
         assert!(refused(&node("Clip", &["", "low"], ""), 13).contains("input 0 is left out"));
         assert!(refused(&node("Concat", &["a", "b"], ""), 13).contains("`axis` is missing"));
-        assert!(signatures.check(&node("NobodysOperator", &[], "anything"), 13).is_ok());
+        assert!(refused(&node("Upsample", &["x", "scales"], ""), 13).contains("was withdrawn with opset 10"));
+        assert!(check(&node("NobodysOperator", &[], "anything"), 13).is_ok());
+    }
+
+    #[test]
+    fn an_input_must_be_of_a_type_that_the_operator_takes() {
+        let of = |op: &str, inputs: &[&str], opset, known: &[DType]| {
+            let known: Vec<_> = known.iter().copied().map(Some).collect();
+            types(&node(op, inputs, ""), opset, &known).map_err(|fault| fault.to_string())
+        };
+        let relu = |dtype, opset| of("Relu", &["x"], opset, &[dtype]);
+        assert!(relu(DType::F32, 13).is_ok() && relu(DType::I8, 14).is_ok());
+        assert!(relu(DType::I8, 13).unwrap_err().contains("`x` is int8; the operator takes float32, float64, float16"));
+        assert!(relu(DType::U8, 14).is_err());
+        let all = of("Concat", &["a", "b", "c"], 13, &[DType::I64, DType::I64, DType::F32]);
+        assert!(all.unwrap_err().contains("`a` is int64 and `c` is float32; they must be of one type"));
+        // A loop carries what it likes, and of what is not known nothing is said.
+        assert!(of("Loop", &["n", "on", "a", "b"], 13, &[DType::I64, DType::Bool, DType::F32, DType::U8]).is_ok());
+        assert!(types(&node("Add", &["a", "b"], ""), 13, &[None, Some(DType::F32)]).is_ok());
+        assert!(of("NobodysOperator", &["x"], 13, &[DType::Bool]).is_ok());
     }
 
     /// Each would be taken for its default.

@@ -7,6 +7,7 @@
 //! What it cannot know stays unknown, except where a size would come from constants alone: that
 //! is refused, since an engine would compute it unchecked.
 
+mod einsum;
 mod fact;
 mod recurrent;
 mod rules;
@@ -17,7 +18,7 @@ mod window;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::check::Bytes;
+use super::check::{self, Bytes};
 use super::error::Fault;
 use super::graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
 use super::limits::Limits;
@@ -155,6 +156,8 @@ impl Inference<'_> {
         let attribute_tensor = |tensor: &Tensor| self.stored(tensor);
         let context = rules::Context { node, opset: self.opset, inputs: &inputs, stored: &attribute_tensor };
         let mut outputs = rules::apply(&context).map_err(|misfit| explain(node, misfit))?;
+        let known: Vec<Option<DType>> = inputs.iter().map(|fact| fact.as_ref().and_then(|fact| fact.dtype)).collect();
+        check::types(node, self.opset, &known)?;
         outputs.resize_with(node.outputs.len(), || Some(Fact::unknown()));
         // An operator without inputs or of constants alone is folded by engines before anything runs.
         let constant = inputs.iter().flatten().all(|fact| fact.constant) && node.subgraphs().next().is_none();

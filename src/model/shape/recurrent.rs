@@ -3,6 +3,44 @@
 use super::fact::{Dims, Fact, same, show};
 use super::rules::Context;
 use super::{Misfit, Ruled};
+use crate::model::graph::AttributeValue;
+
+/// Those of ONNX, in lower case: names are compared without.
+const FUNCTIONS: [&str; 11] = [
+    "relu",
+    "tanh",
+    "sigmoid",
+    "affine",
+    "leakyrelu",
+    "thresholdedrelu",
+    "scaledtanh",
+    "hardsigmoid",
+    "elu",
+    "softsign",
+    "softplus",
+];
+
+/// A function for each kind of gate and direction, where some are stated, and a bound that is none.
+fn functions(c: &Context<'_>, directions: usize, gates: usize) -> Ruled<()> {
+    if let Some(AttributeValue::Float(clip)) = c.node.attribute("clip")
+        && *clip < 0.0
+    {
+        return Err(Misfit::Attribute(format!("attribute `clip` is {clip}; it must not be negative")));
+    }
+    let Some(AttributeValue::Texts(names)) = c.node.attribute("activations") else { return Ok(()) };
+    // Of an LSTM input, output and forget gates share one; so do both gates of a GRU.
+    let needed = directions * if gates == 1 { 1 } else { gates - 1 };
+    if names.len() != needed {
+        return Err(Misfit::Attribute(format!(
+            "attribute `activations` has {} functions; {needed} are needed",
+            names.len()
+        )));
+    }
+    match names.iter().find(|name| !FUNCTIONS.contains(&name.to_ascii_lowercase().as_str())) {
+        Some(name) => Err(Misfit::Attribute(format!("attribute `activations` has `{name}`, which ONNX does not know"))),
+        None => Ok(()),
+    }
+}
 
 /// `Y` of all steps, `Y_h` after the last one and, of an LSTM, `Y_c`; weights have `gates` blocks.
 pub(super) fn recurrent(c: &Context<'_>, gates: usize) -> Ruled<Vec<Option<Fact>>> {
@@ -15,6 +53,7 @@ pub(super) fn recurrent(c: &Context<'_>, gates: usize) -> Ruled<Vec<Option<Fact>
             return Err(Misfit::Attribute(what));
         }
     };
+    functions(c, directions, gates)?;
     let stated = c.int("hidden_size").and_then(|hidden| usize::try_from(hidden).ok());
     let (Some(input), Some(weights)) = (c.dims(0), c.dims(2)) else { return Ok(vec![]) };
     let three = |dims: &Dims, what: &str| match dims.as_slice() {
@@ -52,6 +91,12 @@ pub(super) fn recurrent(c: &Context<'_>, gates: usize) -> Ruled<Vec<Option<Fact>
         for (found, expected) in found.iter().zip(&expected) {
             same(*found, *expected, |_, _| String::new()).map_err(|_| misfit())?;
         }
+    }
+    if let (Some(lengths), Some(steps)) = (c.values(4), steps)
+        && let Some(length) =
+            lengths.iter().find(|length| usize::try_from(**length).map_or(true, |length| length > steps))
+    {
+        return Err(Misfit::Attribute(format!("a sequence length is {length}; the input has {steps} steps")));
     }
     let (all, last) = if batch_first {
         (vec![batch, steps, Some(directions), hidden], vec![batch, Some(directions), hidden])

@@ -4,7 +4,7 @@
 //! An operator that is not listed yields unknown outputs.
 
 use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
-use super::{Misfit, Ruled, recurrent, values, views, window};
+use super::{Misfit, Ruled, einsum, recurrent, values, views, window};
 use crate::model::error::Fault;
 use crate::model::graph::{AttributeValue, DType, Domain, Node, Tensor};
 
@@ -71,10 +71,22 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         | "Asinh"
         | "Acosh"
         | "Atanh"
-        | "LRN"
-        | "Trilu"
         | "MeanVarianceNormalization" => same_as(c, 0),
+        "LRN" => {
+            if let Some(dims) = c.dims(0).filter(|dims| dims.len() < 2) {
+                return Err(Misfit::Shape(format!("input {} has no channel dimension", show(dims))));
+            }
+            same_as(c, 0)
+        }
+        "Trilu" => {
+            c.scalar(1, "diagonal")?;
+            if let Some(dims) = c.dims(0).filter(|dims| dims.len() < 2) {
+                return Err(Misfit::Shape(format!("input {} is no matrix", show(dims))));
+            }
+            same_as(c, 0)
+        }
         "CumSum" => {
+            c.scalar(1, "axis")?;
             if let (Some(rank), Some(&[asked])) = (c.fact(0).and_then(Fact::rank), c.values(1)) {
                 axis(asked, rank)?;
             }
@@ -87,11 +99,8 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             same_as(c, 0)
         }
         "Clip" => {
-            for (index, bound) in [(1, "lower"), (2, "upper")] {
-                if let Some(dims) = c.dims(index).filter(|dims| !matches!(dims.as_slice(), [] | [Some(1)])) {
-                    return Err(Misfit::Shape(format!("its {bound} bound {} must be a scalar", show(dims))));
-                }
-            }
+            c.scalar(1, "lower bound")?;
+            c.scalar(2, "upper bound")?;
             same_as(c, 0)
         }
         "PRelu" => {
@@ -170,12 +179,24 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             Ok(vec![Some(Fact::new(Some(DType::U8), c.dims(0).cloned())), scalar(DType::F32), scalar(DType::U8)])
         }
         "Conv" => window::conv(c, 0, 1, Some(2), c.dtype(0)),
-        "ConvInteger" => window::conv(c, 0, 1, None, Some(DType::I32)),
+        "ConvInteger" => {
+            c.scalar(2, "zero point")?;
+            window::conv(c, 0, 1, None, Some(DType::I32))
+        }
         "QLinearConv" => {
             c.quantized(0)?;
             c.quantized(3)?;
             if let Some(dtype) = c.dtype(8).filter(|dtype| *dtype != DType::I32) {
                 return Err(Misfit::Attribute(format!("bias `{}` is {dtype}; it must be int32", c.node.inputs[8])));
+            }
+            for index in [4, 5] {
+                if let Some(dims) = c.dims(index).filter(|dims| dims.len() > 1) {
+                    let name = &c.node.inputs[index];
+                    return Err(Misfit::Attribute(format!(
+                        "`{name}` is {}; it must be a scalar or a vector",
+                        show(dims)
+                    )));
+                }
             }
             window::conv(c, 0, 3, Some(8), c.dtype(7).or(c.dtype(0)))
         }
@@ -184,7 +205,10 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => window::global_pool(c, false),
         "Gemm" => gemm(c, 0, 1, Some(2)),
         "MatMul" => matmul(c, 0, 1, c.dtype(0)),
-        "MatMulInteger" => matmul(c, 0, 1, Some(DType::I32)),
+        "MatMulInteger" => {
+            zero_points(c)?;
+            matmul(c, 0, 1, Some(DType::I32))
+        }
         "QLinearMatMul" => {
             c.quantized(0)?;
             c.quantized(3)?;
@@ -221,6 +245,9 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             within_data(c)?;
             one(c.dtype(0), c.dims(1).cloned())
         }
+        "GatherND" => views::gather_nd(c),
+        "ScatterND" => views::scatter_nd(c),
+        "Einsum" => einsum::einsum(c),
         "TopK" => views::top_k(c),
         "OneHot" => views::one_hot(c),
         "DepthToSpace" | "SpaceToDepth" => views::depth_space(c),
@@ -275,7 +302,14 @@ fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
         "QLinearConcat" if c.node.input(1).is_none() && c.dtype(2) == Some(DType::I8) => {
             Err(Misfit::Unsupported("its output zero point is left out; state it, which also states its type".into()))
         }
-        "QLinearConcat" => views::concat(c, &(2..c.inputs.len()).step_by(3).collect::<Vec<_>>(), c.dtype(2)),
+        "QLinearConcat" if c.inputs.len() % 3 != 2 => Err(Misfit::Attribute(format!(
+            "has {} inputs; behind scale and zero point of the output each tensor has its own",
+            c.inputs.len()
+        ))),
+        "QLinearConcat" => {
+            (2..c.inputs.len()).step_by(3).try_for_each(|index| c.quantized(index))?;
+            views::concat(c, &(2..c.inputs.len()).step_by(3).collect::<Vec<_>>(), c.dtype(2))
+        }
         "QGemm" => {
             c.quantized(0)?;
             c.quantized(3)?;
@@ -349,18 +383,35 @@ fn within_data(c: &Context<'_>) -> Ruled<()> {
     Ok(())
 }
 
+/// One for each row of the first matrix, and one for each column of the second, or one for all.
+fn zero_points(c: &Context<'_>) -> Ruled<()> {
+    for (operand, back, index) in [(0, 2, 2), (1, 1, 3)] {
+        let (Some(matrix), Some(&[count])) = (c.dims(operand), c.dims(index).map(Vec::as_slice)) else { continue };
+        let wanted = matrix.len().checked_sub(back).and_then(|at| matrix[at]);
+        if count != Some(1) {
+            same(count, wanted, |got, want| format!("input `{}` has {got} values for {want}", c.node.inputs[index]))?;
+        }
+    }
+    Ok(())
+}
+
 /// Scale, bias, mean and variance have one value a channel, which is dimension 1.
 fn per_channel(c: &Context<'_>) -> Ruled<()> {
     let Some(dims) = c.dims(0) else { return Ok(()) };
     let channels =
         *dims.get(1).ok_or_else(|| Misfit::Shape(format!("input {} has no channel dimension", show(dims))))?;
+    let is_grouped = c.node.op == "GroupNormalization";
+    let groups = c.int("num_groups").filter(|_| is_grouped).and_then(|groups| usize::try_from(groups).ok());
+    if let Some((groups, channels)) = groups.zip(channels).filter(|(groups, channels)| channels % groups != 0) {
+        return Err(Misfit::Attribute(format!("num_groups {groups} does not divide {channels} channels")));
+    }
+    let (count, what) = if is_grouped && c.opset < 21 { (groups, "groups") } else { (channels, "channels") };
     for index in 1..c.inputs.len() {
-        if c.node.op == "GroupNormalization" {
-            continue; // per group in opset 18, per channel since opset 21
-        }
-        if let Some([length]) = c.dims(index).map(Vec::as_slice) {
-            same(*length, channels, |got, want| format!("input {index} has {got} values for {want} channels"))?;
-        }
+        let Some(dims) = c.dims(index) else { continue };
+        let [length] = dims.as_slice() else {
+            return Err(Misfit::Shape(format!("input {index} is {}; it must be a vector", show(dims))));
+        };
+        same(*length, count, |got, want| format!("input {index} has {got} values for {want} {what}"))?;
     }
     Ok(())
 }
@@ -373,6 +424,9 @@ fn quantize(c: &Context<'_>) -> Ruled<Outputs> {
     }
     let asked = c.int("output_dtype").and_then(DType::from_onnx);
     let stated = if c.node.input(2).is_some() { c.dtype(2) } else { asked.or(Some(DType::U8)) };
+    if let Some((stated, asked)) = stated.zip(asked).filter(|(stated, asked)| stated != asked) {
+        return Err(Misfit::Attribute(format!("attribute `output_dtype` is {asked}, its zero point {stated}")));
+    }
     quantization_axis(c)?;
     one(stated, c.dims(0).cloned())
 }
@@ -554,6 +608,16 @@ impl<'a> Context<'a> {
             }
             Some(fact) => Ok(fact.values.as_deref()),
             None => Ok(None),
+        }
+    }
+
+    /// A single value.
+    pub fn scalar(&self, index: usize, what: &str) -> Ruled<()> {
+        match self.dims(index) {
+            Some(dims) if !matches!(dims.as_slice(), [] | [None | Some(1)]) => {
+                Err(Misfit::Shape(format!("its {what} {} must be a scalar", show(dims))))
+            }
+            _ => Ok(()),
         }
     }
 

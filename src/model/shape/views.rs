@@ -32,6 +32,7 @@ pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
+    [(0, "start"), (1, "limit"), (2, "delta")].into_iter().try_for_each(|(index, what)| c.scalar(index, what))?;
     if c.dtype(0).is_some_and(|dtype| !matches!(dtype, DType::I64 | DType::I32)) {
         return one(c, Some(vec![None]));
     }
@@ -52,6 +53,9 @@ pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(target) = c.steering("shape", 1)? else { return one(c, None) };
     let keeps_zero = c.int("allowzero").unwrap_or(0) != 0;
+    if keeps_zero && target.contains(&0) && target.contains(&-1) {
+        return Err(Misfit::Attribute(format!("its shape {target:?} has a dimension of 0, and -1 could be any")));
+    }
     let mut dims = Dims::new();
     let mut inferred = None;
     for (i, &value) in target.iter().enumerate() {
@@ -309,9 +313,16 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
             axes.len()
         )));
     }
+    distinct(axes, input.len())?;
+    c.scalar(2, "value")?;
+    let reflects = c.text("mode") == Some("reflect");
     let mut dims = input.clone();
     for (i, &a) in axes.iter().enumerate() {
         let at = axis(a, input.len())?;
+        let most = pads[i].max(pads[axes.len() + i]);
+        if let Some(length) = input[at].filter(|&length| reflects && most >= length.max(1) as i64) {
+            return Err(Misfit::Attribute(format!("a pad of {most} reflects more than there is of {length}")));
+        }
         let total =
             pads[i].checked_add(pads[axes.len() + i]).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
         let Some(length) = input[at] else { continue };
@@ -355,6 +366,12 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if c.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
         return one(c, None); // known to engines alone; held against the limit after import
     }
+    let sized = scales_at == 2 && c.fact(3).is_some_and(|sizes| sizes.dims.as_deref() != Some(&[Some(0)]));
+    let scaled_too = c.fact(scales_at).is_some_and(|scales| scales.dims.as_deref() != Some(&[Some(0)]));
+    if sized == (scaled_too || c.floats("scales").is_some()) {
+        let what = if sized { "both scales and sizes" } else { "neither scales nor sizes" };
+        return Err(Misfit::Attribute(format!("it states {what}; one of them is needed")));
+    }
     let along = |sizes: Dims| {
         let mut dims = input.clone();
         axes.iter().zip(sizes).for_each(|(&axis, size)| dims[axis] = size);
@@ -363,6 +380,9 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     if let Some(sizes_in) = if scales_at == 2 { c.known(3)? } else { None } {
         if sizes_in.len() != axes.len() {
             return Err(Misfit::Shape(format!("it states {} sizes for input {}", sizes_in.len(), show(input))));
+        }
+        if sizes_in.contains(&0) {
+            return Err(Misfit::Attribute("a size is 0; sizes must be positive".into()));
         }
         return one(c, along(sizes(sizes_in, "a size")?));
     }
@@ -412,9 +432,49 @@ pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
+/// Each row of indices names a part of the data by its first dimensions, behind those of the batch.
+pub(super) fn gather_nd(c: &Context<'_>) -> Ruled<Outputs> {
+    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return one(c, None) };
+    let batch = size(c.int("batch_dims").unwrap_or(0), "attribute `batch_dims`")?;
+    if batch >= data.len().min(indices.len()) {
+        let what = format!("attribute `batch_dims` is {batch}, input {} and its indices {}", show(data), show(indices));
+        return Err(Misfit::Attribute(what));
+    }
+    one(c, parts(&data[batch..], indices)?)
+}
+
+pub(super) fn scatter_nd(c: &Context<'_>) -> Ruled<Outputs> {
+    if let (Some(data), Some(indices), Some(updates)) = (c.dims(0), c.dims(1), c.dims(2))
+        && let Some(wanted) = parts(data, indices)?
+    {
+        let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.zip(*b).is_none_or(|(a, b)| a == b);
+        if updates.len() != wanted.len() || !updates.iter().zip(&wanted).all(fits) {
+            let what = format!("its updates {} must be {} for indices {}", show(updates), show(&wanted), show(indices));
+            return Err(Misfit::Shape(what));
+        }
+    }
+    one(c, c.dims(0).cloned())
+}
+
+/// Dimensions of all parts that indices name: those of their rows, and of one part.
+fn parts(data: &[Option<usize>], indices: &Dims) -> Ruled<Option<Dims>> {
+    match indices.split_last() {
+        None => Err(Misfit::Shape("its indices are a scalar".into())),
+        Some((None, _)) => Ok(None),
+        Some((Some(depth), rows)) => match data.get(*depth..).filter(|_| *depth > 0) {
+            Some(part) => Ok(Some([rows, part].concat())),
+            None => {
+                let what = format!("its indices {} name {depth} of {} dimensions", show(indices), data.len());
+                Err(Misfit::Shape(what))
+            }
+        },
+    }
+}
+
 pub(super) fn top_k(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(input) = c.dims(0) else { return Ok(vec![]) };
     let at = axis(c.int("axis").unwrap_or(-1), input.len())?;
+    c.scalar(1, "k")?;
     let k = match (c.int("k"), c.known(1)?) {
         (Some(k), _) | (None, Some(&[k])) => Some(size(k, "its k")?),
         _ => None,
@@ -433,6 +493,10 @@ pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(indices) = c.dims(0) else { return Ok(vec![]) };
     let asked = c.int("axis").unwrap_or(-1);
     let at = axis(asked, indices.len() + 1)?;
+    c.scalar(1, "depth")?;
+    if let Some(values) = c.dims(2).filter(|values| !matches!(values.as_slice(), [None | Some(2)])) {
+        return Err(Misfit::Shape(format!("its values {} must be two, for off and on", show(values))));
+    }
     // A depth may be a float too.
     let depth = match c.fact(1).and_then(|fact| fact.scales.as_deref()) {
         Some(&[depth]) if depth.fract() == 0.0 => Some(size(depth as i64, "its depth")?),
@@ -478,7 +542,7 @@ pub(super) fn reduce(c: &Context<'_>, dtype: Option<DType>) -> Ruled<Outputs> {
     let axes = if c.node.op.starts_with("Arg") { Some(&single[..]) } else { c.steering("axes", 1)? };
     let all = c.int("noop_with_empty_axes").unwrap_or(0) == 0;
     let reduced: Vec<usize> = match axes {
-        Some(axes) if !axes.is_empty() => axes.iter().map(|&a| axis(a, input.len())).collect::<Ruled<_>>()?,
+        Some(axes) if !axes.is_empty() => distinct(axes, input.len())?,
         None if c.fact(1).is_some() => return Ok(vec![Some(Fact::new(dtype, None))]),
         _ if all => (0..input.len()).collect(),
         _ => vec![],

@@ -97,7 +97,10 @@ pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
                     .saturating_sub(1)
                     .saturating_mul(axis.stride)
                     .saturating_add(extra + (kernel - 1) * axis.dilation + 1);
-                Some(full.saturating_sub(axis.pads.0 + axis.pads.1))
+                let made = full.checked_sub(axis.pads.0 + axis.pads.1).filter(|made| *made > 0);
+                Some(made.ok_or_else(|| {
+                    Misfit::Attribute(format!("attribute `pads` takes away all {full} of its output"))
+                })?)
             }
             _ => None,
         });

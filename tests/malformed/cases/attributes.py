@@ -117,7 +117,13 @@ ATTRIBUTES = [
     ("constant_with_two_values", CONSTANT, "value_ints", [1, 2]),
     ("gemm_trans_a_is_string", GEMM, "transA", "yes"),
 ]
-refuse("attr_conv_dilations_2_to_62", "attribute|limit|shape", "conv0", CONV, lambda m: set_attribute(m, "dilations", [2**62, 1]))
+refuse(
+    "attr_conv_dilations_2_to_62",
+    "attribute|limit|shape",
+    "conv0",
+    CONV,
+    lambda m: set_attribute(m, "dilations", [2**62, 1]),
+)
 for file, base, attribute, content in ATTRIBUTES:
     refuse(
         f"attr_{file}",
@@ -323,3 +329,48 @@ def attr_name_empty(m):
 def attr_refers_outside_a_function(m):
     group(m).ClearField("i")
     group(m).ref_attr_name = "group"
+
+
+@refused("attribute|malformed", "group", CONV)
+def attr_type_missing(m):
+    group(m).ClearField("type")
+
+
+@refused("attribute|malformed", "axis", SOFTMAX)
+def attr_value_in_the_field_of_another_type(m):
+    axis = m.graph.node[0].attribute[0]
+    axis.ClearField("i")
+    axis.f = 1.0
+
+
+@refused("attribute|malformed", "axis", SOFTMAX)
+def attr_value_in_two_fields(m):
+    m.graph.node[0].attribute[0].ints.append(0)
+
+
+@refused("attribute|graph|malformed|unsupported", "axis", SOFTMAX)
+def attr_refers_outside_a_function_beside_its_value(m):
+    m.graph.node[0].attribute[0].ref_attr_name = "axis"
+
+
+@refused("attribute|malformed", "value", CONSTANT)
+def attr_tensor_missing(m):
+    attribute = m.graph.node[0].attribute[0]
+    attribute.Clear()
+    attribute.name, attribute.type = "value", AttributeProto.TENSOR
+
+
+@refused("attribute|unsupported", "softmax0", SOFTMAX)
+def attr_is_a_type(m):
+    axis = m.graph.node[0].attribute[0]
+    axis.ClearField("i")
+    axis.type = AttributeProto.TYPE_PROTO
+    axis.tp.tensor_type.elem_type = 1
+
+
+@refused("attribute|unsupported", "softmax0", SOFTMAX)
+def attr_is_a_list_of_tensors(m):
+    axis = m.graph.node[0].attribute[0]
+    axis.ClearField("i")
+    axis.type = AttributeProto.TENSORS
+    axis.tensors.add(data_type=1, dims=[1], float_data=[1.0])

@@ -3,7 +3,25 @@
 import onnx
 from onnx import TensorProto, TypeProto, helper
 
-from .models import ADD, FLOAT, GEMM, IF, INT64, QLINEAR_MATMUL, RELU, RELUS, SPLIT, build, f32, functions, node, set_constant, value
+from .models import (
+    ADD,
+    FLOAT,
+    GEMM,
+    IF,
+    INT64,
+    LOOP,
+    QLINEAR_MATMUL,
+    RELU,
+    RELUS,
+    SPLIT,
+    UPSAMPLE,
+    build,
+    f32,
+    functions,
+    node,
+    set_constant,
+    value,
+)
 from .registry import refuse, refuse_bytes, refused, serialized
 from .wire import GRAPH_NODE, message, model
 
@@ -226,6 +244,150 @@ def opset_op_unknown(m):
 @refused("unsupported|graph", "Gelu", RELU)
 def opset_op_newer_than_the_import(m):
     m.graph.node[0].op_type = "Gelu"  # since opset 20
+
+
+@refused("unsupported|graph", "TreeEnsembleRegressor", RELU)
+def opset_domain_of_classical_models(m):
+    m.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    m.graph.node[0].domain, m.graph.node[0].op_type = "ai.onnx.ml", "TreeEnsembleRegressor"
+
+
+@refused("unsupported|graph", "Adam", RELU)
+def opset_domain_of_training(m):
+    m.opset_import.append(helper.make_opsetid("ai.onnx.preview.training", 1))
+    m.graph.node[0].domain, m.graph.node[0].op_type = "ai.onnx.preview.training", "Adam"
+
+
+@refused("unsupported|graph", "AI.ONNX", RELU)
+def opset_domain_in_capitals(m):
+    m.graph.node[0].domain = "AI.ONNX"
+
+
+@refused("unsupported|graph|malformed", "opset", RELU)
+def opset_default_domain_by_both_names(m):
+    m.opset_import.append(helper.make_opsetid("ai.onnx", 13))
+
+
+@refused("unsupported|graph", "opset", RELU)
+def opset_version_missing(m):
+    m.opset_import[0].ClearField("version")
+
+
+@refused("unsupported|graph", "opset", RELU)
+def opset_of_other_domains_alone(m):
+    m.opset_import[0].domain = "com.microsoft"
+
+
+for name, version in (("too_old", 6), ("too_new", 999)):
+
+    def change(m, v=version):
+        m.opset_import[0].version = v
+
+    refuse(f"opset_{name}", "unsupported", "opset", RELU, change)
+
+
+@refused("unsupported|graph", "relu0", RELU)
+def opset_op_in_lower_case(m):
+    m.graph.node[0].op_type = "relu"
+
+
+@refused("unsupported|graph", "relu0", RELU)
+def opset_op_with_a_blank(m):
+    m.graph.node[0].op_type = "Relu "
+
+
+@refused("unsupported|attribute", "upsample0", UPSAMPLE)
+def opset_op_withdrawn(m):
+    m.opset_import[0].version = 13
+
+
+@refused("unsupported|malformed|graph", "ir_version", RELU)
+def opset_ir_version_negative(m):
+    m.ir_version = -1
+
+
+@refused("graph|shape|tensor", "gemm0_b", GEMM)
+def type_of_input_is_not_its_initializer_s(m):
+    m.graph.input.append(value("gemm0_b", [3], INT64))
+
+
+@refused("graph|shape|tensor", "gemm0_b", GEMM)
+def shape_of_input_is_not_its_initializer_s(m):
+    m.graph.input.append(value("gemm0_b", [1, 3]))
+
+
+@refused("graph|unsupported", "pixels", IF)
+def graph_branch_defines_a_tensor_of_the_graph(m):
+    branch = m.graph.node[0].attribute[0].g
+    branch.node.add(op_type="Neg", name="neg0", input=[branch.output[0].name], output=["pixels"])
+
+
+@refused("graph|unsupported", "then", IF)
+def graph_node_reads_what_a_branch_makes(m):
+    m.graph.node.add(op_type="Neg", name="neg0", input=["then"], output=["unused"])
+
+
+@refused("graph|unsupported", "then", IF)
+def graph_output_is_what_a_branch_makes(m):
+    m.graph.output.append(value("then", [1, 4]))
+
+
+@refused("graph|unsupported", "then", IF)
+def graph_branch_reads_what_the_other_makes(m):
+    other = next(a for a in m.graph.node[0].attribute if a.name == "else_branch").g
+    other.node[0].input[0] = "then"
+
+
+@refused("graph|unsupported", "neg", IF)
+def graph_cycle_in_a_branch(m):
+    branch = m.graph.node[0].attribute[0].g
+    branch.node[0].input[0] = "b"
+    branch.node.add(op_type="Neg", name="neg0", input=[branch.output[0].name], output=["b"])
+
+
+@refused("graph|unsupported", "later", IF)
+def graph_branch_reads_what_comes_later(m):
+    m.graph.node[0].attribute[0].g.node[0].input[0] = "later"
+    m.graph.node.add(op_type="Neg", name="neg0", input=["scores"], output=["later"])
+
+
+@refused("graph|unsupported|attribute", "loop0", LOOP)
+def graph_loop_body_without_a_condition(m):
+    body = next(a for a in m.graph.node[0].attribute if a.name == "body").g
+    del body.output[0]
+
+
+@refused("limit", "graphs within graphs", IF)
+def bomb_branches_within_branches(m):
+    """Twenty deep: a reader of any depth would take twice as many steps at each, were both branches nested."""
+    whole = onnx.NodeProto()
+    whole.CopyFrom(m.graph.node[0])
+    for level in range(20):
+        inner = onnx.NodeProto()
+        inner.CopyFrom(whole)
+        outer = onnx.NodeProto()
+        outer.CopyFrom(m.graph.node[0])
+        inner.output[0] = outer.attribute[0].g.output[0].name
+        del outer.attribute[0].g.node[:]
+        outer.attribute[0].g.node.append(inner)
+        whole = outer
+    m.graph.node[0].CopyFrom(whole)
+
+
+@refused("limit", "attributes", RELU)
+def bomb_attributes_of_a_node(m):
+    for index in range(100):
+        m.graph.node[0].attribute.append(helper.make_attribute(f"a{index}", 1))
+
+
+@refused("limit", "", RELU)
+def bomb_name_of_100_kilobytes(m):
+    m.graph.node[0].name = "relu" * 25_000
+
+
+@refused("limit", "pixels", RELU)
+def type_of_input_has_20_dimensions(m):
+    m.graph.input[0].CopyFrom(value("pixels", [1] * 19 + [4]))
 
 
 @refused("unsupported|malformed", "ir_version", RELU)

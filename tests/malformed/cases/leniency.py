@@ -1,15 +1,18 @@
 """Odd files that a runtime may take: each is legal, or so common that most runtimes read it."""
 
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from .models import (
     AVERAGEPOOL,
+    BATCHNORM,
+    CLIP,
     CONV_AUTO,
     CONVTRANSPOSE,
     DEQUANTIZE_AXIS,
     DEQUANTIZE_BIAS,
     GEMM,
+    QLINEAR_CONV,
     RELU,
     RELUS,
     RESIZE,
@@ -105,6 +108,54 @@ def lenient_node_unused(m):
 @lenient("legal: an input with an initializer has a default", GEMM)
 def lenient_initializer_is_input(m):
     m.graph.input.append(value("gemm0_b", [3]))
+
+
+@lenient("legal: terminals are the printer's affair", RELU)
+def lenient_name_with_an_escape(m):
+    m.graph.node[0].name = "\x1b[2Jrelu\r\n"
+
+
+@lenient("a C program would read the name up to it", RELU)
+def lenient_name_with_nul(m):
+    m.graph.node[0].name = "relu\0neg"
+
+
+@lenient("legal: inference has no use for how it was trained", RELU)
+def lenient_training_info(m):
+    m.training_info.add().algorithm.node.add(op_type="Neg", input=["missing"], output=["gradient"])
+
+
+@lenient("what inner tensors are said to be is not needed", RELUS)
+def lenient_inner_type_wrong(m):
+    m.graph.value_info.append(value("relu0_out", [7, 7, 7], 7))
+
+
+@lenient("legal: annotations are for tools", RELU)
+def lenient_quantization_annotation_of_nothing(m):
+    entry = m.graph.quantization_annotation.add(tensor_name="missing").quant_parameter_tensor_names.add()
+    entry.key, entry.value = "SCALE_TENSOR", "missing"
+
+
+@lenient("legal numbers whose product is infinite: all answers saturate", QLINEAR_CONV)
+def lenient_scales_with_an_infinite_product(m):
+    for parameter in ("x_scale", "w_scale"):
+        set_constant(m, parameter, np.full_like(numpy_helper.to_array(constant(m, parameter)), 1e38))
+
+
+@lenient("legal numbers whose quotient is 0: all answers are the zero point", QLINEAR_CONV)
+def lenient_scales_with_a_vanishing_quotient(m):
+    set_constant(m, "x_scale", np.float32(2e-38))
+    set_constant(m, "y_scale", np.float32(3e38))
+
+
+@lenient("legal: a channel that varies without end", BATCHNORM)
+def lenient_variance_infinite(m):
+    set_constant(m, "var", np.float32([1, np.inf, 1]))
+
+
+@lenient("legal: a lower bound above the upper one gives the upper one", CLIP)
+def lenient_clip_bounds_crossed(m):
+    set_constant(m, "min", np.float32(7))
 
 
 @lenient("legal numbers, useless weights", GEMM)

@@ -75,6 +75,22 @@ tensor(
 )
 
 
+for name, dtype in (
+    ("complex", TensorProto.COMPLEX64),
+    ("bfloat16", TensorProto.BFLOAT16),
+    ("float8", TensorProto.FLOAT8E4M3FN),
+):
+    tensor(f"dtype_{name}", lambda t, d=dtype: put(t, data_type=d), kind="tensor|unsupported")
+tensor("double_data_one_short", instead_of_raw(data_type=TensorProto.DOUBLE, double_data=[0.5] * 11))
+tensor("uint64_data_one_long", instead_of_raw(data_type=TensorProto.UINT64, uint64_data=[1] * 13))
+tensor("float16_in_int32_data_over_16_bits", instead_of_raw(data_type=TensorProto.FLOAT16, int32_data=[70_000] * 12))
+
+
+@refused("tensor", "reshape0_shape", RESHAPE)
+def tensor_int64_data_one_long(m):
+    instead_of_raw(int64_data=[3, 4, 1])(constant(m, "shape"))
+
+
 @refused("tensor|graph", "name", GEMM)
 def tensor_name_empty(m):
     m.graph.initializer.append(constant(m, "b"))
@@ -172,6 +188,20 @@ external("offset_negative", offset="-16")
 external("offset_not_a_number", offset="sixteen")
 external("offset_over_u64", offset="99999999999999999999999")
 external("offset_plus_length_wraps", offset=str(2**64 - 16))
+external("offset_with_sign", offset="+0")
+external("offset_with_blank", offset=" 0")
+external("offset_hexadecimal", offset="0x10")
+external("offset_a_fraction", offset="0.0")
+external("location_of_another_system", location=f"..\\{EXTERNAL_FILE}")
+external("location_of_a_home", location=f"~/{EXTERNAL_FILE}")
+external("location_in_a_file", location=f"{EXTERNAL_FILE}/weights")
+external("location_of_another_process", location="/proc/self/mem")
+for name, entry in (("location", "other.bin"), ("offset", "16"), ("length", "48")):
+
+    def add(m, k=name, v=entry):
+        constant(m, "w").external_data.add(key=k, value=v)
+
+    refuse(f"external_{name}_twice", "external|malformed", "gemm0_w", EXTERNAL, add)
 external("length_too_short", kind="external|tensor", length="44")
 external("length_too_long", kind="external|tensor", length="52")
 external("length_beyond_end", length="4096")

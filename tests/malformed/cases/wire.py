@@ -160,6 +160,120 @@ wire(
 )
 
 
+wire("utf8_in_domain", model(node=message(GRAPH_NODE, NODE + message(7, _BAD))), "domain", "malformed|graph")
+wire("utf8_in_graph_output", model(graph=message(GRAPH_OUTPUT, message(1, _BAD))), "name", "malformed|graph")
+wire(
+    "utf8_in_dimension",
+    model(
+        graph=message(
+            GRAPH_OUTPUT,
+            message(1, b"z") + message(2, message(1, b"\x08\x01" + message(2, message(1, message(2, _BAD))))),
+        )
+    ),
+    "dim_param",
+    "malformed|graph",
+)
+wire(
+    "utf8_in_external_location",
+    model(
+        graph=message(
+            GRAPH_INITIALIZER,
+            b"\x08\x01\x10\x01"
+            + message(8, b"w")
+            + b"\x70\x01"
+            + message(13, message(1, b"location") + message(2, _BAD)),
+        )
+    ),
+    "value",
+    "malformed|external",
+)
+
+# Fields of a kind that the schema does not have there.
+_TENSOR = b"\x08\x01\x10\x01" + message(8, b"w")
+for name, at, data in (
+    ("type_of_ir_version_is_bytes", "ir_version", message(MODEL_IR_VERSION, b"10") + model()[2:]),
+    ("type_of_opset_version_is_bytes", "version", model()[:-2] + b"\x12\x00"),
+    ("type_of_dims_is_fixed64", "dims", model(graph=message(GRAPH_INITIALIZER, key(1, FIXED64) + bytes(8) + _TENSOR))),
+    (
+        "type_of_data_type_is_bytes",
+        "data_type",
+        model(graph=message(GRAPH_INITIALIZER, message(2, b"1") + message(8, b"w"))),
+    ),
+    (
+        "type_of_raw_data_is_varint",
+        "raw_data",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + key(9, VARINT) + b"\x01")),
+    ),
+    (
+        "type_of_attribute_is_varint",
+        "attribute",
+        model(node=message(GRAPH_NODE, NODE + key(NODE_ATTRIBUTE, VARINT) + b"\x01")),
+    ),
+    (
+        "type_of_float_attribute_is_varint",
+        "f",
+        model(
+            node=message(
+                GRAPH_NODE,
+                NODE + message(NODE_ATTRIBUTE, message(1, b"alpha") + key(2, VARINT) + b"\x01" + b"\xa0\x01\x01"),
+            )
+        ),
+    ),
+    (
+        "type_of_float_data_is_varint",
+        "float_data",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + key(4, VARINT) + b"\x01")),
+    ),
+    (
+        "packed_floats_end_within_one",
+        "float_data",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + message(4, bytes(7)))),
+    ),
+    (
+        "packed_dims_end_within_one",
+        "dims",
+        model(graph=message(GRAPH_INITIALIZER, message(1, b"\x01\x80") + b"\x10\x01" + message(8, b"w"))),
+    ),
+    (
+        "raw_data_beyond_its_tensor",
+        "raw_data",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + key(9, BYTES) + b"\x08" + bytes(4))),
+    ),
+    (
+        "raw_data_twice",
+        "raw_data",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + message(9, bytes(4)) + message(9, bytes(4)))),
+    ),
+    (
+        "data_location_unknown",
+        "data_location",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + message(9, bytes(4)) + b"\x70\x02")),
+    ),
+    (
+        "data_type_twice",
+        "data_type",
+        model(graph=message(GRAPH_INITIALIZER, _TENSOR + b"\x10\x07" + message(9, bytes(4)))),
+    ),
+    ("op_type_twice", "op_type", model(node=message(GRAPH_NODE, NODE + message(NODE_OP, b"Neg")))),
+    ("graph_twice", "graph", model(tail=message(MODEL_GRAPH, message(GRAPH_NODE, NODE) + GRAPH))),
+    (
+        "dimension_by_number_and_by_name",
+        "dim",
+        model(
+            graph=message(
+                GRAPH_OUTPUT,
+                message(1, b"z")
+                + message(2, message(1, b"\x08\x01" + message(2, message(1, b"\x08\x04" + message(2, b"n"))))),
+            )
+        ),
+    ),
+    ("type_twice", "type", model(graph=message(GRAPH_OUTPUT, message(1, b"z") + message(2, b"") + message(2, b"")))),
+    ("varint_over_64_bits", "", model(graph=key(UNUSED, VARINT) + b"\xff" * 9 + b"\x7f")),
+    ("key_of_11_bytes_at_end_of_file", "", model(tail=b"\x80" * 10 + b"\x01")),
+):
+    wire(name, data, at, "malformed|graph|tensor|unsupported")
+
+
 def nested(*fields):
     payload = b""
     for _ in range(DEPTH):
