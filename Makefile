@@ -116,7 +116,8 @@ plan-runner: ## Build the program that runs plans alone, dist/tractlet-plan-<arc
 
 test-runner: plan-runner ## Compare that program's answers on this machine with tractlet's
 	@cargo build --quiet --bin tractlet
-	@targets/test-runner.sh dist/tractlet-plan-$$(uname -m) $(TARGET)/debug/tractlet
+	@ISAS='generic $(shell grep -m 1 -ow avx2 /proc/cpuinfo)' \
+		targets/test-runner.sh dist/tractlet-plan-$$(uname -m) $(TARGET)/debug/tractlet
 
 firmware: ## Run plans on a Cortex-M4, and fixed-point features on a Cortex-M3, without an operating system, under QEMU; targets/README.md says what it needs
 	@cargo build --quiet --bin tractlet

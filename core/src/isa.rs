@@ -57,7 +57,7 @@ impl Isa {
     }
 
     /// Whether this CPU can run it. Without the feature `std` only what the build targets counts, and with
-    /// `hwcap` what Linux tells of an aarch64, too; of 32-bit ARM it always does.
+    /// `hwcap` what Linux tells of an aarch64, and AVX2, too; of 32-bit ARM it always does.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Generic => true,
@@ -133,6 +133,13 @@ mod x86 {
         ($($feature:tt)&&+) => { feature!("x86_64", std::is_x86_feature_detected, $($feature)&&+) };
     }
 
+    /// Without std the CPU itself is asked; of VNNI nobody knows how.
+    #[cfg(all(target_arch = "x86_64", feature = "hwcap", not(feature = "std")))]
+    pub fn avx2() -> bool {
+        cpufeatures::new!(both, "avx2", "fma");
+        both::get()
+    }
+    #[cfg(not(all(target_arch = "x86_64", feature = "hwcap", not(feature = "std"))))]
     pub fn avx2() -> bool {
         x86_feature!("avx2" && "fma")
     }
