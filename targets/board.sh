@@ -106,7 +106,11 @@ service() {
     done
     sed "s|example.jsonl|$SERVICE.jsonl|" "$scratch/unit/example.conf" >"$scratch/unit/service.conf"
     if [ -n "${BOARD:-}" ]; then
-        printf '# The budget of %s.\n[Service]\nMemoryMax=%s\n' "$BOARD" "$memory_max" >"$scratch/unit/board.conf"
+        cores=$(field "$BOARD" cores)
+        # The rest of the board keeps a core, or a tenth of the only one.
+        [ "$cores" -gt 1 ] && cpu_quota=$(((cores - 1) * 100)) || cpu_quota=90
+        printf '# What %s has for it.\n[Service]\nMemoryMax=%s\nCPUQuota=%s%%\n' "$BOARD" "$memory_max" "$cpu_quota" \
+            >"$scratch/unit/board.conf"
         # Below it, as in the example, so that tractlet says what was too much before the kernel ends it.
         sed -i "s|--max-rss [^ ]*|--max-rss $((memory_max / 8 * 7 >> 20))MiB|" "$scratch/unit/service.conf"
     fi

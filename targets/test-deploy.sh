@@ -72,6 +72,7 @@ export TRACTLET_TEST_ROOT SERVICE BOARD
 targets/board.sh deploy "$HOST" | grep -q 'systemctl enable --now tractlet@walk' || fail 'it does not say how to start it'
 cmp "$BINARY" "$root/usr/local/bin/tractlet"
 grep -q '^MemoryMax=67108864$' "$root/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not the budget of a pi4'
+grep -q '^CPUQuota=300%$' "$root/etc/systemd/system/tractlet@.service.d/board.conf" || fail 'not three of the four cores of a pi4'
 grep -q -e '--max-rss 56MiB' "$root/etc/tractlet/walk.conf" || fail 'no bound below the budget'
 model=$(sed -n 's/^STREAM=\([^ ]*\) .*/\1/p' "$root/etc/tractlet/walk.conf")
 [ -e "$root$model/model.toml" ] || fail "the example names $model, which was not deployed"

@@ -76,7 +76,8 @@ struct SourceArgs {
     /// iio-buffer:DEVICE[,PATH], mqtt://HOST/TOPIC or alsa:DEVICE (in a build with the feature audio; static ones pipe arecord, see below)
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
-    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]
+    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, lines that
+    /// begin with # and empty ones count as nothing
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
     /// Column of each channel, by name or number from 1, in the model's order
