@@ -66,52 +66,35 @@ impl Simd for I8mm {
         quads: usize,
     ) {
         let windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
-        let row = |r: usize| r.min(ROWS - 1);
+        let last = |r: usize| r.min(ROWS - 1);
         let pairs = ROWS.div_ceil(2);
         let mut sums = [[[vdupq_n_s32(0); 2]; BLOCKS]; ROWS];
         for p in 0..pairs {
             for b in 0..BLOCKS {
-                let (upper, lower) = (acc[2 * p][b], acc[row(2 * p + 1)][b]);
+                let (upper, lower) = (acc[2 * p][b], acc[last(2 * p + 1)][b]);
                 sums[p][b] = [halves_low(upper, lower), halves_high(upper, lower)];
             }
         }
-        macro_rules! step {
-            ($values:ident, $weights:expr) => {
-                for b in 0..BLOCKS {
-                    let w = Self::load_weights($weights.add(b * 32));
-                    for p in 0..pairs {
-                        sums[p][b] = [matrix(sums[p][b][0], $values[p], w.0), matrix(sums[p][b][1], $values[p], w.1)];
-                    }
-                }
-            };
-        }
-        let mut quad = 0;
-        // Two quads of a row in one read.
-        while quad + 2 <= quads {
-            let (mut first, mut second) = ([vdupq_n_s8(0); ROWS], [vdupq_n_s8(0); ROWS]);
-            for p in 0..pairs {
-                let upper = vld1q_s64(windows[2 * p].add(quad * 8).cast());
-                let lower = vld1q_s64(windows[row(2 * p + 1)].add(quad * 8).cast());
-                first[p] = vreinterpretq_s8_s64(vzip1q_s64(upper, lower));
-                second[p] = vreinterpretq_s8_s64(vzip2q_s64(upper, lower));
-            }
-            step!(first, weights);
-            step!(second, weights.add(BLOCKS * 32));
-            weights = weights.add(2 * BLOCKS * 32);
-            quad += 2;
-        }
-        if quad < quads {
+        // A quad at a time: of two in one read the values would take the registers that sums are in.
+        for quad in 0..quads {
             let mut values = [vdupq_n_s8(0); ROWS];
             for p in 0..pairs {
-                let upper = vld1_s8(windows[2 * p].add(quad * 8).cast());
-                values[p] = vcombine_s8(upper, vld1_s8(windows[row(2 * p + 1)].add(quad * 8).cast()));
+                let row = |r: usize| windows[r].add(quad * 8).cast();
+                let upper = vcombine_s64(vld1_s64(row(2 * p)), vdup_n_s64(0));
+                values[p] = vreinterpretq_s8_s64(vld1q_lane_s64::<1>(row(last(2 * p + 1)), upper));
             }
-            step!(values, weights);
+            for b in 0..BLOCKS {
+                let w = Self::load_weights(weights.add(b * 32));
+                for p in 0..pairs {
+                    sums[p][b] = [matrix(sums[p][b][0], values[p], w.0), matrix(sums[p][b][1], values[p], w.1)];
+                }
+            }
+            weights = weights.add(BLOCKS * 32);
         }
         for p in 0..pairs {
             for b in 0..BLOCKS {
                 let [first, second] = sums[p][b];
-                acc[row(2 * p + 1)][b] = halves_high(first, second);
+                acc[last(2 * p + 1)][b] = halves_high(first, second);
                 acc[2 * p][b] = halves_low(first, second);
             }
         }
