@@ -280,8 +280,10 @@ hops: build ## Measure the table of hops in models/README.md anew, with times; R
 	@sed -i -e '/^<!-- hops/,/^<!-- end/{//!d}' -e '/^<!-- hops/r $(TARGET)/hops.md' models/README.md
 	@cat $(TARGET)/hops.md
 
-rates: build ## Print windows a second of the shipped recipes, and the share of a core that each takes at its real rate; SECONDS=20
-	@scripts/rates.sh $(RELEASE) $(or $(SECONDS),20)
+rates: build ## Measure the table of rates in models/README.md anew; SECONDS=20, WALK= and BANDS= for real recordings
+	@WALK=$(WALK) BANDS=$(BANDS) scripts/rates.sh $(RELEASE) $(or $(SECONDS),20) >$(TARGET)/rates.md
+	@sed -i -e '/^<!-- rates/,/^<!-- end/{//!d}' -e '/^<!-- rates/r $(TARGET)/rates.md' models/README.md
+	@cat $(TARGET)/rates.md
 
 budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
 	@cargo build --quiet --bin tractlet
