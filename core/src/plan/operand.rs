@@ -1,5 +1,7 @@
 //! What ops work on.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::error::Fault;
 use super::wire::{DataSpan, Wire, Words, record};
 

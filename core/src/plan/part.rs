@@ -3,6 +3,8 @@
 //! Each value of the output comes about in a part as it does in the whole, so that answers are the same bits whatever
 //! the number of parts.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::Op;
 use crate::isa::Isa;
 

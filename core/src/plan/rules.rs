@@ -1,5 +1,7 @@
 //! What ops hold their fields to: windows, lengths, ranges.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use super::operand::Operand;
 use super::verify::{MAX_BYTES, Verifier};
 use super::{Fault, FieldFault};

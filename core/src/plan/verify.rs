@@ -3,6 +3,8 @@
 //! Here is what all ops share: bounds, overlap, scratch, reading only what was written. What differs
 //! between them is with each op, in [`ops`](crate::ops).
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use core::cell::Cell;
 
 use bytemuck::AnyBitPattern;

@@ -6,6 +6,8 @@
 //! A record is decoded each time its op runs, and hardly ever wrong. So reading never stops: it remembers the first word that
 //! is no such value, and goes on with any other. Which field that word belongs to is asked afterwards, if at all.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use crate::shape::{Along, ConvShape, Requantize, Resized, Window};
 
 use super::error::{Fault, FieldFault};

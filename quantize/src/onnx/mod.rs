@@ -1,6 +1,8 @@
 //! ONNX files as this crate holds them: the messages ([`proto`]), and the few things that are asked of
 //! them again and again.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod external;
 #[allow(missing_docs)] // The field's own names; onnx.proto3 documents them.
 pub mod proto;

@@ -7,6 +7,9 @@
 //! What it cannot know stays unknown, except where a size would come from constants alone: that
 //! is refused, since an engine would compute it unchecked.
 
+// Places in dimensions are held against their number where they come in, by `axis` above all.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod einsum;
 mod fact;
 mod recurrent;
