@@ -73,8 +73,7 @@ impl Emission<'_> {
                     .and_then(|graph| Matrix::of(site, &graph.node[site.node], &graph.stored()))
             {
                 let input = site.inputs.first().and_then(|(_, name)| self.params.get(name));
-                let weights = site.weights.as_ref().map_or("", |weights| &weights.name);
-                writer.layer(&mut model.graph_mut().node[site.node], site.node, weights, &matrix, layer, input);
+                writer.layer(&mut model.graph_mut().node[site.node], site.node, &matrix, layer, input);
             }
         }
         writer.finish(model)
@@ -149,18 +148,10 @@ impl Writer {
         names
     }
 
-    fn layer(
-        &mut self,
-        node: &mut NodeProto,
-        index: usize,
-        weights: &str,
-        matrix: &Matrix,
-        layer: &Layer,
-        input: Option<&QParams>,
-    ) {
+    fn layer(&mut self, node: &mut NodeProto, index: usize, matrix: &Matrix, layer: &Layer, input: Option<&QParams>) {
         let values = matrix.stored_order(&layer.values);
         let bytes = values.iter().map(|&value| value as u8).collect();
-        let name = self.names.fresh(&format!("{weights}_quantized"));
+        let name = self.names.fresh(&format!("{}_quantized", node.input[1]));
         self.stored.push(raw(&name, data_type::INT8, &matrix.dims, bytes));
         node.input[1] = self.dequantize(index, &name, matrix.axis, &layer.scales, data_type::INT8);
         let Some(bias) = &layer.bias else { return };

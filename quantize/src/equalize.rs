@@ -16,7 +16,7 @@ use crate::calibrate::Method;
 use crate::judge::{self, Score};
 use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Edges, Names, f32s};
+use crate::onnx::{Edges, set};
 use crate::pool::Pool;
 use crate::reader::Reader;
 use crate::sites::{Site, Sites};
@@ -259,26 +259,44 @@ fn even(model: &ModelProto, (first, second): (&Site, &Site), factors: &[f32]) ->
     let mut read = reads.values.clone();
     read.iter_mut().enumerate().for_each(|(index, value)| *value /= factors[channel_of(&reads, index)]);
     let mut model = model.clone();
-    replace(&mut model, first, 1, &writes.stored_order(&written), &writes.dims);
+    set(&mut model, first.node, 1, &writes.dims, &writes.stored_order(&written));
     if let Some(bias) = &writes.bias {
         let bias: Vec<f32> = bias.iter().zip(factors).map(|(b, f)| b * f).collect();
-        replace(&mut model, first, 2, &bias, &[writes.rows]);
+        set(&mut model, first.node, 2, &[writes.rows], &bias);
     }
-    replace(&mut model, second, 1, &reads.stored_order(&read), &reads.dims);
+    set(&mut model, second.node, 1, &reads.dims, &reads.stored_order(&read));
     Some(model)
 }
 
-/// Gives a node an input of its own with these values, in place of the stored one.
-fn replace(model: &mut ModelProto, site: &Site, input: usize, values: &[f32], shape: &[usize]) {
-    let name = model.nodes()[site.node].input[input].clone();
-    let edges = Edges::of(model);
-    // What the caller sees keeps its values too.
-    let shared = edges.readers(&name).len() > 1 || edges.is_output(&name);
-    let new = if shared { Names::of(model).fresh(&format!("{name}_{}", site.name)) } else { name.clone() };
-    let graph = model.graph_mut();
-    if !shared {
-        graph.initializer.retain(|tensor| tensor.name.as_deref() != Some(name.as_str()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+    use crate::onnx::{f32s, floats, stored};
+    use crate::sites;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_layer_between_two_seams_is_evened_out_for_both_whoever_shares_its_weights() {
+        let gemms = [["x", "u", "a"], ["a", "w", "b"], ["b", "u", "c"], ["c", "w", "y"]];
+        let graph = GraphProto {
+            node: gemms.map(|[input, weights, output]| NodeProto::test("MatMul", &[input, weights], output)).into(),
+            input: vec![ValueInfoProto::floats("x", &[1, 2])],
+            output: vec![ValueInfoProto::untyped("y")],
+            initializer: vec![f32s("u", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), f32s("w", &[2, 2], &[5.0, 6.0, 7.0, 8.0])],
+            ..GraphProto::default()
+        };
+        let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let sites = sites::find(&model, &HashSet::new()).sites;
+        for seam in sites.windows(2) {
+            model = even(&model, (&seam[0], &seam[1]), &[2.0, 4.0]).unwrap();
+        }
+        let weights = |node| floats(stored(&model, node, 1).unwrap()).unwrap();
+        // What is read is made smaller row by row, what is written larger column by column.
+        assert_eq!(weights(0), [1.0 * 2.0, 2.0 * 4.0, 3.0 * 2.0, 4.0 * 4.0]);
+        assert_eq!(weights(1), [5.0, 6.0 * 4.0 / 2.0, 7.0 * 2.0 / 4.0, 8.0]);
+        assert_eq!(weights(2), [1.0, 2.0 * 4.0 / 2.0, 3.0 * 2.0 / 4.0, 4.0]);
+        assert_eq!(weights(3), [5.0 / 2.0, 6.0 / 2.0, 7.0 / 4.0, 8.0 / 4.0]);
+        assert_eq!(model.graph.unwrap().initializer.len(), 4);
     }
-    graph.initializer.push(f32s(&new, shape, values));
-    graph.node[site.node].input[input] = new;
 }

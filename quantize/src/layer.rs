@@ -26,13 +26,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The weights of a site, if it has some.
+    /// The weights of a site as its node has them now, if it has some.
     pub fn of(site: &Site, node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Matrix> {
-        let weights = site.weights.as_ref()?;
-        let tensor = stored.get(weights.name.as_str())?;
-        let (dims, axis) = (dims(tensor), weights.axis);
-        let values = floats(tensor)?;
-        let bias = weights.bias.as_ref().and_then(|name| stored.get(name.as_str())).and_then(|tensor| floats(tensor));
+        let axis = site.weights?;
+        let tensor = |input| node.arg(input).and_then(|name| stored.get(name));
+        let weights = tensor(1)?;
+        let (dims, values, bias) = (dims(weights), floats(weights)?, tensor(2).and_then(|bias| floats(bias)));
         let rows = dims[axis];
         let groups = if site.op == "Conv" { usize::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
         let mut matrix = Matrix { rows, cols: values.len() / rows.max(1), values, bias, dims, axis, groups };

@@ -232,12 +232,13 @@ mod tests {
 
     #[test]
     fn an_input_is_rounded_for_those_that_read_integers_alone() {
-        let node = |op: &str, inputs: &[&str], output: &str| {
-            NodeProto::new(op, output.into(), inputs.iter().map(|&i| i.into()).collect(), vec![output.into()])
-        };
         let of = |float: &str| {
             let graph = GraphProto {
-                node: vec![node("MatMul", &["x", "w"], "a"), node(float, &["x"], "b"), node("Add", &["a", "b"], "y")],
+                node: vec![
+                    NodeProto::test("MatMul", &["x", "w"], "a"),
+                    NodeProto::test(float, &["x"], "b"),
+                    NodeProto::test("Add", &["a", "b"], "y"),
+                ],
                 input: vec![ValueInfoProto::floats("x", &[1, 2])],
                 output: vec![ValueInfoProto::untyped("y")],
                 initializer: vec![f32s("w", &[2, 2], &[1.0; 4])],

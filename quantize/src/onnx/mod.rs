@@ -6,6 +6,7 @@
 mod external;
 #[allow(missing_docs)] // The field's own names; onnx.proto3 documents them.
 pub mod proto;
+mod stored;
 mod tensor;
 
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,7 @@ use crate::{EngineError, QuantizeError};
 use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, attribute_type};
 
 pub use external::externalize;
+pub use stored::{put, set, stored};
 pub(crate) use tensor::raw;
 pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers, row};
 
@@ -139,6 +141,13 @@ impl NodeProto {
     /// A node of the ai.onnx operators.
     pub fn new(op: &str, name: String, input: Vec<String>, output: Vec<String>) -> NodeProto {
         NodeProto { op_type: Some(op.into()), name: Some(name), input, output, ..NodeProto::default() }
+    }
+
+    /// The same by text, with the name of its output.
+    #[cfg(test)]
+    pub fn test(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+        let inputs = inputs.iter().map(|&name| name.to_owned()).collect();
+        NodeProto::new(op, output.into(), inputs, vec![output.into()])
     }
 
     /// Its operator; empty where it is of another domain than ai.onnx.

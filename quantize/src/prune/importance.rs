@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use super::channels::{Channels, Role};
-use super::surgery;
 use super::{Context, Criterion};
 use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{dims, floats};
+use crate::onnx::{dims, floats, stored};
 use crate::pool::Pool;
 use crate::reconstruct::patches::Patches;
 use crate::sites::Site;
@@ -38,7 +37,7 @@ pub fn importance(
 fn magnitude(model: &ModelProto, channels: &Channels) -> Vec<f64> {
     let mut importance = vec![0.0; channels.fixed.len()];
     for cut in channels.cuts.iter().filter(|cut| cut.role == Role::Writes && cut.input == 1) {
-        let Some(tensor) = surgery::stored(model, cut.node, 1) else { continue };
+        let Some(tensor) = stored(model, cut.node, 1) else { continue };
         let (shape, values) = (dims(tensor), floats(tensor).unwrap_or_default());
         let inner: usize = shape[cut.axis + 1..].iter().product();
         let mut squares = vec![0.0; cut.atoms.len()];

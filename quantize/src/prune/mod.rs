@@ -229,13 +229,7 @@ impl Context<'_> {
     /// The weights of a site in this model or in one with the same nodes.
     fn matrix(&self, model: &ModelProto, site: &Site) -> Option<Matrix> {
         let graph = model.graph.as_ref()?;
-        let node = graph.node.get(site.node)?;
-        // What was changed may be stored under another name.
-        let mut site = site.clone();
-        let weights = site.weights.as_mut()?;
-        weights.name = node.arg(1)?.to_owned();
-        weights.bias = node.arg(2).map(str::to_owned);
-        Matrix::of(&site, node, &graph.stored())
+        Matrix::of(site, graph.node.get(site.node)?, &graph.stored())
     }
 
     /// Rows of a site's weights that stay.

@@ -10,10 +10,9 @@ use rayon::prelude::*;
 
 use super::Context;
 use super::solve::{Cholesky, dot};
-use super::surgery;
 use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Edges, dims};
+use crate::onnx::{Edges, dims, set, stored};
 use crate::pool::Pool;
 use crate::reconstruct::moments::{Centred, Moments};
 use crate::reconstruct::patches::Patches;
@@ -129,10 +128,10 @@ fn refit_one(
         values[row * matrix.cols..(row + 1) * matrix.cols].copy_from_slice(&weights);
         bias[row] = shift;
     }
-    surgery::set(masked, site.node, 1, &matrix.dims, &matrix.stored_order(&values));
+    set(masked, site.node, 1, &matrix.dims, &matrix.stored_order(&values));
     if can_shift {
-        let shape = surgery::stored(masked, site.node, 2).map_or(vec![matrix.rows], dims);
-        surgery::set(masked, site.node, 2, &shape, &bias);
+        let shape = stored(masked, site.node, 2).map_or(vec![matrix.rows], dims);
+        set(masked, site.node, 2, &shape, &bias);
     }
     Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::onnx::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use crate::onnx::{dims, f32s, floats, i64s};
+use crate::onnx::{dims, f32s, floats, i64s, stored};
 use crate::pool::Pool;
 use crate::{EngineError, Runner};
 
@@ -96,8 +96,8 @@ fn joined_channels_keep_their_offsets() {
     removed[channels.groups[1].classes[1]] = true;
     let mut cut = model.clone();
     surgery::remove(&mut cut, &channels, &removed);
-    let read = surgery::stored(&cut, 3, 1).unwrap();
-    let all = floats(surgery::stored(&model, 3, 1).unwrap()).unwrap();
+    let read = stored(&cut, 3, 1).unwrap();
+    let all = floats(stored(&model, 3, 1).unwrap()).unwrap();
     assert_eq!((dims(read), floats(read).unwrap()), (vec![1, 5, 1, 1], [&all[..4], &all[5..]].concat()));
 }
 
@@ -161,10 +161,10 @@ fn flattening_gives_each_channel_its_rows() {
     removed[channels.groups[0].classes[1]] = true;
     let mut cut = model.clone();
     surgery::remove(&mut cut, &channels, &removed);
-    let shape = |node, input| surgery::stored(&cut, node, input).map(|tensor| tensor.dims.clone()).unwrap();
+    let shape = |node, input| stored(&cut, node, input).map(|tensor| tensor.dims.clone()).unwrap();
     assert_eq!([shape(0, 1), shape(2, 1), shape(4, 1)], [vec![3, 2, 1, 1], vec![3, 1, 1, 1], vec![3, 18]]);
     assert_eq!((shape(0, 2), cut.nodes()[2].int("group", 1)), (vec![3], 3));
-    assert_eq!(onnx::integers(surgery::stored(&cut, 3, 1).unwrap()).unwrap(), [1, 18]);
+    assert_eq!(onnx::integers(stored(&cut, 3, 1).unwrap()).unwrap(), [1, 18]);
 }
 
 #[test]

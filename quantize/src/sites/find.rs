@@ -1,0 +1,318 @@
+//! The nodes of a graph that can compute in integers, and those that can move them.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Move, Site, Sites, types};
+use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
+use crate::onnx::{Edges, dims, floats, row};
+
+/// Finds what can be quantized in a prepared graph, less the nodes of these names.
+pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
+    let Some(graph) = &model.graph else {
+        return Sites::default();
+    };
+    let (stored, edges) = (graph.stored(), Edges::of(model));
+    let other = types::not_float(model);
+    let answers = handed_to(&graph.node, |_| false, graph.output_names().into_iter());
+    let padded = handed_to(&graph.node, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
+    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded };
+    let mut found = Sites::default();
+    let mut folded = HashSet::new();
+    // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
+    let mut floats = HashSet::new();
+    for (index, node) in graph.node.iter().enumerate() {
+        if folded.contains(&index) || moves(node, &finder.stored) {
+            continue;
+        }
+        let clamp = finder.clamp(node);
+        let named = |index: usize| keep.contains(finder.nodes[index].title());
+        let site = match named(index) || clamp.is_some_and(named) {
+            true => Err("kept, as asked".into()),
+            false => finder.site(index, node, clamp, &floats),
+        };
+        match site {
+            Ok(site) => {
+                folded.extend(site.clamp);
+                found.sites.push(site);
+            }
+            Err(why) => {
+                floats.insert(index);
+                found.kept.push((node.title().into(), node.op_type.clone().unwrap_or_default(), why));
+            }
+        }
+    }
+    found.moves = finder.moves(&found.sites);
+    found
+}
+
+struct Finder<'g> {
+    nodes: &'g [NodeProto],
+    stored: HashMap<&'g str, &'g TensorProto>,
+    edges: Edges,
+    keep: &'g HashSet<&'g str>,
+    /// Tensors that are not float32.
+    other: HashSet<String>,
+    /// Outputs of the graph, and what goes into them as it is.
+    answers: HashSet<&'g str>,
+    /// What a Pad puts another value than 0 around.
+    padded: HashSet<&'g str>,
+}
+
+impl Finder<'_> {
+    fn site(
+        &self,
+        index: usize,
+        node: &NodeProto,
+        clamp: Option<usize>,
+        floats: &HashSet<usize>,
+    ) -> Result<Site, String> {
+        if node.output.iter().chain(node.input.first()).any(|name| self.other.contains(name)) {
+            return Err("its values are not float32".into());
+        }
+        if matches!(node.op(), "Relu" | "Clip")
+            && let Some(maker) = node.arg(0).and_then(|name| self.edges.producer.get(name))
+            && floats.contains(maker)
+        {
+            return Err("what it limits is in float".into());
+        }
+        let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out());
+        if self.padded.contains(output) {
+            return Err("a Pad of another value than 0 reads it".into());
+        }
+        let (inputs, weights) = match node.op() {
+            "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
+            "Gemm"
+                if node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0 || node.int("transA", 0) != 0 =>
+            {
+                return Err("it scales or transposes its operands".into());
+            }
+            "Gemm" => (vec![0], Some(self.weights(node, usize::from(node.int("transB", 0) == 0), &[2])?)),
+            "MatMul" => (vec![0], Some(self.weights(node, 1, &[2])?)),
+            "Add" | "Sub" | "Mul" => (self.operands(node)?, None),
+            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => (vec![0], None),
+            "Softmax" | "Sigmoid" | "Tanh" if self.answers.contains(node.out()) => {
+                return Err("a last function costs little, and its answers keep their precision".into());
+            }
+            "Softmax" => (vec![0], None),
+            op if is_table(op) => (vec![0], None),
+            _ => return Err("no int8 form".into()),
+        };
+        let name =
+            |i: usize| node.arg(i).filter(|name| !self.stored.contains_key(name)).map(|name| (i, name.to_owned()));
+        let inputs: Vec<_> = inputs.into_iter().filter_map(name).collect();
+        if inputs.is_empty() {
+            return Err("it works on constants".into());
+        }
+        let (name, op, output) = (node.title().into(), node.op().into(), output.to_owned());
+        Ok(Site { node: index, name, op, inputs, weights, output, clamp })
+    }
+
+    /// The Relu or Clip that goes into an operator: its only reader.
+    fn clamp(&self, node: &NodeProto) -> Option<usize> {
+        let reader = self.edges.sole_reader(node.out())?;
+        let next = self.nodes.get(reader)?;
+        (next.arg(0) == Some(node.out()) && self.is_clamp(next) && !is_table(node.op())).then_some(reader)
+    }
+
+    /// The dimension of output channels of weights that are stored float32 of one of these ranks, with a bias that is
+    /// stored too or not there.
+    fn weights(&self, node: &NodeProto, axis: usize, ranks: &[usize]) -> Result<usize, String> {
+        let name = node.arg(1).ok_or("it has no weights")?;
+        let tensor = self.stored.get(name).ok_or("its weights are computed")?;
+        if tensor.data_type != Some(data_type::FLOAT) {
+            return Err("its weights are not float32".into());
+        }
+        if !ranks.contains(&dims(tensor).len()) {
+            return Err(format!("its weights have {} dimensions", dims(tensor).len()));
+        }
+        // They may state any number of channels.
+        if dims(tensor).contains(&0) {
+            return Err("its weights have no elements".into());
+        }
+        let channels = dims(tensor)[axis];
+        if let Some(bias) = node.arg(2) {
+            let tensor = self.stored.get(bias).ok_or("its bias is computed")?;
+            row(tensor, channels).ok_or("its bias is not one float32 for each output channel")?;
+        }
+        Ok(axis)
+    }
+
+    /// Both operands are activations: a stored one would have to be quantized as one.
+    fn operands(&self, node: &NodeProto) -> Result<Vec<usize>, String> {
+        let activation = |i: usize| node.arg(i).is_some_and(|name| !self.stored.contains_key(name));
+        if activation(0) && activation(1) { Ok(vec![0, 1]) } else { Err("one operand is a constant".into()) }
+    }
+
+    /// A Relu, or a Clip by stored bounds.
+    fn is_clamp(&self, node: &NodeProto) -> bool {
+        let fixed = |index| node.arg(index).is_none_or(|name| self.stored.contains_key(name));
+        node.op() == "Relu" || (node.op() == "Clip" && fixed(1) && fixed(2))
+    }
+
+    /// Moves from int8 tensors to int8 tensors, in graph order.
+    fn moves(&self, sites: &[Site]) -> Vec<Move> {
+        let read: HashSet<&str> =
+            sites.iter().flat_map(|site| site.inputs.iter().map(|(_, name)| name.as_str())).collect();
+        let written: HashSet<&str> = sites.iter().map(|site| site.output.as_str()).collect();
+        let mut wanted: HashSet<&str> = read;
+        let mut candidates = Vec::new();
+        for (index, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, node)| moves(node, &self.stored) && !self.keep.contains(node.title()))
+        {
+            if wanted.contains(node.out()) && !self.other.contains(node.out()) {
+                let data = if node.op() == "Concat" { node.input.len() } else { 1 };
+                let inputs: Vec<&str> = node.input.iter().take(data).map(String::as_str).collect();
+                wanted.extend(&inputs);
+                candidates.push((index, inputs));
+            }
+        }
+        candidates.reverse();
+        let graph_inputs = |name: &str| !self.edges.producer.contains_key(name) && !self.stored.contains_key(name);
+        let mut integers: HashSet<&str> = written;
+        let mut moves = Vec::new();
+        for (index, inputs) in candidates {
+            // A constant among what a Concat joins is left to float.
+            if inputs.iter().all(|name| integers.contains(name) || graph_inputs(name)) {
+                let output = self.nodes[index].out();
+                integers.insert(output);
+                let inputs = inputs.into_iter().map(str::to_owned).collect();
+                moves.push(Move { node: index, inputs, output: output.to_owned() });
+            }
+        }
+        moves
+    }
+}
+
+/// Operators that hand elements on as they are. A maximum of integers is the maximum of what they stand for.
+fn moves(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
+    match node.op() {
+        "MaxPool" => node.output.len() == 1,
+        "Pad" => pads_by_a_value(node) && !pads_by_another_than_zero(node, stored),
+        op => matches!(op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat"),
+    }
+}
+
+fn pads_by_a_value(node: &NodeProto) -> bool {
+    node.op() == "Pad" && node.text("mode").is_none_or(|mode| mode == b"constant")
+}
+
+/// Of what a Pad puts around, only 0 is sure to be one of the values that integers stand for.
+fn pads_by_another_than_zero(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
+    let value = |name| stored.get(name).and_then(|tensor| floats(tensor));
+    pads_by_a_value(node) && node.arg(2).is_some_and(|name| value(name) != Some(vec![0.0]))
+}
+
+/// What an engine may do with integers as well as with what they stand for, whether it is a move here or not.
+fn hands_on(op: &str) -> bool {
+    matches!(
+        op,
+        "Reshape"
+            | "Flatten"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Transpose"
+            | "Concat"
+            | "MaxPool"
+            | "Pad"
+            | "Identity"
+            | "Dropout"
+            | "Split"
+            | "Slice"
+            | "Tile"
+            | "Expand"
+            | "Gather"
+            | "GatherElements"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+    )
+}
+
+/// Tensors that go as they are into what `ends` says of a tensor or of the node that reads it.
+fn handed_to<'g>(
+    nodes: &'g [NodeProto],
+    ends: impl Fn(&NodeProto) -> bool,
+    from: impl Iterator<Item = &'g str>,
+) -> HashSet<&'g str> {
+    let mut found: HashSet<&str> = from.collect();
+    for node in nodes.iter().rev() {
+        let hands_on = hands_on(node.op()) && node.output.iter().any(|output| found.contains(output.as_str()));
+        if hands_on || ends(node) {
+            found.extend(node.input.iter().map(String::as_str));
+        }
+    }
+    found
+}
+
+/// Functions of one value, which are a table in int8.
+fn is_table(op: &str) -> bool {
+    matches!(op, "Sigmoid" | "Tanh" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Elu" | "Relu" | "Clip")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::f32s;
+    use crate::onnx::proto::{GraphProto, ValueInfoProto};
+
+    fn graph(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+        let output = vec![ValueInfoProto::untyped(node.last().map_or("", NodeProto::out))];
+        let input = vec![ValueInfoProto::floats("x", &[1, 2])];
+        ModelProto {
+            graph: Some(GraphProto { node, input, output, initializer, ..GraphProto::default() }),
+            ..ModelProto::default()
+        }
+    }
+
+    /// Names of what becomes integers, and of what does not.
+    fn found(model: &ModelProto) -> (Vec<String>, Vec<String>) {
+        let sites = find(model, &HashSet::new());
+        let integers = sites.sites.into_iter().map(|site| site.name);
+        (integers.collect(), sites.kept.into_iter().map(|(name, ..)| name).collect())
+    }
+
+    fn weights(names: &[&str]) -> Vec<TensorProto> {
+        names.iter().map(|name| f32s(name, &[2, 2], &[1.0; 4])).collect()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_last_function_stays_in_float_whatever_moves_its_answers() {
+        let nodes = vec![
+            NodeProto::test("MatMul", &["x", "w"], "a"),
+            NodeProto::test("Softmax", &["a"], "b"),
+            NodeProto::test("Reshape", &["b", "s"], "c"),
+        ];
+        let model = graph([nodes, vec![NodeProto::test("Identity", &["c"], "y")]].concat(), weights(&["w"]));
+        assert_eq!(found(&model).1[..1], names(&["b"]));
+    }
+
+    /// Nothing is made for each of them: there are more than time has room for.
+    #[test]
+    fn weights_without_elements_have_no_channels() {
+        let model =
+            graph(vec![NodeProto::test("Conv", &["x", "w"], "y")], vec![f32s("w", &[usize::MAX >> 1, 0, 3, 3], &[])]);
+        assert_eq!(found(&model), (names(&[]), names(&["y"])));
+    }
+
+    #[test]
+    fn what_is_padded_with_a_value_stays_in_float() {
+        let nodes = |value: f32| {
+            let nodes = vec![
+                NodeProto::test("MatMul", &["x", "w0"], "a"),
+                NodeProto::test("Reshape", &["a", "s"], "b"),
+                NodeProto::test("Pad", &["b", "pads", "value"], "c"),
+                NodeProto::test("MatMul", &["c", "w1"], "y"),
+            ];
+            graph(nodes, [weights(&["w0", "w1"]), vec![f32s("value", &[], &[value])]].concat())
+        };
+        assert_eq!(found(&nodes(-2.0)), (names(&["y"]), names(&["a", "c"])));
+        assert_eq!(found(&nodes(0.0)), (names(&["a", "y"]), names(&[])));
+    }
+}
