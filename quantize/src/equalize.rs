@@ -29,6 +29,9 @@ const WAYS: [(f32, Measure); 4] =
     [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
 /// The most that a channel is enlarged.
 const MOST: f32 = 8.0;
+/// Of the largest value of all channels, what one that is enlarged reaches at most: on new samples it may be twice as loud,
+/// and what goes beyond the range is cut off.
+const FILLED: f32 = 0.5;
 
 /// Two layers with channels between them.
 #[derive(Clone, Debug)]
@@ -60,8 +63,27 @@ pub struct Channel {
     squares: f64,
 }
 
-/// The channels of each seam's first tensor.
-type Channels = HashMap<String, Vec<Channel>>;
+impl Channel {
+    fn peak(&self) -> f32 {
+        self.max.max(-self.min)
+    }
+
+    fn with(self, other: Channel) -> Channel {
+        let (min, max) = (self.min.min(other.min), self.max.max(other.max));
+        Channel { min, max, squares: self.squares + other.squares }
+    }
+}
+
+/// The channels of each seam's first tensor, in each half of the samples.
+type Channels = HashMap<String, [Vec<Channel>; 2]>;
+
+/// Factors for the channels of a seam.
+struct Way {
+    /// From all samples.
+    factors: Vec<f32>,
+    /// From each half of them, to be judged on the other.
+    halves: [Vec<f32>; 2],
+}
 
 /// Evens out every seam for which that lessens the error of the layer behind it; tells whether there was one.
 ///
@@ -101,18 +123,24 @@ fn best(
 ) -> Result<Option<Vec<f32>>, QuantizeError> {
     let (Some(writes), Some(reads)) = (work.matrix(first), work.matrix(second)) else { return Ok(None) };
     let channels = seam.tensors.first().and_then(|tensor| channels.get(tensor));
-    let (Some(channels), Some(read)) = (channels, seam.tensors.last()) else { return Ok(None) };
-    let ways: Vec<Vec<f32>> = WAYS.iter().filter_map(|&way| factors(&writes, &reads, channels, way)).collect();
+    let (Some(halves), Some(read)) = (channels, seam.tensors.last()) else { return Ok(None) };
+    let all: Vec<Channel> = halves[0].iter().zip(&halves[1]).map(|(&one, &other)| one.with(other)).collect();
+    let way = |way| {
+        let of = |channels: &[Channel]| factors(&writes, &reads, channels, way);
+        Some(Way { factors: of(&all)?, halves: [of(&halves[0])?, of(&halves[1])?] })
+    };
+    let ways: Vec<Way> = WAYS.into_iter().filter_map(way).collect();
     if ways.is_empty() {
         return Ok(None);
     }
     let Some(reader) = Reader::of(work, second, reads, read, samples)? else { return Ok(None) };
-    let plain = vec![1f32; channels.len()];
-    let tried: Vec<(Score, &Vec<f32>)> = [&plain]
+    let ones = vec![1f32; all.len()];
+    let plain = Way { factors: ones.clone(), halves: [ones.clone(), ones] };
+    let tried: Vec<(Score, &Way)> = [&plain]
         .into_par_iter()
         .chain(&ways)
-        .flat_map_iter(|factors| [Method::MinMax, Method::Mse].map(|method| (factors, method)))
-        .map(|(factors, method)| (reader.score(work, channels, factors, method), factors))
+        .flat_map_iter(|way| [Method::MinMax, Method::Mse].map(|method| (way, method)))
+        .map(|(way, method)| (reader.score(work, halves, &way.halves, method), way))
         .collect();
     let mut best = tried[0];
     for candidate in tried {
@@ -120,7 +148,7 @@ fn best(
             best = candidate;
         }
     }
-    Ok((*best.1 != plain).then(|| best.1.clone()))
+    Ok((!std::ptr::eq(best.1, &plain)).then(|| best.1.factors.clone()))
 }
 
 /// Finds the seams of a prepared model.
@@ -185,11 +213,12 @@ fn observe(
         };
         Ok(counts.iter().enumerate().map(of).collect::<Vec<_>>())
     })?;
-    let mut all: Vec<Vec<Channel>> = counts.iter().map(|&count| vec![Channel::default(); count]).collect();
-    for sample in seen {
-        for (all, one) in all.iter_mut().flatten().zip(sample.iter().flatten()) {
-            let (min, max) = (all.min.min(one.min), all.max.max(one.max));
-            *all = Channel { min, max, squares: all.squares + one.squares };
+    let none = |&count: &usize| [vec![Channel::default(); count], vec![Channel::default(); count]];
+    let mut all: Vec<[Vec<Channel>; 2]> = counts.iter().map(none).collect();
+    for (sample, seen) in samples.iter().zip(seen) {
+        let half = judge::half(*sample, engine.samples());
+        for (all, one) in all.iter_mut().flat_map(|halves| &mut halves[half]).zip(seen.iter().flatten()) {
+            *all = all.with(*one);
         }
     }
     Ok(taps.into_iter().cloned().zip(all).collect())
@@ -204,7 +233,7 @@ fn factors(
     (share, measure): (f32, Measure),
 ) -> Option<Vec<f32>> {
     let size = |channel: &Channel| match measure {
-        Measure::Peak => channel.max.max(-channel.min),
+        Measure::Peak => channel.peak(),
         Measure::Power => channel.squares.sqrt() as f32,
     };
     let largest: Vec<f32> = channels.iter().map(size).collect();
@@ -233,8 +262,13 @@ fn factors(
     if reached <= 0.0 || !(top / reached).is_finite() {
         return None;
     }
-    let factors: Vec<f32> =
-        raw.iter().map(|f| f.map_or(1.0, |f| (f * top / reached).clamp(1.0 / MOST, MOST))).collect();
+    let peaks = || channels.iter().map(Channel::peak);
+    let room = peaks().fold(0.0, f32::max) * FILLED;
+    let bounded = |(f, peak): (&Option<f32>, f32)| {
+        let most = if room > peak { MOST.min(room / peak) } else { 1.0 };
+        f.map_or(1.0, |f| (f * top / reached).clamp(1.0 / MOST, most))
+    };
+    let factors: Vec<f32> = raw.iter().zip(peaks()).map(bounded).collect();
     factors.iter().all(|f| f.is_finite()).then_some(factors)
 }
 
@@ -275,6 +309,23 @@ mod tests {
     use crate::onnx::{f32s, floats, stored};
     use crate::sites;
     use std::collections::HashSet;
+
+    #[test]
+    fn a_quiet_channel_is_enlarged_to_half_of_the_loudest_at_most() {
+        let layer = |dims: [usize; 4], groups| Matrix {
+            rows: dims[0],
+            cols: dims[1],
+            values: vec![1.0; dims[0] * dims[1]],
+            bias: None,
+            dims: dims.into(),
+            axis: 0,
+            groups,
+        };
+        let channels =
+            [8.0, -1.0, 0.1].map(|peak: f32| Channel { min: peak.min(0.0), max: peak.max(0.0), squares: 1.0 });
+        let (writes, depthwise) = (layer([3, 1, 1, 1], 1), layer([3, 1, 1, 1], 3));
+        assert_eq!(factors(&writes, &depthwise, &channels, (1.0, Measure::Peak)).unwrap(), [1.0, 4.0, MOST]);
+    }
 
     #[test]
     fn a_layer_between_two_seams_is_evened_out_for_both_whoever_shares_its_weights() {

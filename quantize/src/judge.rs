@@ -209,6 +209,12 @@ pub fn decibels(signal: f64, noise: f64) -> f64 {
     (10.0 * (signal / noise).log10()).clamp(-PERFECT, PERFECT)
 }
 
+/// Which half of all samples one belongs to, where one half is judged by what the other says: the first or the second.
+/// Neighbours, which are often of one recording, are in the same.
+pub fn half(sample: usize, of: usize) -> usize {
+    usize::from(2 * sample >= of)
+}
+
 /// At most `count` of `all` samples, evenly spread and in order.
 pub fn spread(all: usize, count: usize) -> Vec<usize> {
     let count = count.min(all);

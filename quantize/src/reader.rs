@@ -4,7 +4,7 @@
 use crate::QuantizeError;
 use crate::calibrate::{Histogram, Method};
 use crate::equalize::{Channel, channel_of};
-use crate::judge::Score;
+use crate::judge::{self, Score};
 use crate::layer::{Bound, Layer, Matrix};
 use crate::pool::Pool;
 use crate::reconstruct::moments::product;
@@ -22,7 +22,7 @@ const KEPT: usize = 16 << 20;
 pub struct Reader {
     reads: Matrix,
     bound: Bound,
-    /// By half of the samples, then by group: what it reads, a column for each row of input, and what it answers.
+    /// By [half](judge::half) of the samples, then by group: what it reads, a column for each row of input, and what it answers.
     halves: [Vec<Sheet>; 2],
 }
 
@@ -61,7 +61,9 @@ impl Reader {
             Ok((0..reads.groups).map(group).collect())
         })?;
         let sheet = |half: usize, group: usize| {
-            let rows: Vec<f32> = seen.iter().skip(half).step_by(2).flat_map(|groups| groups[group].clone()).collect();
+            let own =
+                samples.iter().zip(&seen).filter(|(sample, _)| judge::half(**sample, work.engine.samples()) == half);
+            let rows: Vec<f32> = own.flat_map(|(_, groups)| groups[group].clone()).collect();
             let count = rows.len() / reads.cols.max(1);
             let x: Vec<f32> = (0..reads.cols)
                 .flat_map(|c| (0..count).map(move |r| (c, r)))
@@ -74,12 +76,36 @@ impl Reader {
         Ok(Some(Reader { bound: reads.bound(work.options.is_portable()), reads, halves }))
     }
 
-    /// How near it is with its input's channels enlarged by these factors and quantized by a rule, and its weights, made
-    /// smaller by as much, rounded to the nearest. The mean error is left out: a bias takes it up.
-    pub fn score(&self, work: &Work<'_>, channels: &[Channel], factors: &[f32], method: Method) -> Score {
-        let range = channels.iter().zip(factors).fold(Range::EMPTY, |range, (channel, f)| {
-            range.union(Range { min: channel.min * f, max: channel.max * f })
-        });
+    /// How near it is with its input's channels enlarged by factors and quantized by a rule, and its weights, made smaller
+    /// by as much, rounded to the nearest. Each half is answered with the factors and the range that the other gives: what
+    /// fits the samples alone is not to win. The mean error is left out: a bias takes it up.
+    pub fn score(
+        &self,
+        work: &Work<'_>,
+        channels: &[Vec<Channel>; 2],
+        factors: &[Vec<f32>; 2],
+        method: Method,
+    ) -> Score {
+        let mut powers = [[0f64; 2]; 2];
+        for half in [0, 1] {
+            let (learned, judged) = (1 - half, half);
+            powers[half] = self.answer(work, &channels[learned], &factors[learned], method, [learned, judged]);
+        }
+        let decibels = |[signal, noise]: [f64; 2]| crate::judge::decibels(signal, noise);
+        let all = [powers[0][0] + powers[1][0], powers[0][1] + powers[1][1]];
+        let sqnr_db = decibels(all);
+        Score { sqnr_db, worst_db: sqnr_db, halves_db: powers.map(decibels), agreement: 1.0 }
+    }
+
+    /// Power of what it answers on one half and of its error, by what the other gives.
+    fn answer(
+        &self,
+        work: &Work<'_>,
+        channels: &[Channel],
+        factors: &[f32],
+        method: Method,
+        [learned, judged]: [usize; 2],
+    ) -> [f64; 2] {
         let mut reads = self.reads.clone();
         reads.values.iter_mut().enumerate().for_each(|(i, w)| *w /= factors[channel_of(&self.reads, i)]);
         let layer = Layer::nearest(&reads, &self.bound);
@@ -94,30 +120,24 @@ impl Reader {
             }
             x
         };
-        let halves = [0, 1].map(|half: usize| {
-            self.halves[half].iter().enumerate().map(|(g, sheet)| enlarged(g, sheet)).collect::<Vec<_>>()
+        let enlarged = |half: usize| self.halves[half].iter().enumerate().map(move |(g, sheet)| enlarged(g, sheet));
+        let mut range = channels.iter().zip(factors).fold(Range::EMPTY, |range, (channel, f)| {
+            range.union(Range { min: channel.min * f, max: channel.max * f })
         });
-        let range = if method == Method::Mse {
+        if method == Method::Mse {
             let mut histogram = Histogram::new(range);
-            halves.iter().flatten().for_each(|x| histogram.add(x));
-            histogram.least_squares(work.options.activations.levels())
-        } else {
-            range
-        };
-        let q = work.params_of(range);
-        let mut powers = [[0f64; 2]; 2];
-        for ((power, xs), sheets) in powers.iter_mut().zip(halves).zip(&self.halves) {
-            for (group, (mut x, sheet)) in xs.into_iter().zip(sheets).enumerate() {
-                q.round_trip(work.options.activations, &mut x);
-                let found = answers(&x, weights(&reads, &rounded, group), sheet.rows, reads.cols);
-                let [signal, noise] = error(&sheet.y, &found, per_group);
-                *power = [power[0] + signal, power[1] + noise];
-            }
+            enlarged(learned).for_each(|x| histogram.add(&x));
+            range = histogram.least_squares(work.options.activations.levels());
         }
-        let decibels = |[signal, noise]: [f64; 2]| crate::judge::decibels(signal, noise);
-        let all = [powers[0][0] + powers[1][0], powers[0][1] + powers[1][1]];
-        let sqnr_db = decibels(all);
-        Score { sqnr_db, worst_db: sqnr_db, halves_db: powers.map(decibels), agreement: 1.0 }
+        let q = work.params_of(range);
+        let mut power = [0f64; 2];
+        for (group, (mut x, sheet)) in enlarged(judged).zip(&self.halves[judged]).enumerate() {
+            q.round_trip(work.options.activations, &mut x);
+            let found = answers(&x, weights(&reads, &rounded, group), sheet.rows, reads.cols);
+            let [signal, noise] = error(&sheet.y, &found, per_group);
+            power = [power[0] + signal, power[1] + noise];
+        }
+        power
     }
 }
 
