@@ -35,7 +35,12 @@ fn needed<S: AsRef<str>>(graph: &mut GraphProto, known: &[Known], taps: &[S]) ->
     }
     let mut keep = keep.into_iter();
     graph.node.retain(|_| keep.next().unwrap_or(true));
-    graph.initializer.retain(|tensor| tensor.name.as_ref().is_some_and(|name| wanted.contains(name)));
+    let is_idle = |name: &Option<String>| name.as_ref().is_none_or(|name| !wanted.contains(name));
+    let idle: HashSet<Option<String>> =
+        graph.initializer.iter().map(|tensor| &tensor.name).filter(|name| is_idle(name)).cloned().collect();
+    graph.initializer.retain(|tensor| !idle.contains(&tensor.name));
+    // Without its default an input would have to be given.
+    graph.input.retain(|input| !idle.contains(&input.name));
     wanted
 }
 
@@ -197,7 +202,7 @@ impl<'e> Pool<'e> {
 mod tests {
     use super::*;
     use crate::EngineError;
-    use crate::onnx::decode;
+    use crate::onnx::{decode, f32s};
 
     /// Takes a model only if it states the sizes of its input.
     struct Sizes([usize; 2]);
@@ -230,5 +235,17 @@ mod tests {
         let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
         let error = Pool::open(&Sizes([1, 3]), &model, &["y"]).err().unwrap();
         assert_eq!(error.to_string(), "it states its sizes");
+    }
+
+    #[test]
+    fn an_input_goes_with_the_default_that_nothing_needs() {
+        let mut graph = GraphProto {
+            node: vec![NodeProto::test("MatMul", &["x", "u"], "a"), NodeProto::test("MatMul", &["a", "w"], "y")],
+            input: ["x", "u", "w"].map(|name| ValueInfoProto::floats(name, &[2, 2])).into(),
+            initializer: ["u", "w"].map(|name| f32s(name, &[2, 2], &[1.0; 4])).into(),
+            ..GraphProto::default()
+        };
+        needed(&mut graph, &[], &["a"]);
+        assert_eq!(graph.input, ["x", "u"].map(|name| ValueInfoProto::floats(name, &[2, 2])));
     }
 }

@@ -198,7 +198,19 @@ fn to_13(model: &mut ModelProto, shapes: &HashMap<String, Vec<usize>>, needed: i
                 bounds(node, &mut names, &mut stored);
                 true
             }
-            "Slice" => opset >= 10,
+            "Slice" => {
+                let attributes = ["starts", "ends", "axes"];
+                (1..).zip(attributes).for_each(|(at, name)| to_input(node, name, at, &mut names, &mut stored));
+                true
+            }
+            "Pad" if (2..11).contains(&opset) => {
+                let value = f32s(&names.fresh(&format!("{}_value", node.title())), &[], &[node.float("value", 0.0)]);
+                node.attribute.retain(|held| held.name.as_deref() != Some("value"));
+                to_input(node, "pads", 1, &mut names, &mut stored);
+                node.input.extend(value.name.clone());
+                stored.push(value);
+                true
+            }
             "Clip" | "Pad" | "Resize" | "TopK" => opset >= 11,
             // The ratio became an input, and does nothing outside training.
             "Dropout" => {
@@ -255,4 +267,31 @@ fn bounds(node: &mut NodeProto, names: &mut Names, stored: &mut Vec<TensorProto>
         node.input.push(name);
     }
     node.attribute.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::{GraphProto, OperatorSetIdProto};
+    use crate::onnx::{floats, integers};
+
+    #[test]
+    fn what_was_an_attribute_is_an_input() {
+        let mut pad = NodeProto::test("Pad", &["x"], "a");
+        pad.set_ints("pads", vec![0, 1, 0, 1]);
+        let mut slice = NodeProto::test("Slice", &["a"], "y");
+        slice.set_ints("starts", vec![1]);
+        slice.set_ints("ends", vec![3]);
+        let graph = GraphProto { node: vec![pad, slice], ..GraphProto::default() };
+        let opset_import = vec![OperatorSetIdProto { version: Some(9), ..OperatorSetIdProto::default() }];
+        let mut model = ModelProto { graph: Some(graph), opset_import, ..ModelProto::default() };
+        raise(&mut model, &HashMap::new(), OPSET, &mut Notes::new()).unwrap();
+        let graph = model.graph.as_ref().unwrap();
+        let (stored, pad, slice) = (graph.stored(), &graph.node[0], &graph.node[1]);
+        let values = |node: &NodeProto, input: usize| integers(stored[node.arg(input).unwrap()]).unwrap();
+        assert_eq!((values(pad, 1), floats(stored[pad.arg(2).unwrap()]).unwrap()), (vec![0, 1, 0, 1], vec![0.0]));
+        assert_eq!((values(slice, 1), values(slice, 2), slice.input.len()), (vec![1], vec![3], 3));
+        assert!(graph.node.iter().all(|node| node.attribute.is_empty()));
+        assert_eq!(model.opset(), OPSET);
+    }
 }

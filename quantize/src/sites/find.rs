@@ -118,7 +118,7 @@ impl Finder<'_> {
     /// stored too or not there.
     fn weights(&self, node: &NodeProto, axis: usize, ranks: &[usize]) -> Result<usize, String> {
         let name = node.arg(1).ok_or("it has no weights")?;
-        let tensor = self.stored.get(name).ok_or("its weights are computed")?;
+        let tensor = self.held(name, "its weights are")?;
         if tensor.data_type != Some(data_type::FLOAT) {
             return Err("its weights are not float32".into());
         }
@@ -131,10 +131,16 @@ impl Finder<'_> {
         }
         let channels = dims(tensor)[axis];
         if let Some(bias) = node.arg(2) {
-            let tensor = self.stored.get(bias).ok_or("its bias is computed")?;
+            let tensor = self.held(bias, "its bias is")?;
             row(tensor, channels).ok_or("its bias is not one float32 for each output channel")?;
         }
         Ok(axis)
+    }
+
+    /// A tensor that is stored, and stays as it is.
+    fn held(&self, name: &str, what: &str) -> Result<&TensorProto, String> {
+        let why = if self.edges.producer.contains_key(name) { "computed" } else { "an input, which may be given anew" };
+        self.stored.get(name).copied().ok_or_else(|| format!("{what} {why}"))
     }
 
     /// Both operands are activations: a stored one would have to be quantized as one.
@@ -314,5 +320,12 @@ mod tests {
         };
         assert_eq!(found(&nodes(-2.0)), (names(&["y"]), names(&["a", "c"])));
         assert_eq!(found(&nodes(0.0)), (names(&["a", "y"]), names(&[])));
+    }
+
+    #[test]
+    fn weights_that_a_caller_may_give_anew_stay_in_float() {
+        let mut model = graph(vec![NodeProto::test("MatMul", &["x", "w"], "y")], weights(&["w"]));
+        model.graph_mut().input.push(ValueInfoProto::floats("w", &[2, 2]));
+        assert_eq!(find(&model, &HashSet::new()).kept[0].2, "its weights are an input, which may be given anew");
     }
 }
