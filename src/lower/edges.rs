@@ -15,10 +15,10 @@ impl<'m> Lowering<'m> {
             Value::Dequantized(act, from) if from == q => act,
             Value::Dequantized(act, from) => self.table(&node.name, &act, |x| q.quantize(from.dequantize(x))),
             Value::Real(act) => self.quantized_act(&node.name, &act, q),
+            Value::Raw(_, dtype) | Value::Integers(_, dtype) => {
+                return Err(format!("it quantizes {dtype}, and plans float32"));
+            }
             constant => {
-                if let Value::Raw(_, dtype) | Value::Integers(_, dtype) = constant {
-                    return Err(format!("it quantizes {dtype}, and plans float32"));
-                }
                 let (values, dims) = self.floats_of(&constant)?;
                 // As int8, uint8 being held less 128.
                 let offset = if dtype == DType::U8 { 128.0 } else { 0.0 };
