@@ -2,16 +2,18 @@
 """Quantizes the benchmark pack's float models with a tractlet binary and measures what came out.
 
 For each model and effort: quality of the float model, of the quantized one on tractlet, and of the same file in ONNX
-Runtime, unoptimised and with its default session, which on x86 CPUs without VNNI saturates where weights let it.
-Also SQNR at the output on test samples, which calibration has not seen, beside that of ONNX Runtime's own
-quantization of the same model. A second table has the other schemes. Prints Markdown. Exits 1 if a file does not pass onnx.checker, or if
-ONNX Runtime's default session loses more than half a point against its unoptimised one, or a model at default or best
-effort half a point against its float one.
+Runtime, unoptimised and with its default session, which on x86 CPUs without VNNI saturates where weights let it. How
+often it decides as the float model, SQNR at the output, and whether its quality differs from the float model's by more
+than chance (paired.py). A second table holds the same against the int8 models of the pack that other tools made, a third
+has the other schemes. All is of test samples, which calibration has not seen. Prints Markdown. Exits 1 if a file does not
+pass onnx.checker, if ONNX Runtime's default session loses more than half a point against its unoptimised one, or a model
+at default or best effort half a point against its float one, or if a peer is better than best effort beyond chance.
 
-Needs numpy, onnx, onnxruntime and the benchmark pack; `make test` does not need this script.
+Needs numpy, onnx, onnxruntime, ai-edge-litert and the benchmark pack; `make test` does not need this script.
 """
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -22,13 +24,22 @@ import numpy as np
 import onnx
 import onnxruntime
 
+import paired
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402, which reads the level when it is loaded.
+
 MODELS = ["kws_dscnn", "har_cnn1d_6ch", "har_cnn1d_9ch", "ic_resnet8", "ic_resnet8_large", "vww_mobilenetv1",
           "ad_autoencoder", "sww_conv1d"]
 SCHEMED = ["kws_dscnn", "har_cnn1d_6ch", "ad_autoencoder"]
 SCHEMES = [["--activations", "int16"], ["--activations", "uint16"], ["--weight-only"], ["--dynamic"]]
+PEERS = {"ORT min-max": "models/{}_int8_qdq_minmax.onnx", "ORT percentile": "models/{}_int8_qdq_percentile.onnx",
+         "ORT entropy": "models/{}_int8_qdq_entropy.onnx", "LiteRT": "peers/{}_int8.tflite"}
 AD_GROUP = 196
 SQNR_SAMPLES = 400
 LOSS = 0.005
+# Of thirty comparisons with peers one or two are below 0.05 by chance.
+BEYOND_CHANCE = 0.01
 
 
 def main() -> int:
@@ -37,61 +48,120 @@ def main() -> int:
         scratch = pathlib.Path(folder)
         prepare = [sys.executable, args.pack / "prepare.py", scratch, "--models", ",".join(args.models)]
         subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL)
-        failed = efforts(args, scratch) if "efforts" in args.tables else 0
+        tests = [Test(args, scratch, name) for name in args.models]
+        failed = (efforts(args, tests) + peers(args, tests)) if "efforts" in args.tables else 0
         if "schemes" in args.tables:
-            schemes(args, scratch)
+            schemes(args, [test for test in tests if test.name in SCHEMED])
     return 1 if failed else 0
 
 
-def efforts(args, scratch) -> int:
+class Test:
+    """A model's test set, and what its float form answers to it."""
+
+    def __init__(self, args, scratch: pathlib.Path, name: str):
+        self.name, self.tractlet, self.scratch = name, args.tractlet, scratch
+        self.float_model = args.pack / "models" / f"{name}_f32.onnx"
+        self.samples, self.labels = (np.load(scratch / f"{name}_{part}.npy") for part in "xy")
+        self.few = self.samples[:: max(1, len(self.samples) // SQNR_SAMPLES)][:SQNR_SAMPLES]
+        self.reference = run(self.float_model, self.few, decisive=True)
+        self.float_answers = run(self.float_model, self.samples)
+
+    def file(self, suffix: str) -> pathlib.Path:
+        return self.scratch / f"{self.name}_{suffix}"
+
+    def quantize(self, out: pathlib.Path, options: list[str]) -> float:
+        """Seconds that it took."""
+        begun = time.monotonic()
+        command = [self.tractlet, "quantize", self.float_model, "--calibration", self.file("calib.npy"), "-o", out, "--json"]
+        subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+        onnx.checker.check_model(str(out), full_check=True)
+        return time.monotonic() - begun
+
+    def evaluate(self, model: pathlib.Path) -> float:
+        """Quality on tractlet."""
+        metric = ["--metric", "auc", "--group", str(AD_GROUP)] if self.is_anomaly() else []
+        command = [self.tractlet, "eval", model, "--inputs", self.file("x.npy"), "--labels", self.file("y.npy")]
+        return json.loads(subprocess.run([*command, *metric, "--json"], check=True, capture_output=True).stdout)["value"]
+
+    def is_anomaly(self) -> bool:
+        return self.name.startswith("ad_")
+
+    def right(self, answers: np.ndarray) -> np.ndarray:
+        """What of it is right, its mean being the quality: of each sample, or of each pair of an anomalous and a normal clip."""
+        if not self.is_anomaly():
+            return answers.argmax(1) == self.labels
+        errors = ((answers - self.samples.reshape(answers.shape)) ** 2).mean(1)
+        return paired.above(errors.reshape(-1, AD_GROUP).mean(1), self.labels)
+
+    def agreement(self, answers: np.ndarray) -> float:
+        """How much of what is decided is decided as the float model does, in percent."""
+        decided = self.right if self.is_anomaly() else lambda values: values.argmax(1)
+        return float(100 * (decided(answers) == decided(self.float_answers)).mean())
+
+    def against(self, ours: np.ndarray, theirs: np.ndarray) -> paired.Difference:
+        return (paired.auc if self.is_anomaly() else paired.top1)(self.right(ours), self.right(theirs))
+
+    def sqnr(self, model: pathlib.Path) -> float:
+        noise = ((self.reference - run(model, self.few, decisive=True)) ** 2).sum()
+        return float(10 * np.log10((self.reference**2).sum() / noise)) if noise else float("inf")
+
+
+def efforts(args, tests: list[Test]) -> int:
     """The table of int8 models; gives how many lose too much, of the float model or in ONNX Runtime's default session."""
     failed = 0
-    print("| model | effort | s | f32 | tractlet | ORT unoptimised | ORT default | ORT's min-max, exact | test SQNR, dB"
-          " | ORT's min-max, dB |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name in args.models:
-        float_model = args.pack / "models" / f"{name}_f32.onnx"
-        theirs = args.pack / "models" / f"{name}_int8_qdq_minmax.onnx"
-        samples = np.load(scratch / f"{name}_x.npy")
-        few = samples[:: max(1, len(samples) // SQNR_SAMPLES)][:SQNR_SAMPLES]
-        reference = run(float_model, few, decisive=True)
-        f32 = evaluate(args.tractlet, float_model, scratch, name)
-        peer = quality(name, run(theirs, samples), samples, scratch)
-        peer_db = sqnr(reference, run(theirs, few, decisive=True))
+    print("| model | effort | s | f32 | tractlet | ORT unoptimised | ORT default | less f32, points | decides as f32, %"
+          " | SQNR, dB |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for test in tests:
+        f32 = test.evaluate(test.float_model)
         for effort in args.efforts:
-            out = scratch / f"{name}_{effort}.onnx"
-            seconds = quantize(args, float_model, scratch / f"{name}_calib.npy", out, ["--effort", effort])
-            onnx.checker.check_model(str(out), full_check=True)
-            ours = evaluate(args.tractlet, out, scratch, name)
-            plain = quality(name, run(out, samples), samples, scratch)
-            default = quality(name, run(out, samples, optimised=True), samples, scratch)
+            out = test.file(f"{effort}.onnx")
+            seconds = test.quantize(out, ["--effort", effort])
+            ours, answers = test.evaluate(out), run(out, test.samples)
+            plain, default = (test.right(each).mean() for each in (answers, run(out, test.samples, optimised=True)))
             failed += default < plain - LOSS or (effort != "fast" and ours < f32 - LOSS)
-            db = sqnr(reference, run(out, few, decisive=True))
-            print(f"| {name} | {effort} | {seconds:.1f} | {f32:.4f} | {ours:.4f} | {plain:.4f} | {default:.4f} |"
-                  f" {peer:.4f} | {db:.1f} | {peer_db:.1f} |", flush=True)
+            print(f"| {test.name} | {effort} | {seconds:.1f} | {f32:.4f} | {ours:.4f} | {plain:.4f} | {default:.4f} |"
+                  f" {test.against(answers, test.float_answers)} | {test.agreement(answers):.1f} | {test.sqnr(out):.1f} |",
+                  flush=True)
     return failed
 
 
-def schemes(args, scratch) -> None:
+def peers(args, tests: list[Test]) -> int:
+    """The table of what other tools made; gives how often that is better than the last effort, beyond chance."""
+    failed = 0
+    last = args.efforts[-1]
+    print(f"\n| model | of | quality | {last} less it, points | decides as f32, % | SQNR, dB |\n"
+          "| --- | --- | ---: | ---: | ---: | ---: |")
+    for test in tests:
+        ours = run(test.file(f"{last}.onnx"), test.samples)
+        for peer, file in PEERS.items():
+            model = args.pack / file.format(test.name)
+            if not model.exists():  # The pack lacks some.
+                continue
+            is_onnx = model.suffix == ".onnx"
+            theirs = run(model, test.samples) if is_onnx else run_litert(model, test.samples)
+            difference = test.against(ours, theirs)
+            failed += difference.points < 0 and difference.p < BEYOND_CHANCE
+            # A LiteRT file gives no value but its last.
+            db = f"{test.sqnr(model):.1f}" if is_onnx else ""
+            print(f"| {test.name} | {peer} | {test.right(theirs).mean():.4f} | {difference} |"
+                  f" {test.agreement(theirs):.1f} | {db} |", flush=True)
+    return failed
+
+
+def schemes(args, tests: list[Test]) -> None:
     """The table of the other schemes, on the models that the engine `tract` runs in little time."""
-    print("\n| model | scheme | engine | bytes | f32 | tractlet | ORT unoptimised | test SQNR, dB |\n"
+    print("\n| model | scheme | engine | bytes | f32 | tractlet | ORT unoptimised | SQNR, dB |\n"
           "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in [name for name in args.models if name in SCHEMED]:
-        float_model = args.pack / "models" / f"{name}_f32.onnx"
-        samples = np.load(scratch / f"{name}_x.npy")
-        few = samples[:: max(1, len(samples) // SQNR_SAMPLES)][:SQNR_SAMPLES]
-        reference = run(float_model, few, decisive=True)
-        f32 = evaluate(args.tractlet, float_model, scratch, name)
+    for test in tests:
+        f32 = test.evaluate(test.float_model)
         for scheme in SCHEMES:
-            out = scratch / f"{name}_scheme.onnx"
-            quantize(args, float_model, scratch / f"{name}_calib.npy", out, scheme)
-            onnx.checker.check_model(str(out), full_check=True)
+            out = test.file("scheme.onnx")
+            test.quantize(out, scheme)
             inspected = subprocess.run([args.tractlet, "inspect", out, "--json"], check=True, capture_output=True)
             engine = json.loads(inspected.stdout)["engine"]
-            ours = evaluate(args.tractlet, out, scratch, name)
-            plain = quality(name, run(out, samples), samples, scratch)
-            db = sqnr(reference, run(out, few, decisive=True))
-            print(f"| {name} | `{' '.join(scheme)}` | {engine} | {out.stat().st_size} | {f32:.4f} | {ours:.4f} |"
-                  f" {plain:.4f} | {db:.1f} |", flush=True)
+            plain = test.right(run(out, test.samples)).mean()
+            print(f"| {test.name} | `{' '.join(scheme)}` | {engine} | {out.stat().st_size} | {f32:.4f} |"
+                  f" {test.evaluate(out):.4f} | {plain:.4f} | {test.sqnr(out):.1f} |", flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -105,20 +175,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def quantize(args, model, calibration, out, options) -> float:
-    begun = time.monotonic()
-    command = [args.tractlet, "quantize", model, "--calibration", calibration, "-o", out, "--json"]
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - begun
-
-
-def evaluate(tractlet, model, scratch, name) -> float:
-    metric = ["--metric", "auc", "--group", str(AD_GROUP)] if name.startswith("ad_") else []
-    command = [tractlet, "eval", model, "--inputs", scratch / f"{name}_x.npy", "--labels", scratch / f"{name}_y.npy"]
-    return json.loads(subprocess.run([*command, *metric, "--json"], check=True, capture_output=True).stdout)["value"]
-
-
-def run(path, samples, optimised=False, decisive=False) -> np.ndarray:
+def run(path: pathlib.Path, samples: np.ndarray, optimised=False, decisive=False) -> np.ndarray:
     """Outputs for each sample; with `decisive` what goes into a last Softmax."""
     model = onnx.load(path)
     output = model.graph.output[0].name
@@ -136,20 +193,19 @@ def run(path, samples, optimised=False, decisive=False) -> np.ndarray:
     return np.stack(answers)
 
 
-def quality(name, answers, samples, scratch) -> float:
-    labels = np.load(scratch / f"{name}_y.npy")
-    if not name.startswith("ad_"):
-        return float((answers.argmax(1) == labels).mean())
-    errors = ((answers - samples.reshape(answers.shape)) ** 2).mean(1)
-    scores = errors.reshape(-1, AD_GROUP).mean(1)
-    normal, anomalous = scores[labels == 0], scores[labels == 1]
-    above = (anomalous[:, None] > normal[None]).mean() + 0.5 * (anomalous[:, None] == normal[None]).mean()
-    return float(above)
-
-
-def sqnr(reference, answers) -> float:
-    noise = ((reference - answers) ** 2).sum()
-    return float(10 * np.log10((reference**2).sum() / noise)) if noise else float("inf")
+def run_litert(path: pathlib.Path, samples: np.ndarray) -> np.ndarray:
+    """The same of a LiteRT file, which has channels last and integers at both ends."""
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    entry, exit = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    (scale, zero), (out_scale, out_zero) = entry["quantization"], exit["quantization"]
+    answers = []
+    for sample in samples:
+        steps = np.rint(np.moveaxis(sample, 0, -1) / scale) + zero
+        interpreter.set_tensor(entry["index"], steps.clip(-128, 127).astype(np.int8).reshape(entry["shape"]))
+        interpreter.invoke()
+        answers.append((interpreter.get_tensor(exit["index"]).astype(np.float32) - out_zero) * out_scale)
+    return np.stack(answers).reshape(len(samples), -1)
 
 
 if __name__ == "__main__":
