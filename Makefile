@@ -6,8 +6,8 @@ comma := ,
 KWS := models/kws_dscnn
 # Paths that recipes and sed are given as they are: nothing in them may have a meaning there.
 hash := \#
-plain = $(if $(filter-out 1,$(words x$1x))$(strip $(foreach c,' " ` \ | & ; < > ( ) { } [ ] * ? ! ~ $$ % $(hash),$(findstring $c,$1))),\
-	$(error $2=$1: a blank or a character with a meaning to the shell is in it; name another folder),$1)
+plain = $(if $(filter-out 1,$(words x$1x))$(strip $(foreach c,' " ` \ | & ; < > ( ) { } [ ] * ? ! ~ : $$ % $(hash),$(findstring $c,$1))),\
+	$(error $2=$1: a blank or a character with a meaning to the shell or make is in it; name another folder),$1)
 TARGET := $(or $(call plain,$(CARGO_TARGET_DIR),CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/tractlet
 VENV := $(TARGET)/venv
@@ -17,7 +17,7 @@ BOARDS := pi-zero-2w pi3 pi4 pi5 jetson-nano jetson-orin armv7 pi-zero
 
 # The benchmark pack: models and labelled data that this repository may not carry. Optional.
 PACK ?= $(wildcard ../shared/pack)
-ifneq ($(PACK),)
+ifneq ($(call plain,$(PACK),PACK),)
 export TRACTLET_PACK := $(abspath $(PACK))
 endif
 
@@ -90,7 +90,8 @@ install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completio
 	@echo "installed $(INSTALLED) of $$(date -r $(INSTALLED) '+%Y-%m-%d %H:%M'):" \
 		"$$($(DESTDIR)$(PREFIX)/bin/tractlet --version 2>/dev/null || echo 'it does not run on this machine')"
 ifeq ($(BINARY),)
-	@[ -z "$$(find $(SOURCES) -newer $(RELEASE) | head -n 1)" ] || echo 'note: there are sources that are newer; make build takes them in'
+	@[ -z "$$(find $(SOURCES) \( -newer $(RELEASE) -o -newer $(MANUAL)/tractlet.1 \) | head -n 1)" ] || \
+		echo 'note: there are sources that are newer than it or the manual; make build manual takes them in'
 endif
 
 uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
@@ -227,12 +228,12 @@ test-deploy: ## Run the three above against an sshd on loopback; needs openssh-s
 
 check: fmt-check clippy rooms test deny ## Run everything that has to pass before a commit
 
-fmt-check:
+fmt-check: ## Check how the sources are formatted
 	cargo fmt --all --check
 	cargo fmt --manifest-path targets/firmware/Cargo.toml --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
-clippy:
+clippy: ## Run clippy in every form of the build
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --no-default-features --features manual --all-targets -- -D warnings
 	cargo clippy --no-default-features --features ort,quantize,torch,tch/doc-only --all-targets -- -D warnings
@@ -241,7 +242,7 @@ clippy:
 	@cargo metadata --locked --format-version 1 --manifest-path targets/firmware/Cargo.toml >/dev/null
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
-rooms:
+rooms: ## Check who names whom, as ARCHITECTURE.md has it
 	@! grep -rnE 'tract_(core|onnx|hir|nnef|linalg|data)' --include='*.rs' src core io runner \
 		| grep -vE '^src/(import/|engine/tract\.rs:)'
 	@! grep -rnE '\bort::' --include='*.rs' src core io runner | grep -vE '^src/(engine/ort/|engine/mod\.rs:|cli/)'
@@ -251,7 +252,7 @@ rooms:
 		| grep -vE '^src/sensor/source/alsa\.rs:|super::alsa::'
 	@! grep -rnE '\btch::' --include='*.rs' src core io quantize runner tests | grep -v '^src/engine/torch\.rs:'
 
-deny:
+deny: ## Check licences and advisories, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'cargo-deny is not installed: licences and advisories are not checked'; fi
 
@@ -293,7 +294,7 @@ parity: pack build $(VENV)/ready ## Compare with ONNX Runtime on whole test sets
 	$(VENV)/bin/python tests/parity/ort_parity.py --tractlet $(RELEASE) --pack $(PACK) --engine $(or $(ENGINE),tract)
 
 test-ort: $(VENV)/ready ## Test a build without tract and with the engine ort, on PyPI's onnxruntime and the CPU; PACK=dir adds every model of the pack
-	VIRTUAL_ENV=$(abspath $(VENV)) TRACTLET_TEST_ORT=required \
+	VIRTUAL_ENV='$(abspath $(VENV))' TRACTLET_TEST_ORT=required \
 		cargo test --no-default-features --features ort,quantize --lib --bin tractlet --test ort --test cli
 
 parity-ort: PROVIDERS = cpu
@@ -305,7 +306,7 @@ parity-ort test-cuda: pack
 	$(PROVIDERS_PYTHON) $(PACK)/prepare.py $(TARGET)/pack-data >$(TARGET)/pack-data.log
 	$(PROVIDERS_PYTHON) tests/parity/providers.py --tractlet $(RELEASE) --models $(PACK)/models --data $(TARGET)/pack-data \
 		--providers $(PROVIDERS) --threads $$(nproc)
-parity-ort: PROVIDERS_PYTHON = VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/python
+parity-ort: PROVIDERS_PYTHON = VIRTUAL_ENV='$(abspath $(VENV))' $(VENV)/bin/python
 test-cuda: PROVIDERS_PYTHON = python3
 
 networks: build ## Hold the plan engine against ONNX Runtime on networks exported from PyTorch; NETWORKS_PYTHON has torch
@@ -318,7 +319,7 @@ onnx-node: build $(VENV)/ready ## Run the onnx package's node tests on the plan 
 
 differential: $(VENV)/ready ## Hold random graphs on the plan engine against tract and unoptimised ONNX Runtime: GRAPHS=1000 SEED=0
 	@rm -rf $(TARGET)/differential && mkdir -p $(TARGET)/differential/graphs
-	TRACTLET_GRAPHS=$(or $(GRAPHS),1000) TRACTLET_SEED=$(or $(SEED),0) TRACTLET_GRAPHS_TO=$(abspath $(TARGET))/differential/graphs \
+	TRACTLET_GRAPHS=$(or $(GRAPHS),1000) TRACTLET_SEED=$(or $(SEED),0) TRACTLET_GRAPHS_TO='$(abspath $(TARGET))/differential/graphs' \
 		cargo test --release --test differential -- --nocapture
 	$(VENV)/bin/python tests/parity/differential.py $(TARGET)/differential/graphs
 	@rm -rf $(TARGET)/differential/graphs

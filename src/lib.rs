@@ -32,6 +32,7 @@ pub mod sensor;
 mod session;
 pub mod slot;
 mod tensor;
+mod toml_text;
 #[cfg(feature = "torch")]
 mod torchscript;
 mod whole;
@@ -49,6 +50,7 @@ pub use planfile::{
 };
 pub use session::{RunError, RunErrorKind, Session, SessionOptions};
 pub use tensor::{Element, TensorMut, TensorRef};
+pub use toml_text::from_toml;
 #[cfg(feature = "torch")]
 pub use torchscript::{TorchDevice, TorchError, TorchErrorKind, TorchFile, TorchOptions};
 pub use tractlet_core::isa::Isa;

@@ -132,6 +132,13 @@ env PATH="$scratch/tools" RUSTC="$scratch/tools/rustc" targets/setup-cross.sh >"
 rm "$scratch/tools/qemu-arm"
 refuses 'calls qemu-user is missing' env PATH="$scratch/tools" RUSTC="$scratch/tools/rustc" targets/setup-cross.sh
 
+echo '-- every board is one that make builds for'
+for file in targets/*.toml; do
+    name=$(basename "$file" .toml)
+    make boards | tr ' ' '\n' | grep -qx "$name" || die "BOARDS in the Makefile lacks $name"
+    make -n "$name" | grep -q "targets/build.sh $name" || die "make $name builds something else"
+done
+
 echo '-- what is switched off is off'
 for off in '' 0 no; do
     make -n pi4 SLIM="$off" | grep -q slim && die "SLIM=$off makes the slim one"
@@ -165,10 +172,15 @@ mkdir -p "$scratch/a b/usr/local/bin"
 # shellcheck disable=SC2088 # as it is
 for folder in "$scratch/a b" "$scratch/a " "$scratch/a;b" "$scratch/\$\$(id)" "$scratch/a|b" "$scratch/a'b" '~/a'; do
     for goal in install uninstall; do
-        refuses 'a character with a meaning' installing $goal DESTDIR="$folder"
-        refuses 'a character with a meaning' installing $goal DESTDIR="$scratch/stage" PREFIX="$folder"
+        refuses 'a character with a meaning to the shell or make' installing $goal DESTDIR="$folder"
+        refuses 'a character with a meaning to the shell or make' installing $goal DESTDIR="$scratch/stage" PREFIX="$folder"
     done
-    refuses 'a character with a meaning' env CARGO_TARGET_DIR="$folder" make -n manual
+    refuses 'a character with a meaning to the shell or make' env CARGO_TARGET_DIR="$folder" make -n manual
 done
+refuses 'a character with a meaning to the shell or make' make -n parity PACK="$scratch/a b"
+# A checkout in such a folder is one that recipes can work in.
+cp Makefile "$scratch/a b"
+make -C "$scratch/a b" -n test-ort parity-ort differential PACK=pack >"$scratch/out"
+sed "s/'[^']*'//g" "$scratch/out" | grep -v '^make' | grep 'a b' && die 'a path is not quoted: see above'
 refuses 'expected one from / on' installing install DESTDIR="$scratch/stage" PREFIX=usr
 echo ok

@@ -179,6 +179,13 @@ fn bench_compares_with_an_earlier_report() {
     let ratio = now["median_us"].as_f64().unwrap() / report["median_us"].as_f64().unwrap();
     assert!((comparison["median_ratio"].as_f64().unwrap() - ratio).abs() < 1e-9, "{comparison}");
     assert_eq!(comparison["earlier_engine"], "plan");
+    assert_eq!((&comparison["differences"], &now["model"]), (&serde_json::json!([]), &KWS.into()));
+    let threads = json(&[&compare[..], &["--threads", "2"]].concat());
+    let threads = &threads["comparison"]["differences"];
+    assert_eq!(threads, &serde_json::json!([{"what": "threads", "now": "2", "earlier": "1"}]));
+    // A batch is of the same model.
+    let batch = |size| json(&["bench", AD, "--engine", "plan", "--runs", "1", "--warmup", "1", "--batch", size]);
+    assert_eq!(batch("1")["model_sha256"], batch("2")["model_sha256"]);
     let steps = comparison["ops"].as_array().unwrap();
     assert_eq!(steps.len(), report["ops"].as_array().unwrap().len());
     for (step, earlier) in steps.iter().zip(report["ops"].as_array().unwrap()) {
@@ -245,6 +252,8 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         (&auc, 1, "all labels are of one class"),
         (&["bench", KWS, "--engine", "tract", "--threads", "4"], 1, "on one thread; leave the option out"),
         (&["bench", KWS, "--threads", "17"], 1, "plan engine: 17 is above the limit of 16"),
+        (&["footprint", KWS, "--svg", "none/x.svg"], 1, "none/x.svg: cannot write it: No such file"),
+        (&["bench", KWS, "--svg", "none/x.svg"], 1, "none/x.svg: cannot write it: No such file"),
         (&["bench", KWS, "--compare", "none.json"], 1, "none.json: cannot read the report to compare with: No such"),
         (&["bench", KWS, "--compare", "Cargo.toml"], 1, "Cargo.toml: not a report of `tractlet bench --json`"),
         (&["footprint", KWS, "--budget", "1MiB"], 1, "over budget: the peak of"),
@@ -294,6 +303,36 @@ fn bench_and_footprint_draw_what_they_measured() {
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && why.contains("/dev/null: cannot write it"), "{command}: {why}");
     }
+}
+
+#[test]
+fn nothing_is_written_over_what_is_read() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (model, samples, labels, report, budget) = (at("m.onnx"), at("x.npy"), at("l.txt"), at("r.json"), at("b.toml"));
+    for (from, to) in [(KWS, &model), (SAMPLES, &samples), (LABELS, &labels)] {
+        fs::copy(repository().join(from), to).unwrap();
+    }
+    fs::write(&report, r#"{"engine": "plan", "median_us": 5.0}"#).unwrap();
+    fs::write(&budget, "peak_bytes = 1000000000\n").unwrap();
+    let before: Vec<_> = [&model, &samples, &labels, &report, &budget].map(|path| fs::read(path).unwrap()).into();
+    for arguments in [
+        &["bench", &model, "--svg", &model, "--runs", "1"][..],
+        &["bench", &model, "--svg", &report, "--compare", &report, "--runs", "1"],
+        &["footprint", &model, "--svg", &model],
+        &["footprint", &model, "--svg", &budget, "--budget", &budget],
+        &["inspect", &model, "--svg", &model],
+        &["run", &model, "--input", &samples, "--output", &model],
+        &["run", &model, "--input", &samples, "--output", &samples],
+        &["run", &model, "--input", &samples, "--labels", &labels, "--output", &labels],
+    ] {
+        let output = tractlet(arguments);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {why}");
+        assert!(why.contains("would overwrite what is read; give it another name"), "{arguments:?}: {why}");
+    }
+    let after: Vec<_> = [&model, &samples, &labels, &report, &budget].map(|path| fs::read(path).unwrap()).into();
+    assert_eq!(before, after);
 }
 
 #[test]

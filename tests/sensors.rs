@@ -286,7 +286,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         (&["models/kws_dscnn", "--source", words, "--channels", "1"], 1, "leave --channels out"),
         (&["models/kws_dscnn", "--source", words, "--time", "1:s"], 1, "leave --time out"),
         (&[HAR, "--source", "iio:/sys", "--format", "csv"], 1, "leave --format, --channels and --time out"),
-        (&[HAR, "--source", &few, "--sink", &to_source], 2, "a sink would write into what is a source"),
+        (&[HAR, "--source", &few, "--sink", &to_source], 2, "a sink would write into what is read"),
         (&[HAR, "--source", "mqtt://:word@/x"], 2, "no host; expected mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"),
         (&[HAR, "--source", "-", "--json", "--sink", "-"], 2, "--json prints the summary alone"),
     ];

@@ -1,5 +1,6 @@
 //! `tractlet bench`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,12 @@ use tractlet::{EngineName, StepTime};
 
 use super::cpu::Cpu;
 use super::failure::Failure;
-use super::ratios::{Comparison, Earlier};
+use super::ratios::{Comparison, Earlier, Setting};
 use super::runner::Runner;
 use super::svg::Histogram;
 use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
-use super::{BatchArgs, HopArgs, ModelArgs, output, synthetic};
+use super::{BatchArgs, HopArgs, ModelArgs, files, output, synthetic};
 
 /// Measure latency and heap allocations of one inference
 ///
@@ -42,10 +43,12 @@ pub struct BenchArgs {
     hop: HopArgs,
     #[command(flatten)]
     threads: ThreadArgs,
-    /// Also time each step, in as many further runs
+    /// Also time each step, in as many further runs; only the first of them count where there would be more than 262144
+    /// times to keep (2 MiB)
     #[arg(long)]
     profile: bool,
-    /// Also print the ratio to an earlier report, which `bench --json` wrote; below 1 is faster now
+    /// Also print the ratio to an earlier report, which `bench --json` wrote; below 1 is faster now. What else is not as it
+    /// was then, such as the model or threads, is noted
     #[arg(long, value_name = "OTHER.json")]
     compare: Option<PathBuf>,
     /// Also draw the times of the runs into this file, as a histogram
@@ -60,20 +63,29 @@ Examples:
   tractlet bench model.onnx --profile --compare before.json
   tractlet bench model.onnx --svg latency.svg
 
-JSON: engine, provider (with engines ort and torch), runs, warmup, threads, batch, min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
+JSON: model, model_sha256 (of the model and what it reads of other files, also where a plan was made of it), engine, provider
+(with engines ort and torch), runs, warmup, threads, batch, hop (where it runs hop by hop, its rows), min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
 median absolute deviation), throughput_per_s (samples, one inference after the other), allocations_per_run,
 bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, temperature_celsius, note} (each
-null where the kernel does not say; note says so if the governor is not `performance`); with --profile ops[].{name, kind, dtype,
+null where the kernel does not say; note says so if the governor is not `performance`); with --profile profiled_runs and ops[].{name, kind, dtype,
 median_us, share, macs, gmac_per_s}, where share is of the sum of the medians, from 0 to 1, and the
 last two are null where multiply-accumulates are not counted or there are none; with
---compare comparison.{file, earlier_engine, earlier_median_us, median_ratio, ops[].{name, kind, now_us,
+--compare comparison.{file, earlier_engine, earlier_median_us, median_ratio, differences[].{what, now, earlier} (null where
+it is not stated), ops[].{name, kind, now_us,
 earlier_us, ratio}}, where ops is null unless both reports have a profile, and what only one has is null.";
 
 /// Times are kept, and not only counted: this many are where a second is up on any model.
 const MOST_RUNS: usize = 1_000_000;
 
+/// Times of steps that are kept, of all runs together; the help states it.
+const MOST_STEP_TIMES: usize = 1 << 18;
+
+const TIMED: Duration = Duration::from_secs(1);
+
 #[derive(Serialize)]
 struct Report {
+    model: PathBuf,
+    model_sha256: String,
     engine: EngineName,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
@@ -81,6 +93,8 @@ struct Report {
     warmup: usize,
     threads: u32,
     batch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hop: Option<usize>,
     #[serde(flatten)]
     latency: Latency,
     /// Null where the engine has memory that is not the program's to count.
@@ -88,8 +102,8 @@ struct Report {
     bytes_allocated_per_run: Option<f64>,
     input: &'static str,
     cpu: Cpu,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ops: Option<Vec<Op>>,
+    #[serde(flatten)]
+    profile: Option<Profile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
 }
@@ -105,6 +119,12 @@ struct Latency {
     /// Median absolute deviation from the median: a few interrupted runs leave it as it is.
     jitter_us: f64,
     throughput_per_s: f64,
+}
+
+#[derive(Serialize)]
+struct Profile {
+    profiled_runs: usize,
+    ops: Vec<Op>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +145,16 @@ pub fn bench(mut args: BenchArgs) -> Result<(), Failure> {
     // First: a report that cannot be read should not cost a measurement.
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let model = args.hop.open(&args.model, || args.batch.open(&args.model))?;
+    if let Some(target) = &args.svg {
+        let read = args.model.read(&model);
+        files::expect_apart(target, "the drawing", read.iter().chain(&args.compare).map(PathBuf::as_path))?;
+        output::expect_writable(target)?;
+    }
+    // With a batch it is another model in memory than in its file.
+    let model_sha256 = match args.batch.samples() {
+        1 => model.model_digest(),
+        _ => args.model.open_itself()?.model_digest(),
+    };
     let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
     let options = args.hop.options(options);
     let session = args.torch.session(&args.model, &model, ToldBy::Nobody, options)?;
@@ -135,10 +165,18 @@ pub fn bench(mut args: BenchArgs) -> Result<(), Failure> {
     let mut runner = Runner::new(session);
     synthetic::fill(&mut runner);
     let (session, inputs, mut outputs) = runner.parts();
-    let warmup = repeat(args.warmup, 3, Duration::from_millis(200), || Ok(session.run(&inputs, &mut outputs)?))?;
-    let mut nanos = Vec::with_capacity(args.runs.map_or(MOST_RUNS, |runs| runs as usize));
+    let mut fastest = Duration::MAX;
+    let warmup = repeat(args.warmup, 3..MOST_RUNS, Duration::from_millis(200), || {
+        let start = Instant::now();
+        session.run(&inputs, &mut outputs)?;
+        fastest = fastest.min(start.elapsed());
+        Ok(())
+    })?;
+    let most = args.runs.map_or_else(|| most_runs(warmup, fastest), |runs| runs as usize);
+    // All of it now, since what is timed allocates nothing of ours.
+    let mut nanos = Vec::with_capacity(most);
     let before = heap();
-    let runs = repeat(args.runs, 10, Duration::from_secs(1), || {
+    let runs = repeat(args.runs, 10..most, TIMED, || {
         let start = Instant::now();
         session.run(&inputs, &mut outputs)?;
         nanos.push(start.elapsed().as_nanos() as u64);
@@ -149,47 +187,80 @@ pub fn bench(mut args: BenchArgs) -> Result<(), Failure> {
     let batch = args.batch.samples();
     nanos.sort_unstable();
     let latency = Latency::of(&nanos, batch);
-    let ops = if args.profile {
-        Some(profile(|each| Ok(session.profile(&inputs, &mut outputs, runs, each)?))?)
+    let profile = if args.profile {
+        // A plan says how many steps it has; of other engines' runs those are not kept that are too many.
+        let runs = runs.min(kept(session.steps().len()));
+        Some(Profile::of(|each| Ok(session.profile(&inputs, &mut outputs, runs, each)?))?)
     } else {
         None
     };
-    let steps = ops.as_ref().map(|ops| ops.iter().map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
-    let comparison = earlier.map(|earlier| earlier.compare(latency.median_us, steps));
+    let hop = session.hop().map(|hop| hop.rows);
+    let setting = Setting {
+        model: Some(args.model.model.display().to_string()),
+        model_sha256: Some(model_sha256.clone()),
+        engine: engine.to_string(),
+        provider: provider.clone(),
+        threads: Some(args.threads.threads),
+        batch: Some(batch),
+        hop,
+    };
+    let steps = profile.as_ref().map(|profile| profile.ops.iter());
+    let steps = steps.map(|ops| ops.map(|op| (op.name.as_str(), op.kind.as_str(), op.median_us)));
+    let comparison = earlier.map(|earlier| earlier.compare(&setting, latency.median_us, steps));
     // libtorch has an allocator of its own.
     let per_run = |used: f64| (engine != EngineName::Torch).then_some(used / runs as f64);
     let report = Report {
+        model: args.model.model.clone(),
+        model_sha256,
         engine,
         provider,
         runs,
         warmup,
         threads: args.threads.threads,
         batch,
+        hop,
         latency,
         allocations_per_run: per_run(used.allocations as f64),
         bytes_allocated_per_run: per_run(used.allocated_bytes as f64),
         input: synthetic::WHAT,
         cpu,
-        ops,
+        profile,
         comparison,
     };
+    // The report first, and the drawing even where nobody reads that.
+    let told = if args.model.json { output::json(&report) } else { output::text(&report.text()) };
     if let Some(target) = &args.svg {
         report.draw(&nanos, &args.model.model, target)?;
     }
-    if args.model.json { output::json(&report) } else { output::text(&report.text()) }
+    told
 }
 
-/// Works as often as is asked, or until the time is up; returns how often.
+/// More runs than the time that they are timed for will hold, by the fastest of those to warm up.
+fn most_runs(warmup: usize, fastest: Duration) -> usize {
+    // Of a few, each may be one that prepares what the later ones use.
+    if warmup < 3 {
+        return MOST_RUNS;
+    }
+    let expected = TIMED.as_nanos() * 5 / 4 / fastest.as_nanos().max(1);
+    usize::try_from(expected).unwrap_or(MOST_RUNS).clamp(10, MOST_RUNS)
+}
+
+/// Runs of which the times of so many steps are kept.
+fn kept(steps: usize) -> usize {
+    (MOST_STEP_TIMES / steps.max(1)).max(1)
+}
+
+/// Works as often as is asked, or until the time is up and within bounds; returns how often.
 fn repeat(
     asked: Option<u32>,
-    least: usize,
+    bounds: Range<usize>,
     time: Duration,
     mut work: impl FnMut() -> Result<(), Failure>,
 ) -> Result<usize, Failure> {
     let start = Instant::now();
     let enough = |done: usize| match asked {
         Some(runs) => done >= runs as usize,
-        None => done >= MOST_RUNS || (done >= least && start.elapsed() >= time),
+        None => done >= bounds.end || (done >= bounds.start && start.elapsed() >= time),
     };
     let mut done = 0;
     while !enough(done) {
@@ -199,32 +270,38 @@ fn repeat(
     Ok(done)
 }
 
-/// Each step's median over the runs, in the order in which they run.
-fn profile(work: impl FnOnce(&mut dyn FnMut(&[StepTime])) -> Result<(), Failure>) -> Result<Vec<Op>, Failure> {
-    let (mut first, mut nanos): (Vec<StepTime>, Vec<Vec<u64>>) = (Vec::new(), Vec::new());
-    work(&mut |steps| {
-        if first.is_empty() {
-            first = steps.to_vec();
-            nanos = vec![Vec::new(); steps.len()];
-        }
-        nanos.iter_mut().zip(steps).for_each(|(all, step)| all.push(step.nanos));
-    })?;
-    let median = |nanos: &mut Vec<u64>| {
-        nanos.sort_unstable();
-        microseconds(nearest_rank(nanos, 50))
-    };
-    let medians: Vec<f64> = nanos.iter_mut().map(median).collect();
-    let total: f64 = medians.iter().sum();
-    let op = |(step, median_us): (StepTime, f64)| Op {
-        name: step.name,
-        kind: step.kind,
-        dtype: step.dtype,
-        median_us,
-        share: median_us / total.max(f64::MIN_POSITIVE),
-        macs: step.macs,
-        gmac_per_s: step.macs.filter(|&macs| macs > 0 && median_us > 0.0).map(|macs| macs as f64 / median_us / 1e3),
-    };
-    Ok(first.into_iter().zip(medians).map(op).collect())
+impl Profile {
+    /// Each step's median over the first runs, in the order in which they run.
+    fn of(work: impl FnOnce(&mut dyn FnMut(&[StepTime])) -> Result<(), Failure>) -> Result<Profile, Failure> {
+        let (mut first, mut nanos): (Vec<StepTime>, Vec<Vec<u64>>) = (Vec::new(), Vec::new());
+        let mut profiled_runs = 0;
+        work(&mut |steps| {
+            if first.is_empty() {
+                first = steps.to_vec();
+                nanos = vec![Vec::new(); steps.len()];
+            }
+            if profiled_runs < kept(steps.len()) {
+                profiled_runs += 1;
+                nanos.iter_mut().zip(steps).for_each(|(all, step)| all.push(step.nanos));
+            }
+        })?;
+        let median = |nanos: &mut Vec<u64>| {
+            nanos.sort_unstable();
+            microseconds(nearest_rank(nanos, 50))
+        };
+        let medians: Vec<f64> = nanos.iter_mut().map(median).collect();
+        let total: f64 = medians.iter().sum();
+        let op = |(step, median_us): (StepTime, f64)| Op {
+            name: step.name,
+            kind: step.kind,
+            dtype: step.dtype,
+            median_us,
+            share: median_us / total.max(f64::MIN_POSITIVE),
+            macs: step.macs,
+            gmac_per_s: step.macs.filter(|&macs| macs > 0 && median_us > 0.0).map(|macs| macs as f64 / median_us / 1e3),
+        };
+        Ok(Profile { profiled_runs, ops: first.into_iter().zip(medians).map(op).collect() })
+    }
 }
 
 impl Latency {
@@ -296,7 +373,7 @@ impl Report {
             }
             _ => format!("heap   not counted: the {} engine allocates by itself\n", self.engine),
         };
-        if let Some(ops) = &self.ops {
+        if let Some(Profile { profiled_runs, ops }) = &self.profile {
             let row = |op: &Op| {
                 let (time, share) = (format!("{:.1}", op.median_us), format!("{:.1}", 100.0 * op.share));
                 let macs = op.macs.filter(|&macs| macs > 0).map_or(String::new(), |macs| macs.to_string());
@@ -305,6 +382,9 @@ impl Report {
             };
             let header = ["step", "kind", "dtype", "median us", "%", "MAC", "GMAC/s"];
             text += &format!("\n{}", output::table(&header, 3, ops.iter().map(row)));
+            if *profiled_runs < self.runs {
+                text += &format!("of {profiled_runs} further runs\n");
+            }
         }
         if let Some(comparison) = &self.comparison {
             text += &format!("\n{}", comparison.text());
@@ -325,6 +405,37 @@ mod tests {
         assert_eq!((latency.p99_us, latency.max_us, latency.mean_us), (99.0, 100.0, 50.5));
         let alone = Latency::of(&[8000], 2);
         assert_eq!((alone.p99_us, alone.jitter_us, alone.throughput_per_s), (8.0, 0.0, 250_000.0));
+    }
+
+    #[test]
+    fn room_is_for_what_the_time_will_hold() {
+        let runs = |warmup, micros| most_runs(warmup, Duration::from_micros(micros));
+        assert_eq!([runs(3, 100), runs(4000, 50), runs(3, 0)], [12_500, 25_000, MOST_RUNS]);
+        assert_eq!(runs(3, 5_000_000), 10, "as many as are timed at least");
+        assert_eq!([runs(0, 100), most_runs(0, Duration::MAX)], [MOST_RUNS; 2], "nothing is known");
+    }
+
+    #[test]
+    fn a_profile_keeps_the_first_times_and_no_more_than_it_may() {
+        let step = |name: &str, nanos| StepTime {
+            name: name.to_owned(),
+            kind: "Copy".to_owned(),
+            dtype: "int8".to_owned(),
+            macs: None,
+            nanos,
+        };
+        let steps = 1 << 10;
+        let ran = |runs| {
+            let work = |each: &mut dyn FnMut(&[StepTime])| {
+                (0..runs).for_each(|run| each(&vec![step("s", if run < 256 { 1_000 } else { 9_000 }); steps]));
+                Ok(())
+            };
+            Profile::of(work).unwrap_or_else(|_| unreachable!())
+        };
+        assert_eq!(ran(5).profiled_runs, 5);
+        let profile = ran(1000);
+        assert_eq!((profile.profiled_runs, profile.ops.len()), (256, steps));
+        assert!(profile.ops.iter().all(|op| op.median_us == 1.0));
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn parse(name: &'static str, text: &str) -> Result<Board, Failure> {
-    let board = toml::from_str(text).map_err(|error| Failure::Because(format!("targets/{name}.toml: {error}")))?;
+    let board: Board =
+        tractlet::from_toml(text).map_err(|why| Failure::Because(format!("targets/{name}.toml: {why}")))?;
     Ok(Board { board: name, ..board })
 }
 

@@ -21,6 +21,15 @@ pub enum BudgetArg {
     Board { name: &'static str, bytes: u64 },
 }
 
+impl BudgetArg {
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            BudgetArg::File(path) => Some(path),
+            BudgetArg::Size(_) | BudgetArg::Board { .. } => None,
+        }
+    }
+}
+
 /// A size, a .toml file, or a board's name.
 pub fn parse(text: &str) -> Result<BudgetArg, String> {
     if text.ends_with(".toml") {
@@ -129,7 +138,7 @@ fn read(path: &Path) -> Result<Limits, Failure> {
     if bytes as u64 > MOST_BYTES {
         return Err(fault(format!("more than {MOST_BYTES} bytes, which no budget has")));
     }
-    let limits: Limits = toml::from_str(&text).map_err(|error| fault(format!("not a budget: {error}")))?;
+    let limits: Limits = tractlet::from_toml(&text).map_err(|why| fault(format!("not a budget: {why}")))?;
     let Limits { total_bytes, weights_bytes, arena_bytes, scratch_bytes, io_bytes, heap_peak_bytes, peak_bytes } =
         &limits;
     let all = [total_bytes, weights_bytes, arena_bytes, scratch_bytes, io_bytes, heap_peak_bytes, peak_bytes];
@@ -264,13 +273,13 @@ mod tests {
     fn a_file_that_is_no_budget_is_refused_with_its_fault() {
         for (text, part) in [
             ("", "a budget without a limit"),
-            ("arena = 5", "unknown field `arena`"),
-            ("arena_bytes = -5", "-5"),
+            ("arena = 5", "not a budget: line 1: unknown field `arena`"),
+            ("# why\n\narena_bytes = -5", "not a budget: line 3: invalid value: integer `-5`"),
             ("arena_bytes = '8MiB'", "arena_bytes"),
             ("arena_bytes = ", "not a budget"),
         ] {
             let why = file(text).err().unwrap();
-            assert!(why.contains(part), "{text}: {why}");
+            assert!(why.contains(part) && !why.contains('\n'), "{text}: {why}");
         }
     }
 }

@@ -44,6 +44,16 @@ pub fn same(one: &Path, other: &Path) -> bool {
     matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
 }
 
+/// Refuses to write a file over one that is read; `written` says what it is.
+pub fn expect_apart<'a>(target: &Path, written: &str, read: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+    match read.into_iter().any(|file| same(file, target)) {
+        true => {
+            Err(format!("{}: {written} would overwrite what is read; give it another name", target.display()).into())
+        }
+        false => Ok(()),
+    }
+}
+
 /// The one name of a file, which need not be there.
 fn place(file: &Path) -> io::Result<PathBuf> {
     file.canonicalize().or_else(|error| match (file.parent(), file.file_name()) {

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::runner::Runner;
 use super::svg::Memory;
 use super::threads::ThreadArgs;
-use super::{HopArgs, ModelArgs, cap, output, size, synthetic};
+use super::{HopArgs, ModelArgs, cap, files, output, size, synthetic};
 
 /// State and measure the memory that a model takes, and hold it against a budget
 ///
@@ -101,12 +101,23 @@ pub fn footprint(mut args: FootprintArgs) -> Result<(), Failure> {
     args.model.resolve()?;
     let args = &args;
     let budget = args.budget.as_ref().map(Budget::read).transpose()?;
+    if let Some(target) = &args.svg {
+        output::expect_writable(target)?;
+    }
     let watch = args.svg.as_ref().map(|_| Watch::start("open and check")).transpose()?;
     let phase = |name| watch.as_ref().map_or(Ok(()), |watch| watch.phase(name));
     let loading = Loading::start();
     // The model goes before anything is measured: a session needs nothing of it.
     let open = || {
         let model = args.hop.open(&args.model, || args.model.open())?;
+        if let Some(target) = &args.svg {
+            let limits = args.budget.as_ref().and_then(BudgetArg::file);
+            files::expect_apart(
+                target,
+                "the drawing",
+                args.model.read(&model).iter().map(PathBuf::as_path).chain(limits),
+            )?;
+        }
         phase("make ready")?;
         let by_hops = |options| args.hop.options(options);
         let session = args.model.session_on(&args.threads, &model, &args.model.model, by_hops)?;
@@ -149,16 +160,14 @@ pub fn footprint(mut args: FootprintArgs) -> Result<(), Failure> {
         limits,
     });
     let report = Report { engine, predicted, measured, binary_bytes, model_bytes, budget };
+    // The report first, and the drawing even where nobody reads that.
+    let told = if args.model.json { output::json(&report) } else { output::text(&report.text()) };
     match (&args.svg, &timeline) {
         (Some(target), Some(timeline)) => report.draw(timeline, &args.model.model, target)?,
         (Some(target), None) => log::warn!("{}: not drawn, since the model was not run", target.display()),
         (None, _) => {}
     }
-    if args.model.json {
-        output::json(&report)?
-    } else {
-        output::text(&report.text())?
-    }
+    told?;
     excess.map_or(Ok(()), |why| Err(why.into()))
 }
 

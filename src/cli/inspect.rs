@@ -9,7 +9,7 @@ use tractlet::{ArenaBlock, EngineName, HopReport, ModelFile, NodeReport, Session
 use super::failure::Failure;
 use super::svg::Arena;
 use super::torch::{ToldBy, TorchArgs};
-use super::{HopArgs, ModelArgs, output, size};
+use super::{HopArgs, ModelArgs, files, output, size};
 
 /// Show a model's inputs, outputs and nodes, and how each node is run
 ///
@@ -137,6 +137,7 @@ pub fn inspect(mut args: InspectArgs) -> Result<(), Failure> {
         hop: session.hop(),
     };
     if let Some(target) = &args.svg {
+        files::expect_apart(target, "the drawing", args.model.read(&opened).iter().map(PathBuf::as_path))?;
         draw(&session, opened.path(), target)?;
     }
     if args.model.json { output::json(&report) } else { output::text(&report.text()) }

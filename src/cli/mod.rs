@@ -243,6 +243,15 @@ impl ModelArgs {
         }
     }
 
+    /// The files that `file`, which was opened for MODEL, was read from, and what it was held against.
+    fn read(&self, file: &ModelFile) -> Vec<PathBuf> {
+        let external: Vec<PathBuf> = match file {
+            ModelFile::Model(model) => model.external_paths().collect(),
+            _ => vec![],
+        };
+        [Some(&self.model), self.from.as_ref()].into_iter().flatten().cloned().chain(external).collect()
+    }
+
     /// What MODEL names, and no plan in its place.
     fn open_itself(&self) -> Result<ModelFile, Failure> {
         self.open_itself_at(&self.model)

@@ -54,6 +54,11 @@ pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
     named(&staged.real).map_err(|error| fault(target, error))
 }
 
+/// Finds out whether a file could be written, before what goes there costs anything.
+pub fn expect_writable(target: &Path) -> Result<(), Failure> {
+    Staged::write(target, &[]).map(drop)
+}
+
 /// Writes two files whole or neither: a new one, and one in place of what stood there, which names the new one.
 #[cfg(feature = "quantize")]
 pub fn pair(new: (&Path, &[u8]), main: (&Path, &[u8])) -> Result<(), Failure> {

@@ -18,10 +18,23 @@ pub struct Earlier {
 
 #[derive(Deserialize)]
 struct Report {
-    engine: String,
+    #[serde(flatten)]
+    setting: Setting,
     median_us: f64,
     #[serde(default)]
     ops: Option<Vec<Op>>,
+}
+
+/// What has to be the same for a ratio to be of the program or of the machine. Reports of earlier versions state less.
+#[derive(Deserialize)]
+pub struct Setting {
+    pub model: Option<String>,
+    pub model_sha256: Option<String>,
+    pub engine: String,
+    pub provider: Option<String>,
+    pub threads: Option<u32>,
+    pub batch: Option<usize>,
+    pub hop: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -39,8 +52,17 @@ pub struct Comparison {
     earlier_engine: String,
     earlier_median_us: f64,
     median_ratio: f64,
+    /// In what else the two are not alike.
+    differences: Vec<Difference>,
     /// Where both have a profile: this report's steps in their order, then those that only the earlier has.
     ops: Option<Vec<OpRatio>>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Difference {
+    what: &'static str,
+    now: Option<String>,
+    earlier: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -77,15 +99,50 @@ impl Earlier {
     }
 
     /// `ops` are name, kind and median of the steps now, if they were timed.
-    pub fn compare<'a>(self, median_us: f64, ops: Option<impl Iterator<Item = (&'a str, &'a str, f64)>>) -> Comparison {
-        let Report { engine, median_us: earlier_median_us, ops: earlier_ops } = self.report;
+    pub fn compare<'a>(
+        self,
+        now: &Setting,
+        median_us: f64,
+        ops: Option<impl Iterator<Item = (&'a str, &'a str, f64)>>,
+    ) -> Comparison {
+        let Report { setting, median_us: earlier_median_us, ops: earlier_ops } = self.report;
         Comparison {
             file: self.path,
-            earlier_engine: engine,
+            differences: now.differences(&setting),
+            earlier_engine: setting.engine,
             earlier_median_us,
             median_ratio: median_us / earlier_median_us,
             ops: ops.zip(earlier_ops).map(|(now, earlier)| by_step(now, earlier)),
         }
+    }
+}
+
+impl Setting {
+    fn differences(&self, earlier: &Setting) -> Vec<Difference> {
+        let model = (self.model_sha256 != earlier.model_sha256).then(|| Difference {
+            what: "model",
+            now: self.model(),
+            earlier: earlier.model(),
+        });
+        let rest = self.rest().into_iter().zip(earlier.rest()).filter(|(now, earlier)| now != earlier);
+        let rest = rest.map(|((what, now), (_, earlier))| Difference { what, now, earlier });
+        model.into_iter().chain(rest).collect()
+    }
+
+    /// Its name, and what tells it from others of that name.
+    fn model(&self) -> Option<String> {
+        let digest = self.model_sha256.as_ref()?;
+        Some(format!("{} (SHA-256 {})", self.model.as_deref()?, digest.get(..12).unwrap_or(digest)))
+    }
+
+    fn rest(&self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("engine", Some(self.engine.clone())),
+            ("provider", self.provider.clone()),
+            ("threads", self.threads.map(|threads| threads.to_string())),
+            ("batch", self.batch.map(|batch| batch.to_string())),
+            ("hop", self.hop.map(|rows| rows.to_string())),
+        ]
     }
 }
 
@@ -113,11 +170,15 @@ fn by_step<'a>(now: impl Iterator<Item = (&'a str, &'a str, f64)>, earlier: Vec<
 
 impl Comparison {
     pub fn text(&self) -> String {
-        let Comparison { file, earlier_engine, earlier_median_us, median_ratio, ops } = self;
+        let Comparison { file, earlier_engine, earlier_median_us, median_ratio, differences, ops } = self;
         let mut text = format!(
             "median {median_ratio:.3} times that of {}, {earlier_median_us:.1} us on {earlier_engine}\n",
             file.display()
         );
+        for Difference { what, now, earlier } in differences {
+            let [now, earlier] = [now, earlier].map(|value| value.as_deref().unwrap_or("not stated"));
+            text += &format!("note: not alike: {what} {now}, in the earlier report {earlier}\n");
+        }
         match ops {
             None => text += "no steps compared: that takes --profile now and in the earlier report\n",
             Some(ops) => {
@@ -147,13 +208,49 @@ mod tests {
         })
     }
 
+    fn setting() -> Setting {
+        Setting {
+            model: Some("a.onnx".to_owned()),
+            model_sha256: Some("0123456789abcdef".to_owned()),
+            engine: "plan".to_owned(),
+            provider: None,
+            threads: Some(1),
+            batch: Some(1),
+            hop: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_alike_is_said() {
+        let none: Option<std::iter::Empty<(&str, &str, f64)>> = None;
+        let report = r#"{"model": "b.onnx", "model_sha256": "0123456789abcdef", "engine": "plan", "threads": 1, "batch": 1,
+            "median_us": 50.0}"#;
+        let comparison = earlier(report).unwrap().compare(&setting(), 25.0, none.clone());
+        assert_eq!(comparison.differences, [], "a model is what is in it");
+        let report = r#"{"model": "a.onnx", "model_sha256": "ff", "engine": "ort", "provider": "cuda", "threads": 4, "batch": 8,
+            "hop": 16, "median_us": 50.0}"#;
+        let comparison = earlier(report).unwrap().compare(&setting(), 25.0, none.clone());
+        let what: Vec<_> = comparison.differences.iter().map(|difference| difference.what).collect();
+        assert_eq!(what, ["model", "engine", "provider", "threads", "batch", "hop"]);
+        let text = comparison.text();
+        for line in [
+            "model a.onnx (SHA-256 0123456789ab), in the earlier report a.onnx (SHA-256 ff)\n",
+            "threads 1, in the earlier report 4\n",
+            "hop not stated, in the earlier report 16\n",
+        ] {
+            assert!(text.contains(&format!("note: not alike: {line}")), "{text}");
+        }
+        let comparison = earlier(r#"{"engine": "plan", "median_us": 50.0}"#).unwrap().compare(&setting(), 25.0, none);
+        assert!(comparison.text().contains("not alike: threads 1, in the earlier report not stated"));
+    }
+
     #[test]
     fn steps_are_matched_by_name_kind_and_turn() {
         let report = r#"{"engine": "plan", "median_us": 50.0, "ops": [
             {"name": "a", "kind": "ConvS8", "median_us": 10.0}, {"name": "a", "kind": "ConvS8", "median_us": 20.0},
             {"name": "b", "kind": "Copy", "median_us": 0.0}, {"name": "gone", "kind": "Copy", "median_us": 3.0}]}"#;
         let now = [("a", "ConvS8", 5.0), ("b", "Copy", 1.0), ("a", "ConvS8", 30.0), ("b", "ConvS8", 4.0)];
-        let comparison = earlier(report).unwrap().compare(40.0, Some(now.into_iter()));
+        let comparison = earlier(report).unwrap().compare(&setting(), 40.0, Some(now.into_iter()));
         assert_eq!(comparison.median_ratio, 0.8);
         let found: Vec<_> = comparison.ops.iter().flatten().map(|op| (op.name.as_str(), op.ratio)).collect();
         assert_eq!(found, [("a", Some(0.5)), ("b", None), ("a", Some(1.5)), ("b", None), ("gone", None)]);
@@ -164,9 +261,9 @@ mod tests {
     fn without_both_profiles_only_the_whole_is_compared() {
         let none: Option<std::iter::Empty<(&str, &str, f64)>> = None;
         let report = r#"{"engine": "tract", "median_us": 50.0, "ops": []}"#;
-        assert_eq!(earlier(report).unwrap().compare(25.0, none).ops, None);
+        assert_eq!(earlier(report).unwrap().compare(&setting(), 25.0, none).ops, None);
         let report = r#"{"engine": "tract", "median_us": 50.0}"#;
-        let comparison = earlier(report).unwrap().compare(25.0, Some([("a", "b", 1.0)].into_iter()));
+        let comparison = earlier(report).unwrap().compare(&setting(), 25.0, Some([("a", "b", 1.0)].into_iter()));
         assert_eq!((comparison.median_ratio, comparison.ops), (0.5, None));
     }
 

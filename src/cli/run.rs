@@ -106,6 +106,7 @@ fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
     let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
     let mut runner = Runner::new(args.torch.session(&args.model, &model, told, options)?);
     args.threads.expect_used(runner.session().engine())?;
+    let read = args.model.read(&model);
     drop(model);
     if let Some(hop) = runner.session().hop().filter(|hop| hop.runs > 1) {
         let (plan, before) = (args.model.model.display(), hop.runs - 1);
@@ -115,7 +116,13 @@ fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
     let ranking = Ranking::new(args, &specs)?;
     let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;
     let samples = inputs.first().map_or(1, Samples::count);
-    let mut writers = open_outputs(&args.output, &specs, samples)?;
+    let outputs = files::assign("output", &args.output, &specs)?;
+    for (_, path) in &outputs {
+        let files = read.iter().chain(&args.labels).map(PathBuf::as_path);
+        let samples = inputs.iter().any(|samples| samples.reads(path)).then_some(path.as_path());
+        files::expect_apart(path, "an output", files.chain(samples))?;
+    }
+    let mut writers = open_outputs(outputs, &specs, samples)?;
     if args.sandbox {
         confine(&args.needs(&specs, in_use)?, runner.session().engine())?;
     }
@@ -171,11 +178,10 @@ impl RunArgs {
 
 /// Opened before anything runs: a folder that cannot be written costs no computation.
 fn open_outputs(
-    arguments: &[PathBuf],
+    assigned: Vec<(usize, PathBuf)>,
     specs: &[TensorSpec],
     samples: usize,
 ) -> Result<Vec<(npy::Writer, usize)>, Failure> {
-    let assigned = files::assign("output", arguments, specs)?;
     let is_taken = |(i, (_, path)): &(usize, &(usize, PathBuf))| {
         assigned.iter().take(*i).any(|(_, other)| files::same(other, path))
     };

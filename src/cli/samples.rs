@@ -100,7 +100,6 @@ impl Samples {
     }
 
     /// Whether they lie in this file, or in it among others.
-    #[cfg(feature = "quantize")]
     pub fn reads(&self, path: &Path) -> bool {
         self.files.iter().any(|list| match &list.file {
             Opened::Always(file) => files::same(file.path(), path),

@@ -197,7 +197,7 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
     if read.map_err(|error| fault(format!("cannot read it: {error}")))? as u64 > MAX_FILE_BYTES {
         return Err(fault(format!("has more than {MAX_FILE_BYTES} bytes")));
     }
-    let file: StreamsFile = toml::from_str(&text).map_err(|error| fault(error.message().replace('\n', ", ")))?;
+    let file: StreamsFile = tractlet::from_toml(&text).map_err(fault)?;
     if file.stream.is_empty() || file.stream.len() > MAX_STREAMS {
         return Err(fault(format!("lists {} streams; expected 1 to {MAX_STREAMS}", file.stream.len())));
     }
@@ -211,7 +211,7 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
             return Err(unfit("there are two of that name"));
         }
         let words = Words::try_parse_from(&arguments);
-        let words = words.map_err(|error| unfit(login::masked(error.to_string(), &arguments).trim_end()))?;
+        let words = words.map_err(|error| unfit(&in_a_line(&login::masked(error.to_string(), &arguments))))?;
         words.args.fits_beside_others().map_err(unfit)?;
         words.args.fits_itself().map_err(|what| unfit(&what))?;
         let fits = planned.iter().try_for_each(|other| words.args.fits_beside(&other.args));
@@ -219,6 +219,12 @@ fn planned(args: &StreamsArgs) -> Result<Vec<Planned>, Failure> {
         planned.push(Planned { name, args: words.args, control: Control::default() });
     }
     Ok(planned)
+}
+
+/// What clap says of a command line, but for how it is used otherwise.
+fn in_a_line(said: &str) -> String {
+    let what = said.split("\n\n").next().unwrap_or_default();
+    what.trim_start_matches("error: ").lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// What each takes, before anything runs.
@@ -248,5 +254,21 @@ fn told(one: &Planned, heap_bytes: usize, ran: thread::Result<Ran>) -> Told {
             output::error(&format!("stream `{name}`: {error}"));
             Told { name, heap_bytes, summary: None, error: Some(error.to_owned()) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_a_line() {
+        let told =
+            |arguments: &[&str]| Words::try_parse_from(arguments).err().map(|error| in_a_line(&error.to_string()));
+        assert_eq!(told(&["m.onnx", "--source", "-", "--foo"]).as_deref(), Some("unexpected argument '--foo' found"));
+        assert_eq!(
+            told(&["m.onnx"]).as_deref(),
+            Some("the following required arguments were not provided: --source <SPEC>")
+        );
     }
 }

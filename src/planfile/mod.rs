@@ -262,6 +262,17 @@ impl ModelFile {
         }
     }
 
+    /// SHA-256 of the model that it is or was compiled from, in hexadecimal: of its file, followed by what it reads of
+    /// other files.
+    pub fn model_digest(&self) -> String {
+        match self {
+            ModelFile::Model(model) => model::hexadecimal(&model.content_digest()),
+            ModelFile::Plan(plan) => plan.model_digest(),
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => file.digest(),
+        }
+    }
+
     /// Makes it ready.
     ///
     /// # Errors

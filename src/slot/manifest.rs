@@ -57,7 +57,7 @@ impl Manifest {
     /// Reads what [`Manifest::text`] wrote, or a hand.
     pub fn parse(text: &[u8]) -> Result<Manifest, String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is no UTF-8 text".to_owned())?;
-        let manifest: Manifest = toml::from_str(text).map_err(|error| error.message().replace('\n', ", "))?;
+        let manifest: Manifest = crate::from_toml(text)?;
         manifest.check()?;
         Ok(manifest)
     }

@@ -95,7 +95,7 @@ impl Slots {
         let path = folder.join(TRUST);
         let text = disk::read(&*disk, &path, MAX_TEXT_BYTES).map_err(SlotError::io(&path, "read"))?;
         let trust = std::str::from_utf8(&text).map_err(|error| error.to_string());
-        let trust = trust.and_then(|text| toml::from_str(text).map_err(|error| error.message().to_owned()));
+        let trust = trust.and_then(crate::from_toml);
         let trust = trust.map_err(|what| SlotError::new(&path, SlotFault::Format(what)))?;
         Ok(Slots { disk, folder: folder.to_owned(), trust })
     }

@@ -55,7 +55,7 @@ impl State {
 
     pub fn parse(text: &[u8]) -> Result<State, String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is no UTF-8 text".to_owned())?;
-        toml::from_str(text).map_err(|error| error.message().replace('\n', ", "))
+        crate::from_toml(text)
     }
 
     pub fn text(&self) -> String {

@@ -45,6 +45,6 @@ impl StreamArgs {
     }
 
     fn uses(&self) -> Vec<apart::Use<'_>> {
-        apart::uses(&self.source.source, &self.sink)
+        apart::uses(&self.model.model, &self.source.source, &self.sink)
     }
 }

@@ -146,11 +146,7 @@ impl Recipe {
     /// As [`Recipe::open`].
     pub fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
         let fault = |what: String| RecipeError::new(path, what);
-        let file: RecipeFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.split('\n').count());
-            let at = line.map_or(String::new(), |line| format!("line {line}: "));
-            fault(format!("{at}{}", error.message().replace('\n', ", ")))
-        })?;
+        let file: RecipeFile = crate::from_toml(text).map_err(fault)?;
         let labels = match file.labels {
             None => Vec::new(),
             Some(Labels::List(labels)) => labels,
