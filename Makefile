@@ -325,6 +325,7 @@ differential: $(VENV)/ready ## Hold random graphs on the plan engine against tra
 	@rm -rf $(TARGET)/differential/graphs
 
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
+	@$(VENV)/bin/pip install --quiet ai-edge-litert==2.3.0
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/quantized.md' quantize/README.md
 	@cat $(TARGET)/quantized.md

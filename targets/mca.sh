@@ -15,7 +15,8 @@ trap 'rm -rf "$scratch"' EXIT
 
 assembly() { # TRIPLE
     (use_toolchain "$1"
-    cargo rustc --locked --quiet --release --target "$1" -p tractlet-core --features alloc,std --lib \
+    # Without lines of the source, whose labels would part loops.
+    CARGO_PROFILE_RELEASE_DEBUG=false cargo rustc --locked --quiet --release --target "$1" -p tractlet-core --features alloc,std --lib \
         --target-dir "${CARGO_TARGET_DIR:-target}/mca" -- --emit asm
     cat "${CARGO_TARGET_DIR:-target}/mca/$1"/release/deps/tractlet_core-*.s)
 }
