@@ -17,6 +17,10 @@ pub fn set(model: &mut ModelProto, node: usize, input: usize, shape: &[usize], v
 }
 
 /// Gives a node a stored input, in place of its own, or of one that it shares with others, which keep that.
+///
+/// # Panics
+/// If the model has no such node.
+#[expect(clippy::indexing_slicing, reason = "the number of a node is the caller's, who has found it in this model")]
 pub fn put(model: &mut ModelProto, node: usize, input: usize, tensor: impl Fn(&str) -> TensorProto) {
     let old = model.nodes()[node].arg(input).map(str::to_owned);
     let given: HashSet<&str> =
