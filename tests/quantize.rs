@@ -103,13 +103,14 @@ fn every_method_effort_and_type_gives_a_model_that_runs() {
 fn other_schemes_run_where_they_can_and_say_so() {
     let folder = TempDir::new().unwrap();
     let [float, samples] = model("har_cnn1d");
-    // With what a node computes in, and what the engine leaves of it.
-    let variants: [(&[&str], &str, f64, &str, f64); 3] = [
-        (&["--activations", "int16"], "int16, int8 weights", 40.0, "tract", 0.0),
-        (&["--weight-only"], "int8 weights", 40.0, "plan", 0.0),
-        (&["--dynamic"], "int8 dynamic", 30.0, "plan", 0.15),
+    // With what a node computes in, and what the plan leaves of it.
+    let variants: [(&[&str], &str, f64, f64); 4] = [
+        (&["--activations", "int16"], "int16, int8 weights", 40.0, 0.0),
+        (&["--activations", "uint16"], "int16, int8 weights", 40.0, 0.0),
+        (&["--weight-only"], "int8 weights", 40.0, 0.0),
+        (&["--dynamic"], "int8 dynamic", 30.0, 0.15),
     ];
-    for (options, scheme, least_db, engine, least_ratio) in variants {
+    for (options, scheme, least_db, least_ratio) in variants {
         let bytes = ["1", "2"].map(|threads| {
             let out = path(&folder, "out.onnx");
             let base =
@@ -124,15 +125,21 @@ fn other_schemes_run_where_they_can_and_say_so() {
         });
         assert!(bytes[0] == bytes[1], "{options:?}");
         let out = path(&folder, "out.onnx");
-        assert_eq!(json(&["run", &out, "--input", &samples])["engine"], engine, "{options:?}");
+        let run = json(&["run", &out, "--input", &samples]);
+        assert_eq!(run["engine"], "plan", "{options:?}");
         let inspected = json(&["inspect", &out]);
-        assert_eq!(inspected["fallback_reason"].is_null(), engine == "plan", "{options:?}");
+        assert!(inspected["fallback_reason"].is_null(), "{options:?}");
         let ratio = inspected["int8_ratio"].as_f64().unwrap();
         assert!(ratio >= least_ratio && (least_ratio > 0.0 || ratio == 0.0), "{options:?}: {ratio}");
-        if engine == "tract" {
-            // Which node is in the way, and why.
-            let refused = fails(&["run", &out, "--input", &samples, "--engine", "plan"]);
-            assert!(refused.contains("int16"), "{options:?}: {refused}");
+        if cfg!(feature = "tract") && options[0] == "--activations" {
+            // Of 65536 levels, floats that are summed in another order are apart by few.
+            let other = json(&["run", &out, "--input", &samples, "--engine", "tract"]);
+            let values = |run: &Value| -> Vec<f64> {
+                run["outputs"][0]["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+            };
+            let (plan, tract) = (values(&run), values(&other));
+            assert!(plan.iter().zip(&tract).all(|(a, b)| (a - b).abs() < 3e-4), "{options:?}: {plan:?} {tract:?}");
+            assert!(plan.iter().any(|v| *v > 0.5), "{options:?}: {plan:?}");
         }
     }
     let out = path(&folder, "none.onnx");

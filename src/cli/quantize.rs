@@ -24,8 +24,8 @@ pub struct QuantizeArgs {
     /// How ranges of activations are drawn
     #[arg(long, value_enum, default_value_t = MethodArg::Auto)]
     method: MethodArg,
-    /// Type of quantized activations. Those of 16 bits raise the model to opset 21, and no plan takes them: they run on
-    /// the engine `tract`
+    /// Type of quantized activations. Those of 16 bits raise the model to opset 21, and plans compute in float
+    /// between roundings to them
     #[arg(long, value_enum, default_value_t = ActivationsArg::Int8)]
     activations: ActivationsArg,
     /// Store weights as int8 and compute in float: a smaller file, and no faster

@@ -101,6 +101,17 @@ impl<'m> Lowering<'m> {
 
     /// Parameters of a tensor of int8 or uint8 with one scale.
     pub(super) fn per_tensor(&self, node: &Node, dtype: DType) -> Result<QParams, Why> {
+        let (scale, zero_point) = self.sole_parameters(node)?;
+        let zero_point = match dtype {
+            DType::I8 => zero_point,
+            DType::U8 => zero_point.wrapping_sub(128),
+            other => return Err(format!("{other} activations are not taken, int8, uint8, int16 and uint16 are")),
+        };
+        Ok(QParams { scale, zero_point: i8::try_from(zero_point).map_err(|_| "its zero point is out of range")? })
+    }
+
+    /// Scale and zero point, of which there is one for all of a tensor.
+    pub(super) fn sole_parameters(&self, node: &Node) -> Result<(f32, i32), Why> {
         let (scales, zero_points, _) = self.parameters(node)?;
         let (&[scale], &[zero_point]) = (scales.as_slice(), zero_points.as_slice()) else {
             return Err("activations with a scale for each channel are not taken".into());
@@ -108,12 +119,7 @@ impl<'m> Lowering<'m> {
         if !scale.is_normal() {
             return Err(format!("its scale of {scale} is out of range"));
         }
-        let zero_point = match dtype {
-            DType::I8 => zero_point,
-            DType::U8 => zero_point.wrapping_sub(128),
-            other => return Err(format!("{other} activations are not taken, int8 and uint8 are")),
-        };
-        Ok(QParams { scale, zero_point: i8::try_from(zero_point).map_err(|_| "its zero point is out of range")? })
+        Ok((scale, zero_point))
     }
 
     /// A stored tensor as an activation is held: in int8, with one scale. `None` if it is not that.
@@ -159,8 +165,12 @@ impl<'m> Lowering<'m> {
         Ok(match tensor.dtype {
             DType::I8 => bytes.iter().map(|&b| i32::from(b as i8)).collect(),
             DType::U8 => bytes.iter().map(|&b| i32::from(b)).collect(),
+            DType::I16 => bytes.as_chunks().0.iter().map(|b| i32::from(i16::from_le_bytes(*b))).collect(),
+            DType::U16 => bytes.as_chunks().0.iter().map(|b| i32::from(u16::from_le_bytes(*b))).collect(),
             DType::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
-            other => return Err(format!("constant `{}` is {other}; int8, uint8 and int32 are taken", tensor.name)),
+            other => {
+                return Err(format!("constant `{}` is {other}; int8 to int32, uint8 and uint16 are taken", tensor.name));
+            }
         })
     }
 }

@@ -10,6 +10,9 @@ use crate::model::{AttributeValue, DType, Node};
 impl<'m> Lowering<'m> {
     pub(super) fn quantize(&mut self, node: &Node) -> Result<(), Why> {
         let dtype = self.quantized_dtype(node)?;
+        if let Some(levels) = self.levels(node, dtype)? {
+            return self.snap(node, levels);
+        }
         let q = self.per_tensor(node, dtype)?;
         let value = match self.value(node, 0)? {
             Value::Dequantized(act, from) if from == q => act,
@@ -34,6 +37,10 @@ impl<'m> Lowering<'m> {
     pub(super) fn dequantize(&mut self, node: &Node) -> Result<(), Why> {
         let value = match self.value(node, 0)? {
             Value::Integers(act, dtype) => Value::Dequantized(act, self.per_tensor(node, dtype)?),
+            Value::Snapped(act, levels) if self.levels(node, levels.dtype)? == Some(levels) => Value::Real(act),
+            Value::Snapped(..) => {
+                return Err("its scale or zero point is another than that of the QuantizeLinear before it".into());
+            }
             Value::Stored(tensor) => {
                 let (scales, zero_points, _) = self.parameters(node)?;
                 // Of one scale the axis means nothing.
@@ -63,11 +70,7 @@ impl<'m> Lowering<'m> {
             Some(AttributeValue::Int(code)) => DType::from_onnx(*code),
             _ => None,
         };
-        let dtype = self.parameters(node)?.2.or(stated).unwrap_or(DType::U8);
-        match dtype {
-            DType::I8 | DType::U8 => Ok(dtype),
-            other => Err(format!("{other} activations are not taken, int8 and uint8 are")),
-        }
+        Ok(self.parameters(node)?.2.or(stated).unwrap_or(DType::U8))
     }
 
     /// Room for an activation in bytes, channels-last where it is an image, and the channels and pixels that change places
@@ -108,6 +111,9 @@ impl<'m> Lowering<'m> {
                 Ok(output)
             }
             Value::Integers(..) => Err("it computes on integers without a scale".into()),
+            Value::Snapped(_, levels) => {
+                Err(format!("it computes in {}; plans take that through a DequantizeLinear alone", levels.dtype))
+            }
             Value::Raw(_, dtype) => Err(format!("it computes in {dtype}; plans compute in float32 and int8")),
             Value::Known(_) => Err("it computes on whole numbers; plans compute in float32 and int8".into()),
             constant => match self.placed(name, "", constant.clone())? {

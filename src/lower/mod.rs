@@ -28,6 +28,7 @@ mod program;
 mod quantized;
 mod recurrent;
 mod resize;
+mod snap;
 mod transposed;
 mod truth;
 mod unread;
@@ -45,7 +46,7 @@ use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
 pub(crate) use program::{Hop, Port, Program, Step, TensorId};
-use value::{Act, Layout, Value};
+use value::{Act, Layout, Levels, Value};
 
 /// A node that no op of a plan can stand for.
 #[derive(Clone, Debug)]
@@ -322,6 +323,12 @@ impl<'m> Lowering<'m> {
                     (if dtype == DType::U8 { self.flip_sign(&output.name, &act) } else { act }, dtype)
                 }
                 Value::Raw(act, dtype) => (self.plain(&output.name, act)?, dtype),
+                Value::Snapped(_, Levels { dtype, .. }) => {
+                    return Err(format!(
+                        "output `{}` is {dtype}; plans give that through a DequantizeLinear alone",
+                        output.name
+                    ));
+                }
                 _ => return Err(format!("output `{}` is a constant", output.name)),
             };
             let act = self.separate(&output.name, act);

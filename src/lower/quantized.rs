@@ -120,6 +120,9 @@ impl<'m> Lowering<'m> {
             }
             if reader.op == "QuantizeLinear" {
                 let dtype = self.quantized_dtype(reader)?;
+                if self.levels(reader, dtype)?.is_some() {
+                    break;
+                }
                 tail.quantized = Some((self.per_tensor(reader, dtype)?, dtype));
             } else if let Some((min, max)) = self.clamp(reader) {
                 (tail.min, tail.max) = (tail.min.clamp(min, max), tail.max.clamp(min, max));

@@ -30,6 +30,16 @@ pub(super) struct QParams {
     pub zero_point: i8,
 }
 
+/// `real = (q - zero_point) * scale` with q in int16 or uint16.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Levels {
+    pub scale: f32,
+    /// The least `q - zero_point`; there are 65536 of them.
+    pub least: f32,
+    pub zero_point: i32,
+    pub dtype: DType,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Value<'m> {
     /// An initializer or constant.
@@ -48,6 +58,8 @@ pub(super) enum Value<'m> {
     Dequantized(Act, QParams),
     /// f32.
     Real(Act),
+    /// Integers of 16 bits, as the floats that they stand for.
+    Snapped(Act, Levels),
     /// bool, int32 or int64: what is chosen by, looked up with and moved, and sums of products that are not floats yet.
     Raw(Act, DType),
 }
@@ -112,5 +124,14 @@ impl QParams {
 
     pub fn dequantize(&self, q: i8) -> f32 {
         (f32::from(q) - f32::from(self.zero_point)) * self.scale
+    }
+}
+
+impl Levels {
+    /// The integer, as a float: the nearest, of NaN the least.
+    pub fn quantize(&self, x: f32) -> f32 {
+        let nearest = (x / self.scale).round_ties_even();
+        let nearest = if nearest.is_nan() { self.least } else { nearest };
+        nearest.clamp(self.least, self.least + 65_535.0) + self.zero_point as f32
     }
 }

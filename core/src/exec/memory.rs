@@ -112,8 +112,8 @@ impl<'m, I: Input, O: AsRef<[u8]>> Rest<'m, I, O> {
         let (bytes, offset) = match section {
             Section::Arena => {
                 // The last piece that starts no later: an empty one may start where the next does.
-                let (start, piece) = self.arena.into_iter().rev().find(|(start, _)| *start <= offset)?;
-                (piece, offset - start)
+                let (start, piece) = self.arena.iter().rev().find(|(start, _)| *start <= offset)?;
+                (*piece, offset - start)
             }
             Section::Data => (self.data, offset),
             Section::Input(index) => (self.inputs.get(index)?.as_ref(), offset),

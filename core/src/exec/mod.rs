@@ -16,7 +16,7 @@ mod tests;
 use core::fmt;
 
 use crate::isa::Isa;
-use crate::plan::{ALIGN, Op, OpRecord, Plan, Port};
+use crate::plan::{ALIGN, Op, Plan, Port};
 use memory::Memory;
 use team::Lack;
 pub use team::Team;
@@ -177,8 +177,8 @@ impl<B: AsRef<[u8]>> Plan<B> {
             let damaged = RunError::Damaged { index };
             hook.before(index);
             // It stays where it is decoded, for it is large.
-            let record = OpRecord::decode(record);
-            let Ok(OpRecord { op, .. }) = &record else { return Err(damaged) };
+            let decoded = Op::decode(record);
+            let (op, None) = &decoded else { return Err(damaged) };
             let parts = op.parts(self.isa(), team.threads());
             team::run(op, self.isa(), parts, team, &mut memory, scratch).map_err(|lack| match lack {
                 Lack::Memory if op.looks_up() => RunError::Index { index },
@@ -197,7 +197,7 @@ impl<B: AsRef<[u8]>> Plan<B> {
     /// beyond the scratch that lies there. `usize::MAX` is more than there can be.
     pub fn memory_bytes(&self, threads: usize) -> usize {
         let beyond = |op: &Op| team::scratch_bytes(op, self.isa(), op.parts(self.isa(), threads));
-        let most = self.decoded().flatten().map(|op| beyond(&op)).max().unwrap_or(0);
+        let most = self.op_records().iter().map(|record| beyond(&Op::decode(record).0)).max().unwrap_or(0);
         self.arena_bytes().saturating_add(most)
     }
 }

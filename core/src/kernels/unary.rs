@@ -65,8 +65,18 @@ per_isa! {
             Unary::Acosh => map(y, &libm::acoshf),
             Unary::Atanh => map(y, &libm::atanhf),
             Unary::Power => map(y, &|x| libm::powf(x, alpha)),
+            Unary::Snap => y.iter_mut().for_each(|y| *y = alpha * nearest(*y / alpha, beta)),
         }
     }
+}
+
+/// The nearest of 65536 whole numbers from `least`, which is not far from 0; of two the even one, and the least for NaN.
+#[inline(always)]
+fn nearest(x: f32, least: f32) -> f32 {
+    // With so much added there are no bits left below the unit, so that the sum is what rounds.
+    const ROUNDING: f32 = 12_582_912.0;
+    let x = if x > least { x } else { least };
+    limit(x, least, least + 65_535.0) + ROUNDING - ROUNDING
 }
 
 /// `x` limited to `min..=max`; NaN stays NaN.
@@ -166,6 +176,24 @@ mod tests {
                     let same = close || y.is_nan() && expected.is_nan() || f64::from(y) == expected;
                     assert!(same, "{function:?}({x}) = {y}, not {expected}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_bits_are_what_quantizing_and_dequantizing_leaves() {
+        // Of int16 and uint16, and with a zero point at either end.
+        for (least, scale) in [(-32_768.0, 0.01), (0.0, 0.37), (-65_535.0, 3e-4), (-20_000.0, 1.0)] {
+            let mut x: [f32; 517] = core::array::from_fn(|index| (index as f32 - 200.0) * 173.3 * scale);
+            (x[0], x[1], x[2], x[3]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 2.5 * scale);
+            let exact = x.map(|x| {
+                let whole = (x / scale).round_ties_even().clamp(least, least + 65_535.0);
+                scale * if whole.is_nan() { least } else { whole }
+            });
+            for isa in Isa::ALL {
+                let mut y = x;
+                unary_f32(isa, &mut y, Unary::Snap, scale, least);
+                assert_eq!(y, exact, "{isa}, from {least} by {scale}");
             }
         }
     }

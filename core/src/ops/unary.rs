@@ -190,5 +190,8 @@ codes! {
         Atanh = 39,
         /// `x` to the power of `alpha`.
         Power = 40,
+        /// `x` as an integer of 16 bits has it, of a scale of `alpha` and at least `beta`:
+        /// `alpha * clamp(round(x / alpha), beta, beta + 65535)`; NaN as the least.
+        Snap = 41,
     }
 }

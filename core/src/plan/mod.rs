@@ -50,7 +50,7 @@ pub use crate::ops::*;
 pub use builder::{AlignedBytes, BuildError, PlanBuilder};
 pub use error::{Fault, FieldFault, PlanError};
 pub use op::Op;
-pub(crate) use op::OpRecord;
+use op::OpRecord;
 pub use operand::{ArenaSpan, Operand, Section};
 pub use part::MAX_PARTS;
 pub(crate) use verify::Verifier;
@@ -325,12 +325,6 @@ impl<B: AsRef<[u8]>> Plan<B> {
 
     pub(crate) fn op_records(&self) -> &[[u8; OP_BYTES]] {
         self.section(&self.sections.ops).as_chunks().0
-    }
-
-    /// The ops alone, as the executor wants them.
-    #[inline]
-    pub(crate) fn decoded(&self) -> impl Iterator<Item = Option<Op>> {
-        self.op_records().iter().map(|bytes| OpRecord::decode(bytes).ok().map(|record| record.op))
     }
 
     /// The data section.

@@ -62,12 +62,19 @@ macro_rules! ops {
                 }
             }
 
-            /// `None` if there is no such code.
-            #[inline(always)]
-            fn read(code: u32, words: &mut Words<'_>) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$name($name::read(words))),)*
-                    _ => None,
+            /// The op of a record, and the first of its words that is no such value, if there is one: then it is any op.
+            // Not to be compiled anew in each crate that runs plans: it is as large as all ops together. Each arm makes the whole
+            // answer, which so is written where it is wanted and nowhere before.
+            #[inline(never)]
+            pub(crate) fn decode(record: &[u8; OP_BYTES]) -> (Self, Option<(usize, Fault)>) {
+                let words = &mut Words::new(record);
+                NameSpan::read(words);
+                match u32::read(words) {
+                    $($code => (Self::$name($name::read(words)), words.fault()),)*
+                    _ => {
+                        words.refuse(Fault::UnknownCode);
+                        (Self::Fill(Fill::read(words)), words.fault())
+                    }
                 }
             }
 
@@ -211,23 +218,22 @@ impl Op {
 
 /// An op and where its name lies in the string table.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct OpRecord {
-    pub(crate) name: NameSpan,
-    pub(crate) op: Op,
+pub(super) struct OpRecord {
+    pub(super) name: NameSpan,
+    pub(super) op: Op,
 }
 
 impl OpRecord {
-    // Not to be compiled anew in each crate that runs plans: it is as large as all ops together.
-    pub(crate) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
-        let mut words = Words::new(bytes);
-        let (name, code) = (NameSpan::read(&mut words), u32::read(&mut words));
-        let Some(op) = Op::read(code, &mut words) else {
-            return Err(("", FieldFault::new("kind", Fault::UnknownCode)));
-        };
-        match words.fault() {
-            None => Ok(Self { name, op }),
-            // One of the op's own: any words will do for a name and a code.
-            Some((word, fault)) => Err((op.kind(), FieldFault::new(op.field(word - HEAD_WORDS), fault))),
+    /// The record, or which field of which kind of op is wrong.
+    pub(super) fn decode(bytes: &[u8; OP_BYTES]) -> Result<Self, (&'static str, FieldFault)> {
+        let (op, fault) = Op::decode(bytes);
+        match fault {
+            // Any words will do for a name.
+            None => Ok(Self { name: NameSpan::read(&mut Words::new(bytes)), op }),
+            Some((word, fault)) => Err(match word.checked_sub(HEAD_WORDS) {
+                Some(own) => (op.kind(), FieldFault::new(op.field(own), fault)),
+                None => ("", FieldFault::new("kind", fault)),
+            }),
         }
     }
 

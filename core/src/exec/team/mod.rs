@@ -65,6 +65,19 @@ pub(super) fn run<I: Input, O: Output>(
     if parts < 2 {
         return op.run(isa, memory).ok_or(Lack::Memory);
     }
+    run_parts(op, isa, parts, team, memory, scratch)
+}
+
+// Apart, for its tasks take 20 KiB of stack, which an op as a whole does not have to touch.
+#[inline(never)]
+fn run_parts<I: Input, O: Output>(
+    op: &Op,
+    isa: Isa,
+    parts: usize,
+    team: &mut impl Team,
+    memory: &mut Memory<'_, I, O>,
+    scratch: &mut [u8],
+) -> Result<(), Lack> {
     let whole = memory.split_scratch(op.output(), op.scratch()).ok_or(Lack::Memory)?;
     let mut tasks = tasks(op, isa, parts, whole, scratch)?;
     team.each(&mut tasks, |task| task.done = task.op.run(isa, &mut task.memory));
