@@ -6,9 +6,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::onnx::{Attribute, Graph, Tensor};
 use common::{Array, repository};
 use serde::Deserialize;
-use tractlet::{EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
+use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::isa::Isa;
 
 #[derive(Deserialize)]
@@ -73,6 +74,27 @@ fn what_no_plan_takes_is_refused_by_name_and_left_to_tract() {
         let named = session.nodes().iter().any(|node| refusal.contains(&format!("node `{}` ({})", node.name, node.op)));
         if named { Ok(()) } else { Err(format!("names no node: {refusal}")) }
     });
+}
+
+#[test]
+fn an_index_that_is_not_there_is_an_error_that_names_its_node() {
+    let mut graph = Graph::new(1, 17);
+    let x = graph.input(&[1]);
+    let index = Tensor { dtype: DType::I64, ..x.clone() };
+    let index = graph.op("Cast", &[&x.name], &[("to", Attribute::Int(7))], index);
+    let table = graph.floats(&[3], &[1.0, 2.0, 4.0]);
+    let found = graph.op("Gather", &[&table, &index.name], &[], x);
+    graph.show(&found);
+    let model = Model::from_bytes("gather.onnx", &graph.model(true)).unwrap();
+    let mut session = Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).unwrap();
+    let mut run = |index: f32| {
+        let mut y = [0.0f32];
+        session.run(&[TensorRef::from(&[index][..])], &mut [TensorMut::from(&mut y[..])]).map(|()| y[0])
+    };
+    assert_eq!([run(2.0).unwrap(), run(-3.0).unwrap()], [4.0, 1.0]);
+    let error = run(3.0).unwrap_err().to_string();
+    assert!(error.contains(&format!("`{}`", found.name)) && error.contains("outside"), "{error}");
+    assert_eq!(run(1.0).unwrap(), 2.0);
 }
 
 #[test]

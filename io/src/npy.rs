@@ -88,14 +88,14 @@ pub fn without_batch(tensor: &[usize]) -> &[usize] {
 /// assert_eq!(count_samples(&[5, 49, 10], &tensor), Some(5));
 /// assert_eq!(count_samples(&[5, 1, 49, 10], &tensor), Some(5));
 /// assert_eq!(count_samples(&[5, 490], &tensor), None);
+/// assert_eq!(count_samples(&[], &[]), Some(1));
 /// ```
 pub fn count_samples(array: &[usize], tensor: &[usize]) -> Option<usize> {
-    let (&count, rest) = array.split_first()?;
-    match () {
-        () if array == tensor => Some(1),
-        () if rest == tensor || rest == without_batch(tensor) => Some(count),
-        () => None,
+    if array == tensor {
+        return Some(1);
     }
+    let (&count, rest) = array.split_first()?;
+    (rest == tensor || rest == without_batch(tensor)).then_some(count)
 }
 
 /// Where the text of a header lies, from the first bytes of a file: its start, and its length. A file that has

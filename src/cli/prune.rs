@@ -13,8 +13,8 @@ use super::size;
 ///
 /// Channels that matter least are removed from layers and from whatever goes with them, and the layers behind are
 /// fitted anew by least squares. No labels are needed and nothing is trained. The result is an ordinary, smaller
-/// ONNX model with inputs and outputs as before, for `tractlet quantize` or any runtime. The same input gives
-/// the same file.
+/// ONNX model with inputs and outputs as before, for `tractlet quantize` or any runtime. On one kind of CPU the
+/// same input gives the same file.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PruneArgs {

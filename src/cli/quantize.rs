@@ -12,7 +12,7 @@ use super::output::{self, table};
 ///
 /// Some tens to hundreds of typical inputs set the ranges of activations; no labels are needed. The
 /// result is an ONNX file in QDQ form that runs here and in any ONNX runtime, with inputs and outputs
-/// as before. The same input gives the same file.
+/// as before. On one kind of CPU the same input gives the same file.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct QuantizeArgs {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tractlet_core::exec::{Hook, Team};
+use tractlet_core::exec::{Hook, RunError, Team};
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, MAX_PARTS, Op, Plan, Port, Section};
 
@@ -191,7 +191,13 @@ impl PlanEngine {
         hook: &mut impl Hook,
     ) -> Result<(), EngineFault> {
         let run = self.plan.run_on(&mut self.threads, &mut self.memory, inputs, outputs, hook);
-        run.map_err(|error| EngineFault { node: String::new(), what: error.to_string() })
+        run.map_err(|error| {
+            let node = match error {
+                RunError::Index { index } => self.plan.ops().nth(index).map_or("", |(node, _)| node),
+                _ => "",
+            };
+            EngineFault { node: node.to_owned(), what: error.to_string() }
+        })
     }
 }
 

@@ -169,7 +169,10 @@ impl<'m> Lowering<'m> {
             DType::U16 => bytes.as_chunks().0.iter().map(|b| i32::from(u16::from_le_bytes(*b))).collect(),
             DType::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
             other => {
-                return Err(format!("constant `{}` is {other}; int8 to int32, uint8 and uint16 are taken", tensor.name));
+                return Err(format!(
+                    "constant `{}` is {other}; int8 to int32, uint8 and uint16 are taken",
+                    tensor.name
+                ));
             }
         })
     }

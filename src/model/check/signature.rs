@@ -2,28 +2,18 @@
 //! takes and of which types, which attributes it knows and of which kind. What a node states beyond that, or in the way of
 //! another opset, would pass for left out; what is of another type might be computed all the same.
 
-use std::cmp::Ordering;
-use std::sync::LazyLock;
-
 use super::fault;
 use crate::model::error::Fault;
 use crate::model::graph::{AttributeValue, DType, Domain, Node};
 
 /// What ONNX's operators take, by opset; the file says how to read a line.
-const ONNX: &str = include_str!("operators.txt");
+const ONNX: Table = Table(include_str!("operators.txt"));
 /// What other operators take.
-const CONTRIB: &str = include_str!("contrib.txt");
+const CONTRIB: Table = Table(include_str!("contrib.txt"));
 
-static SIGNATURES: LazyLock<Signatures> = LazyLock::new(|| Signatures {
-    onnx: ONNX.lines().filter_map(Signature::read).collect(),
-    contrib: CONTRIB.lines().filter_map(Signature::read).collect(),
-});
-
-/// What is known of operators, in order of their names and opsets.
-struct Signatures {
-    onnx: Vec<Signature>,
-    contrib: Vec<Signature>,
-}
+/// A line for each operator and opset, in their order; `#`, with which others begin, comes before all names. It is searched
+/// as it is: taken apart it would be most of what a process keeps for a small model.
+struct Table(&'static str);
 
 /// What an operator takes, from an opset on.
 struct Signature {
@@ -57,20 +47,42 @@ pub(in crate::model) fn types(node: &Node, opset: i64, known: &[Option<DType>]) 
 }
 
 enum Found {
-    Signature(&'static Signature),
+    Signature(Signature),
     /// There is one from this opset on.
     Later(i64),
     Nothing,
 }
 
 fn find(node: &Node, opset: i64) -> Found {
-    let all = if node.domain == Domain::Onnx { &SIGNATURES.onnx } else { &SIGNATURES.contrib };
-    let newest = all.partition_point(|s| s.op.cmp(&node.op).then(s.since.cmp(&opset)) != Ordering::Greater);
-    let of_node = |s: &&Signature| s.op == node.op;
-    if let Some(signature) = newest.checked_sub(1).and_then(|at| all.get(at)).filter(of_node) {
-        return Found::Signature(signature);
+    let table = if node.domain == Domain::Onnx { ONNX } else { CONTRIB };
+    let (before, after) = table.split(&node.op, opset);
+    let signature = |line: Option<&'static str>| line.and_then(Signature::read).filter(|s| s.op == node.op);
+    match (signature(before.lines().next_back()), signature(after.lines().next())) {
+        (Some(signature), _) => Found::Signature(signature),
+        (None, Some(later)) => Found::Later(later.since),
+        (None, None) => Found::Nothing,
     }
-    all.get(newest).filter(of_node).map_or(Found::Nothing, |later| Found::Later(later.since))
+}
+
+impl Table {
+    /// The lines up to an operator as it is in an opset, and those beyond.
+    fn split(&self, op: &str, opset: i64) -> (&'static str, &'static str) {
+        let (mut low, mut high) = (0, self.0.len());
+        while low < high {
+            let (before, after) = self.0.split_at(low.midpoint(high));
+            let start = before.rfind('\n').map_or(0, |at| at + 1);
+            let end = before.len() + after.find('\n').map_or(after.len(), |at| at + 1);
+            let mut fields = self.0.get(start..end).unwrap_or_default().split_ascii_whitespace();
+            let name = fields.next().unwrap_or_default();
+            let since = fields.next().and_then(|since| since.parse().ok()).unwrap_or(0);
+            if (name, since) <= (op, opset) {
+                low = end;
+            } else {
+                high = start;
+            }
+        }
+        self.0.split_at(low)
+    }
 }
 
 impl Signature {
@@ -247,11 +259,18 @@ mod tests {
 
     #[test]
     fn every_line_is_read_and_in_order() {
-        for text in [ONNX, CONTRIB] {
-            let lines = text.lines().filter(|line| !line.starts_with('#'));
-            let read: Vec<_> = text.lines().filter_map(Signature::read).map(|s| (s.op, s.since)).collect();
+        for table in [ONNX, CONTRIB] {
+            let lines = table.0.lines().filter(|line| !line.starts_with('#'));
+            let read: Vec<_> = table.0.lines().filter_map(Signature::read).map(|s| (s.op, s.since)).collect();
             assert_eq!(lines.count(), read.len());
             assert!(read.is_sorted());
+            for (op, since) in read {
+                let (before, after) = table.split(op, since);
+                let last = before.lines().next_back().and_then(Signature::read).unwrap();
+                assert_eq!((last.op, last.since), (op, since));
+                assert!(after.lines().next().is_none_or(|next| Signature::read(next).unwrap().op >= op));
+            }
+            assert_eq!(table.split("zzz", 99).1, "");
         }
     }
 

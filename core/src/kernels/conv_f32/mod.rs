@@ -58,17 +58,19 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
 }
 
 impl ConvF32Args<'_> {
+    /// Whether the slices are as long as `shape` says.
     fn fit(&self, shape: &ConvShape, output: &[f32]) -> bool {
         let w = &shape.window;
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
         w.in_c > 0
             && shape.groups > 0
             && shape.out_c > 0
             && w.in_c.is_multiple_of(shape.groups)
             && shape.out_c.is_multiple_of(shape.groups)
-            && self.input.len() == w.in_h * w.in_w * w.in_c
-            && self.weights.len() == w.kernel_h * w.kernel_w * group_in(shape) * shape.out_c
+            && product(&[w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
+            && product(&[w.kernel_h, w.kernel_w, group_in(shape), shape.out_c]) == Some(self.weights.len())
             && self.bias.len() == shape.out_c
-            && output.len() == w.out_h * w.out_w * shape.out_c
+            && product(&[w.out_h, w.out_w, shape.out_c]) == Some(output.len())
     }
 
     #[inline(always)]
@@ -152,6 +154,16 @@ mod tests {
     use super::*;
     use crate::kernels::noise::noise;
     use crate::kernels::pool::tests::any_window;
+
+    #[test]
+    fn sizes_whose_product_overflows_fit_nothing() {
+        let mut shape = ConvShape { window: Window::pixels(1, 1), out_c: 8, groups: 1 };
+        shape.window.kernel_h = 1 << (usize::BITS - 3);
+        let args = ConvF32Args { input: &[1.0], weights: &[], bias: &[0.0; 8], min: -1.0, max: 1.0 };
+        for isa in Isa::ALL {
+            assert!(!run(isa, &shape, &args, &mut [0.0; 8], &mut [0.0]), "{isa}");
+        }
+    }
 
     /// The definition, in double precision, output channel by output channel.
     fn exact(shape: &ConvShape, args: &ConvF32Args<'_>) -> Vec<f64> {
