@@ -257,9 +257,10 @@ impl<'m> Lowering<'m> {
         scalar(1, 0).map(|value| (value, false)).or_else(|| scalar(0, 1).map(|value| (value, true)))
     }
 
-    /// The first input of a node that is not constant, of the two that can be.
+    /// The first input of a node that is not constant, of the two that can be. The others of a Clip are its bounds.
     pub(super) fn operand(&self, node: &Node) -> usize {
-        usize::from(node.inputs.len() > 1 && self.value(node, 0).is_ok_and(|value| value.is_constant()))
+        let two = node.inputs.len() > 1 && node.op != "Clip";
+        usize::from(two && self.value(node, 0).is_ok_and(|value| value.is_constant()))
     }
 }
 

@@ -88,6 +88,12 @@ def constants() -> None:
         finish(g, g.op("Gather", g.input(5), g.op("Cast", g.const([3, 0, 4, 1], np.int32), to=7)), quantized=False)
     add("cast_of_stored_to_int64", cast_to_integers)
 
+    # Its bounds are no operands.
+    def clip(g: Graph) -> None:
+        stored = g.op("Clip", g.const([[-2.0, -0.5, 0.25], [0.75, 1.5, 3.0]]), g.const(-1.0), g.const(1.0))
+        finish(g, g.op("Add", g.input(2, 3), stored), quantized=False)
+    add("clip_of_stored", clip)
+
     def pad(g: Graph, dtype: type, border: int | None) -> None:
         stated = [] if border is None else [g.const(border, dtype)]
         g.output(g.op("Pad", g.input(2, 3, dtype=dtype), g.const([0, 1, 1, 2], np.int64), *stated))
