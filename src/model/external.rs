@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::error::Fault;
 use super::graph::{ExternalRange, Graph, Tensor, TensorData};
@@ -111,18 +112,24 @@ fn open_beneath(model_path: &Path, location: &str, mode: MapMode, room: u64) -> 
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else {
             return Err(format!(
-                "location `{location}` leads out of the model's directory; it must be a path beneath it"
+                "location `{location}` is absolute or has a `..`; it must be a path beneath the model's directory"
             ));
         };
         let kind = if components.peek().is_some() { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
         here = rustix::fs::openat(here.as_fd(), name, flags, Mode::empty()).map_err(|e| {
-            format!("cannot open `{location}`: {} (symbolic links are not followed)", std::io::Error::from(e))
+            let why = match e {
+                Errno::LOOP => "it is a symbolic link, which is not followed; put the file itself there".into(),
+                Errno::NOTDIR => "its path leads through what is no directory (symbolic links are not followed)".into(),
+                _ => std::io::Error::from(e).to_string(),
+            };
+            format!("cannot open `{location}`: {why}")
         })?;
     }
     let file = File::from(here);
     let meta = file.metadata().map_err(|e| format!("cannot look at `{location}`: {e}"))?;
-    if !meta.is_file() {
+    // Components do not tell a file from one with a slash behind it, which is a directory.
+    if !meta.is_file() || location.ends_with('/') {
         return Err(format!("`{location}` is not a regular file"));
     }
     if meta.len() > room {

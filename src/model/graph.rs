@@ -207,6 +207,33 @@ impl DType {
     }
 }
 
+/// A `TensorProto.DataType` that is none of [`DType`], and what is wrong with it.
+pub(super) fn unrun(code: i64) -> String {
+    let name = match code {
+        0 => "undefined",
+        8 => "string",
+        14 => "complex64",
+        15 => "complex128",
+        16 => "bfloat16",
+        17 => "float8e4m3fn",
+        18 => "float8e4m3fnuz",
+        19 => "float8e5m2",
+        20 => "float8e5m2fnuz",
+        21 => "uint4",
+        22 => "int4",
+        23 => "float4e2m1",
+        24 => "float8e8m0",
+        25 => "uint2",
+        26 => "int2",
+        27 => "float6e2m3",
+        28 => "float6e3m2",
+        _ => return format!("data type {code}, which ONNX does not have"),
+    };
+    format!(
+        "data type {code} ({name}), which tractlet does not run; it runs floats of 16 to 64 bits, integers of 8 to 64 and bool"
+    )
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

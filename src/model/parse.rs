@@ -71,6 +71,10 @@ const STRING: i64 = 8;
 /// The newest version of the format that there is.
 const IR_VERSION: i64 = 14;
 
+/// Fields of an `AttributeProto` that no operator here takes, with the type that each is for: lists of tensors and of graphs,
+/// types, sparse tensors.
+const UNTAKEN: [(u32, i64); 6] = [(10, 9), (11, 10), (14, 13), (15, 14), (22, 11), (23, 12)];
+
 /// More than any operator has.
 const ATTRIBUTES: usize = 64;
 
@@ -201,6 +205,8 @@ impl Parser<'_> {
         let (mut name, mut kind, mut refers) = (None, None, false);
         let (mut float, mut int, mut text, mut tensor, mut graph) = (None, None, None, None, None);
         let (mut floats, mut ints, mut texts) = (vec![], vec![], vec![]);
+        // The type of a value that no operator here takes.
+        let mut other = None;
         while let Some(field) = fields.next_field()? {
             match field.number {
                 1 => set(&mut name, self.name(&field)?, &field)?,
@@ -220,6 +226,10 @@ impl Parser<'_> {
                     Ok(())
                 })?,
                 9 => texts.push(self.counted_name(&field)?),
+                10 | 11 | 14 | 15 | 22 | 23 => {
+                    field.chunk()?;
+                    other = UNTAKEN.iter().find(|(number, _)| *number == field.number).map(|(_, kind)| *kind);
+                }
                 20 => set(&mut kind, field.int()?, &field)?,
                 21 => refers = true,
                 _ => {}
@@ -236,7 +246,8 @@ impl Parser<'_> {
             !ints.is_empty(),
             !texts.is_empty(),
         ];
-        let holds_another = held.iter().zip(1..).any(|(held, of)| *held && kind.is_some_and(|kind| kind != of));
+        let held = held.iter().zip(1..).filter_map(|(held, of)| held.then_some(of)).chain(other);
+        let holds_another = held.into_iter().any(|of| kind.is_some_and(|kind| kind != of));
         let lacks = || malformed(0, format!("attribute `{name}` does not hold what its type says"));
         let value = match kind {
             _ if refers => AttributeValue::Unclear("refers to one of a function, and the node is in none"),
@@ -258,7 +269,7 @@ impl Parser<'_> {
     /// `attribute` names a tensor that has no name of its own in messages.
     fn tensor(&mut self, mut fields: Fields<'_>, attribute: Option<&str>) -> Result<Tensor, Fault> {
         self.count()?;
-        let mut stored = Stored::default();
+        let mut stored = Stored { raw: None, typed: vec![], message: fields.clone() };
         let (mut dtype, mut name, mut location) = (None, None, None);
         let (mut dims, mut external) = (vec![], vec![]);
         let (mut rank, mut segmented, mut text) = (0, false, false);
@@ -273,7 +284,7 @@ impl Parser<'_> {
                 })?,
                 2 => set(&mut dtype, field.int()?, &field)?,
                 3 => segmented = true,
-                4 | 5 | 7 | 10 | 11 => stored.typed.push(field),
+                4 | 5 | 7 | 10 | 11 if !stored.typed.contains(&field.number) => stored.typed.push(field.number),
                 6 => text = true,
                 8 => set(&mut name, self.name(&field)?, &field)?,
                 9 => set(&mut stored.raw, field.chunk()?, &field)?,
@@ -294,7 +305,7 @@ impl Parser<'_> {
             return Err(Fault::unsupported(format!("tensor `{name}` holds strings; tractlet runs numbers only")));
         }
         let dtype = DType::from_onnx(dtype)
-            .ok_or_else(|| Fault::unsupported(format!("tensor `{name}` is of data type {dtype}, which tractlet does not run; floats, 8- to 64-bit integers and bool it does")))?;
+            .ok_or_else(|| Fault::unsupported(format!("tensor `{name}` is of {}", unrun(dtype))))?;
         let dims = dims
             .iter()
             .map(|&dim| usize::try_from(dim).map_err(|_| Fault::tensor(&name, format!("dimension {dim} is negative"))))
@@ -310,6 +321,9 @@ impl Parser<'_> {
                 return Err(Fault::tensor(&name, "has data both in the model and in an external file"));
             }
             TensorData::External(external_range(&name, &external)?)
+        } else if bytes > 0 && !external.is_empty() && stored.raw.is_none() && stored.typed.is_empty() {
+            let what = "has external_data and no other, and data_location does not say that it is EXTERNAL (1)";
+            return Err(Fault::tensor(&name, what));
         } else {
             stored.data(&name, dtype, bytes)?
         };
@@ -356,9 +370,8 @@ impl Parser<'_> {
             }
         }
         let element = element.unwrap_or(0);
-        let dtype = DType::from_onnx(element).ok_or_else(|| {
-            Fault::unsupported(format!("`{name}` is of data type {element}, which tractlet does not run"))
-        })?;
+        let dtype = DType::from_onnx(element)
+            .ok_or_else(|| Fault::unsupported(format!("`{name}` is of {}", unrun(element))))?;
         let Some(mut shape) = shape else { return Ok(None) };
         let mut dims = vec![];
         while let Some(field) = shape.next_field()? {
@@ -372,7 +385,7 @@ impl Parser<'_> {
                     self.limits.rank as u64,
                 ));
             }
-            dims.push(self.dimension(&name, field.fields(&DIM)?)?);
+            dims.push(self.dimension(&name, dims.len(), field.fields(&DIM)?)?);
         }
         let fixed: Vec<usize> = dims.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
         byte_len(&fixed, dtype, self.limits)
@@ -380,13 +393,16 @@ impl Parser<'_> {
         Ok(Some(ValueInfo { name, dtype, dims }))
     }
 
-    fn dimension(&mut self, name: &str, mut fields: Fields<'_>) -> Result<Dim, Fault> {
+    fn dimension(&mut self, name: &str, index: usize, mut fields: Fields<'_>) -> Result<Dim, Fault> {
         let mut dim = None;
         while let Some(field) = fields.next_field()? {
             match field.number {
                 1 => {
-                    let size = usize::try_from(field.int()?)
-                        .map_err(|_| Fault::graph(format!("a dimension of `{name}` is negative")))?;
+                    let stated = field.int()?;
+                    let size = usize::try_from(stated).map_err(|_| {
+                        let what = format!("dimension {index} of `{name}` is {stated}");
+                        Fault::graph(format!("{what}; where it is open, give it a name instead (dim_param)"))
+                    })?;
                     set(&mut dim, Dim::Fixed(size), &field)?;
                 }
                 2 => set(&mut dim, Dim::Symbol(self.name(&field)?), &field)?,
@@ -442,13 +458,27 @@ impl Parser<'_> {
 }
 
 /// The data fields of a `TensorProto`, before they are held against its type and dimensions.
-#[derive(Default)]
 struct Stored<'a> {
     raw: Option<Chunk<'a>>,
-    typed: Vec<Field<'a>>,
+    /// The numbers of those typed fields that there are.
+    typed: Vec<u32>,
+    /// The whole message, to be gone through for them: a file may have a field for each element, which all together would
+    /// take many times its size.
+    message: Fields<'a>,
 }
 
 impl Stored<'_> {
+    /// Calls `each` for every element of a typed field.
+    fn elements(&self, number: u32, size: Scalar, mut each: impl FnMut(u64) -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut fields = self.message.clone();
+        while let Some(field) = fields.next_field()? {
+            if field.number == number {
+                field.scalars(size, &mut each)?;
+            }
+        }
+        Ok(())
+    }
+
     fn data(self, name: &str, dtype: DType, bytes: usize) -> Result<TensorData, Fault> {
         if let Some(raw) = self.raw {
             if !self.typed.is_empty() {
@@ -470,20 +500,17 @@ impl Stored<'_> {
             DType::U32 | DType::U64 => (11, Scalar::Varint),
             _ => (5, Scalar::Varint),
         };
-        if let Some(other) = self.typed.iter().find(|field| field.number != number) {
-            return Err(Fault::tensor(
-                name,
-                format!("{dtype} data is in field {}, which belongs to another type", other.number),
-            ));
+        if let Some(other) = self.typed.iter().find(|other| **other != number) {
+            let [found, expected] = [*other, number].map(|number| TENSOR.field(number).unwrap_or("another field"));
+            let what = format!("its {dtype} data is in {found}; that belongs in raw_data or {expected}");
+            return Err(Fault::tensor(name, what));
         }
         let width = dtype.size();
         let mut count = 0;
-        for field in &self.typed {
-            field.scalars(size, |_| {
-                count += 1;
-                Ok(())
-            })?;
-        }
+        self.elements(number, size, |_| {
+            count += 1;
+            Ok(())
+        })?;
         let elements = bytes / width;
         if count != elements {
             return Err(Fault::tensor(
@@ -492,15 +519,13 @@ impl Stored<'_> {
             ));
         }
         let mut decoded = Vec::with_capacity(bytes);
-        for field in &self.typed {
-            field.scalars(size, |value| {
-                if !fits(dtype, value as i64) {
-                    return Err(Fault::tensor(name, format!("{} is not a value of {dtype}", value as i64)));
-                }
-                decoded.extend(value.to_le_bytes().into_iter().take(width));
-                Ok(())
-            })?;
-        }
+        self.elements(number, size, |value| {
+            if !fits(dtype, value as i64) {
+                return Err(Fault::tensor(name, format!("{} is not a value of {dtype}", value as i64)));
+            }
+            decoded.extend(value.to_le_bytes().into_iter().take(width));
+            Ok(())
+        })?;
         if dtype == DType::Bool {
             decoded.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
         }
@@ -532,9 +557,13 @@ fn external_range(name: &str, entries: &[(String, String)]) -> Result<ExternalRa
         };
         entry(key).map(parse).transpose()
     };
-    if let Some(key) =
-        ["location", "offset", "length"].iter().find(|key| entries.iter().filter(|(k, _)| k == *key).count() > 1)
-    {
+    // An offset that is misspelt would be one of 0. The last two are known and not read: neither onnx nor ONNX Runtime holds
+    // a checksum against the file, and onnx passes over the base that it writes.
+    const KEYS: [&str; 5] = ["location", "offset", "length", "checksum", "basepath"];
+    if let Some((key, _)) = entries.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
+        return Err(fault(format!("it has an entry `{key}`; ONNX knows location, offset, length and checksum")));
+    }
+    if let Some(key) = KEYS.iter().find(|key| entries.iter().filter(|(k, _)| k == *key).count() > 1) {
         return Err(fault(format!("{key} is given twice")));
     }
     let location = entry("location").filter(|l| !l.is_empty()).ok_or_else(|| fault("no location is given".into()))?;

@@ -44,7 +44,13 @@ pub const ATTRIBUTE: Schema = Schema {
         (7, "floats"),
         (8, "ints"),
         (9, "strings"),
+        (10, "tensors"),
+        (11, "graphs"),
+        (14, "tp"),
+        (15, "type_protos"),
         (20, "type"),
+        (22, "sparse_tensor"),
+        (23, "sparse_tensors"),
     ],
 };
 pub const TENSOR: Schema = Schema {

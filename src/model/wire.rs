@@ -202,10 +202,15 @@ impl Schema {
         malformed(at, format!("{}: {what}", self.place(number)))
     }
 
+    /// A field's name, where it has one here.
+    pub fn field(&self, number: u32) -> Option<&'static str> {
+        self.fields.iter().find(|(n, _)| *n == number).map(|(_, field)| *field)
+    }
+
     /// `graph.node`; the message alone between fields.
     fn place(&self, number: u32) -> String {
-        match self.fields.iter().find(|(n, _)| *n == number) {
-            Some((_, field)) => format!("{}.{field}", self.name),
+        match self.field(number) {
+            Some(field) => format!("{}.{field}", self.name),
             None if number == 0 => self.name.to_owned(),
             None => format!("{}, field {number}", self.name),
         }

@@ -6,10 +6,50 @@
 
 use super::fault;
 use crate::model::error::Fault;
-use crate::model::graph::{AttributeValue, DType, Node};
+use crate::model::graph::{AttributeValue, DType, Node, unrun};
 
 /// Above any kernel, stride, dilation or padding of a real network.
 const WINDOW_LIMIT: i64 = 1 << 16;
+
+/// Attributes that are on or off. Of another value some runtimes make one and some the other.
+const FLAGS: [&str; 33] = [
+    "align_corners",
+    "allowzero",
+    "antialias",
+    "ceil_mode",
+    "center_point_box",
+    "channels_last",
+    "count_include_pad",
+    "detect_negative",
+    "detect_positive",
+    "exclude_outside",
+    "exclusive",
+    "fmod",
+    "input_forget",
+    "interleaved",
+    "inverse",
+    "is_causal",
+    "keepdims",
+    "largest",
+    "layout",
+    "linear_before_reset",
+    "noop_with_empty_axes",
+    "onesided",
+    "periodic",
+    "reverse",
+    "saturate",
+    "select_last_index",
+    "sorted",
+    "spatial",
+    "storage_order",
+    "training_mode",
+    "transA",
+    "transB",
+    "upper",
+];
+
+/// Those of `TensorProto.DataType`: float32, float16, float64, bfloat16.
+const FLOATS: [i64; 4] = [1, 10, 11, 16];
 
 pub(super) fn check(node: &Node) -> Result<(), Fault> {
     node.attributes.iter().try_for_each(|attribute| {
@@ -51,10 +91,10 @@ fn range(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
             }
             Ok(())
         }
-        ("group" | "num_groups" | "blocksize" | "num_outputs", AttributeValue::Int(value)) if *value < 1 => {
-            fail(format!("is {value}; it must be at least 1"))
-        }
-        ("p", AttributeValue::Int(value)) if *value < 1 => fail(format!("is {value}; it must be at least 1")),
+        (
+            "group" | "num_groups" | "blocksize" | "num_outputs" | "hidden_size" | "opset" | "p",
+            AttributeValue::Int(value),
+        ) if *value < 1 => fail(format!("is {value}; it must be at least 1")),
         ("size", AttributeValue::Int(value)) if *value < 1 && node.op == "LRN" => {
             fail(format!("is {value}; it must be at least 1"))
         }
@@ -66,13 +106,16 @@ fn range(node: &Node, name: &str, value: &AttributeValue) -> Result<(), Fault> {
         ("block_size", AttributeValue::Int(value)) if *value < 0 => {
             fail(format!("is {value}; it must not be negative"))
         }
-        ("storage_order", AttributeValue::Int(value)) if !(0..=1).contains(value) => {
+        (flag, AttributeValue::Int(value)) if FLAGS.contains(&flag) && !(0..=1).contains(value) => {
             fail(format!("is {value}; it must be 0 or 1"))
+        }
+        ("stash_type", AttributeValue::Int(value)) if !FLOATS.contains(value) => {
+            fail(format!("is {value}; it must be a data type of floats: {FLOATS:?}"))
         }
         // 0 is "as the zero point says".
         ("output_dtype", AttributeValue::Int(0)) => Ok(()),
         ("to" | "dtype" | "output_dtype", AttributeValue::Int(value)) if DType::from_onnx(*value).is_none() => {
-            fail(format!("asks for data type {value}, which tractlet does not run"))
+            fail(format!("asks for {}", unrun(*value)))
         }
         ("auto_pad", AttributeValue::Text(text))
             if !matches!(text.as_str(), "" | "NOTSET" | "SAME_UPPER" | "SAME_LOWER" | "VALID") =>

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::context::Context;
 use super::fact::{Fact, broadcast, show};
-use super::rules::Context;
 use super::{Misfit, Ruled};
 
 pub(super) fn einsum(c: &Context<'_>) -> Ruled<Vec<Option<Fact>>> {

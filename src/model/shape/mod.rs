@@ -10,8 +10,11 @@
 // Places in dimensions are held against their number where they come in, by `axis` above all.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod context;
 mod einsum;
 mod fact;
+mod parts;
+mod quantized;
 mod recurrent;
 mod rules;
 mod values;
@@ -26,6 +29,7 @@ use super::error::Fault;
 use super::graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
 use super::limits::Limits;
 
+use context::Context;
 pub(crate) use fact::Fact;
 use fact::VALUES_LIMIT;
 
@@ -157,7 +161,7 @@ impl Inference<'_> {
         let inputs: Vec<Option<Fact>> =
             (0..node.inputs.len()).map(|i| node.input(i).and_then(|name| facts.get(name)).cloned()).collect();
         let attribute_tensor = |tensor: &Tensor| self.stored(tensor);
-        let context = rules::Context { node, opset: self.opset, inputs: &inputs, stored: &attribute_tensor };
+        let context = Context { node, opset: self.opset, inputs: &inputs, stored: &attribute_tensor };
         let mut outputs = rules::apply(&context).map_err(|misfit| explain(node, misfit))?;
         let known: Vec<Option<DType>> = inputs.iter().map(|fact| fact.as_ref().and_then(|fact| fact.dtype)).collect();
         check::types(node, self.opset, &known)?;

@@ -1,7 +1,7 @@
 //! RNN, LSTM and GRU.
 
+use super::context::Context;
 use super::fact::{Dims, Fact, same, show};
-use super::rules::Context;
 use super::{Misfit, Ruled};
 use crate::model::graph::AttributeValue;
 

@@ -3,30 +3,22 @@
 //!
 //! An operator that is not listed yields unknown outputs.
 
+use super::context::Context;
 use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
-use super::{Misfit, Ruled, einsum, recurrent, values, views, window};
-use crate::model::error::Fault;
-use crate::model::graph::{AttributeValue, DType, Domain, Node, Tensor};
+use super::{Misfit, Ruled, einsum, parts, quantized, recurrent, values, views, window};
+use crate::model::graph::{DType, Domain};
 
-/// One node with what is known of its inputs.
-pub(super) struct Context<'a> {
-    pub node: &'a Node,
-    pub opset: i64,
-    pub inputs: &'a [Option<Fact>],
-    pub stored: &'a dyn Fn(&Tensor) -> Result<Fact, Fault>,
-}
-
-type Outputs = Vec<Option<Fact>>;
+pub(super) type Outputs = Vec<Option<Fact>>;
 
 pub(super) fn apply(c: &Context<'_>) -> Ruled<Outputs> {
     let fact = match c.node.domain {
         Domain::Onnx => onnx(c)?,
-        Domain::Microsoft => microsoft(c)?,
+        Domain::Microsoft => quantized::microsoft(c)?,
     };
     Ok(fact)
 }
 
-fn one(dtype: Option<DType>, dims: Option<Dims>) -> Ruled<Outputs> {
+pub(super) fn one(dtype: Option<DType>, dims: Option<Dims>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact::new(dtype, dims))])
 }
 
@@ -117,6 +109,8 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         }
         "Identity" => Ok(vec![c.inputs[0].clone()]),
         "Dropout" => {
+            c.scalar(1, "ratio")?;
+            c.scalar(2, "training mode")?;
             let mask = c.fact(0).map(|fact| Fact::new(Some(DType::Bool), fact.dims.clone()));
             Ok(vec![c.inputs[0].clone(), mask])
         }
@@ -171,8 +165,8 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             of_one_type(c, 1..3)?;
             Ok(vec![Some(valued(c.dtype(1), broadcast_all(c, 0..3)?, values::choice(c)))])
         }
-        "QuantizeLinear" => quantize(c),
-        "DequantizeLinear" => dequantize(c),
+        "QuantizeLinear" => quantized::quantize(c),
+        "DequantizeLinear" => quantized::dequantize(c),
         "DynamicQuantizeLinear" => {
             c.float(0)?;
             let scalar = |dtype| Some(Fact::new(Some(dtype), Some(vec![])));
@@ -183,37 +177,17 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             c.scalar(2, "zero point")?;
             window::conv(c, 0, 1, None, Some(DType::I32))
         }
-        "QLinearConv" => {
-            c.quantized(0)?;
-            c.quantized(3)?;
-            if let Some(dtype) = c.dtype(8).filter(|dtype| *dtype != DType::I32) {
-                return Err(Misfit::Attribute(format!("bias `{}` is {dtype}; it must be int32", c.node.inputs[8])));
-            }
-            for index in [4, 5] {
-                if let Some(dims) = c.dims(index).filter(|dims| dims.len() > 1) {
-                    let name = &c.node.inputs[index];
-                    return Err(Misfit::Attribute(format!(
-                        "`{name}` is {}; it must be a scalar or a vector",
-                        show(dims)
-                    )));
-                }
-            }
-            window::conv(c, 0, 3, Some(8), c.dtype(7).or(c.dtype(0)))
-        }
+        "QLinearConv" => quantized::conv(c),
         "ConvTranspose" => window::conv_transpose(c),
         "AveragePool" | "MaxPool" | "LpPool" => window::pool(c, false, c.dtype(0)),
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => window::global_pool(c, false),
         "Gemm" => gemm(c, 0, 1, Some(2)),
         "MatMul" => matmul(c, 0, 1, c.dtype(0)),
         "MatMulInteger" => {
-            zero_points(c)?;
+            quantized::zero_points(c)?;
             matmul(c, 0, 1, Some(DType::I32))
         }
-        "QLinearMatMul" => {
-            c.quantized(0)?;
-            c.quantized(3)?;
-            matmul(c, 0, 3, c.dtype(7).or(c.dtype(0)))
-        }
+        "QLinearMatMul" => quantized::matmul(c),
         "RNN" => recurrent::recurrent(c, 1),
         "GRU" => recurrent::recurrent(c, 3),
         "LSTM" => recurrent::recurrent(c, 4),
@@ -233,92 +207,22 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "Unsqueeze" => views::unsqueeze(c),
         "Transpose" => views::transpose(c),
         "Concat" => views::concat(c, &(0..c.inputs.len()).collect::<Vec<_>>(), c.dtype(0)),
-        "Split" => views::split(c),
-        "Slice" => views::slice(c),
+        "Split" => parts::split(c),
+        "Slice" => parts::slice(c),
         "Pad" => views::pad(c),
         "Tile" => views::tile(c),
         "Expand" => views::expand(c),
         "Resize" | "Upsample" => views::resize(c),
-        "Gather" => views::gather(c),
-        "GatherElements" => {
-            c.indices(1)?;
-            within_data(c)?;
-            one(c.dtype(0), c.dims(1).cloned())
-        }
-        "GatherND" => views::gather_nd(c),
-        "ScatterND" => views::scatter_nd(c),
+        "Gather" => parts::gather(c),
+        "GatherElements" => parts::gather_elements(c),
+        "GatherND" => parts::gather_nd(c),
+        "ScatterND" => parts::scatter_nd(c),
         "Einsum" => einsum::einsum(c),
-        "TopK" => views::top_k(c),
+        "TopK" => parts::top_k(c),
         "OneHot" => views::one_hot(c),
         "DepthToSpace" | "SpaceToDepth" => views::depth_space(c),
         "ArgMax" | "ArgMin" => views::reduce(c, Some(DType::I64)),
         op if op.starts_with("Reduce") => views::reduce(c, c.dtype(0)),
-        _ => Ok(vec![]),
-    }
-}
-
-fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
-    match c.node.op.as_str() {
-        "QLinearAdd" | "QLinearMul" => {
-            c.quantized(0)?;
-            c.quantized(3)?;
-            c.states_zero_point(7)?;
-            let dims = match (c.dims(0), c.dims(3)) {
-                (Some(a), Some(b)) => Some(broadcast(a, b)?),
-                _ => None,
-            };
-            one(c.dtype(0), dims)
-        }
-        "QLinearSigmoid" | "QLinearLeakyRelu" => {
-            c.quantized(0)?;
-            c.states_zero_point(4)?;
-            same_as(c, 0)
-        }
-        "QLinearSoftmax" => {
-            c.quantized(0)?;
-            c.states_zero_point(4)?;
-            // Up to opset 12 a softmax takes all dimensions from its axis on; the node has an opset of its own.
-            let until_12 = c.int("opset").unwrap_or(c.opset) < 13;
-            if let Some(rank) = c.fact(0).and_then(Fact::rank) {
-                let at = axis(c.int("axis").unwrap_or(if until_12 { 1 } else { -1 }), rank)?;
-                if until_12 != (c.opset < 13) && at + 1 != rank {
-                    let what =
-                        format!("its softmax is of opset {}, the model of {}", c.int("opset").unwrap_or(0), c.opset);
-                    return Err(Misfit::Unsupported(what));
-                }
-            }
-            same_as(c, 0)
-        }
-        "QLinearAveragePool" => {
-            c.quantized(0)?;
-            c.states_zero_point(4)?;
-            window::pool(c, c.int("channels_last") == Some(1), c.dtype(0))
-        }
-        "QLinearGlobalAveragePool" => {
-            c.quantized(0)?;
-            c.states_zero_point(4)?;
-            window::global_pool(c, c.int("channels_last") == Some(1))
-        }
-        "QLinearConcat" if c.node.input(1).is_none() && c.dtype(2) == Some(DType::I8) => {
-            Err(Misfit::Unsupported("its output zero point is left out; state it, which also states its type".into()))
-        }
-        "QLinearConcat" if c.inputs.len() % 3 != 2 => Err(Misfit::Attribute(format!(
-            "has {} inputs; behind scale and zero point of the output each tensor has its own",
-            c.inputs.len()
-        ))),
-        "QLinearConcat" => {
-            (2..c.inputs.len()).step_by(3).try_for_each(|index| c.quantized(index))?;
-            views::concat(c, &(2..c.inputs.len()).step_by(3).collect::<Vec<_>>(), c.dtype(2))
-        }
-        "QGemm" => {
-            c.quantized(0)?;
-            c.quantized(3)?;
-            let mut outputs = gemm(c, 0, 3, Some(6))?;
-            if let Some(Some(fact)) = outputs.first_mut() {
-                fact.dtype = if c.node.input(7).is_some() { c.dtype(8).or(c.dtype(0)) } else { Some(DType::F32) };
-            }
-            Ok(outputs)
-        }
         _ => Ok(vec![]),
     }
 }
@@ -329,7 +233,7 @@ fn valued(dtype: Option<DType>, dims: Option<Dims>, values: Option<Vec<i64>>) ->
     Fact { values: values.filter(|values| Some(values.len()) == elements), ..Fact::new(dtype, dims) }
 }
 
-fn same_as(c: &Context<'_>, index: usize) -> Ruled<Outputs> {
+pub(super) fn same_as(c: &Context<'_>, index: usize) -> Ruled<Outputs> {
     one(c.dtype(index), c.dims(index).cloned())
 }
 
@@ -371,30 +275,6 @@ fn layer_parameters(c: &Context<'_>) -> Ruled<()> {
     Ok(())
 }
 
-/// Indices of single elements have the data's rank and, but along the axis, at most its dimensions.
-fn within_data(c: &Context<'_>) -> Ruled<()> {
-    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return Ok(()) };
-    let at = axis(c.int("axis").unwrap_or(0), data.len())?;
-    let beyond = |i: usize| i != at && indices[i].zip(data[i]).is_some_and(|(index, dim)| index > dim);
-    if indices.len() != data.len() || (0..data.len()).any(beyond) {
-        let what = format!("its indices {} do not fit input {} along axis {at}", show(indices), show(data));
-        return Err(Misfit::Shape(what));
-    }
-    Ok(())
-}
-
-/// One for each row of the first matrix, and one for each column of the second, or one for all.
-fn zero_points(c: &Context<'_>) -> Ruled<()> {
-    for (operand, back, index) in [(0, 2, 2), (1, 1, 3)] {
-        let (Some(matrix), Some(&[count])) = (c.dims(operand), c.dims(index).map(Vec::as_slice)) else { continue };
-        let wanted = matrix.len().checked_sub(back).and_then(|at| matrix[at]);
-        if count != Some(1) {
-            same(count, wanted, |got, want| format!("input `{}` has {got} values for {want}", c.node.inputs[index]))?;
-        }
-    }
-    Ok(())
-}
-
 /// Scale, bias, mean and variance have one value a channel, which is dimension 1.
 fn per_channel(c: &Context<'_>) -> Ruled<()> {
     let Some(dims) = c.dims(0) else { return Ok(()) };
@@ -416,78 +296,8 @@ fn per_channel(c: &Context<'_>) -> Ruled<()> {
     Ok(())
 }
 
-fn quantize(c: &Context<'_>) -> Ruled<Outputs> {
-    if let Some(dtype) = c.dtype(0)
-        && !matches!(dtype, DType::F32 | DType::F16 | DType::I32)
-    {
-        return Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32 or int32", c.node.inputs[0])));
-    }
-    let asked = c.int("output_dtype").and_then(DType::from_onnx);
-    let stated = if c.node.input(2).is_some() { c.dtype(2) } else { asked.or(Some(DType::U8)) };
-    if let Some((stated, asked)) = stated.zip(asked).filter(|(stated, asked)| stated != asked) {
-        return Err(Misfit::Attribute(format!("attribute `output_dtype` is {asked}, its zero point {stated}")));
-    }
-    quantization_axis(c)?;
-    one(stated, c.dims(0).cloned())
-}
-
-fn dequantize(c: &Context<'_>) -> Ruled<Outputs> {
-    if let Some(dtype) = c.dtype(0) {
-        if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
-            return Err(Misfit::Attribute(format!(
-                "input `{}` is {dtype}; it must be a quantized integer type",
-                c.node.inputs[0]
-            )));
-        }
-        if let Some(zero_point) = c.dtype(2)
-            && zero_point != dtype
-        {
-            return Err(Misfit::Attribute(format!(
-                "zero point `{}` is {zero_point}, its input is {dtype}; they must be the same",
-                c.node.inputs[2]
-            )));
-        }
-    }
-    quantization_axis(c)?;
-    one(c.dtype(1).or(Some(DType::F32)), c.dims(0).cloned())
-}
-
-/// A scale is one value, one for each index of `axis`, or one for each block along it.
-fn quantization_axis(c: &Context<'_>) -> Ruled<()> {
-    let block = c.int("block_size").unwrap_or(0) as usize;
-    for index in [1, 2] {
-        let (Some(dims), Some(param)) = (c.dims(0), c.dims(index)) else { continue };
-        let name = &c.node.inputs[index];
-        let at = || axis(c.int("axis").unwrap_or(1), dims.len());
-        let expected = match param.as_slice() {
-            _ if block > 0 => {
-                let mut blocks = dims.clone();
-                let at = at()?;
-                blocks[at] = blocks[at].map(|length| length.div_ceil(block));
-                blocks
-            }
-            [] | [Some(1)] => continue,
-            [_] => vec![dims[at()?]],
-            _ => {
-                return Err(Misfit::Attribute(format!("`{name}` is {}; it must be a scalar or a vector", show(param))));
-            }
-        };
-        if param.len() != expected.len()
-            || param.iter().zip(&expected).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b))
-        {
-            return Err(Misfit::Attribute(format!(
-                "`{name}` is {}; input {} and axis ask for {}",
-                show(param),
-                show(dims),
-                show(&expected)
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// `alpha * op(A) * op(B) + beta * C`.
-fn gemm(c: &Context<'_>, a: usize, b: usize, bias: Option<usize>) -> Ruled<Outputs> {
+pub(super) fn gemm(c: &Context<'_>, a: usize, b: usize, bias: Option<usize>) -> Ruled<Outputs> {
     let (Some(x), Some(w)) = (c.dims(a), c.dims(b)) else { return one(c.dtype(a), None) };
     let (&[x0, x1], &[w0, w1]) = (x.as_slice(), w.as_slice()) else {
         return Err(Misfit::Shape(format!("its inputs {} and {} must be matrices", show(x), show(w))));
@@ -508,7 +318,7 @@ fn gemm(c: &Context<'_>, a: usize, b: usize, bias: Option<usize>) -> Ruled<Outpu
 }
 
 /// numpy.matmul.
-fn matmul(c: &Context<'_>, a: usize, b: usize, dtype: Option<DType>) -> Ruled<Outputs> {
+pub(super) fn matmul(c: &Context<'_>, a: usize, b: usize, dtype: Option<DType>) -> Ruled<Outputs> {
     let (Some(x), Some(w)) = (c.dims(a), c.dims(b)) else { return one(dtype, None) };
     let (mut x_full, mut w_full) = (x.clone(), w.clone());
     if x.is_empty() || w.is_empty() {
@@ -533,139 +343,4 @@ fn matmul(c: &Context<'_>, a: usize, b: usize, dtype: Option<DType>) -> Ruled<Ou
         dims.push(w_matrix[1]);
     }
     one(dtype, Some(dims))
-}
-
-impl<'a> Context<'a> {
-    pub fn fact(&self, index: usize) -> Option<&'a Fact> {
-        self.inputs.get(index)?.as_ref()
-    }
-
-    pub fn dims(&self, index: usize) -> Option<&'a Dims> {
-        self.fact(index)?.dims.as_ref()
-    }
-
-    pub fn dtype(&self, index: usize) -> Option<DType> {
-        self.fact(index)?.dtype
-    }
-
-    pub fn values(&self, index: usize) -> Option<&'a [i64]> {
-        self.fact(index)?.values.as_deref()
-    }
-
-    pub fn int(&self, name: &str) -> Option<i64> {
-        match self.node.attribute(name)? {
-            AttributeValue::Int(value) => Some(*value),
-            _ => None,
-        }
-    }
-
-    pub fn ints(&self, name: &str) -> Option<&'a [i64]> {
-        match self.node.attribute(name)? {
-            AttributeValue::Ints(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    pub fn floats(&self, name: &str) -> Option<&'a [f32]> {
-        match self.node.attribute(name)? {
-            AttributeValue::Floats(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    pub fn text(&self, name: &str) -> Option<&'a str> {
-        match self.node.attribute(name)? {
-            AttributeValue::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Values that steer the output's size: from an attribute in old opsets, from an input since.
-    /// `None` where they depend on data; refused where they are constant and yet not known.
-    pub fn steering(&self, attribute: &str, input: usize) -> Ruled<Option<&'a [i64]>> {
-        if let Some(values) = self.ints(attribute) {
-            return Ok(Some(values));
-        }
-        self.known(input)
-    }
-
-    /// As [`Context::steering`], from an input alone.
-    pub fn known(&self, input: usize) -> Ruled<Option<&'a [i64]>> {
-        self.indices(input)?;
-        if let Some(dims) = self.dims(input).filter(|dims| dims.len() > 1) {
-            return Err(Misfit::Shape(format!(
-                "input `{}` is {}; it must be a vector",
-                self.node.inputs[input],
-                show(dims)
-            )));
-        }
-        match self.fact(input) {
-            Some(fact) if fact.values.is_none() && fact.constant => {
-                let name = &self.node.inputs[input];
-                Err(Misfit::Unsupported(format!(
-                    "input `{name}` sets a size and is computed from constants; fold constants (onnxruntime or onnx-simplifier do) and export again"
-                )))
-            }
-            Some(fact) => Ok(fact.values.as_deref()),
-            None => Ok(None),
-        }
-    }
-
-    /// A single value.
-    pub fn scalar(&self, index: usize, what: &str) -> Ruled<()> {
-        match self.dims(index) {
-            Some(dims) if !matches!(dims.as_slice(), [] | [None | Some(1)]) => {
-                Err(Misfit::Shape(format!("its {what} {} must be a scalar", show(dims))))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A quantized tensor, with its scale and its zero point behind it.
-    fn quantized(&self, index: usize) -> Ruled<()> {
-        let Some(dtype) = self.dtype(index) else { return Ok(()) };
-        if !matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16) {
-            return Err(Misfit::Attribute(format!(
-                "input `{}` is {dtype}; it must be int8 or uint8",
-                self.node.inputs[index]
-            )));
-        }
-        match self.dtype(index + 2) {
-            Some(zero_point) if zero_point != dtype => {
-                let name = &self.node.inputs[index + 2];
-                Err(Misfit::Attribute(format!(
-                    "zero point `{name}` is {zero_point}, its input is {dtype}; they must be the same"
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Without an output zero point the output's type is not stated; int8 that became uint8 would go unnoticed.
-    fn states_zero_point(&self, index: usize) -> Ruled<()> {
-        if self.node.input(index).is_none() && self.dtype(0) == Some(DType::I8) {
-            let what = "its output zero point is left out; state it, which also states its type";
-            return Err(Misfit::Unsupported(what.into()));
-        }
-        Ok(())
-    }
-
-    /// A tensor of int64 or int32.
-    pub fn indices(&self, index: usize) -> Ruled<()> {
-        match self.dtype(index) {
-            Some(dtype) if !matches!(dtype, DType::I64 | DType::I32) => {
-                Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be int64", self.node.inputs[index])))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn float(&self, index: usize) -> Ruled<()> {
-        match self.dtype(index) {
-            Some(dtype) if dtype != DType::F32 => {
-                Err(Misfit::Attribute(format!("input `{}` is {dtype}; it must be float32", self.node.inputs[index])))
-            }
-            _ => Ok(()),
-        }
-    }
 }

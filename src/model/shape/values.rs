@@ -1,7 +1,7 @@
 //! Small integer tensors that steer shapes, followed by value.
 
+use super::context::Context;
 use super::fact::{Dims, Fact, VALUES_LIMIT};
-use super::rules::Context;
 use super::{Misfit, Ruled};
 use crate::model::graph::{AttributeValue, DType};
 

@@ -1,22 +1,22 @@
-//! Operators that rearrange, cut, repeat or make tensors: their sizes come from attributes and
-//! from the values of small inputs.
+//! Operators that rearrange, repeat, resize or make tensors: their sizes come from attributes and
+//! from the values of small inputs. Those that take parts of one are in [`super::parts`].
 
+use super::context::Context;
 use super::fact::{Dims, Fact, VALUES_LIMIT, axis, broadcast, same, show, volume};
-use super::rules::Context;
 use super::{Misfit, Ruled, values};
 use crate::model::graph::{AttributeValue, DType};
 
 type Outputs = Vec<Option<Fact>>;
 
-fn one(c: &Context<'_>, dims: Option<Dims>) -> Ruled<Outputs> {
+pub(super) fn one(c: &Context<'_>, dims: Option<Dims>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact::new(c.dtype(0), dims))])
 }
 
-fn size(value: i64, what: &str) -> Ruled<usize> {
+pub(super) fn size(value: i64, what: &str) -> Ruled<usize> {
     usize::try_from(value).map_err(|_| Misfit::Attribute(format!("{what} is {value}; it must not be negative")))
 }
 
-fn sizes(values: &[i64], what: &str) -> Ruled<Dims> {
+pub(super) fn sizes(values: &[i64], what: &str) -> Ruled<Dims> {
     values.iter().map(|&value| size(value, what).map(Some)).collect()
 }
 
@@ -25,6 +25,9 @@ pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
         Some(AttributeValue::Tensor(tensor)) => (c.stored)(tensor).map_err(|e| Misfit::Attribute(e.to_string()))?,
         _ => Fact::new(Some(DType::F32), None),
     };
+    if stored.dims.as_deref().is_some_and(|dims| volume(dims) != Some(1)) {
+        return Err(Misfit::Attribute("attribute `value` must hold one number".into()));
+    }
     let dims = c.known(0)?.map(|values| sizes(values, "a dimension of its shape")).transpose()?;
     let value = stored.values.as_deref().and_then(<[i64]>::first).zip(dims.as_ref());
     let values = value.and_then(|(value, dims)| values::filled(*value, dims));
@@ -36,7 +39,7 @@ pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
     if c.dtype(0).is_some_and(|dtype| !matches!(dtype, DType::I64 | DType::I32)) {
         return one(c, Some(vec![None]));
     }
-    let (Some(&[start]), Some(&[limit]), Some(&[delta])) = (c.known(0)?, c.known(1)?, c.known(2)?) else {
+    let (Some(&[start]), Some(&[limit]), Some(&[delta])) = (c.numbers(0)?, c.numbers(1)?, c.numbers(2)?) else {
         return one(c, Some(vec![None]));
     };
     if delta == 0 {
@@ -112,7 +115,7 @@ pub(super) fn flatten(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
     let values = c.fact(0).and_then(|f| f.values.clone());
     let Some(input) = c.dims(0) else { return one(c, None) };
-    let dims: Option<Dims> = match c.steering("axes", 1)? {
+    let dims: Option<Dims> = match axes(c)? {
         Some(axes) => {
             let mut dims = input.clone();
             let mut at = axes.iter().map(|&a| axis(a, input.len())).collect::<Ruled<Vec<_>>>()?;
@@ -135,7 +138,7 @@ pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
-    let (Some(input), Some(axes)) = (c.dims(0), c.steering("axes", 1)?) else { return one(c, None) };
+    let (Some(input), Some(axes)) = (c.dims(0), axes(c)?) else { return one(c, None) };
     let rank = input.len() + axes.len();
     let at = distinct(axes, rank)?;
     let mut dims = input.clone();
@@ -143,8 +146,16 @@ pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
     Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
+/// Of Squeeze and Unsqueeze; exporters write a single one as a scalar.
+fn axes<'c>(c: &Context<'c>) -> Ruled<Option<&'c [i64]>> {
+    match c.ints("axes") {
+        Some(axes) => Ok(Some(axes)),
+        None => c.numbers(1),
+    }
+}
+
 /// Dimensions of which none may be named twice, in order.
-fn distinct(axes: &[i64], rank: usize) -> Ruled<Vec<usize>> {
+pub(super) fn distinct(axes: &[i64], rank: usize) -> Ruled<Vec<usize>> {
     let mut at = axes.iter().map(|&a| axis(a, rank)).collect::<Ruled<Vec<_>>>()?;
     at.sort_unstable();
     if at.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -197,99 +208,6 @@ pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> 
     let values: Option<Vec<i64>> =
         parts.iter().map(|&i| c.values(i).filter(|_| at == 0)).collect::<Option<Vec<_>>>().map(|v| v.concat());
     Ok(vec![Some(Fact { values: values.filter(|v| v.len() <= VALUES_LIMIT), ..Fact::new(dtype, Some(dims)) })])
-}
-
-pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
-    let Some(input) = c.dims(0) else { return Ok(vec![]) };
-    let at = axis(c.int("axis").unwrap_or(0), input.len())?;
-    let parts = c.node.outputs.len();
-    if let Some(stated) = c.int("num_outputs").filter(|&stated| stated != parts as i64) {
-        return Err(Misfit::Attribute(format!("attribute `num_outputs` is {stated}, it has {parts} outputs")));
-    }
-    let lengths: Dims = match (c.steering("split", 1)?, input[at]) {
-        (Some(lengths), total) => {
-            let lengths = sizes(lengths, "a length of its split")?;
-            if lengths.len() != parts || total.zip(volume_sum(&lengths)).is_some_and(|(total, sum)| total != sum) {
-                return Err(Misfit::Shape(format!(
-                    "its split {} does not divide {} of input {} among {parts} outputs",
-                    show(&lengths),
-                    total.unwrap_or(0),
-                    show(input)
-                )));
-            }
-            lengths
-        }
-        (None, Some(total)) if c.fact(1).is_none() => {
-            if c.opset >= 18 && c.int("num_outputs").is_none() {
-                return Err(Misfit::Attribute("attribute `num_outputs` is missing, and so is its split".into()));
-            }
-            if c.opset < 18 && total % parts != 0 {
-                let what = format!("{total} of input {} do not make {parts} equal outputs", show(input));
-                return Err(Misfit::Shape(what));
-            }
-            let each = total.div_ceil(parts);
-            (0..parts).map(|i| Some(each.min(total.saturating_sub(i * each)))).collect()
-        }
-        _ => vec![None; parts],
-    };
-    let part = |length: &Option<usize>| {
-        let mut dims = input.clone();
-        dims[at] = *length;
-        Some(Fact::new(c.dtype(0), Some(dims)))
-    };
-    Ok(lengths.iter().map(part).collect())
-}
-
-fn volume_sum(lengths: &Dims) -> Option<usize> {
-    lengths.iter().try_fold(0usize, |sum, length| sum.checked_add((*length)?))
-}
-
-pub(super) fn slice(c: &Context<'_>) -> Ruled<Outputs> {
-    let Some(input) = c.dims(0) else { return one(c, None) };
-    let (Some(starts), Some(ends)) = (c.steering("starts", 1)?, c.steering("ends", 2)?) else { return one(c, None) };
-    let all: Vec<i64> = (0..starts.len() as i64).collect();
-    let axes = match c.steering("axes", 3)? {
-        None if c.fact(3).is_some() => return one(c, None),
-        axes => axes.unwrap_or(&all),
-    };
-    let ones = vec![1; starts.len()];
-    let steps = match c.known(4)? {
-        None if c.fact(4).is_some() => return one(c, None),
-        steps => steps.unwrap_or(&ones),
-    };
-    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Err(Misfit::Shape("its starts, ends, axes and steps differ in length".into()));
-    }
-    distinct(axes, input.len())?;
-    let mut dims = input.clone();
-    // First element and step along each dimension.
-    let mut walks: Vec<(i64, i64)> = vec![(0, 1); input.len()];
-    for (i, &a) in axes.iter().enumerate() {
-        let at = axis(a, input.len())?;
-        let step = steps[i];
-        if step == 0 {
-            return Err(Misfit::Attribute("a step is 0".into()));
-        }
-        let Some(length) = input[at] else { continue };
-        let length = length as i64;
-        let from_end = |v: i64| if v < 0 { v.saturating_add(length) } else { v };
-        let (start, end) = (from_end(starts[i]), from_end(ends[i]));
-        let (start, span) = if step > 0 {
-            let start = start.clamp(0, length);
-            (start, end.clamp(0, length) - start)
-        } else {
-            let last = (length - 1).max(0);
-            let start = start.clamp(0, last);
-            (start, start - end.clamp(-1, last))
-        };
-        walks[at] = (start, step);
-        dims[at] = Some(span.clamp(0, length).unsigned_abs().div_ceil(step.unsigned_abs()) as usize);
-    }
-    let values = values::moved(c, 0, &dims, |to| {
-        let along = |(&at, &(start, step)): (&usize, &(i64, i64))| usize::try_from(start + at as i64 * step).ok();
-        to.iter().zip(&walks).map(along).collect()
-    });
-    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
 pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
@@ -362,7 +280,9 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(input) = c.dims(0) else { return one(c, None) };
     let scales_at = if c.node.op == "Upsample" || c.opset < 11 { 1 } else { 2 };
     let all: Vec<i64> = (0..input.len() as i64).collect();
-    let axes = c.ints("axes").unwrap_or(&all).iter().map(|&a| axis(a, input.len())).collect::<Ruled<Vec<_>>>()?;
+    let stated = c.ints("axes").unwrap_or(&all);
+    distinct(stated, input.len())?;
+    let axes = stated.iter().map(|&a| axis(a, input.len())).collect::<Ruled<Vec<_>>>()?;
     if c.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
         return one(c, None); // known to engines alone; held against the limit after import
     }
@@ -408,87 +328,6 @@ fn scaled(dim: usize, scale: f32) -> usize {
     (dim as f32 * scale).floor() as usize
 }
 
-pub(super) fn gather(c: &Context<'_>) -> Ruled<Outputs> {
-    c.indices(1)?;
-    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return one(c, None) };
-    let at = axis(c.int("axis").unwrap_or(0), data.len())?;
-    if let (Some(length), Some(values)) = (data[at], c.values(1)) {
-        let length = length as i64;
-        if let Some(index) = values.iter().find(|&&i| i < -length || i >= length) {
-            return Err(Misfit::Attribute(format!("index {index} is out of range for {length} along axis {at}")));
-        }
-    }
-    let dims = data[..at].iter().chain(indices).chain(&data[at + 1..]).copied().collect();
-    let values = c.values(1).zip(data[at]).and_then(|(picks, length)| {
-        values::moved(c, 0, &dims, |to| {
-            let (before, rest) = to.split_at(at);
-            let (index, after) = rest.split_at(indices.len());
-            let place = index.iter().zip(indices).try_fold(0, |place, (i, dim)| Some(place * (*dim)? + i))?;
-            let pick = *picks.get(place)?;
-            let pick = usize::try_from(if pick < 0 { pick + length as i64 } else { pick }).ok()?;
-            Some(before.iter().copied().chain([pick]).chain(after.iter().copied()).collect())
-        })
-    });
-    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
-}
-
-/// Each row of indices names a part of the data by its first dimensions, behind those of the batch.
-pub(super) fn gather_nd(c: &Context<'_>) -> Ruled<Outputs> {
-    let (Some(data), Some(indices)) = (c.dims(0), c.dims(1)) else { return one(c, None) };
-    let batch = size(c.int("batch_dims").unwrap_or(0), "attribute `batch_dims`")?;
-    if batch >= data.len().min(indices.len()) {
-        let what = format!("attribute `batch_dims` is {batch}, input {} and its indices {}", show(data), show(indices));
-        return Err(Misfit::Attribute(what));
-    }
-    one(c, parts(&data[batch..], indices)?)
-}
-
-pub(super) fn scatter_nd(c: &Context<'_>) -> Ruled<Outputs> {
-    if let (Some(data), Some(indices), Some(updates)) = (c.dims(0), c.dims(1), c.dims(2))
-        && let Some(wanted) = parts(data, indices)?
-    {
-        let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.zip(*b).is_none_or(|(a, b)| a == b);
-        if updates.len() != wanted.len() || !updates.iter().zip(&wanted).all(fits) {
-            let what = format!("its updates {} must be {} for indices {}", show(updates), show(&wanted), show(indices));
-            return Err(Misfit::Shape(what));
-        }
-    }
-    one(c, c.dims(0).cloned())
-}
-
-/// Dimensions of all parts that indices name: those of their rows, and of one part.
-fn parts(data: &[Option<usize>], indices: &Dims) -> Ruled<Option<Dims>> {
-    match indices.split_last() {
-        None => Err(Misfit::Shape("its indices are a scalar".into())),
-        Some((None, _)) => Ok(None),
-        Some((Some(depth), rows)) => match data.get(*depth..).filter(|_| *depth > 0) {
-            Some(part) => Ok(Some([rows, part].concat())),
-            None => {
-                let what = format!("its indices {} name {depth} of {} dimensions", show(indices), data.len());
-                Err(Misfit::Shape(what))
-            }
-        },
-    }
-}
-
-pub(super) fn top_k(c: &Context<'_>) -> Ruled<Outputs> {
-    let Some(input) = c.dims(0) else { return Ok(vec![]) };
-    let at = axis(c.int("axis").unwrap_or(-1), input.len())?;
-    c.scalar(1, "k")?;
-    let k = match (c.int("k"), c.known(1)?) {
-        (Some(k), _) | (None, Some(&[k])) => Some(size(k, "its k")?),
-        _ => None,
-    };
-    if let (Some(k), Some(length)) = (k, input[at])
-        && k > length
-    {
-        return Err(Misfit::Attribute(format!("its k of {k} is above {length} along axis {at}")));
-    }
-    let mut dims = input.clone();
-    dims[at] = k;
-    Ok(vec![Some(Fact::new(c.dtype(0), Some(dims.clone()))), Some(Fact::new(Some(DType::I64), Some(dims)))])
-}
-
 pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
     let Some(indices) = c.dims(0) else { return Ok(vec![]) };
     let asked = c.int("axis").unwrap_or(-1);
@@ -502,7 +341,7 @@ pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
         Some(&[depth]) if depth.fract() == 0.0 => Some(size(depth as i64, "its depth")?),
         Some(_) => return Err(Misfit::Attribute("its depth must be one whole number".into())),
         None if c.dtype(1) == Some(DType::F32) => None,
-        None => match c.known(1)? {
+        None => match c.numbers(1)? {
             Some(&[depth]) => Some(size(depth, "its depth")?),
             _ => None,
         },

@@ -1,8 +1,8 @@
 //! Convolution and pooling: sliding windows over the spatial dimensions of NCHW and its 1-D and
 //! 3-D kin.
 
+use super::context::Context;
 use super::fact::{Dims, Fact, same, show};
-use super::rules::Context;
 use super::{Misfit, Ruled};
 use crate::model::graph::DType;
 
@@ -24,10 +24,7 @@ pub(super) fn conv(c: &Context<'_>, x: usize, w: usize, bias: Option<usize>, dty
     }
     let axes = axes(c, weights.len() - 2, Some(&weights[2..]))?;
     if let Some(bias) = bias.and_then(|index| c.dims(index)) {
-        let [length] = bias.as_slice() else {
-            return Err(Misfit::Shape(format!("its bias {} must be a vector", show(bias))));
-        };
-        same(*length, weights[0], |got, want| format!("its bias has {got} values for {want} output channels"))?;
+        channels(bias, weights[0])?;
     }
     let Some(input) = c.dims(x) else { return Ok(vec![Some(Fact::new(dtype, None))]) };
     ranks(input, weights)?;
@@ -69,8 +66,8 @@ pub(super) fn conv_transpose(c: &Context<'_>) -> Ruled<Outputs> {
         return Err(Misfit::Attribute(format!("group {group} does not divide the {channels} input channels")));
     }
     let made = weights[1].map(|per_group| per_group.saturating_mul(group));
-    if let Some(&[length]) = c.dims(2).map(Vec::as_slice) {
-        same(length, made, |got, want| format!("its bias has {got} values for {want} output channels"))?;
+    if let Some(bias) = c.dims(2) {
+        channels(bias, made)?;
     }
     let axes = axes(c, weights.len() - 2, Some(&weights[2..]))?;
     let given = list(c, "output_shape", axes.len(), axes.len())?;
@@ -143,6 +140,15 @@ pub(super) fn global_pool(c: &Context<'_>, channels_last: bool) -> Ruled<Outputs
     let channel = if channels_last { input.len() - 1 } else { 1 };
     let dims = input.iter().enumerate().map(|(i, dim)| if i == 0 || i == channel { *dim } else { Some(1) }).collect();
     Ok(vec![Some(Fact::new(c.dtype(0), Some(dims)))])
+}
+
+/// A bias has one value for each output channel.
+fn channels(bias: &Dims, made: Option<usize>) -> Ruled<()> {
+    let [length] = bias.as_slice() else {
+        return Err(Misfit::Shape(format!("its bias {} must be a vector", show(bias))));
+    };
+    same(*length, made, |got, want| format!("its bias has {got} values for {want} output channels"))?;
+    Ok(())
 }
 
 fn ranks(input: &Dims, weights: &Dims) -> Ruled<()> {

@@ -1,7 +1,7 @@
 """Attributes and parameters that are illegal for their node, and shapes that do not fit together."""
 
 import numpy as np
-from onnx import AttributeProto
+from onnx import AttributeProto, numpy_helper
 
 from .models import (
     ADD,
@@ -116,6 +116,14 @@ ATTRIBUTES = [
     ("constant_without_value", CONSTANT, "value_floats", None),
     ("constant_with_two_values", CONSTANT, "value_ints", [1, 2]),
     ("gemm_trans_a_is_string", GEMM, "transA", "yes"),
+    # On or off: of another value one runtime makes the one, and another the other.
+    ("gemm_trans_a_is_2", GEMM, "transA", 2),
+    ("max_pool_ceil_mode_is_3", MAXPOOL, "ceil_mode", 3),
+    ("argmax_keepdims_negative", ARGMAX, "keepdims", -1),
+    ("cum_sum_exclusive_is_3", CUM_SUM, "exclusive", 3),
+    ("reduce_keepdims_max", REDUCE, "keepdims", 2**63 - 1),
+    ("top_k_largest_is_3", TOPK, "largest", 3),
+    ("lstm_hidden_size_negative", LSTM, "hidden_size", -1),
 ]
 refuse(
     "attr_conv_dilations_2_to_62",
@@ -201,6 +209,9 @@ PARAMETERS = [
     ("resize_scales_too_few", RESIZE, "scales", np.float32([2, 2])),
     ("top_k_over_axis", TOPK, "k", i64(5)),
     ("top_k_negative", TOPK, "k", i64(-1)),
+    ("top_k_is_scalar", TOPK, "k", np.int64(2)),
+    ("reshape_shape_is_scalar", RESHAPE, "shape", np.int64(12)),
+    ("slice_starts_is_scalar", SLICE, "starts", np.int64(0)),
     ("clip_min_is_vector", CLIP, "min", np.float32([0, 1, 2])),
 ]
 for file, base, parameter, content in PARAMETERS:
@@ -346,6 +357,39 @@ def attr_value_in_the_field_of_another_type(m):
 @refused("attribute|malformed", "axis", SOFTMAX)
 def attr_value_in_two_fields(m):
     m.graph.node[0].attribute[0].ints.append(0)
+
+
+@refused("attribute|malformed", "axis", SOFTMAX)
+def attr_value_beside_a_sparse_tensor(m):
+    m.graph.node[0].attribute[0].sparse_tensor.dims.append(1)
+
+
+@refused("attribute|malformed", "axis", SOFTMAX)
+def attr_value_beside_a_list_of_tensors(m):
+    m.graph.node[0].attribute[0].tensors.add(data_type=1, dims=[1], float_data=[1.0])
+
+
+@refused("attribute|shape", "convtranspose0", CONVTRANSPOSE)
+def shape_conv_transpose_bias_2d(m):
+    m.graph.initializer.append(numpy_helper.from_array(f32(1, 3), "convtranspose0_b"))
+    m.graph.node[0].input.append("convtranspose0_b")
+
+
+@refused("attribute|shape", "add0", ADD)
+def shape_dropout_ratio_is_matrix(m):
+    m.graph.node[0].op_type = "Dropout"
+
+
+@refused("attribute|shape|tensor", "constantofshape0", CONSTANT_OF_SHAPE)
+def attr_constant_of_shape_of_two_values(m):
+    set_attribute(m, "value", numpy_helper.from_array(np.float32([1, 2])))
+
+
+@refused("attribute|shape", "resize0", RESIZE)
+def attr_resize_axis_twice(m):
+    m.opset_import[0].version = 18
+    set_attribute(m, "axes", [2, 2])
+    set_constant(m, "scales", np.float32([2, 2]))
 
 
 @refused("attribute|graph|malformed|unsupported", "axis", SOFTMAX)

@@ -300,6 +300,8 @@ ATTRIBUTES = [
     ("attr_qlinear_concat_axis_missing", Q_CONCAT, "axis", None),
     ("attr_qlinear_average_pool_strides_zero", Q_POOL, "strides", [0, 1]),
     ("attr_qlinear_softmax_axis_out_of_range", Q_SOFTMAX, "axis", 2),
+    ("attr_qlinear_softmax_opset_negative", Q_SOFTMAX, "opset", -3),
+    ("attr_qlinear_average_pool_channels_last_is_4", Q_POOL, "channels_last", 4),
 ]
 
 # file, base, attribute, a value that ONNX does not know
@@ -411,6 +413,12 @@ def attr_reshape_zero_and_minus_one(m):
 @refused("attribute|graph", "qlinearconcat0", Q_CONCAT)
 def graph_qlinear_concat_triple_incomplete(m):
     del m.graph.node[0].input[-1]
+
+
+@refused("attribute|graph", "qgemm0", Q_GEMM)
+def quant_qgemm_output_zero_point_missing(m):
+    # ONNX Runtime takes the output for floats, whatever its scale.
+    del m.graph.node[0].input[8]
 
 
 @refused("attribute|graph", "resize0", RESIZE)

@@ -196,6 +196,9 @@ external("location_of_another_system", location=f"..\\{EXTERNAL_FILE}")
 external("location_of_a_home", location=f"~/{EXTERNAL_FILE}")
 external("location_in_a_file", location=f"{EXTERNAL_FILE}/weights")
 external("location_of_another_process", location="/proc/self/mem")
+external("location_ends_with_a_slash", location=f"{EXTERNAL_FILE}/")
+external("key_misspelt", offest="16")
+external("key_in_capitals", location=None, Location=EXTERNAL_FILE)
 for name, entry in (("location", "other.bin"), ("offset", "16"), ("length", "48")):
 
     def add(m, k=name, v=entry):
@@ -208,6 +211,11 @@ external("length_beyond_end", length="4096")
 external("length_negative", length="-48")
 external("length_not_a_number", length="many")
 external("length_and_dims_huge", kind="external|limit|tensor", length=str(16 * GIB))
+
+
+@refused("external|tensor", "data_location", EXTERNAL)
+def external_without_saying_so(m):
+    constant(m, "w").ClearField("data_location")
 
 
 @refused("external|tensor", "gemm0_w", EXTERNAL)
