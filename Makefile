@@ -58,7 +58,8 @@ pgo: ## Build by a profile of the shipped models, and show what that gains; SLIM
 INSTALLED := $(or $(BINARY),$(RELEASE))
 SOURCES := Cargo.toml Cargo.lock core/Cargo.toml io/Cargo.toml quantize/Cargo.toml src core/src io/src quantize/src $(wildcard targets/*.toml)
 SHARE = $(DESTDIR)$(PREFIX)/share
-PATTERN := share/doc/tractlet/examples/example.conf
+EXAMPLES := share/doc/tractlet/examples
+PATTERN := $(EXAMPLES)/example.conf
 ifneq ($(filter install uninstall,$(MAKECMDGOALS)),)
 $(foreach path,PREFIX DESTDIR BINARY,$(if $(call plain,$($(path)),$(path)),))
 $(if $(filter-out /%,$(PREFIX)),$(error PREFIX=$(PREFIX): the unit names the program by its whole path; expected one from / on))
@@ -83,10 +84,11 @@ install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completio
 	install -D -m 644 $(MANUAL)/_tractlet $(SHARE)/zsh/site-functions/_tractlet
 	install -D -m 644 $(MANUAL)/tractlet.fish $(SHARE)/fish/vendor_completions.d/tractlet.fish
 
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(SHARE)/doc/tractlet/examples
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/$(EXAMPLES)
 	sed -e 's|/usr/bin/|$(PREFIX)/bin/|' -e 's|/usr/share/|$(PREFIX)/share/|' targets/systemd/tractlet@.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service
 	sed 's|/usr/share/|$(PREFIX)/share/|' targets/systemd/example.conf >$(DESTDIR)$(PREFIX)/$(PATTERN)
+	install -m 644 targets/systemd/tractlet.logrotate $(DESTDIR)$(PREFIX)/$(EXAMPLES)/
 	@echo "installed $(INSTALLED) of $$(date -r $(INSTALLED) '+%Y-%m-%d %H:%M'):" \
 		"$$($(DESTDIR)$(PREFIX)/bin/tractlet --version 2>/dev/null || echo 'it does not run on this machine')"
 ifeq ($(BINARY),)
@@ -98,7 +100,8 @@ uninstall: ## Remove what install put there; the same PREFIX and DESTDIR
 	rm -f $(DESTDIR)$(PREFIX)/bin/tractlet $(SHARE)/man/man1/tractlet.1 $(SHARE)/man/man1/tractlet-*.1 \
 		$(SHARE)/bash-completion/completions/tractlet $(SHARE)/zsh/site-functions/_tractlet \
 		$(SHARE)/fish/vendor_completions.d/tractlet.fish \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service $(DESTDIR)$(PREFIX)/$(PATTERN)
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tractlet@.service $(DESTDIR)$(PREFIX)/$(PATTERN) \
+		$(DESTDIR)$(PREFIX)/$(EXAMPLES)/tractlet.logrotate
 
 cross: ## Install what the targets below need, on Debian 12; ARMV6=1 also what the Pi Zero does
 	@targets/setup-cross.sh $(if $(ARMV6),armv6,sources)

@@ -104,6 +104,7 @@ service() {
     for file in tractlet@.service example.conf; do
         sed -e 's|/usr/bin/|/usr/local/bin/|' -e 's|/usr/share/|/usr/local/share/|' "targets/systemd/$file" >"$scratch/unit/$file"
     done
+    cp targets/systemd/tractlet.logrotate "$scratch/unit/"
     sed "s|example.jsonl|$SERVICE.jsonl|" "$scratch/unit/example.conf" >"$scratch/unit/service.conf"
     if [ -n "${BOARD:-}" ]; then
         cores=$(field "$BOARD" cores)
@@ -136,6 +137,8 @@ service() {
         \$sudo rm -f \$system/tractlet@.service.d/board.conf
         [ ! -e \$unit/board.conf ] ||
             \$sudo install -D -m 644 \$unit/board.conf \$system/tractlet@.service.d/board.conf
+        [ -e $root/etc/logrotate.d/tractlet ] ||
+            \$sudo install -D -m 644 \$unit/tractlet.logrotate $root/etc/logrotate.d/tractlet
         [ -e $root/etc/tractlet/$SERVICE.conf ] ||
             \$sudo install -D -m 644 \$unit/service.conf $root/etc/tractlet/$SERVICE.conf
         [ -n '$root' ] || \$sudo systemctl daemon-reload

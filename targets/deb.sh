@@ -66,6 +66,7 @@ fi
 put 755 "$binary" usr/bin/tractlet
 put 644 targets/systemd/tractlet@.service usr/lib/systemd/system/tractlet@.service
 put 644 targets/systemd/example.conf usr/share/doc/tractlet/examples/example.conf
+put 644 targets/systemd/tractlet.logrotate etc/logrotate.d/tractlet
 for page in "$manual"/*.1; do
     put 644 "$page" "usr/share/man/man1/$(basename "$page")"
 done
@@ -100,7 +101,7 @@ depends=
     printf 'Package: tractlet\nVersion: %s\nArchitecture: %s\n' "$version" "$architecture"
     printf 'Maintainer: %s\n' "${MAINTAINER:-The tractlet authors <tractlet@localhost>}"
     # In KiB, a file rounded up and all else 1, as Debian's policy says: folders have another size on another file system.
-    printf 'Installed-Size: %s\n' "$(find "$root/usr" -printf '%y %s\n' |
+    printf 'Installed-Size: %s\n' "$(find "$root/etc" "$root/usr" -printf '%y %s\n' |
         awk '{ kib += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print kib }')"
     [ -z "$depends" ] || printf '%s\n' "$depends"
     printf 'Section: science\nPriority: optional\n'
@@ -124,8 +125,9 @@ if [ "$1" = remove ] && [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; t
 fi
 END
 cp "$root/DEBIAN/postinst" "$root/DEBIAN/postrm"
+echo /etc/logrotate.d/tractlet >"$root/DEBIAN/conffiles"
 chmod 755 "$root"/DEBIAN/p*
-(cd "$root" && find usr -type f | LC_ALL=C sort | xargs -d '\n' md5sum) >"$root/DEBIAN/md5sums"
+(cd "$root" && find etc usr -type f | LC_ALL=C sort | xargs -d '\n' md5sum) >"$root/DEBIAN/md5sums"
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 out=${OUT:-dist}

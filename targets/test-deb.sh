@@ -69,11 +69,13 @@ $emulator "$root/usr/bin/tractlet" stream "$models/kws_dscnn" --source "$models/
 grep -q '"summary"' "$scratch/words"
 gzip -dc "$root/usr/share/man/man1/tractlet-run.1.gz" | grep -q 'max.*rss'
 [ -e "$root/usr/share/bash-completion/completions/tractlet" ]
+grep -qx /etc/logrotate.d/tractlet "$root/var/lib/dpkg/info/tractlet.conffiles"
 
 echo '-- the unit'
 targets/check-unit.sh "$root"
 
 echo '-- removed, nothing is left'
 dpkg --root="$root" --log="$scratch/log" --force-not-root --force-script-chrootless --purge tractlet >/dev/null 2>&1
-[ -z "$(find "$root/usr" -type f 2>/dev/null)" ] || die "files are left: $(find "$root/usr" -type f)"
+[ -z "$(find "$root/etc" "$root/usr" -type f 2>/dev/null)" ] ||
+    die "files are left: $(find "$root/etc" "$root/usr" -type f 2>/dev/null)"
 echo ok

@@ -81,7 +81,10 @@ on_service BOARD=pi4
 [ ! -s "$scratch/err" ] || die "$(cat "$scratch/err")"
 pattern=$(sed -n 's|^# \(/.*/example.conf\) .*|\1|p' "$system/etc/systemd/system/tractlet@.service")
 [ -f "$system$pattern" ] || die "the unit names $pattern, which is not there"
+grep -q copytruncate "$system/etc/logrotate.d/tractlet" || die 'nothing keeps decisions from filling the card'
+echo '# mine' >"$system/etc/logrotate.d/tractlet"
 on_service
+grep -qx '# mine' "$system/etc/logrotate.d/tractlet" || die 'it wrote over what the owner changed'
 [ ! -e "$system/etc/systemd/system/tractlet@.service.d/board.conf" ] || die 'the budget of a board outlasted it'
 grep -q 'has --max-rss 56MiB, above the unit.s MemoryMax of 33554432' "$scratch/err" || die "no warning: $(cat "$scratch/err")"
 for word in pi-zero-2w 32MiB 33554432 '=20MB' none; do
