@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, ExitCode};
 use std::thread;
 
@@ -59,16 +60,19 @@ fn no_way_out() {
     assert!(is_denied(Command::new("/bin/true").status()), "exec");
     assert!(is_denied(TcpStream::connect("127.0.0.1:9")), "connect");
     assert!(is_denied(TcpListener::bind("127.0.0.1:0")), "bind");
-    assert!(is_denied(std::os::unix::net::UnixStream::connect("/run/systemd/notify")), "connect to a path");
+    assert!(is_denied(UnixStream::connect("/run/systemd/notify")), "connect to a path");
 }
 
 fn nothing_but_what_is_open() {
     let mut file = File::open("Cargo.toml").unwrap();
+    let here = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (near, far) = UnixDatagram::pair().unwrap();
     enter(&Sandbox::default());
     let denied = || {
         assert!(is_denied(File::open("Cargo.toml")), "open");
         assert!(is_denied(fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/created"), "x")), "create");
         assert!(is_denied(fs::read_dir("/")), "list");
+        assert!(is_denied(here.send_to(b"x", here.local_addr().unwrap())), "send to an address");
         no_way_out();
     };
     denied();
@@ -77,6 +81,8 @@ fn nothing_but_what_is_open() {
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     file.rewind().unwrap();
+    near.send(b"what is connected").unwrap();
+    assert_eq!(far.recv(&mut [0; 32]).unwrap(), 17);
     assert!(text.contains("tractlet") && vec![1u8; 10 << 20].len() == 10 << 20);
 }
 

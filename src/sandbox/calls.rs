@@ -19,6 +19,11 @@ impl Calls {
         }
         numbers
     }
+
+    /// Calls that are made only without an address: what is connected may be sent on, and nobody else sent to.
+    pub fn unaddressed(&self) -> &'static [u32] {
+        if self.network { &[] } else { &[nr::__NR_sendto] }
+    }
 }
 
 /// Works with what is open, memory, threads and time. No other program is started, and nothing opened.
@@ -43,8 +48,6 @@ const ALWAYS: &[u32] = &[
     nr::__NR_accept4,
     nr::__NR_recvfrom,
     nr::__NR_recvmsg,
-    nr::__NR_sendto,
-    nr::__NR_sendmsg,
     nr::__NR_getsockname,
     nr::__NR_getpeername,
     nr::__NR_getsockopt,
@@ -172,4 +175,5 @@ const FILES_HERE: &[u32] = &[
 ];
 
 /// For a source that went away and is opened anew.
-const NETWORK: &[u32] = &[nr::__NR_socket, nr::__NR_connect, nr::__NR_bind, nr::__NR_listen];
+const NETWORK: &[u32] =
+    &[nr::__NR_socket, nr::__NR_connect, nr::__NR_bind, nr::__NR_listen, nr::__NR_sendto, nr::__NR_sendmsg];

@@ -79,15 +79,16 @@ impl Sandbox {
         }
         let files = self.confine_files()?;
         let needed = Calls { files: !(self.read.is_empty() && self.write.is_empty()), network: self.network };
-        let calls = match seccompiler::apply_filter_all_threads(&filter::allowing(&needed.numbers())) {
-            Ok(()) => true,
-            Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
-                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
-            {
-                false
-            }
-            Err(error) => return Err(SandboxError::Calls(error)),
-        };
+        let calls =
+            match seccompiler::apply_filter_all_threads(&filter::allowing(&needed.numbers(), needed.unaddressed())) {
+                Ok(()) => true,
+                Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
+                    if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+                {
+                    false
+                }
+                Err(error) => return Err(SandboxError::Calls(error)),
+            };
         Ok(Confined { files, calls })
     }
 
