@@ -40,6 +40,32 @@ fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().next().is_none()
 }
 
+/// Each block of README.md that begins with a command of ours, against what it prints; `...` stands for any lines.
+#[test]
+fn the_transcripts_of_the_readme_are_what_is_printed() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let folder = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(repository().join("models"), folder.path().join("models")).unwrap();
+    let transcripts = readme.split("```\n").skip(1).step_by(2).filter_map(|block| block.strip_prefix("$ tractlet "));
+    let mut seen = 0;
+    for (line, expected) in transcripts.filter_map(|block| block.split_once('\n')) {
+        if line.starts_with("quantize") && !cfg!(feature = "quantize") {
+            continue;
+        }
+        let output = command(&line.split(' ').collect::<Vec<_>>()).current_dir(&folder).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut rest = printed.as_str();
+        for part in expected.split("...\n") {
+            let at = rest.find(part).unwrap_or_else(|| panic!("`{line}` prints\n{printed}\nand README.md has\n{part}"));
+            assert!(at == 0 || !expected.starts_with(part), "`{line}` begins otherwise:\n{printed}");
+            rest = &rest[at + part.len()..];
+        }
+        assert_eq!(rest, "", "`{line}` prints more than README.md has");
+        seen += 1;
+    }
+    assert!(seen >= 2, "README.md has no transcripts");
+}
+
 #[test]
 fn run_writes_what_the_reference_answers() {
     for model in ["kws_dscnn", "har_cnn1d", "ic_resnet8"] {
