@@ -194,7 +194,8 @@ fn an_archive_has_an_array_for_each_input() {
     let both = archive("both.npz", &[(&names[0], &two), (&names[1], &two)]);
     assert_eq!(json(&["run", add, "--input", &both])["samples"], 2);
     let unequal = archive("unequal.npz", &[(&names[0], &two), (&names[1], &three)]);
-    assert!(fails(&["run", add, "--input", &unequal]).contains("they must be equal"));
+    let error = fails(&["run", add, "--input", &unequal]);
+    assert!(error.contains(&format!("3 samples for input `{}`; they must be equal", names[1])), "{error}");
 }
 
 #[test]
@@ -269,6 +270,14 @@ fn layers_stay_in_float_where_they_are_named_or_quality_asks() {
     let plain = quantize(&[])["sqnr_db"].as_f64().unwrap();
     let better = quantize(&["--target-sqnr", &format!("{}", plain + 3.0)]);
     assert!(better["sqnr_db"].as_f64().unwrap() >= plain + 3.0 && !kept(&better).is_empty(), "{better}");
+    // What only the float model reaches is no quantization.
+    for (target, why) in [("100dB", "nothing less than every layer in float reaches it"), ("200dB", "ask for less")] {
+        let refused = path(&folder, "refused.onnx");
+        let base = ["quantize", &float, "--calibration", &samples, "-o", &refused, "--effort", "fast"];
+        let error = fails(&[&base[..], &["--target-sqnr", target]].concat());
+        assert!(error.contains("dB was asked for") && error.contains(why), "{target}: {error}");
+        assert!(!Path::new(&refused).exists());
+    }
     assert!(
         fails(&["quantize", &float, "--calibration", &samples, "-o", &out, "--keep", "no_such_node"])
             .contains("there is no node `no_such_node`")
@@ -312,7 +321,7 @@ fn bad_input_is_named_and_nothing_is_written() {
     let nowhere = path(&folder, "no/such/folder.onnx");
     assert!(
         fails(&["quantize", &float, "--calibration", &samples, "-o", &nowhere, "--effort", "fast"])
-            .contains("folder.onnx: cannot write it")
+            .contains("folder.onnx: cannot write it: there is no folder")
     );
     let parted = ["--effort", "fast", "--external-data", "w.data"];
     let base = ["quantize", float.as_str(), "--calibration", &infinite, "-o", &out];
@@ -320,6 +329,111 @@ fn bad_input_is_named_and_nothing_is_written() {
     let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left: Vec<String> = names.filter(|name| name.ends_with(".part") || name.ends_with(".data")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_is_no_number_is_refused_whatever_is_made_of_it() {
+    let folder = TempDir::new().unwrap();
+    let [float, _] = model("kws_dscnn");
+    let out = path(&folder, "out.onnx");
+    for (value, word) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let mut values = vec![0.5; 980];
+        values[700] = value;
+        let samples = save(&folder, "x.npy", &[2, 1, 49, 10], &values);
+        let base = ["--calibration", &samples, "-o", &out];
+        let commands: [&[&str]; 4] = [
+            &["quantize", &float],
+            &["quantize", &float, "--weight-only"],
+            &["quantize", &float, "--dynamic"],
+            &["prune", &float],
+        ];
+        for command in commands {
+            let error = fails(&[command, &base].concat());
+            let told = ["f32.onnx: sample 1 (from 0), tensor `input`: element 210 is", word, "leave this sample out"];
+            assert!(told.iter().all(|part| error.contains(part)), "{command:?}: {error}");
+            assert!(!Path::new(&out).exists(), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named_before_the_work() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    // The work would find fault with these.
+    let infinite = save(&folder, "inf.npy", &[1, 1, 49, 10], &[f32::INFINITY; 490]);
+    let nowhere = path(&folder, "no/out.onnx");
+    for command in ["quantize", "prune"] {
+        let error = fails(&[command, &float, "--calibration", &infinite, "-o", &nowhere]);
+        assert!(error.contains("no/out.onnx: cannot write it: there is no folder"), "{command}: {error}");
+        let error = fails(&[command, &float, "--calibration", &infinite, "-o", "/dev/full"]);
+        assert!(error.contains("/dev/full: cannot write it: it is there and is not a regular file"), "{error}");
+    }
+    let drawing = path(&folder, "no/drawing.svg");
+    let error = fails(&["compare", &float, &float, "--inputs", &samples, "--svg", &drawing]);
+    assert!(error.contains("drawing.svg: cannot write it: there is no folder"), "{error}");
+}
+
+#[test]
+fn samples_are_asked_for_by_the_flag_that_takes_them() {
+    let folder = TempDir::new().unwrap();
+    let out = path(&folder, "out.onnx");
+    let add = "tests/golden/ops/add_f32_same_shape/model.onnx";
+    let session = Session::new(&Model::open(add).unwrap(), SessionOptions::default()).unwrap();
+    let [one, other] = session.inputs() else { panic!("{:?}", session.inputs()) };
+    let list = |name: &str, count: usize| {
+        let shape = [&[count], &one.shape[..]].concat();
+        save(&folder, name, &shape, &vec![0.25; shape.iter().product()])
+    };
+    let (two, three) = (list("two.npy", 2), list("three.npy", 3));
+    let refused = |files: &[&str]| {
+        let files: Vec<&str> = files.iter().flat_map(|file| ["--calibration", *file]).collect();
+        fails(&[&["quantize", add, "-o", &out], &files[..]].concat())
+    };
+    let error = refused(&[&two]);
+    assert!(error.contains("say which: --calibration NAME="), "{error}");
+    let unequal = [format!("{}={two}", one.name), format!("{}={three}", other.name)];
+    let error = refused(&[&unequal[0], &unequal[1]]);
+    let told =
+        [format!("two.npy has 2 samples for input `{}`", one.name), format!("input `{}`; they must", other.name)];
+    assert!(told.iter().all(|part| error.contains(part)), "{error}");
+    let error = refused(&[&unequal[0]]);
+    assert!(error.contains(&format!("give it one: --calibration {}=X.npy", other.name)), "{error}");
+    let error = fails(&["compare", add, add, "--inputs", &two]);
+    assert!(error.contains("say which: --inputs NAME="), "{error}");
+}
+
+#[test]
+fn a_plan_is_no_float_model() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("kws_dscnn");
+    let (plan, out) = (path(&folder, "kws.plan"), path(&folder, "out.onnx"));
+    json(&["compile", &float, "-o", &plan]);
+    for command in ["quantize", "prune"] {
+        let error = fails(&[command, &plan, "--calibration", &samples, "-o", &out]);
+        assert!(error.contains("kws.plan: a plan has no float weights; give the model"), "{command}: {error}");
+        assert!(error.contains("f32.onnx"), "{command}: {error}");
+    }
+}
+
+#[test]
+fn models_that_are_quantized_in_any_form_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let out = path(&folder, "out.onnx");
+    let base = ["quantize", &float, "--calibration", &samples, "--effort", "fast"];
+    let first = json(&[&base[..], &["-o", &out]].concat())["nodes"][0]["name"].as_str().unwrap().to_owned();
+    let forms: [&[&str]; 4] = [&[], &["--keep", &first], &["--weight-only"], &["--dynamic"]];
+    for form in forms {
+        let quantized = path(&folder, "quantized.onnx");
+        json(&[&base[..], form, &["-o", &quantized]].concat());
+        for command in ["quantize", "prune"] {
+            let again = path(&folder, "again.onnx");
+            let error = fails(&[command, &quantized, "--calibration", &samples, "-o", &again]);
+            assert!(error.contains("is quantized already; give the float model"), "{form:?}: {error}");
+            assert!(!Path::new(&again).exists());
+        }
+    }
 }
 
 /// A command that writes `out.onnx`, which is there already and holds `old`, on a disk of so many KiB of its own; or, where

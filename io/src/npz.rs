@@ -76,7 +76,8 @@ impl Archive {
         let own = |entry: &&Entry| entry.name.strip_suffix(".npy") == Some(name);
         let Some(entry) = self.entries.iter().rfind(own) else {
             let held = self.names().into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            return Err(Fault::Array(format!("there is no array `{name}`; its arrays: {held}")));
+            let held = if held.is_empty() { String::from("it is empty") } else { format!("its arrays: {held}") };
+            return Err(Fault::Array(format!("there is no array `{name}`; {held}")));
         };
         if entry.is_encrypted {
             return Err(Fault::Array(format!("array `{name}` is encrypted; write the archive with numpy.savez")));

@@ -61,7 +61,7 @@ pub enum QuantizeError {
     /// The share of channels to remove is none.
     #[error("the ratio is {0}; expected a share of the channels above 0 and below 1, such as 0.3")]
     Ratio(f64),
-    /// The quality that was asked for is not reached with every layer in float.
+    /// The quality that was asked for is not reached, or not unless every layer is in float.
     #[error("{0}")]
     OutOfReach(String),
     /// The engine that runs the model failed.

@@ -59,7 +59,7 @@ impl Mixed {
 /// Keeps the fewest layers in float that meet the target.
 ///
 /// # Errors
-/// It is not met with all in float that can be, or the engine fails.
+/// It is not met unless all is in float, or not even then; or the engine fails.
 pub fn keep_fewest(
     work: &Work<'_>,
     ranges: &Ranges,
@@ -84,7 +84,8 @@ pub fn keep_fewest(
     let (mut low, mut high) = (0, ranked.len());
     let (mut best, score) = with(high)?;
     if !target.is_met(score) {
-        return Err(QuantizeError::OutOfReach(target.words(score)));
+        let (words, what) = (target.words(score), "with every layer in float; ask for less");
+        return Err(QuantizeError::OutOfReach(format!("{words} {what}")));
     }
     while high - low > 1 {
         let middle = low.midpoint(high);
@@ -94,6 +95,10 @@ pub fn keep_fewest(
         } else {
             low = middle;
         }
+    }
+    if best.sites.sites.is_empty() {
+        let (words, what) = (target.words(whole), "nothing less than every layer in float reaches it; ask for less");
+        return Err(QuantizeError::OutOfReach(format!("{words}; {what}")));
     }
     Ok(best)
 }

@@ -25,7 +25,6 @@ const CHECKED: usize = 4;
 const SAME_DB: f64 = 60.0;
 /// Samples on which the result is judged, at most.
 const THOROUGH: usize = 128;
-
 /// How much work goes into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
@@ -126,7 +125,10 @@ pub fn quantize(
     let mut work = Work::new(model, engine, options)?;
     let ranges = match options.scheme {
         Scheme::Static => ranges(&mut work, progress)?,
-        Scheme::WeightOnly | Scheme::Dynamic => Ranges::default(),
+        Scheme::WeightOnly | Scheme::Dynamic => {
+            calibrate::expect_finite(&work.model, &work.sites.sites, engine)?;
+            Ranges::default()
+        }
     };
     let same = Judge::at_outputs(engine, &original, CHECKED)?.score_float(&work.model)?;
     if same.sqnr_db < SAME_DB {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorSpec};
+use tractlet::{DType, EngineChoice, Model, ModelError, ModelFile, OpenOptions, Session, SessionOptions, TensorSpec};
 use tractlet_quantize::{Engine, EngineError, Progress, QuantizeError};
 
 use super::failure::Failure;
@@ -65,9 +65,7 @@ impl RemakeArgs {
         if files::same(&self.model, &self.output) {
             return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
         }
-        // Before minutes of work.
-        self.external_data.as_ref().map(|name| self.external(name)).transpose()?;
-        let model = Model::open(&self.model)?;
+        let model = self.open()?;
         if model.whole_bytes() > MODEL_BYTES {
             let what = "bytes with its external data, above the 2 GB that can be worked on";
             return Err(format!("{}: it has {} {what}", self.model.display(), model.whole_bytes()).into());
@@ -80,14 +78,33 @@ impl RemakeArgs {
             let what = "the model's tensors or the samples lie in this file, which would be overwritten";
             return Err(format!("{}: {what}; give -o another name", self.output.display()).into());
         }
+        // Before minutes of work.
+        self.external_data.as_ref().map(|name| self.external(name)).transpose()?;
+        output::expect_writable(&self.output)?;
         let bar = Bar::new();
         let done = in_threads(self.threads, || work(model.file(), &engine, &bar));
         bar.clear();
-        let done = done?.map_err(|error| format!("{}: {error}", self.model.display()))?;
+        let done = done?.map_err(|error| match error {
+            // It names its file.
+            QuantizeError::Engine(error) => error.to_string(),
+            error => format!("{}: {error}", self.model.display()),
+        })?;
         // What is written is what was found to be sound.
         Model::from_bytes(&self.output, made(&done))?;
         self.write(made(&done))?;
         Ok(done)
+    }
+
+    fn open(&self) -> Result<Model, Failure> {
+        match ModelFile::open(&self.model, &OpenOptions::default())? {
+            ModelFile::Model(model) => Ok(model),
+            ModelFile::Plan(plan) => {
+                let (path, name) = (plan.path().display(), plan.model_name());
+                Err(format!("{path}: a plan has no float weights; give the model that it was made of, {name}").into())
+            }
+            #[cfg(feature = "torch")]
+            ModelFile::Torch(file) => Err(super::torch::not_taken(&file)),
+        }
     }
 
     /// Refuses a file for external data that is there: it may be another model's, the source's own among them, and two

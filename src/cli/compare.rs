@@ -148,6 +148,7 @@ fn tensor_by_tensor(args: &CompareArgs, reference: &Model, model: &Model) -> Res
         let what = "the drawing would overwrite what it is made of";
         return Err(format!("{}: {what}; give --svg another name", svg.display()).into());
     }
+    args.svg.as_ref().map(|svg| output::expect_writable(svg)).transpose()?;
     let bar = Bar::new();
     let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
     let compared = in_threads(args.threads, work)?;
@@ -170,7 +171,7 @@ fn outputs_alone(args: &CompareArgs, reference: &ModelFile, model: &ModelFile) -
         (ModelFile::Torch(_), ModelFile::Torch(_)) => {
             // Nothing that was asked for is passed over.
             args.options(engine_a)?;
-            let told = ToldBy::Arguments(&args.inputs);
+            let told = ToldBy::Arguments("inputs", &args.inputs);
             (reference.session(torch(engine_a, told)?)?, model.session(torch(engine_b, told)?)?)
         }
         (reference @ ModelFile::Torch(_), model) => {

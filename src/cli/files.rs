@@ -10,10 +10,14 @@ use super::elements::Elements;
 use super::failure::Failure;
 use super::or_here;
 
-/// Which tensor each argument names, in the order of the arguments.
+/// Which tensor each argument of `--flag` names, in the order of the arguments.
 ///
 /// What stands before `=` is a tensor's name, unless it has a `/`: `./a=b.npy` is a file.
-pub fn assign(role: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result<Vec<(usize, PathBuf)>, Failure> {
+pub fn assign(
+    (role, flag): (&str, &str),
+    arguments: &[PathBuf],
+    specs: &[TensorSpec],
+) -> Result<Vec<(usize, PathBuf)>, Failure> {
     let names = || specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
     let mut assigned: Vec<(usize, PathBuf)> = Vec::new();
     for argument in arguments {
@@ -21,13 +25,16 @@ pub fn assign(role: &str, arguments: &[PathBuf], specs: &[TensorSpec]) -> Result
         let index = |name: &str| specs.iter().position(|spec| spec.name == name);
         let (tensor, file) = match named.map(|(name, file)| (name, index(name), file)) {
             Some((_, Some(tensor), file)) => (tensor, PathBuf::from(file)),
+            _ if specs.is_empty() => {
+                return Err(format!("{}: the model has no {role}, so nothing takes it", argument.display()).into());
+            }
             Some((name, None, _)) if !name.contains('/') => {
                 return Err(format!("the model has no {role} `{name}`; it has {}", names()).into());
             }
             _ if specs.len() == 1 => (0, argument.clone()),
             _ => {
                 let what =
-                    format!("the model has {} {role}s; say which: --{role} NAME={}", specs.len(), argument.display());
+                    format!("the model has {} {role}s; say which: --{flag} NAME={}", specs.len(), argument.display());
                 return Err(format!("{what}, with NAME one of {}", names()).into());
             }
         };

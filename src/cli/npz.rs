@@ -91,6 +91,8 @@ mod tests {
         assert!(held.read(held.shape().iter().product::<usize>() - 1, &mut [0; 8]).is_err());
         assert!(array(&path, "x").unwrap_err().contains("there is no array `x`; its arrays: `input`, `other`"));
         assert!(array(&path, "other").unwrap_err().contains("not a readable .npy file"));
+        let (_folder, path) = archive(&[]);
+        assert!(array(&path, "x").unwrap_err().contains("there is no array `x`; it is empty"));
     }
 
     #[test]

@@ -94,11 +94,16 @@ impl Staged {
             let what = "cannot write it: it is there and is not a regular file";
             return Err(format!("{}: {what}", target.display()).into());
         }
+        let folder = folder_of(&real);
+        if !folder.is_dir() {
+            let what = format!("cannot write it: there is no folder {}; make it first", folder.display());
+            return Err(format!("{}: {what}", target.display()).into());
+        }
         let write = || {
             let mut builder = tempfile::Builder::new();
             // As any new file: the umask decides.
             let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
-            let mut temp = builder.tempfile_in(folder_of(&real))?;
+            let mut temp = builder.tempfile_in(folder)?;
             temp.write_all(contents)?;
             temp.as_file().sync_all()?;
             Ok::<_, io::Error>(temp)

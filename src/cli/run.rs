@@ -101,7 +101,7 @@ pub fn run(mut args: RunArgs) -> Result<(), Failure> {
 }
 
 fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
-    let told = ToldBy::Arguments(&args.input);
+    let told = ToldBy::Arguments("input", &args.input);
     let model = args.model.open()?;
     let options = args.model.options(&model, &args.model.model)?.threads(args.threads.count());
     let mut runner = Runner::new(args.torch.session(&args.model, &model, told, options)?);
@@ -116,7 +116,7 @@ fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
     let ranking = Ranking::new(args, &specs)?;
     let inputs = Samples::open_all("input", &args.input, runner.session().inputs())?;
     let samples = inputs.first().map_or(1, Samples::count);
-    let outputs = files::assign("output", &args.output, &specs)?;
+    let outputs = files::assign(("output", "output"), &args.output, &specs)?;
     for (_, path) in &outputs {
         let files = read.iter().chain(&args.labels).map(PathBuf::as_path);
         let samples = inputs.iter().any(|samples| samples.reads(path)).then_some(path.as_path());
@@ -166,7 +166,7 @@ fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
 impl RunArgs {
     /// Files get their names at the end, and the use of a slot is told of.
     fn needs(&self, specs: &[TensorSpec], in_use: &InUse) -> Result<Sandbox, Failure> {
-        let outputs = files::assign("output", &self.output, specs)?;
+        let outputs = files::assign(("output", "output"), &self.output, specs)?;
         let folders = outputs.iter().map(|(_, path)| {
             let target = path.canonicalize().unwrap_or_else(|_| path.clone());
             target.parent().map_or_else(|| ".".into(), or_here)

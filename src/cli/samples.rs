@@ -71,9 +71,9 @@ impl Samples {
             && let Some(archive) = Npz::open(one)?
         {
             let of = |spec: &TensorSpec| Samples::of(archive.array(&spec.name)?, "input", spec);
-            return equally_many(specs.iter().map(of).collect::<Result<_, _>>()?);
+            return equally_many(specs.iter().map(of).collect::<Result<_, _>>()?, specs);
         }
-        let mut assigned = files::assign("input", arguments, specs)?;
+        let mut assigned = files::assign(("input", flag), arguments, specs)?;
         assigned.sort_by_key(|(tensor, _)| *tensor);
         if let Some(missing) =
             specs.iter().enumerate().find(|(index, _)| assigned.iter().all(|(tensor, _)| tensor != index))
@@ -82,7 +82,7 @@ impl Samples {
             return Err(format!("input `{name}` has no file; give it one: --{flag} {name}=X.npy").into());
         }
         let open = |((_, path), spec): (&(usize, PathBuf), &TensorSpec)| Samples::open(path, "input", spec);
-        equally_many(assigned.iter().zip(specs).map(open).collect::<Result<_, _>>()?)
+        equally_many(assigned.iter().zip(specs).map(open).collect::<Result<_, _>>()?, specs)
     }
 
     /// The same file for another thread: each read says where.
@@ -134,13 +134,16 @@ pub fn batch_of_one(path: &Path) -> Result<(tractlet::DType, Vec<usize>), Failur
     }
 }
 
-/// Refuses lists of which one is longer than another.
-fn equally_many(inputs: Vec<Samples>) -> Result<Vec<Samples>, Failure> {
-    if let [first, rest @ ..] = inputs.as_slice()
-        && let Some(other) = rest.iter().find(|other| other.count() != first.count())
+/// Refuses lists, one for each of these inputs, of which one is longer than another.
+fn equally_many(inputs: Vec<Samples>, specs: &[TensorSpec]) -> Result<Vec<Samples>, Failure> {
+    let mut named = inputs.iter().zip(specs);
+    if let Some((first, spec)) = named.next()
+        && let Some((other, its)) = named.find(|(other, _)| other.count() != first.count())
     {
-        let (a, b) = (first.path().display(), other.path().display());
-        return Err(format!("{a} has {} samples, {b} has {}; they must be equal", first.count(), other.count()).into());
+        let has = |samples: &Samples, spec: &TensorSpec| {
+            format!("{} has {} samples for input `{}`", samples.path().display(), samples.count(), spec.name)
+        };
+        return Err(format!("{}, {}; they must be equal", has(first, spec), has(other, its)).into());
     }
     Ok(inputs)
 }

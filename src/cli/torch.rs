@@ -36,8 +36,8 @@ const HEADING: &str = "Where MODEL is a TorchScript file (a program: run only wh
 pub enum ToldBy<'a> {
     Nobody,
     File(&'a Path),
-    /// `[NAME=]X.npy`, one for each input.
-    Arguments(&'a [PathBuf]),
+    /// The `[NAME=]X.npy` of a flag, one for each input.
+    Arguments(&'a str, &'a [PathBuf]),
     Model(&'a [TensorSpec]),
 }
 
@@ -87,7 +87,7 @@ impl TorchArgs {
             _ if !self.shape.is_empty() => self.shape.clone(),
             ToldBy::Nobody => vec![],
             ToldBy::File(path) => vec![samples::batch_of_one(path)?],
-            ToldBy::Arguments(arguments) => of_arguments(arguments)?,
+            ToldBy::Arguments(flag, arguments) => of_arguments(flag, arguments)?,
             ToldBy::Model(inputs) => inputs.iter().map(|spec| (spec.dtype, spec.shape.clone())).collect(),
         };
         let options = TorchOptions::default().device(self.device.unwrap_or_default());
@@ -97,10 +97,10 @@ impl TorchArgs {
 
 /// Types and shapes by the files of all inputs, which go by the names that a session gives them.
 #[cfg(feature = "torch")]
-fn of_arguments(arguments: &[PathBuf]) -> Result<Vec<(DType, Vec<usize>)>, Failure> {
+fn of_arguments(flag: &str, arguments: &[PathBuf]) -> Result<Vec<(DType, Vec<usize>)>, Failure> {
     let spec = |index| TensorSpec { name: format!("input_{index}"), dtype: DType::F32, shape: vec![] };
     let names: Vec<TensorSpec> = (0..arguments.len()).map(spec).collect();
-    let mut assigned = files::assign("input", arguments, &names)?;
+    let mut assigned = files::assign(("input", flag), arguments, &names)?;
     assigned.sort_by_key(|(tensor, _)| *tensor);
     assigned.iter().map(|(_, path)| samples::batch_of_one(path)).collect()
 }

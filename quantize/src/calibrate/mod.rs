@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
 use crate::scheme::Range;
-use crate::sites::Sites;
+use crate::sites::{Site, Sites};
 use crate::{Engine, Progress, QuantizeError};
 
 pub use histogram::Histogram;
@@ -157,6 +157,26 @@ pub fn observe_tensors(
             .or_insert(Observed { average, histogram });
     }
     Ok(observed)
+}
+
+/// Refuses samples of which what these sites read or write is no number, for a way that draws no ranges.
+///
+/// # Errors
+/// The first such value, or the engine fails.
+pub fn expect_finite(model: &ModelProto, sites: &[Site], engine: &dyn Engine) -> Result<(), QuantizeError> {
+    let tensors = sites.iter().flat_map(|site| site.inputs.iter().map(|(_, name)| name).chain([&site.output]));
+    let mut taps: Vec<&String> = Vec::new();
+    let mut held = HashSet::new();
+    taps.extend(tensors.filter(|&name| held.insert(name)));
+    if taps.is_empty() {
+        return Ok(());
+    }
+    let pool = Pool::open(engine, model, &taps)?;
+    let samples: Vec<usize> = (0..engine.samples()).collect();
+    pool.each(&samples, |runner, sample| {
+        taps.iter().enumerate().try_for_each(|(index, tap)| range_of(runner.output(index), tap, sample).map(drop))
+    })?;
+    Ok(())
 }
 
 /// Least and greatest of a sample's values.

@@ -22,6 +22,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 
+use crate::calibrate;
 use crate::emit::{self, Emitted};
 use crate::judge::{self, Judge, Score};
 use crate::layer::Matrix;
@@ -122,6 +123,7 @@ pub fn prune(
     let macs = Macs::of(&model, &shapes);
     let sites: Vec<Site> =
         sites::find(&model, &HashSet::new()).sites.into_iter().filter(|site| site.weights.is_some()).collect();
+    calibrate::expect_finite(&model, &sites, engine)?;
     let samples = judge::spread(engine.samples(), LEARNED);
     let weights = judge::answers(engine, &model, &samples)?;
     let weights = weights.map_or_else(|| vec![1.0; samples.len()], |answers| balance(&answers));
