@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Command;
 
+use common::onnx::{Attribute, Graph, Tensor};
 use common::{Array, json, limited, pack, repository, tractlet};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -607,6 +608,55 @@ fn compare_finds_what_quantization_changed_and_what_it_did_not() {
     assert_eq!(slow, other);
     let [another, _] = model("har_cnn1d");
     assert!(!fails(&["compare", &float, &another, "--inputs", &samples]).is_empty());
+}
+
+/// Attention in which no place looks ahead: a mask of this value is added to what the Softmax reads. And 12 samples.
+fn masked_attention(folder: &TempDir, value: f32) -> [String; 2] {
+    let (length, width) = (6, 8);
+    let mut graph = Graph::new(5, 13);
+    let x = graph.input(&[1, length, width]);
+    let made = |dims: &[usize]| Tensor { dims: dims.to_vec(), ..x.clone() };
+    let wide = made(&[1, length, width]);
+    let mut project = |of: &Tensor| {
+        let values: Vec<f32> = (0..width * width).map(|_| graph.random.unit() / 2.0).collect();
+        let weights = graph.floats(&[width, width], &values);
+        graph.op("MatMul", &[&of.name, &weights], &[], wide.clone())
+    };
+    let [queries, keys, values] = [(); 3].map(|()| project(&x));
+    let keys =
+        graph.op("Transpose", &[&keys.name], &[("perm", Attribute::Ints(vec![0, 2, 1]))], made(&[1, width, length]));
+    let square = made(&[1, length, length]);
+    let scores = graph.op("MatMul", &[&queries.name, &keys.name], &[], square.clone());
+    let ahead = |at: usize| if at % length > at / length { value } else { 0.0 };
+    let mask = graph.floats(&[length, length], &(0..length * length).map(ahead).collect::<Vec<_>>());
+    let masked = graph.op("Add", &[&scores.name, &mask], &[], square.clone());
+    let shares = graph.op("Softmax", &[&masked.name], &[("axis", Attribute::Int(-1))], square);
+    let y = graph.op("MatMul", &[&shares.name, &values.name], &[], wide);
+    graph.show(&y);
+    graph.output();
+    let samples: Vec<f32> = (0..12 * length * width).map(|_| 2.0 * graph.random.unit()).collect();
+    let name = path(folder, "attention.onnx");
+    fs::write(&name, graph.model(false)).unwrap();
+    [name, save(folder, "attention.npy", &[12, length, width], &samples)]
+}
+
+#[test]
+fn a_mask_leaves_steps_for_what_it_does_not_mask() {
+    let folder = TempDir::new().unwrap();
+    for value in [f32::NEG_INFINITY, f32::MIN, -1e9, -1e4] {
+        let [model, samples] = masked_attention(&folder, value);
+        let out = path(&folder, "out.onnx");
+        for form in [&[][..], &["--weight-only"], &["--dynamic"]] {
+            let report = json(&[&["quantize", &model, "--calibration", &samples, "-o", &out], form].concat());
+            assert!(report["sqnr_db"].as_f64().unwrap() > 30.0, "{value} {form:?}: {report}");
+            let compared = json(&["compare", &model, &out, "--inputs", &samples]);
+            assert!(compared["output"]["sqnr_db"].as_f64().unwrap() > 30.0, "{value} {form:?}: {compared}");
+        }
+    }
+    // No mask: a damaged one.
+    let [model, samples] = masked_attention(&folder, f32::NAN);
+    let error = fails(&["quantize", &model, "--calibration", &samples, "-o", &path(&folder, "nan.onnx")]);
+    assert!(error.contains("element 1 is NaN; train or export the model anew"), "{error}");
 }
 
 /// On the benchmark pack's own data: the float model's answers on samples that calibration did not see.

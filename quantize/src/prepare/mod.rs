@@ -95,18 +95,18 @@ fn refuse_quantized(model: &ModelProto) -> Result<(), QuantizeError> {
 }
 
 fn refuse_not_finite(model: &ModelProto) -> Result<(), QuantizeError> {
-    // Bounds of a Clip may be infinite, and do nothing then.
-    let mut bounds = HashSet::new();
-    for node in model.nodes().iter().filter(|node| node.op() == "Clip") {
-        bounds.extend(node.input.iter().skip(1).map(String::as_str));
+    // What nothing is to be taken of may be infinite: a bound that does nothing, a mask before a Softmax.
+    let means_it = |op: &str| matches!(op, "Clip" | "Add" | "Sub" | "Where" | "Min" | "Max" | "Pad");
+    let mut finite = HashSet::new();
+    for node in model.nodes().iter().filter(|node| !means_it(node.op())) {
+        finite.extend(node.input.iter().map(String::as_str));
     }
     let graph = model.graph.iter().flat_map(|graph| &graph.initializer);
     for tensor in graph.filter(|tensor| tensor.data_type == Some(data_type::FLOAT)) {
         let name = tensor.name.as_deref().unwrap_or_default();
-        let Some(values) = floats(tensor).filter(|_| !bounds.contains(name)) else {
-            continue;
-        };
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        let Some(values) = floats(tensor) else { continue };
+        let is_damaged = |value: &f32| value.is_nan() || (value.is_infinite() && finite.contains(name));
+        if let Some(index) = values.iter().position(is_damaged) {
             let (tensor, value) = (format!("stored tensor `{name}`"), values[index]);
             return Err(QuantizeError::NotFinite { tensor, index, value, advice: "train or export the model anew" });
         }

@@ -15,7 +15,11 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
     let other = types::not_float(model);
     let answers = handed_to(&graph.node, |_| false, graph.output_names().into_iter());
     let padded = handed_to(&graph.node, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
-    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded };
+    let weighed =
+        handed_to(&graph.node, |node| node.op() == "Softmax" && !answers.contains(node.out()), std::iter::empty());
+    let masks = |node: &&NodeProto| matches!(node.op(), "Add" | "Sub" | "Where") && weighed.contains(node.out());
+    let masked = handed_on(&graph.node, graph.node.iter().filter(masks).map(NodeProto::out));
+    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded, masked };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
     // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
@@ -56,6 +60,9 @@ struct Finder<'g> {
     answers: HashSet<&'g str>,
     /// What a Pad puts another value than 0 around.
     padded: HashSet<&'g str>,
+    /// What goes into a Softmax from where a mask may be added: values far below all others, beside which these would have
+    /// no steps left.
+    masked: HashSet<&'g str>,
 }
 
 impl Finder<'_> {
@@ -78,6 +85,11 @@ impl Finder<'_> {
         let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out());
         if self.padded.contains(output) {
             return Err("a Pad of another value than 0 reads it".into());
+        }
+        if self.masked.contains(output)
+            || (node.op() == "Softmax" && node.arg(0).is_some_and(|x| self.masked.contains(x)))
+        {
+            return Err("it may be masked, for a Softmax".into());
         }
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
@@ -253,6 +265,17 @@ fn handed_to<'g>(
     found
 }
 
+/// These tensors, and all that they are handed on to as they are.
+fn handed_on<'g>(nodes: &'g [NodeProto], from: impl Iterator<Item = &'g str>) -> HashSet<&'g str> {
+    let mut found: HashSet<&str> = from.collect();
+    for node in nodes {
+        if hands_on(node.op()) && node.input.iter().any(|input| found.contains(input.as_str())) {
+            found.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    found
+}
+
 /// Functions of one value, which are a table in int8.
 fn is_table(op: &str) -> bool {
     matches!(op, "Sigmoid" | "Tanh" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Elu" | "Relu" | "Clip")
@@ -320,6 +343,32 @@ mod tests {
         };
         assert_eq!(found(&nodes(-2.0)), (names(&["y"]), names(&["a", "c"])));
         assert_eq!(found(&nodes(0.0)), (names(&["a", "y"]), names(&[])));
+    }
+
+    #[test]
+    fn what_may_be_masked_before_a_softmax_stays_in_float() {
+        let nodes = |mask: &[&str], between: &str| {
+            vec![
+                NodeProto::test("MatMul", &["x", "w"], "a"),
+                NodeProto::test("MatMul", &["x", "v"], "b"),
+                NodeProto::test(mask[0], &mask[1..], "c"),
+                NodeProto::test("Reshape", &["c", "s"], "d"),
+                NodeProto::test("Softmax", &[between], "e"),
+                NodeProto::test("Mul", &["e", "b"], "f"),
+                NodeProto::test("MatMul", &["f", "u"], "y"),
+            ]
+        };
+        let all = |nodes| found(&graph(nodes, weights(&["w", "v", "u", "m"])));
+        let masks: [&[&str]; 4] =
+            [&["Add", "a", "b"], &["Sub", "a", "b"], &["Add", "a", "m"], &["Where", "q", "a", "m"]];
+        for mask in masks {
+            for between in ["c", "d"] {
+                assert_eq!(all(nodes(mask, between)), (names(&["a", "b", "f", "y"]), names(&["c", "e"])), "{mask:?}");
+            }
+        }
+        // A product is no mask, and what reads the sum beside is none of the Softmax's.
+        assert_eq!(all(nodes(&["Mul", "a", "b"], "c")).0, names(&["a", "b", "c", "e", "f", "y"]));
+        assert_eq!(all(nodes(&["Add", "a", "b"], "b")).0, names(&["a", "b", "c", "e", "f", "y"]));
     }
 
     #[test]
