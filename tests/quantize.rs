@@ -659,6 +659,38 @@ fn a_mask_leaves_steps_for_what_it_does_not_mask() {
     assert!(error.contains("element 1 is NaN; train or export the model anew"), "{error}");
 }
 
+#[test]
+fn outputs_that_are_no_floats_are_not_compared_and_named() {
+    let folder = TempDir::new().unwrap();
+    let mut graph = Graph::new(9, 13);
+    let x = graph.input(&[1, 8]);
+    let values: Vec<f32> = (0..32).map(|_| graph.random.unit()).collect();
+    let weights = graph.floats(&[8, 4], &values);
+    let scores = graph.op("MatMul", &[&x.name, &weights], &[], Tensor { dims: vec![1, 4], ..x.clone() });
+    let index = Tensor { dims: vec![1, 1], dtype: DType::I64, ..x.clone() };
+    let index = graph.op("ArgMax", &[&scores.name], &[("axis", Attribute::Int(1))], index);
+    graph.show(&index);
+    graph.output();
+    let alone = path(&folder, "alone.onnx");
+    fs::write(&alone, graph.model(false)).unwrap();
+    graph.show(&scores);
+    graph.output();
+    let (float, out) = (path(&folder, "float.onnx"), path(&folder, "out.onnx"));
+    fs::write(&float, graph.model(false)).unwrap();
+    let values: Vec<f32> = (0..160).map(|_| graph.random.unit()).collect();
+    let samples = save(&folder, "x.npy", &[20, 8], &values);
+    json(&["quantize", &float, "--calibration", &samples, "-o", &out]);
+    let compared = json(&["compare", &float, &out, "--inputs", &samples]);
+    assert_eq!(compared["unlike"], serde_json::json!([index.name]));
+    let output = &compared["output"];
+    assert!((25.0..80.0).contains(&output["sqnr_db"].as_f64().unwrap()), "{compared}");
+    // That of the scores, which are the first that can be compared.
+    let agreement = output["top1_agreement"].as_f64().unwrap();
+    assert!((0.8..=1.0).contains(&agreement), "{compared}");
+    let error = fails(&["compare", &alone, &alone, "--inputs", &samples]);
+    assert!(error.contains("no output is float32 in both models"), "{error}");
+}
+
 /// On the benchmark pack's own data: the float model's answers on samples that calibration did not see.
 #[test]
 fn answers_hold_on_unseen_samples() {

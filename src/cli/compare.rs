@@ -90,7 +90,7 @@ are compared less their factors. A factor that is there by mistake shows in the 
 NaN and infinities that the reference has not are an infinite difference, and -150 dB.
 
 JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order,
-unlike[] (tensors that share a name and not a shape), output.{sqnr_db, max_abs, top1_agreement}, samples.
+unlike[] (tensors that share a name and not a shape, outputs that are not float32), output.{sqnr_db, max_abs, top1_agreement}, samples.
 max_abs is null where it is infinite or channels are scaled, cosine where max_abs is infinite.";
 
 #[derive(Serialize)]
@@ -239,7 +239,8 @@ fn text(compared: &Comparison) -> String {
         text = "the models have no tensor in common but their outputs\n".into();
     }
     if !compared.unlike.is_empty() {
-        text += &format!("of other shapes in the other model, and not compared: {}\n", compared.unlike.join(", "));
+        let what = "of other shapes in the other model or not float32, and not compared";
+        text += &format!("{what}: {}\n", compared.unlike.join(", "));
     }
     text + &format!(
         "output: SQNR {:.1} dB, max abs {:.3e}, the same largest value on {:.1} % of {} samples\n",

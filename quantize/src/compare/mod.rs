@@ -43,9 +43,9 @@ pub struct LayerError {
 pub struct Comparison {
     /// Tensors that both have, in the reference's order.
     pub layers: Vec<LayerError>,
-    /// Tensors that have one name in both and different shapes.
+    /// Tensors that have one name in both and different shapes, and outputs that are not float32.
     pub unlike: Vec<String>,
-    /// The outputs together. Nothing is looked through.
+    /// The outputs together, those that are not float32 aside. Nothing is looked through.
     pub output: Score,
     /// The largest difference of an output, infinite as that of a [tensor](LayerError::max_abs) is.
     pub output_max_abs: f32,
@@ -57,7 +57,7 @@ pub struct Comparison {
 /// tensors is in memory at once, at the price of a run for each.
 ///
 /// # Errors
-/// A model cannot be read, the outputs differ in number, or an engine fails.
+/// A model cannot be read, the outputs differ in number or shape, none is float32, or an engine fails.
 pub fn compare(
     (reference, reference_engine): (&[u8], &dyn Engine),
     (model, engine): (&[u8], &dyn Engine),
@@ -97,11 +97,16 @@ pub fn compare(
                 pool.each(&[*sample], |runner, _| Ok((0..count).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
             };
             let (a, b) = (all(&pools.0, left.len())?, all(&pools.1, right.len())?);
+            let mut decided = false;
             for (index, (a, b)) in a.iter().flatten().zip(b.iter().flatten()).enumerate() {
                 if sums[index].comparable {
                     sums[index].add(a, b, ranges[index]);
                 }
-                agreeing += usize::from(index == 0 && agree(a, b));
+                // The first that is float32: no other is given.
+                if !decided && !a.is_empty() && !b.is_empty() {
+                    decided = true;
+                    agreeing += usize::from(agree(a, b));
+                }
             }
             progress.advance(1);
         }
@@ -122,12 +127,15 @@ pub fn compare(
         }
     }
     let (sums, agreeing) = run(&outputs.0, &outputs.1, &vec![None; outputs.0.len()])?;
-    if let Some(index) = sums.iter().position(|sums| !sums.comparable || sums.count == 0) {
-        let name = &outputs.0[index];
-        return Err(QuantizeError::Mismatch(format!(
-            "output `{name}` is of another shape in the other model, or not float32; it cannot be compared"
-        )));
+    if let Some(index) = sums.iter().position(|sums| !sums.comparable) {
+        let what = "is of another shape in the other model; it cannot be compared";
+        return Err(QuantizeError::Mismatch(format!("output `{}` {what}", outputs.0[index])));
     }
+    if sums.iter().all(|sums| sums.count == 0) {
+        return Err(QuantizeError::Mismatch("no output is float32 in both models; there is nothing to compare".into()));
+    }
+    let not_float = outputs.0.iter().zip(&sums).filter(|(_, sums)| sums.count == 0).map(|(name, _)| name.clone());
+    unlike.extend(not_float);
     Ok(Comparison { layers, unlike, ..Comparison::of_outputs(&sums, agreeing, samples.len()) })
 }
 
