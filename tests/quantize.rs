@@ -569,6 +569,25 @@ fn constant_inputs_are_no_trouble() {
 }
 
 #[test]
+fn few_samples_are_taken_and_said_to_be_few() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let values = Array::read(repository().join(&samples)).floats();
+    let out = path(&folder, "out.onnx");
+    for (count, options, is_said) in [(1, "standard", true), (2, "best", true), (49, "fast", true), (50, "fast", false)]
+    {
+        let repeated: Vec<f32> = values.iter().copied().cycle().take(count * 6 * 128).collect();
+        let samples = save(&folder, "x.npy", &[count, 6, 128], &repeated);
+        let report = json(&["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", options]);
+        let notes = report["notes"].as_array().unwrap();
+        let said =
+            notes.iter().filter(|note| note.as_str().unwrap().contains(&format!("samples: {count}, fewer than")));
+        assert_eq!(said.count(), usize::from(is_said), "{notes:?}");
+        assert!(report["sqnr_db"].as_f64().unwrap() > 30.0, "{count}: {report}");
+    }
+}
+
+#[test]
 fn portable_weights_keep_neighbours_within_16_bits() {
     let folder = TempDir::new().unwrap();
     let [float, samples] = model("ad_autoencoder");

@@ -25,6 +25,9 @@ const CHECKED: usize = 4;
 const SAME_DB: f64 = 60.0;
 /// Samples on which the result is judged, at most.
 const THOROUGH: usize = 128;
+/// With fewer samples ranges were seen to be too narrow for new ones, whatever rule drew them and however much room it left.
+const ENOUGH: usize = 50;
+
 /// How much work goes into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
@@ -121,7 +124,11 @@ pub fn quantize(
     }
     let original = source.clone();
     let opset = if options.activations.is_wide() { prepare::WIDE_OPSET } else { prepare::OPSET };
-    let (model, notes) = prepare::prepare(source, engine, opset)?;
+    let (model, mut notes) = prepare::prepare(source, engine, opset)?;
+    if options.scheme == Scheme::Static && engine.samples() < ENOUGH {
+        let what = "fewer than 50: what new ones have beyond their ranges is cut off, and an SQNR on them says more than it should";
+        notes.push(format!("samples: {}, {what}", engine.samples()));
+    }
     let mut work = Work::new(model, engine, options)?;
     let ranges = match options.scheme {
         Scheme::Static => ranges(&mut work, progress)?,
