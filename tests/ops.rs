@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::onnx::{Attribute, Graph, Tensor};
-use common::{Array, repository};
+use common::{Array, engines, repository, run_samples};
 use serde::Deserialize;
 use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::isa::Isa;
@@ -35,6 +35,32 @@ fn tract_agrees_with_onnx_runtime() {
         }
         case.against_golden("tract", &case.run(EngineChoice::Tract).map_err(|e| e.to_string())?)
     });
+}
+
+/// Names of nodes and of tensors are two kinds of names.
+#[test]
+fn a_node_may_be_named_as_a_tensor_is() {
+    let mut graph = Graph::new(1, 13);
+    let x = graph.input(&[4]);
+    let two = graph.floats(&[1], &[2.0]);
+    let double = graph.op("Mul", &[&x.name, &two], &[], x.clone());
+    let y = graph.op("Add", &[&double.name, &double.name], &[], x.clone());
+    graph.show(&y);
+    graph.output();
+    let bytes = graph.model(false);
+    // A node's name is its third field, here as long as the others are.
+    let renamed = |node: &str, name: &str| {
+        let (from, to) = ([&[0x1a, 2], node.as_bytes()].concat(), [&[0x1a, 2], name.as_bytes()].concat());
+        let at = bytes.windows(4).position(|window| window == from).unwrap();
+        [&bytes[..at], &to, &bytes[at + 4..]].concat()
+    };
+    for tensor in [&two, &x.name, &y.name] {
+        let model = Model::from_bytes("renamed.onnx", &renamed(&double.name, tensor)).unwrap();
+        for engine in engines() {
+            let mut session = Session::new(&model, SessionOptions::default().engine(engine)).unwrap();
+            assert_eq!(run_samples(&mut session, &[1.0, -2.0, 0.5, 0.0]), [4.0, -8.0, 2.0, 0.0], "{tensor} {engine:?}");
+        }
+    }
 }
 
 #[test]

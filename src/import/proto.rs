@@ -24,7 +24,7 @@ pub(super) fn model(model: &Model, bindings: &[Binding]) -> Result<ModelProto, M
 fn graph(model: &Model, graph: &Graph, bindings: &[Binding]) -> Result<GraphProto, ModelError> {
     let stored: HashMap<&str, &Tensor> = graph.initializers.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut proto = GraphProto { name: "graph".into(), ..Default::default() };
-    let mut names = Names::default();
+    let mut names = Names::of(graph);
     for node in &graph.nodes {
         let chain = qoperator::expand(node, Form::Whole);
         for node in chain.as_deref().unwrap_or(std::slice::from_ref(node)) {
@@ -144,11 +144,16 @@ fn value_info(info: &ValueInfo, bindings: &[Binding]) -> ValueInfoProto {
     ValueInfoProto { name: info.name.clone(), r#type: Some(kind), ..Default::default() }
 }
 
-/// ONNX lets nodes share a name; tract does not.
-#[derive(Default)]
+/// ONNX lets nodes share a name, with each other and with a tensor; in tract inputs and stored tensors are nodes too, and no
+/// two have one name.
 struct Names(HashMap<String, usize>);
 
 impl Names {
+    fn of(graph: &Graph) -> Names {
+        let tensors = graph.initializers.iter().map(|t| &t.name).chain(graph.inputs.iter().map(|input| &input.name));
+        Names(tensors.map(|name| (name.clone(), 1)).collect())
+    }
+
     fn unique(&mut self, name: &str) -> String {
         let seen = self.0.entry(name.to_owned()).or_insert(0);
         *seen += 1;
