@@ -241,7 +241,7 @@ clippy: ## Run clippy in every form of the build
 	cargo clippy --no-default-features --features manual --all-targets -- -D warnings
 	cargo clippy --no-default-features --features ort,quantize,torch,tch/doc-only --all-targets -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
-	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET) --all-targets -- -D warnings
 	@cargo metadata --locked --format-version 1 --manifest-path targets/firmware/Cargo.toml >/dev/null
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
