@@ -206,6 +206,19 @@ fn every_format_gives_the_same_answers() {
     frames.iter().flatten().for_each(|value| writer.write_sample(*value).unwrap());
     writer.finalize().unwrap();
 
+    // The same in the upper bytes of wider words, as the extended header has it, and in the lower ones, as ALSA has it.
+    let wide = |shift: u32| frames.iter().flatten().flat_map(|v| (i32::from(*v) << shift).to_le_bytes()).collect();
+    let (upper, lower): (Vec<u8>, Vec<u8>) = (wide(16), wide(8));
+    let fmt = |tag: u16, bits: u16, more: &[u8]| {
+        let words = [&tag.to_le_bytes()[..], &[6, 0, 50, 0, 0, 0], &(50u32 * 24).to_le_bytes(), &[24, 0]];
+        [&words.concat(), &bits.to_le_bytes()[..], more].concat()
+    };
+    let extended = [&[22, 0, 24, 0, 0, 0, 0, 0, 1, 0][..], b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"].concat();
+    let wave = |fmt: &[u8], data: &[u8]| {
+        let size = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
+        [b"RIFF\0\0\0\0WAVEodd \x01\0\0\0x\0fmt ", &size(fmt)[..], fmt, b"data", &size(data), data].concat()
+    };
+
     let recipe = recipe("har_cnn1d");
     let answers = |path: &Path, format: Option<&str>, scale: f64| {
         let format = format.map(|format| format.parse().unwrap());
@@ -217,6 +230,9 @@ fn every_format_gives_the_same_answers() {
     assert_eq!(answers(&file("a.csv", text.as_bytes()), None, 1.0 / 512.0), expected);
     assert_eq!(answers(&npy, None, 1.0 / 512.0), expected);
     assert_eq!(answers(&wav, None, 64.0), expected, "full scale is 1");
+    let left = file("left.wav", &wave(&fmt(0xfffe, 32, &extended), &upper));
+    assert_eq!(answers(&left, None, 64.0), expected, "24 bits that count, of 32");
+    assert_eq!(answers(&file("alsa.wav", &wave(&fmt(1, 24, &[]), &lower)), None, 64.0), expected, "S24_LE of ALSA");
     let (pipe, bytes) = (folder.path().join("pipe.wav"), fs::read(&wav).unwrap());
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let (to, sent) = (pipe.clone(), bytes.clone());

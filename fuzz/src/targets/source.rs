@@ -80,7 +80,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [csv, tabs, bare].iter().map(|text| (0, text.as_bytes().to_vec())).collect();
     bodies.extend(wav.iter().map(|file| (1, file[..file.len().min(400)].to_vec())));
     bodies.extend(
-        [(8, 1, 1u16), (16, 4, 1), (24, 1, 1), (32, 4, 3)].map(|(bits, width, tag)| (1, wave(bits, width, tag))),
+        [(8, 1, 1, 1), (16, 2, 4, 1), (24, 3, 1, 1), (24, 4, 1, 1), (32, 4, 4, 3), (32, 4, 1, 0xfffe)]
+            .map(|(bits, bytes, width, tag)| (1, wave(bits, bytes, width, tag))),
     );
     for (descr, shape) in [("<f4", [8, 4]), ("<i2", [8, 1])] {
         let mut file = tractlet_io::npy::encode(descr, &shape);
@@ -96,13 +97,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// A .wav file of 32 frames.
-fn wave(bits: u16, width: u16, tag: u16) -> Vec<u8> {
-    let frame = width * bits / 8;
+fn wave(bits: u16, bytes: u16, width: u16, tag: u16) -> Vec<u8> {
+    let frame = width * bytes;
+    let extension: &[u8] =
+        if tag == 0xfffe { b"\x16\0\x18\0\0\0\0\0\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71" } else { &[] };
     let data: Vec<u8> = (0..32 * frame).map(|byte| (byte * 29) as u8).collect();
-    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0".to_vec();
+    let mut file = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
+    file.extend((16 + extension.len() as u32).to_le_bytes());
     file.extend([tag, width].iter().flat_map(|word| word.to_le_bytes()));
     file.extend([8000u32, 8000 * u32::from(frame)].iter().flat_map(|word| word.to_le_bytes()));
     file.extend([frame, bits].iter().flat_map(|word| word.to_le_bytes()));
+    file.extend(extension);
     file.extend(b"data");
     file.extend((data.len() as u32).to_le_bytes());
     file.extend(data);

@@ -77,7 +77,7 @@ struct SourceArgs {
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
     /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, lines that
-    /// begin with # and empty ones count as nothing
+    /// begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
     /// Column of each channel, by name or number from 1, in the model's order

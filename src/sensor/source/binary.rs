@@ -40,8 +40,8 @@ pub enum Kind {
 
 impl Field {
     pub fn of(sample: SampleType, offset: usize) -> Field {
-        let SampleType { bytes, kind, big_endian, .. } = sample;
-        Field { offset, bytes, bits: 8 * bytes as u32, shift: 0, kind, big_endian }
+        let SampleType { bytes, bits, kind, big_endian } = sample;
+        Field { offset, bytes, bits, shift: 0, kind, big_endian }
     }
 
     pub fn number(&self, frame: &[u8]) -> Option<f64> {

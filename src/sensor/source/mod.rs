@@ -21,6 +21,7 @@ mod payload;
 mod serial;
 mod spec;
 pub(super) mod tcp;
+mod wav;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

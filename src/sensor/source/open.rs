@@ -6,7 +6,6 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use hound::{SampleFormat, WavReader};
 use rustix::fs::{Mode, OFlags};
 
 #[cfg(feature = "audio")]
@@ -15,7 +14,7 @@ use super::binary::{Binary, Kind};
 use super::bytes::{Bytes, Patient};
 use super::csv::{Csv, Wanted};
 use super::spec::{Column, Format, SampleType, SourceSpec};
-use super::{BUFFER_BYTES, Decoder, Opened, Pace, SourceError, SourceOptions, iio, serial, tcp};
+use super::{BUFFER_BYTES, Decoder, Opened, Pace, SourceError, SourceOptions, iio, serial, tcp, wav};
 use crate::DType;
 use crate::npy;
 use crate::sensor::recipe::{Input, RATES_HZ};
@@ -152,39 +151,33 @@ fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Res
         return Err("it is a directory; expected a file of frames".into());
     }
     if format == Format::Wav {
-        return wav(Patient { file, stop: &options.stop }, options, input);
+        return sound(Patient { file, stop: &options.stop }, options, input);
     }
     let bytes = Bytes::File { file, start: 0, len: None, left: None };
     Ok((bytes, decoder(format, options, input)?, Native::default()))
 }
 
-fn wav(
-    file: Patient<'_>,
+fn sound(
+    mut file: Patient<'_>,
     options: &SourceOptions,
     input: &Input,
 ) -> std::result::Result<(Bytes, Decoder, Native), String> {
-    let reader = WavReader::new(file).map_err(|error| format!("not a readable .wav file: {error}"))?;
-    let (spec, samples) = (reader.spec(), u64::from(reader.len()));
-    let mut file = reader.into_inner().file;
-    let bytes = usize::from(spec.bits_per_sample.div_ceil(8));
-    let kind = match (spec.sample_format, spec.bits_per_sample) {
-        (SampleFormat::Float, 32) => Some(Kind::Float),
-        // Eight bits are without a sign in this format, and others have one.
-        (SampleFormat::Int, 8) => Some(Kind::Unsigned),
-        (SampleFormat::Int, 16 | 24 | 32) => Some(Kind::Signed),
-        _ => None,
-    };
-    let sample = kind.map(|kind| SampleType::little(bytes, kind));
-    let Some((sample, line)) = sample.and_then(|sample| Some((sample, full_scale(sample)?))) else {
-        let bits = spec.bits_per_sample;
-        return Err(format!("samples of {bits} bits are not read; expected PCM of 8, 16, 24 or 32, or float"));
-    };
-    let decoder = interleaved(sample, usize::from(spec.channels), options, input)?;
+    let unreadable = |why: String| format!("not a readable .wav file: {why}");
+    let wav::Header { format, bytes } = wav::Header::read(&mut file).map_err(unreadable)?;
+    let wav::Format { channels, rate_hz, sample } = format;
+    let line = full_scale(sample).ok_or("its samples have no full scale")?;
+    let decoder = interleaved(sample, channels.into(), options, input)?;
+    let frame_bytes = u64::from(channels) * sample.bytes as u64;
+    let len = bytes.map(u64::from);
+    if let Some(len) = len.filter(|len| len % frame_bytes != 0) {
+        return Err(unreadable(format!("its {len} bytes of samples are no whole frames of {frame_bytes}")));
+    }
+    let mut file = file.file;
     let metadata = file.metadata().map_err(|error| format!("cannot read it: {error}"))?;
     // A pipe has no place to come back to, and who writes to one does not know yet how much comes.
     let start = if metadata.is_file() { file.stream_position() } else { Ok(0) };
     let start = start.map_err(|error| format!("cannot read it: {error}"))?;
-    let len = (samples > 0 || metadata.is_file()).then_some(samples * bytes as u64);
+    let len = len.filter(|len| *len > 0 || metadata.is_file());
     let behind = metadata.len().saturating_sub(start);
     if len == Some(0) && behind > 0 {
         let what = "bytes follow its header, which says that there are none: whoever wrote it did not come to its end";
@@ -192,7 +185,7 @@ fn wav(
     }
     let native = Native {
         asks_rate: false,
-        rate_hz: Some(f64::from(spec.sample_rate)),
+        rate_hz: Some(rate_hz.into()),
         lines: vec![line; input.channels.len()],
         units: Vec::new(),
     };
@@ -202,10 +195,10 @@ fn wav(
 
 /// What makes sound of these samples -1 to 1.
 pub fn full_scale(sample: SampleType) -> Option<Line> {
-    match (sample.kind, sample.bytes) {
-        (Kind::Float, 4) => Some(Line::IDENTITY),
-        (Kind::Unsigned, 1) => Some(Line { gain: 1.0 / 128.0, bias: -1.0 }),
-        (Kind::Signed, bytes @ 2..=4) => Some(Line::scale(2f64.powi(1 - 8 * bytes as i32))),
+    match (sample.kind, sample.bits) {
+        (Kind::Float, 32) => Some(Line::IDENTITY),
+        (Kind::Unsigned, 8) => Some(Line { gain: 1.0 / 128.0, bias: -1.0 }),
+        (Kind::Signed, bits @ (16 | 24 | 32)) => Some(Line::scale(2f64.powi(1 - bits as i32))),
         _ => None,
     }
 }

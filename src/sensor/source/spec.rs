@@ -146,17 +146,20 @@ pub enum Format {
     Raw(SampleType),
 }
 
-/// Type of a raw sample: `u8`, `s8`, `s16le`, `u16be`, `s24le`, `s32le`, `f32le`, `f64be` and their like.
+/// Type of a raw sample: `u8`, `s8`, `s16le`, `u16be`, `s24le`, `s32le`, `f32le`, `f64be` and their like. Those of 24 bits take
+/// three bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleType {
     pub(super) bytes: usize,
+    /// Those that count, the lower ones.
+    pub(super) bits: u32,
     pub(super) kind: Kind,
     pub(super) big_endian: bool,
 }
 
 impl SampleType {
     pub(super) fn little(bytes: usize, kind: Kind) -> SampleType {
-        SampleType { bytes, kind, big_endian: false }
+        SampleType { bytes, bits: 8 * bytes as u32, kind, big_endian: false }
     }
 }
 
@@ -196,7 +199,7 @@ impl FromStr for Format {
             "f64" => (8, Kind::Float),
             _ => return Err(wrong()),
         };
-        Ok(Format::Raw(SampleType { bytes, kind, big_endian }))
+        Ok(Format::Raw(SampleType { big_endian, ..SampleType::little(bytes, kind) }))
     }
 }
 
