@@ -9,7 +9,8 @@ mod hops;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use common::repository;
 use tempfile::TempDir;
@@ -21,7 +22,7 @@ use tractlet::{DType, Model, Session, SessionOptions, npy};
 
 /// Keeps what was said of each window: label or alarm, and score.
 #[derive(Default)]
-struct Kept(std::sync::Arc<std::sync::Mutex<Vec<(String, f32)>>>);
+struct Kept(Arc<Mutex<Vec<(String, f32)>>>);
 
 impl Sink for Kept {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
@@ -52,6 +53,31 @@ impl Sink for Slow {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, _: &Summary) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes its time for a decision, and says how long one waited for the flush that lets others see it, at most.
+struct Waiting {
+    since: Option<Instant>,
+    longest: Arc<Mutex<Duration>>,
+}
+
+impl Sink for Waiting {
+    fn decision(&mut self, _: &Decision<'_>) -> io::Result<()> {
+        self.since.get_or_insert_with(Instant::now);
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let mut longest = self.longest.lock().unwrap();
+        *longest = waited.max(*longest);
         Ok(())
     }
 
@@ -317,4 +343,17 @@ fn what_is_too_slow_drops_and_says_how_much() {
         assert!(summary.dropped > 0 && summary.windows > 0, "{overflow:?}: {summary:?}");
         assert!(summary.deadline_missed > 0, "{summary:?}");
     }
+}
+
+#[test]
+fn who_follows_sees_decisions_of_a_stream_that_never_rests() {
+    let folder = TempDir::new().unwrap();
+    let file = walk(&folder, 64 * 101);
+    let longest = Arc::new(Mutex::new(Duration::ZERO));
+    let sink: Box<dyn Sink> = Box::new(Waiting { since: None, longest: Arc::clone(&longest) });
+    let summary = run(&recipe("har_cnn1d"), &file, raw(), StreamOptions::default(), &mut [sink]).unwrap();
+    assert_eq!(summary.decisions, 100);
+    let longest = longest.lock().unwrap().as_secs_f64();
+    // A file is always ahead of a sink that takes 20 ms.
+    assert!(summary.seconds >= 2.0 && longest < summary.seconds / 2.0, "{longest} s of {}", summary.seconds);
 }

@@ -1,7 +1,7 @@
 //! Decisions as lines: JSON, CSV, or text to read.
 //!
-//! They are written into buffers that are allocated once, and reach the file when a stream has nothing else to do, and at its
-//! end.
+//! They are written into buffers that are allocated once, and reach the file when a stream has nothing else to do, every 200 ms
+//! while it has, and at its end.
 
 use std::fmt;
 use std::fs::File;

@@ -206,6 +206,7 @@ impl<'a> Stream<'a> {
             feed: &feed,
             control,
             receipts: Vec::new(),
+            flushed_ns: 0,
         };
         let looped = thread::scope(|scope| {
             let reader = || feed.pump(&mut source, control, &control.counters);

@@ -17,7 +17,7 @@ use crate::sensor::mqtt::{Message, RECEIVE_MAXIMUM, Receipt};
 use crate::sensor::recipe::Emit;
 use crate::sensor::sink::Sink;
 
-/// How long the loop waits before it looks at signals.
+/// How long the loop waits before it looks at signals, and how long decisions may wait while it is busy.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the loop works with, while the ring is shared with the reader.
@@ -36,6 +36,8 @@ pub(super) struct Running<'r, 'a> {
     pub control: &'r Control,
     /// Of windows that were decided since the last flush.
     pub receipts: Vec<Receipt>,
+    /// When a window was last followed by a flush, on the clock of arrivals.
+    pub flushed_ns: u64,
 }
 
 impl Running<'_, '_> {
@@ -47,7 +49,8 @@ impl Running<'_, '_> {
             if self.control.reload.swap(false, Relaxed) {
                 self.reload(counters);
             }
-            // Who follows the output sees a decision before the loop goes to sleep on the next.
+            // Who follows the output sees a decision before the loop goes to sleep on the next; where it never does, `window`
+            // sees to it.
             let next = match self.feed.next(self.pieces.window(self.window), Duration::ZERO, counters) {
                 Next::Nothing => {
                     self.flush(sinks, counters)?;
@@ -101,7 +104,8 @@ impl Running<'_, '_> {
         self.ran = true;
         let emit = self.decider.emit();
         let (verdict, changed) = self.decider.decide(self.input, self.output);
-        let latency = Duration::from_nanos(self.feed.now_ns().saturating_sub(taken.arrival_ns));
+        let now_ns = self.feed.now_ns();
+        let latency = Duration::from_nanos(now_ns.saturating_sub(taken.arrival_ns));
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         Counters::add(&counters.windows, 1);
         Counters::add(&counters.latency_us, latency_us);
@@ -117,9 +121,13 @@ impl Running<'_, '_> {
             sinks.iter_mut().try_for_each(|sink| sink.decision(&decision)).map_err(StreamError::Sink)?;
         }
         self.receipts.extend(message.and_then(|message| message.receipt));
-        match self.receipts.len() < usize::from(RECEIVE_MAXIMUM) {
-            true => Ok(()),
-            false => self.flush(sinks, counters),
+        let is_due = Duration::from_nanos(now_ns.saturating_sub(self.flushed_ns)) >= PATIENCE;
+        if is_due {
+            self.flushed_ns = now_ns;
+        }
+        match is_due || self.receipts.len() >= usize::from(RECEIVE_MAXIMUM) {
+            true => self.flush(sinks, counters),
+            false => Ok(()),
         }
     }
 
