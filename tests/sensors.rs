@@ -257,7 +257,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         assert!(output.status.code() == Some(1) && error(&output).contains(piped), "{}", error(&output));
     }
     let to_source = format!("csv:{few}");
-    let cases: [(&[&str], i32, &str); 22] = [
+    let cases: [(&[&str], i32, &str); 23] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
         (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
         (
@@ -273,6 +273,11 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
             "44101 frames a second, the model takes 16000: `rate_hz` has",
         ),
         (&[HAR, "--source", &few, "--rate", "100", "--time", "1:ms"], 1, "are not resampled"),
+        (
+            &["models/kws_dscnn", "--source", words, "--units", "g"],
+            1,
+            "--units: the model states no unit of channel `audio`: leave it out, or state `input.units`",
+        ),
         (&[HAR, "--source", &few, "--units", "K"], 1, "channel `acc_x` is taken in g, which K cannot be converted to"),
         (&[HAR, "--source", &few, "--buffer", "5"], 1, "a buffer of 5 frames: expected 128 to"),
         // A hop of any length takes no buffer of as many frames.

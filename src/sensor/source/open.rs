@@ -310,6 +310,12 @@ pub fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::re
                 let name = channel.map_or("", |channel| &channel.name);
                 format!("channel `{name}` is taken in {}, which {} cannot be converted to", to.name(), from.name())
             }),
+            (Some(_), None) if stated.is_some() => {
+                let name = channel.map_or("", |channel| &channel.name);
+                Err(format!(
+                    "--units: the model states no unit of channel `{name}`: leave it out, or state `input.units`"
+                ))
+            }
             _ => Ok(scaled),
         }
     };
