@@ -54,17 +54,37 @@ plan bench "$scratch/kws.plan" --runs 3 --warmup 1 --profile --json | grep -q '"
     die 'bench: a run allocates'
 # What lies behind the header are frames of ten values, and windows that follow each other.
 header=$(od -An -tu2 -j8 -N2 $kws/samples.npy | tr -d ' ')
-values() { tr -d '\n' | grep -o '"values":\[[^]]*' | sed 's/.*\[//' | paste -sd ,; }
+values() { tr -d ' \n' | grep -o '"values":\[[^]]*' | sed 's/.*\[//' | paste -sd ,; }
 tail -c +$((11 + header)) $kws/samples.npy | plan stream "$scratch/kws.plan" --channels 10 >"$scratch/stream"
 plan run "$scratch/kws.plan" --input $kws/samples.npy --json | values >"$scratch/expected"
 sed '$d' "$scratch/stream" | values | cmp - "$scratch/expected" || die 'stream: other answers than run'
 tail -n 1 "$scratch/stream" | grep -q '"read":588,"answered":588,"skipped":0,"remainder":0}}$' || die 'stream: it counts otherwise'
+# More than what a float holds.
+whole=tests/golden/ops/pad_int64
+"$tractlet" compile $whole/model.onnx -o "$scratch/whole.plan" --isa generic >/dev/null
+"$tractlet" run $whole/model.onnx --input $whole/input_0.npy --json | values >"$scratch/expected"
+grep -q '^-7,3491369749187612381,' "$scratch/expected"
+plan run "$scratch/whole.plan" --input $whole/input_0.npy --json | values | cmp - "$scratch/expected" || die 'int64: other JSON'
+"$tractlet" run $whole/model.onnx --input $whole/input_0.npy >"$scratch/expected.txt"
+grep -q ' 3491369749187612381 ' "$scratch/expected.txt"
+plan run "$scratch/whole.plan" --input $whole/input_0.npy | cmp - "$scratch/expected.txt" || die 'int64: other text'
 head -c 4001 $kws/samples.npy | refuses 1 'ended within a frame: 1 of its 40 bytes' stream "$scratch/kws.plan" --channels 10
 plan footprint "$scratch/kws.plan" --json >"$scratch/footprint"
 refuses 1 'over budget: the plan' footprint "$scratch/kws.plan" --budget 4KiB
 refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input $kws/samples.npy
 refuses 1 'No such file' run "$scratch/none.plan" --input $kws/samples.npy
 refuses 1 'does not fit input' run "$scratch/kws.plan" --input $kws/golden_int8.npy
+cp $kws/samples.npy "$scratch/x.npy"
+cp $kws/labels.txt "$scratch/labels"
+for read in x.npy kws.plan labels; do
+    refuses 1 'an output would overwrite what is read' run "$scratch/kws.plan" --input "$scratch/x.npy" --labels "$scratch/labels" \
+        --output "$scratch/../${scratch##*/}/$read"
+done
+cmp $kws/samples.npy "$scratch/x.npy"
+outputs=tests/golden/ops/intermediate_f32_outputs
+"$tractlet" compile $outputs/model.onnx -o "$scratch/outputs.plan" --isa generic >/dev/null
+refuses 1 'output 1 would overwrite another' run "$scratch/outputs.plan" --input $outputs/input_0.npy \
+    --output c3="$scratch/y.npy" --output r4="$scratch/./y.npy"
 refuses 2 'no option `--inputs`' run "$scratch/kws.plan" --inputs x
 "$tractlet" compile models/har_cnn1d/int8.onnx -o "$scratch/hop.plan" --isa generic --hop 16 >/dev/null
 refuses 1 'takes 16 new rows of a window' run "$scratch/hop.plan" --input $kws/samples.npy

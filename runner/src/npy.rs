@@ -107,7 +107,7 @@ impl Writer {
         rustix::fs::renameat(CWD, self.temp.as_c_str(), CWD, self.target.as_c_str())
             .map_err(|error| self.refused(error))?;
         // The name is on disk once its folder is.
-        let folder = CString::new(folder_of(&self.target)).map_err(|_| self.refused(Errno::INVAL))?;
+        let (folder, _) = os::folder_and_name(&self.target);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
         let folder =
             rustix::fs::openat(CWD, folder.as_c_str(), flags, Mode::empty()).map_err(|error| self.refused(error))?;
@@ -129,23 +129,17 @@ impl Drop for Writer {
 /// A new file beside another.
 fn beside(target: &CStr) -> Result<(CString, OwnedFd), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let (folder, _) = os::folder_and_name(target);
     let mut seed = os::nanoseconds();
     loop {
-        let temp = CString::new(format!("{}/.tractlet-{seed:x}.part", folder_of(target))).map_err(|_| Errno::INVAL)?;
+        let name = format!("/.tractlet-{seed:x}.part");
+        let temp = CString::new([folder.to_bytes(), name.as_bytes()].concat()).map_err(|_| Errno::INVAL)?;
         // As any new file: the umask decides.
         match rustix::fs::openat(CWD, temp.as_c_str(), flags, Mode::from_raw_mode(0o666)) {
             Ok(file) => return Ok((temp, file)),
             Err(Errno::EXIST) => seed = seed.wrapping_add(1),
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn folder_of(target: &CStr) -> String {
-    match os::shown(target).rsplit_once('/') {
-        Some(("", _)) => "/".to_string(),
-        Some((folder, _)) => folder.to_string(),
-        None => ".".to_string(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The kernel's calls, with words for what they refuse.
 
 use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 use tractlet_io::HoldError;
@@ -25,6 +26,31 @@ pub fn open(path: &CStr) -> Result<(OwnedFd, u64), String> {
         FileType::Directory => Err(refused("cannot read it: it is a directory; name the file")),
         _ => Err(refused("cannot read it: it is not a regular file")),
     }
+}
+
+/// Whether both names are of one file, also of one that is yet to be made.
+pub fn same(one: &CStr, other: &CStr) -> bool {
+    let look = |path: &CStr| rustix::fs::statat(CWD, path, AtFlags::empty());
+    let is_one = |a: Stat, b: Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+    match (look(one), look(other)) {
+        (Ok(one), Ok(other)) => is_one(one, other),
+        (Err(_), Err(_)) => {
+            let ((one, its), (other, others)) = (folder_and_name(one), folder_and_name(other));
+            its == others && matches!((look(&one), look(&other)), (Ok(one), Ok(other)) if is_one(one, other))
+        }
+        _ => false,
+    }
+}
+
+/// The folder that a file lies in, and what it is called there.
+pub fn folder_and_name(path: &CStr) -> (CString, &[u8]) {
+    let bytes = path.to_bytes();
+    let (folder, name) = match bytes.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (bytes.get(..slash.max(1)).unwrap_or_default(), bytes.get(slash + 1..).unwrap_or_default()),
+        None => (&b"."[..], bytes),
+    };
+    // A part of what has no NUL has none.
+    (CString::new(folder).unwrap_or_default(), name)
 }
 
 /// A small file as text.

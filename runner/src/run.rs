@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::ffi::CStr;
 
 use tractlet_core::plan::{DType, Port};
 use tractlet_io::npy::without_batch;
@@ -28,7 +29,9 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     let ranking = Ranking::new(args, &session)?;
     let outputs: Vec<Port<'_>> = session.plan().outputs().collect();
     let mut writers = Vec::new();
-    for (index, named) in assigned("output", &args.outputs, &outputs)? {
+    let files = assigned("output", &args.outputs, &outputs)?;
+    expect_apart(&files, args, &inputs)?;
+    for (index, named) in files {
         if let Some(port) = outputs.get(index) {
             writers.push((index, Writer::create(&named.file, port, samples)?));
         }
@@ -71,6 +74,23 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
         return out.text(&json(&session, samples, &results, ranking.as_ref().map(|ranking| (ranking, &tops))));
     }
     args.outputs.iter().try_for_each(|named| out.text(&format!("wrote {}\n", os::shown(&named.file))))
+}
+
+/// Refuses to write over what is read, or over another output.
+fn expect_apart(outputs: &[(usize, &Named)], args: &Args<'_>, inputs: &[Samples]) -> Result<(), Failure> {
+    let inputs = inputs.iter().map(|file| file.path.as_c_str());
+    let read = inputs.chain(args.labels.as_deref()).chain([args.plan]);
+    for (nth, (_, named)) in outputs.iter().enumerate() {
+        let is_it = |other: &CStr| os::same(other, &named.file);
+        let file = os::shown(&named.file);
+        if read.clone().any(is_it) {
+            return Err(format!("{file}: an output would overwrite what is read; give it another name").into());
+        }
+        if outputs.iter().take(nth).any(|(_, other)| is_it(&other.file)) {
+            return Err(format!("{file}: output {nth} would overwrite another; give each its own file").into());
+        }
+    }
+    Ok(())
 }
 
 /// A file for each input, in the plan's order.
@@ -149,7 +169,7 @@ impl Ranking {
 
     pub fn top(&self, session: &Session) -> Vec<Score> {
         let Some((port, bytes)) = session.plan().outputs().zip(&session.outputs).next() else { return Vec::new() };
-        let mut scores: Vec<Score> = numbers(port.dtype, bytes).enumerate().collect();
+        let mut scores: Vec<Score> = elements(port.dtype, bytes).map(Element::score).enumerate().collect();
         // NaN is no score; of equal ones the first counts.
         let key = |score: f64| if score.is_nan() { f64::NEG_INFINITY } else { score };
         scores.sort_by(|a, b| key(b.1).partial_cmp(&key(a.1)).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0)));
@@ -175,43 +195,67 @@ impl Ranking {
     }
 }
 
+/// An element, as exact as its type.
+#[derive(Clone, Copy)]
+enum Element {
+    Float(f32),
+    Whole(i64),
+    Truth(bool),
+}
+
+impl Element {
+    /// What ranks it: exact but for integers beyond 2^53.
+    fn score(self) -> f64 {
+        match self {
+            Element::Float(value) => value.into(),
+            Element::Whole(value) => value as f64,
+            Element::Truth(value) => value.into(),
+        }
+    }
+}
+
+fn elements(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = Element> {
+    bytes.chunks_exact(dtype.size_bytes()).map(move |element| match (dtype, element) {
+        (DType::F32, &[a, b, c, d]) => Element::Float(f32::from_le_bytes([a, b, c, d])),
+        (DType::I32, &[a, b, c, d]) => Element::Whole(i32::from_le_bytes([a, b, c, d]).into()),
+        (DType::I64, bytes) => Element::Whole(bytes.try_into().map_or(0, i64::from_le_bytes)),
+        (DType::I8, &[byte]) => Element::Whole(byte.cast_signed().into()),
+        (DType::Bool, bytes) => Element::Truth(bytes != [0]),
+        (_, bytes) => Element::Whole(bytes.first().copied().unwrap_or(0).into()),
+    })
+}
+
 /// The field `values` of an output.
 pub fn values(json: &mut Json, dtype: DType, bytes: &[u8]) {
     json.open_field("values", '[');
-    for value in numbers(dtype, bytes) {
-        let _ = match dtype {
-            _ if !value.is_finite() => json.item("null"),
-            // As f32, whose shortest form is the shorter one.
-            DType::F32 => json.item(value as f32),
-            DType::Bool => json.item(value != 0.0),
-            _ => json.item(value),
+    for element in elements(dtype, bytes) {
+        let _ = match element {
+            Element::Float(value) if !value.is_finite() => json.item("null"),
+            Element::Float(value) => json.item(value),
+            Element::Whole(value) => json.item(value),
+            Element::Truth(value) => json.item(value),
         };
     }
     json.close(']');
 }
 
-fn numbers(dtype: DType, bytes: &[u8]) -> impl Iterator<Item = f64> {
-    bytes.chunks_exact(dtype.size_bytes()).map(move |element| match (dtype, element) {
-        (DType::F32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
-        (DType::I32, &[a, b, c, d]) => f64::from(i32::from_le_bytes([a, b, c, d])),
-        (DType::I64, bytes) => bytes.try_into().map_or(0.0, |bytes| i64::from_le_bytes(bytes) as f64),
-        (DType::I8, &[byte]) => f64::from(byte.cast_signed()),
-        (_, bytes) => f64::from(bytes.first().copied().unwrap_or(0)),
-    })
+fn values_text(session: &Session) -> String {
+    let ports = session.plan().outputs().zip(&session.outputs);
+    ports.map(|(port, bytes)| format!("  {}{}", port.name, cells(port.dtype, bytes))).collect()
 }
 
-fn values_text(session: &Session) -> String {
-    let mut text = String::new();
-    for (port, bytes) in session.plan().outputs().zip(&session.outputs) {
-        let digits = if port.dtype == DType::F32 { 4 } else { 0 };
-        text += &format!("  {}", port.name);
-        numbers(port.dtype, bytes).take(SHOWN).for_each(|value| text += &format!(" {value:>8.digits$}"));
-        match numbers(port.dtype, bytes).count().saturating_sub(SHOWN) {
-            0 => {}
-            more => text += &format!("  and {more} more"),
-        }
+/// The first elements of an output, and how many follow.
+fn cells(dtype: DType, bytes: &[u8]) -> String {
+    let cell = |element| match element {
+        Element::Float(value) => format!(" {value:>8.4}"),
+        Element::Whole(value) => format!(" {value:>8}"),
+        Element::Truth(value) => format!(" {:>8}", u8::from(value)),
+    };
+    let shown: String = elements(dtype, bytes).take(SHOWN).map(cell).collect();
+    match elements(dtype, bytes).count().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}  and {more} more"),
     }
-    text
 }
 
 fn json(session: &Session, samples: usize, results: &[Vec<u8>], tops: Option<(&Ranking, &Vec<Vec<Score>>)>) -> String {
@@ -238,4 +282,23 @@ fn json(session: &Session, samples: usize, results: &[Vec<u8>], tops: Option<(&R
     }
     json.close('}');
     json.line()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_told_as_they_are() {
+        let bytes: Vec<u8> = [(1 << 53) + 1, i64::MIN].iter().flat_map(|value: &i64| value.to_le_bytes()).collect();
+        let mut json = Json::default();
+        json.open('{');
+        values(&mut json, DType::I64, &bytes);
+        json.close('}');
+        assert_eq!(json.line(), "{\"values\":[9007199254740993,-9223372036854775808]}\n");
+        assert_eq!(cells(DType::I64, &bytes), " 9007199254740993 -9223372036854775808");
+        assert_eq!(cells(DType::I32, &7i32.to_le_bytes().repeat(9)), "        7".repeat(8) + "  and 1 more");
+        assert_eq!(cells(DType::Bool, &[1, 0]), "        1        0");
+        assert_eq!(cells(DType::F32, &1.5f32.to_le_bytes()), "   1.5000");
+    }
 }

@@ -1,5 +1,7 @@
 //! Tensor bytes as numbers.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use tractlet::DType;
 
@@ -58,6 +60,33 @@ impl Elements {
             Elements::Bool(values) => values.iter().map(|&v| v.into()).collect(),
         }
     }
+
+    /// The first `shown` of them as columns of text.
+    pub fn cells(&self, shown: usize) -> String {
+        fn columns<T: Display>(values: &[T], shown: usize, digits: Option<usize>) -> String {
+            let cell = |value: &T| match digits {
+                Some(digits) => format!(" {value:>8.digits$}"),
+                None => format!(" {value:>8}"),
+            };
+            values.iter().take(shown).map(cell).collect()
+        }
+        match self {
+            Elements::F32(values) => columns(values, shown, Some(4)),
+            Elements::F64(values) => columns(values, shown, Some(4)),
+            Elements::I8(values) => columns(values, shown, None),
+            Elements::U8(values) => columns(values, shown, None),
+            Elements::I16(values) => columns(values, shown, None),
+            Elements::U16(values) => columns(values, shown, None),
+            Elements::I32(values) => columns(values, shown, None),
+            Elements::U32(values) => columns(values, shown, None),
+            Elements::I64(values) => columns(values, shown, None),
+            Elements::U64(values) => columns(values, shown, None),
+            Elements::Bool(values) => {
+                let values: Vec<u8> = values.iter().map(|&value| value.into()).collect();
+                columns(&values, shown, None)
+            }
+        }
+    }
 }
 
 /// The index of the largest value; the first of equals.
@@ -77,6 +106,14 @@ pub fn top(values: &[f64], k: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_told_as_they_are() {
+        let numbers = Elements::I64(vec![(1 << 53) + 1, -7, 0]);
+        assert_eq!(numbers.cells(2), " 9007199254740993       -7");
+        assert_eq!(Elements::F32(vec![0.25]).cells(8), "   0.2500");
+        assert_eq!(Elements::Bool(vec![true]).cells(8), "        1");
+    }
 
     #[test]
     fn the_first_of_equals_wins_and_nan_never() {

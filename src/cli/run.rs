@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use tractlet::sandbox::Sandbox;
-use tractlet::{DType, EngineName, TensorSpec, npy};
+use tractlet::{EngineName, TensorSpec, npy};
 
 use super::confine::confine;
 use super::elements::{Elements, top};
@@ -307,10 +307,8 @@ impl Score {
 }
 
 fn shortened(spec: &TensorSpec, bytes: &[u8]) -> Result<String, Failure> {
-    let values = Elements::decode(spec.dtype, bytes)?.to_f64();
-    let digits = if matches!(spec.dtype, DType::F32 | DType::F64) { 4 } else { 0 };
-    let shown: String = values.iter().take(SHOWN).map(|value| format!(" {value:>8.digits$}")).collect();
-    let rest = values.len().saturating_sub(SHOWN);
+    let values = Elements::decode(spec.dtype, bytes)?;
+    let rest = (bytes.len() / spec.dtype.size()).saturating_sub(SHOWN);
     let more = if rest > 0 { format!("  and {rest} more") } else { String::new() };
-    Ok(format!("  {}{shown}{more}", spec.name))
+    Ok(format!("  {}{}{more}", spec.name, values.cells(SHOWN)))
 }
