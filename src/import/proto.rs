@@ -84,6 +84,13 @@ fn folded(model: &Model, stored: &HashMap<&str, &Tensor>, node: &Node) -> Result
 }
 
 fn node_proto(model: &Model, node: &Node, names: &mut Names, bindings: &[Binding]) -> Result<NodeProto, ModelError> {
+    // tract goes by names alone.
+    if !node.is_onnx() {
+        let Node { name, op, .. } = node;
+        let what =
+            format!("node `{name}`: operator {op} of domain `com.microsoft` has nothing in tract that computes it");
+        return Err(model.error(Fault::unsupported(what)));
+    }
     // tract has `pads` come before `auto_pad`.
     let counts = |a: &&Attribute| a.name != "pads" || node.explicit_pads().is_some();
     let attributes = node.attributes.iter().filter(counts);

@@ -252,6 +252,9 @@ impl<'m> Lowering<'m> {
         if node.subgraphs().next().is_some() {
             return Err("plans have no control flow".into());
         }
+        if !node.is_onnx() {
+            return Err(format!("operator {} of com.microsoft has no op in a plan", node.op));
+        }
         let before = self.program.steps.len();
         if node.op != "Constant" {
             if let Some(values) = known(self.shapes, node) {

@@ -261,7 +261,15 @@ impl ValueInfo {
     }
 }
 
+/// Operators that ONNX Runtime has under ONNX's names and with their meaning.
+const ALIKE: [&str; 4] = ["DequantizeLinear", "Gelu", "QuantizeLinear", "Trilu"];
+
 impl Node {
+    /// Whether the operator means what ONNX's of its name does. Those of other domains mean what they like, or are not there.
+    pub fn is_onnx(&self) -> bool {
+        self.domain == Domain::Onnx || ALIKE.contains(&self.op.as_str())
+    }
+
     pub fn attribute(&self, name: &str) -> Option<&AttributeValue> {
         self.attributes.iter().find(|a| a.name == name).map(|a| &a.value)
     }

@@ -94,7 +94,7 @@ struct Parser<'l> {
 
 impl Parser<'_> {
     fn opset(&mut self, mut fields: Fields<'_>, default_domain: &mut Option<i64>) -> Result<(), Fault> {
-        let (mut domain, mut version) = (None, None);
+        let (at, mut domain, mut version) = (fields.start(), None, None);
         while let Some(field) = fields.next_field()? {
             match field.number {
                 1 => set(&mut domain, self.name(&field)?, &field)?,
@@ -105,7 +105,7 @@ impl Parser<'_> {
         // Domains that no node uses do no harm; `Domain::from` looks at those that are used.
         if matches!(domain.as_deref(), None | Some("" | "ai.onnx")) {
             if default_domain.is_some() {
-                return Err(malformed(0, "the default operator set is imported twice (opset_import)"));
+                return Err(malformed(at, "the default operator set is imported twice (opset_import)"));
             }
             *default_domain = Some(version.unwrap_or(0));
         }
@@ -202,6 +202,7 @@ impl Parser<'_> {
 
     fn attribute(&mut self, mut fields: Fields<'_>, depth: usize) -> Result<Attribute, Fault> {
         self.count()?;
+        let at = fields.start();
         let (mut name, mut kind, mut refers) = (None, None, false);
         let (mut float, mut int, mut text, mut tensor, mut graph) = (None, None, None, None, None);
         let (mut floats, mut ints, mut texts) = (vec![], vec![], vec![]);
@@ -248,7 +249,7 @@ impl Parser<'_> {
         ];
         let held = held.iter().zip(1..).filter_map(|(held, of)| held.then_some(of)).chain(other);
         let holds_another = held.into_iter().any(|of| kind.is_some_and(|kind| kind != of));
-        let lacks = || malformed(0, format!("attribute `{name}` does not hold what its type says"));
+        let lacks = || malformed(at, format!("attribute `{name}` does not hold what its type says"));
         let value = match kind {
             _ if refers => AttributeValue::Unclear("refers to one of a function, and the node is in none"),
             _ if holds_another => AttributeValue::Unclear("holds a value of another type than it states"),
@@ -261,7 +262,7 @@ impl Parser<'_> {
             Some(7) => AttributeValue::Ints(ints),
             Some(8) => AttributeValue::Texts(texts),
             Some(other) => AttributeValue::Other(other), // refused with its node's name when nodes are checked
-            None => return Err(malformed(0, format!("attribute `{name}` does not say its type"))),
+            None => return Err(malformed(at, format!("attribute `{name}` does not say its type"))),
         };
         Ok(Attribute { name, value })
     }
@@ -346,9 +347,9 @@ impl Parser<'_> {
         while let Some(field) = kind.next_field()? {
             match field.number {
                 1 => set(&mut tensor, field.fields(&TENSOR_TYPE)?, &field)?,
-                4 | 5 | 8 | 9 => {
+                4 | 5 | 7 | 8 | 9 => {
                     return Err(Fault::unsupported(format!(
-                        "`{name}` is a sequence, map, optional or sparse tensor; tractlet runs dense tensors"
+                        "`{name}` is a sequence, map, optional, opaque or sparse tensor; tractlet runs dense tensors"
                     )));
                 }
                 _ => {}

@@ -53,6 +53,11 @@ impl<'a> Fields<'a> {
         Fields { bytes: chunk.bytes, at: 0, base: chunk.base, schema, number: 0 }
     }
 
+    /// Where the message lies in the file.
+    pub fn start(&self) -> usize {
+        self.base
+    }
+
     /// The next field, or `None` at the end of the message.
     pub fn next_field(&mut self) -> Result<Option<Field<'a>>, Fault> {
         if self.at == self.bytes.len() {

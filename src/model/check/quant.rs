@@ -10,7 +10,7 @@ use crate::model::graph::{DType, Domain, Node, Tensor};
 /// Where an operator has its (scale, zero point) pairs, by input index.
 fn pairs(node: &Node) -> Vec<(usize, usize)> {
     match (node.domain, node.op.as_str()) {
-        (Domain::Onnx, "QuantizeLinear" | "DequantizeLinear") => vec![(1, 2)],
+        (_, "QuantizeLinear" | "DequantizeLinear") => vec![(1, 2)],
         (Domain::Onnx, "QLinearConv" | "QLinearMatMul") => vec![(1, 2), (4, 5), (6, 7)],
         (Domain::Microsoft, "QLinearAdd" | "QLinearMul") => vec![(1, 2), (4, 5), (6, 7)],
         (Domain::Microsoft, "QGemm") => vec![(1, 2), (4, 5), (7, 8)],
@@ -80,6 +80,13 @@ fn check_scale(node: &Node, name: &str, scale: &Tensor, bytes: Bytes<'_>) -> Res
     // Quantizers write a scale of 0 for dead channels; nothing is divided by it there.
     let least = if node.op == "DequantizeLinear" { 0.0 } else { f32::MIN_POSITIVE };
     match values.find(|value| !(value.is_finite() && *value >= least)) {
+        Some(value) if value > 0.0 && value.is_subnormal() => {
+            let least = f32::MIN_POSITIVE;
+            Err(fault(
+                node,
+                format!("scale `{name}` has {value:e}; scales must be at least {least:e}, being divided by"),
+            ))
+        }
         Some(value) => Err(fault(node, format!("scale `{name}` has {value}; scales must be positive and finite"))),
         None => Ok(()),
     }

@@ -6,16 +6,12 @@
 use super::context::Context;
 use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
 use super::{Misfit, Ruled, einsum, parts, quantized, recurrent, values, views, window};
-use crate::model::graph::{DType, Domain};
+use crate::model::graph::DType;
 
 pub(super) type Outputs = Vec<Option<Fact>>;
 
 pub(super) fn apply(c: &Context<'_>) -> Ruled<Outputs> {
-    let fact = match c.node.domain {
-        Domain::Onnx => onnx(c)?,
-        Domain::Microsoft => quantized::microsoft(c)?,
-    };
-    Ok(fact)
+    if c.node.is_onnx() { onnx(c) } else { quantized::microsoft(c) }
 }
 
 pub(super) fn one(dtype: Option<DType>, dims: Option<Dims>) -> Ruled<Outputs> {

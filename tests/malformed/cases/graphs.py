@@ -437,6 +437,11 @@ def type_of_input_is_optional(m):
     m.graph.input[0].type.optional_type.elem_type.CopyFrom(inner)
 
 
+@refused("unsupported|graph", "scores", RELU)
+def type_of_output_is_opaque(m):
+    m.graph.output[0].type.opaque_type.name = "image"
+
+
 @refused("unsupported|graph", "pixels", RELU)
 def type_of_input_is_sparse(m):
     m.graph.input[0].type.sparse_tensor_type.elem_type = FLOAT

@@ -138,6 +138,10 @@ Q_GEMM = stated(
     },
     2,
 )
+# ONNX Runtime's own of the name; its quantizer writes it for 16 bits.
+Q_QUANTIZE = stated("QuantizeLinear", [1, 4], UINT8, {"scale": SCALE, "zero_point": ZERO}, 2)
+Q_QUANTIZE.graph.name = "quantizelinear_contrib"
+Q_QUANTIZE.graph.input[0].type.tensor_type.elem_type = FLOAT
 Q_CONCAT = stated(
     "QLinearConcat",
     [1, 4],
@@ -413,6 +417,23 @@ def attr_reshape_zero_and_minus_one(m):
 @refused("attribute|graph", "qlinearconcat0", Q_CONCAT)
 def graph_qlinear_concat_triple_incomplete(m):
     del m.graph.node[0].input[-1]
+
+
+@refused("attribute|shape", "quantizelinear0", Q_QUANTIZE)
+def quant_contrib_scale_zero(m):
+    set_constant(m, "scale", np.float32(0))
+
+
+@refused("attribute|shape", "quantizelinear0", Q_QUANTIZE)
+def quant_contrib_zero_point_is_float(m):
+    set_constant(m, "zero_point", np.float32(3))
+
+
+@refused("unsupported", "relu0", RELU)
+def opset_op_of_another_domain(m):
+    # ONNX Runtime has no Relu of its own; if it had, it would be another.
+    m.graph.node[0].domain = "com.microsoft"
+    m.opset_import.add(domain="com.microsoft", version=1)
 
 
 @refused("attribute|graph", "qgemm0", Q_GEMM)
