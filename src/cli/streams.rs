@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
-use tractlet::footprint::heap;
+use tractlet::footprint::{heap, share_one_heap};
 use tractlet::sensor::{Control, Metrics, Notifier, Summary};
 
 use super::failure::Failure;
@@ -118,6 +118,7 @@ struct Told {
 
 pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
     let planned = planned(args)?;
+    share_one_heap();
     cap::begin(args.max_rss)?;
     let ended = Control::default();
     stream::listen(&ended, planned.iter().map(|planned| &planned.control))?;

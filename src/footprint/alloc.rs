@@ -1,6 +1,8 @@
 //! The heap, counted: a global allocator that adds up what passes through it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(target_env = "gnu")]
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -66,6 +68,39 @@ impl Heap {
             ..*self
         }
     }
+}
+
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+// SAFETY: declared as in <malloc.h>. Both take locks of their own, and touch no block that is in use.
+unsafe extern "C" {
+    safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    safe fn malloc_trim(pad: usize) -> c_int;
+}
+
+/// Has all threads that are yet to be started take memory from the same heap, where the C library would give each one of its own.
+///
+/// glibc does, against waiting for each other, and trims them less well than the first. It is for programs whose threads do
+/// not allocate all the time.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// From <malloc.h>.
+        const M_ARENA_MAX: c_int = -8;
+        // It refuses no value.
+        mallopt(M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back to the kernel what of the heap is free.
+///
+/// glibc keeps it for what is asked for next, so that a process that loaded a model has for good what loading took. Pages
+/// that something lies in stay, as do those that a running thread keeps blocks of at hand. Other C libraries are left to
+/// what they do by themselves, and an allocator of the caller's own is not asked.
+pub fn give_back_free() {
+    #[cfg(target_env = "gnu")]
+    // Whether there was something to give back is all that it says.
+    malloc_trim(0);
 }
 
 /// Has the `nth` request for heap from now on fail, from 1, as if there were no memory: for tests of what happens then.

@@ -31,7 +31,7 @@ use std::io;
 
 use serde::Serialize;
 
-pub use alloc::{CountingAllocator, Heap, fail_request, heap, reset_heap_peak};
+pub use alloc::{CountingAllocator, Heap, fail_request, give_back_free, heap, reset_heap_peak, share_one_heap};
 pub(crate) use cap::FileCopy;
 pub use cap::{Cap, CapError, Excess, NoRoom, room_for, when_exhausted};
 use proc::Faults;

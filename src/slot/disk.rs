@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 
 /// A file system. Nothing is safe from a power cut before [`Disk::sync`]: contents once their file is synced, names
 /// once their folder is. A rename is whole or has not happened.
-pub trait Disk {
+pub trait Disk: Send {
     /// Opens a regular file, and follows no link.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>>;
     /// Names in a folder.
@@ -32,7 +32,7 @@ pub trait Disk {
 }
 
 /// Is held, and nothing else.
-pub trait Lock: std::fmt::Debug {}
+pub trait Lock: std::fmt::Debug + Send {}
 
 /// The machine's own.
 #[derive(Debug)]

@@ -1,10 +1,9 @@
 //! Power cuts between any two operations on a disk, and what may be left of those that were not synced.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, RwLock};
 
 use minisign::KeyPair;
 
@@ -42,18 +41,18 @@ struct Record {
     now: Files,
     first: Files,
     steps: Vec<Step>,
-    uses: Rc<()>,
+    uses: Arc<()>,
     /// It takes nothing, for now.
     full: bool,
 }
 
 #[derive(Clone, Default)]
-struct Simulated(Rc<RefCell<Record>>);
+struct Simulated(Arc<RwLock<Record>>);
 
 #[derive(Debug)]
 struct Unlocked;
 impl Lock for Unlocked {}
-impl Lock for Rc<()> {}
+impl Lock for Arc<()> {}
 
 impl Files {
     fn apply(&mut self, step: &Step) {
@@ -88,11 +87,11 @@ impl Files {
 
 impl Simulated {
     fn of(files: Files) -> Simulated {
-        Simulated(Rc::new(RefCell::new(Record { now: files.clone(), first: files, ..Record::default() })))
+        Simulated(Arc::new(RwLock::new(Record { now: files.clone(), first: files, ..Record::default() })))
     }
 
     fn take(&self, step: Step) {
-        let mut record = self.0.borrow_mut();
+        let mut record = self.0.write().unwrap();
         record.now.apply(&step);
         record.steps.push(step);
     }
@@ -104,7 +103,7 @@ impl Simulated {
     /// Every state that a power cut right behind the first `cut` steps may leave: of what was not synced, names in any
     /// selection, contents none, half or whole.
     fn after_power_cut(&self, cut: usize, mut each: impl FnMut(Files)) {
-        let record = self.0.borrow();
+        let record = self.0.read().unwrap();
         let (mut safe, mut open) = (record.first.clone(), Vec::new());
         for step in &record.steps[..cut] {
             let is_synced = |other: &Step| match (step, other) {
@@ -144,28 +143,28 @@ fn above(path: &Path) -> PathBuf {
 
 impl Disk for Simulated {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
-        let now = &self.0.borrow().now;
+        let now = &self.0.read().unwrap().now;
         // A name may be on disk before any of the contents.
         Ok(Box::new(Cursor::new(now.contents.get(&now.file(path)?).cloned().unwrap_or_default())))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let names = &self.0.borrow().now.names;
+        let names = &self.0.read().unwrap().now.names;
         let inside = names.keys().filter(|path| path.parent() == Some(folder));
         Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
 
     fn write(&self, path: &Path, contents: &mut dyn Read) -> io::Result<()> {
-        if self.0.borrow().full {
+        if self.0.read().unwrap().full {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let mut bytes = Vec::new();
         contents.read_to_end(&mut bytes)?;
-        let found = self.0.borrow().now.file(path);
+        let found = self.0.read().unwrap().now.file(path);
         let file = match found {
             Ok(file) => file,
             Err(_) => {
-                let file = self.0.borrow().now.unused();
+                let file = self.0.read().unwrap().now.unused();
                 self.take(Step::Names(above(path), vec![(path.to_owned(), Some(Node::File(file)))]));
                 file
             }
@@ -175,7 +174,7 @@ impl Disk for Simulated {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        let node = self.0.borrow().now.names.get(path).copied();
+        let node = self.0.read().unwrap().now.names.get(path).copied();
         self.take(match node {
             Some(Node::File(file)) => Step::SyncFile(file),
             _ => Step::SyncFolder(path.to_owned()),
@@ -184,20 +183,20 @@ impl Disk for Simulated {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let file = self.0.borrow().now.file(from)?;
+        let file = self.0.read().unwrap().now.file(from)?;
         self.take(Step::Names(above(to), vec![(from.to_owned(), None), (to.to_owned(), Some(Node::File(file)))]));
         Ok(())
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        if !self.0.borrow().now.names.contains_key(path) {
+        if !self.0.read().unwrap().now.names.contains_key(path) {
             self.take(Step::Names(above(path), vec![(path.to_owned(), Some(Node::Folder))]));
         }
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.borrow().now.file(path)?;
+        self.0.read().unwrap().now.file(path)?;
         self.take(Step::Names(above(path), vec![(path.to_owned(), None)]));
         Ok(())
     }
@@ -207,11 +206,11 @@ impl Disk for Simulated {
     }
 
     fn use_of(&self, _: &Path) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(Rc::clone(&self.0.borrow().uses)))
+        Ok(Box::new(Arc::clone(&self.0.read().unwrap().uses)))
     }
 
     fn is_in_use(&self, _: &Path) -> io::Result<bool> {
-        Ok(Rc::strong_count(&self.0.borrow().uses) > 1)
+        Ok(Arc::strong_count(&self.0.read().unwrap().uses) > 1)
     }
 }
 
@@ -256,14 +255,14 @@ fn prepared() -> Simulated {
         slots.activate(&|_| Ok(())).unwrap();
         confirm(&slots);
     }
-    let files = disk.0.borrow().now.clone();
+    let files = disk.0.read().unwrap().now.clone();
     Simulated::of(files)
 }
 
 /// Cuts the power at every point of `work`, and says how many states were looked at and which versions ran in them.
 fn cut(from: &Simulated, work: impl Fn(&Slots)) -> (usize, Vec<u64>) {
     work(&open(from));
-    let steps = from.0.borrow().steps.len();
+    let steps = from.0.read().unwrap().steps.len();
     let (mut states, mut versions) = (0, Vec::new());
     for cut in 0..=steps {
         from.after_power_cut(cut, |files| {
@@ -297,15 +296,15 @@ fn a_power_cut_leaves_the_old_or_the_new_at_every_step() {
     assert!(states > 200, "{states}");
     assert_eq!(versions, [2]);
 
-    let installed = Simulated::of(installing.0.borrow().now.clone());
+    let installed = Simulated::of(installing.0.read().unwrap().now.clone());
     let (_, versions) = cut(&installed, |slots| drop(slots.activate(&|_| Ok(())).unwrap()));
     assert_eq!(versions, [2, 3]);
 
-    let activated = Simulated::of(installed.0.borrow().now.clone());
+    let activated = Simulated::of(installed.0.read().unwrap().now.clone());
     let (_, versions) = cut(&activated, |slots| drop(slots.roll_back().unwrap()));
     assert_eq!(versions, [2, 3]);
 
-    let trial = Simulated::of(installed.0.borrow().now.clone());
+    let trial = Simulated::of(installed.0.read().unwrap().now.clone());
     let (_, versions) = cut(&trial, confirm);
     assert_eq!(versions, [3]);
 }
@@ -316,8 +315,8 @@ fn a_disk_that_syncs_no_contents_is_noticed() {
     let disk = prepared();
     open(&disk).install(Path::new("/v3"), &|_| Ok(())).unwrap();
     open(&disk).activate(&|_| Ok(())).unwrap();
-    disk.0.borrow_mut().steps.retain(|step| !matches!(step, Step::SyncFile(_)));
-    let (mut torn, steps) = (0, disk.0.borrow().steps.len());
+    disk.0.write().unwrap().steps.retain(|step| !matches!(step, Step::SyncFile(_)));
+    let (mut torn, steps) = (0, disk.0.read().unwrap().steps.len());
     disk.after_power_cut(steps, |files| torn += usize::from(open(&Simulated::of(files)).active().is_err()));
     assert!(torn > 0);
 }
@@ -352,10 +351,10 @@ fn what_a_full_disk_did_not_take_is_told_again() {
     slots.install(Path::new("/v3"), &|_| Ok(())).unwrap();
     slots.activate(&|_| Ok(())).unwrap();
     let mut start = slots.begin(&|_| Ok(())).unwrap();
-    disk.0.borrow_mut().full = true;
+    disk.0.write().unwrap().full = true;
     assert_eq!(slots.confirm(&mut start).unwrap_err().kind(), SlotErrorKind::Io);
     assert!(start.is_on_trial());
-    disk.0.borrow_mut().full = false;
+    disk.0.write().unwrap().full = false;
     slots.excuse(&mut start).unwrap();
     let state = slots.state().unwrap();
     assert!(state.trial && state.crashes == 0 && !start.is_on_trial(), "{state:?}");
@@ -390,7 +389,7 @@ fn a_first_package_that_is_refused_leaves_no_folder() {
     let kind = |refused: super::Result<()>| refused.unwrap_err().kind();
     assert_eq!(kind(create(None, &|_| Err("no".to_owned()))), SlotErrorKind::Unfit);
     assert_eq!(kind(create(Some("pi4\"\nkey = \"x"), &|_| Ok(()))), SlotErrorKind::Format);
-    assert!(!disk.0.borrow().now.names.keys().any(|path| path.starts_with(DIR)));
+    assert!(!disk.0.read().unwrap().now.names.keys().any(|path| path.starts_with(DIR)));
     create(Some("pi4"), &|_| Ok(())).unwrap();
     assert!(open(&disk).trusts(None, Some("pi4")));
 }

@@ -267,3 +267,41 @@ fn the_service_manager_hears_of_progress_and_not_of_silence() {
     assert_eq!(heard().as_deref(), Some("STOPPING=1"));
     assert!(end(child).status.success());
 }
+
+#[test]
+fn models_that_are_exchanged_leave_nothing_in_memory() {
+    let folder = exchangeable();
+    let file = folder.path().join("walk.csv");
+    fs::write(&file, LINE.repeat(10_000)).unwrap();
+    // Without a pause in its input, a stream looks at signals all the time.
+    let args = [folder.path().to_str().unwrap(), "--source", file.to_str().unwrap(), "--repeat", "0", "--json"];
+    let notify = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    let mut command = stream(&args);
+    let mut child = command.env("RUST_LOG", "tractlet=info").env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    manager.recv(&mut [0; 16]).unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut exchange = || {
+        signal(&child, "HUP");
+        let mut line = String::new();
+        while !line.contains("the model was ") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+        }
+        assert!(line.contains("the model was exchanged"), "{line}");
+        private_kib(child.id())
+    };
+    // Pages that models share with what lay between them come and go.
+    let first = exchange();
+    let last = (0..200).map(|_| exchange()).skip(150).min().unwrap();
+    assert!(last < first + 32, "{first} KiB after one, {last} KiB after 200");
+    signal(&child, "TERM");
+    assert!(end(child).status.success());
+}
+
+/// Heap, stacks and their like, counted page by page.
+fn private_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let row = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    row.trim().trim_end_matches(" kB").parse().unwrap()
+}

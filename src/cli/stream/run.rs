@@ -1,14 +1,14 @@
 //! From arguments to a stream that runs, to its end.
 
-use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use tractlet::footprint::share_one_heap;
 use tractlet::sensor::{
     Control, Counters, Metrics, Notifier, SinkSpec, Source, Stream, StreamError, StreamOptions, Summary,
 };
@@ -27,6 +27,7 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     if let Err(what) = args.fits_itself() {
         usage(&what);
     }
+    share_one_heap();
     let control = Control::default();
     listen(&control, [])?;
     let metrics = args.metrics.as_ref().map(|address| {
@@ -79,7 +80,7 @@ pub fn run(
     may_begin: impl FnOnce() -> bool,
 ) -> Ran {
     let (in_use, model) = match args.model.begin_use() {
-        Ok((in_use, model)) => (RefCell::new(in_use), model),
+        Ok((in_use, model)) => (Mutex::new(in_use), model),
         Err(failure) => return Ran { summary: None, ended: Err(failure) },
     };
     let ran = ran(args, &model, &in_use, control, progress, may_begin);
@@ -92,13 +93,13 @@ pub fn run(
         Ok(None) => Ran { summary: None, ended: Ok(()) },
         Err(failure) => Ran { summary: None, ended: Err(failure) },
     };
-    Ran { summary, ended: in_use.into_inner().end(false, ended) }
+    Ran { summary, ended: in_use.into_inner().unwrap_or_else(PoisonError::into_inner).end(false, ended) }
 }
 
 fn ran(
     args: &StreamArgs,
     model: &Path,
-    in_use: &RefCell<InUse>,
+    in_use: &Mutex<InUse>,
     control: &Control,
     progress: &mut dyn FnMut(&Counters),
     may_begin: impl FnOnce() -> bool,
@@ -132,7 +133,7 @@ fn ran(
             let again = || {
                 let _alone = one_at_a_time();
                 loading.may_happen_again(&recipe.model)?;
-                let model = in_use.borrow_mut().again(model, control.counters.reloads())?;
+                let model = locked(in_use).again(model, control.counters.reloads())?;
                 let fresh = args.recipe(&model)?;
                 if let Some(part) = recipe.differs_in(&fresh) {
                     let what = "is not what the stream was started with; start it anew";
@@ -147,7 +148,7 @@ fn ran(
             })
         })),
         progress: Some(Box::new(|counters| {
-            in_use.borrow_mut().progress(counters.windows(), counters.reloads());
+            locked(in_use).progress(counters.windows(), counters.reloads());
             progress(counters);
         })),
     };
@@ -156,9 +157,14 @@ fn ran(
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(control)?;
     if args.sandbox {
-        confine(&args.needs(&recipe, &in_use.borrow())?, engine)?;
+        confine(&args.needs(&recipe, &locked(in_use))?, engine)?;
     }
     Ok(may_begin().then(|| stream.run(source, &mut sinks, control)))
+}
+
+/// The loop and the thread that loads a model anew, of which one waits for the other, tell it how the use goes.
+fn locked(in_use: &Mutex<InUse>) -> MutexGuard<'_, InUse> {
+    in_use.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl StreamArgs {

@@ -19,6 +19,7 @@ use super::hops::Pieces;
 use super::recipe::{Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
+use crate::footprint::give_back_free;
 use crate::{DType, RunError, Session, TensorSpec};
 use steady::{Steady, summary};
 use windows::Running;
@@ -34,14 +35,14 @@ pub struct StreamOptions<'a> {
     pub capacity: Option<usize>,
     /// From the arrival of a window's last frame to its decision; later ones are counted.
     pub deadline: Option<Duration>,
-    /// Makes the model anew, when [`Control::reload`] asks for it.
+    /// Makes the model anew, when [`Control::reload`] asks for it, on a thread of its own.
     pub reload: Option<Reload<'a>>,
     /// Is called at the start, after each window, and every 200 ms while there is none.
     pub progress: Option<OnProgress<'a>>,
 }
 
 /// Opens a model again, or says why it cannot.
-pub type Reload<'a> = Box<dyn FnMut() -> Result<Session, String> + 'a>;
+pub type Reload<'a> = Box<dyn FnMut() -> Result<Session, String> + Send + 'a>;
 /// Sees the counters now and then.
 pub type OnProgress<'a> = Box<dyn FnMut(&Counters) + 'a>;
 
@@ -174,6 +175,8 @@ impl<'a> Stream<'a> {
             output: vec![0.0; output],
         };
         test(&mut stream.session, &stream.input, &mut stream.output).map_err(unfit)?;
+        // What loading the model took beyond what it is.
+        give_back_free();
         Ok(stream)
     }
 

@@ -1,6 +1,8 @@
 //! The loop: window, front end, model, decision, sinks.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Duration;
 
 use tractlet_core::ring::Taken;
@@ -8,6 +10,7 @@ use tractlet_core::ring::Taken;
 use super::steady::Steady;
 use super::{Control, StreamError, StreamOptions, ends, test};
 use crate::Session;
+use crate::footprint::give_back_free;
 use crate::sensor::counters::Counters;
 use crate::sensor::decide::{Decider, Decision};
 use crate::sensor::feed::{Feed, Next};
@@ -132,27 +135,22 @@ impl Running<'_, '_> {
     }
 
     /// Loads the model anew; it takes over between two windows, and only if it is fit to.
+    ///
+    /// On a thread that ends with it. What a thread frees, its allocator may keep for the next that it asks for: on this one,
+    /// which goes on, pieces of each model that ever ran would be left, and pages with them.
     fn reload(&mut self, counters: &Counters) {
         let Some(reload) = &mut self.options.reload else { return };
-        let fresh = reload().and_then(|mut fresh| {
-            let (now, then) = (ends(self.session)?, ends(&fresh)?);
-            if (&now.0.shape, &now.1.shape) != (&then.0.shape, &then.1.shape) {
-                let (a, b) = ((&now.0.shape, &now.1.shape), (&then.0.shape, &then.1.shape));
-                return Err(format!(
-                    "it takes {:?} and gives {:?}, the one that runs {:?} and {:?}",
-                    b.0, b.1, a.0, a.1
-                ));
-            }
-            let hops = |session: &Session| session.hop().map(|hop| (hop.axis, hop.rows, hop.window_rows));
-            if hops(self.session) != hops(&fresh) {
-                return Err("it does not take the same part of a window".to_owned());
-            }
-            test(&mut fresh, self.input, self.output)?;
-            Ok(fresh)
+        let (session, input, output) = (&mut *self.session, &*self.input, &mut *self.output);
+        let exchanged = thread::scope(|scope| {
+            let exchange = || reload().and_then(|fresh| exchange(session, fresh, input, output));
+            let loader = thread::Builder::new().name("loader".into()).spawn_scoped(scope, exchange);
+            let loader = loader.map_err(|error| format!("no thread to load it: {error}"))?;
+            loader.join().unwrap_or_else(|panic| resume_unwind(panic))
         });
-        match fresh {
-            Ok(fresh) => {
-                *self.session = fresh;
+        // What loading took, and the one of the two that is not needed any more.
+        give_back_free();
+        match exchanged {
+            Ok(()) => {
                 self.ran = false;
                 Counters::add(&counters.reloads, 1);
                 log::info!("the model was exchanged");
@@ -163,4 +161,20 @@ impl Running<'_, '_> {
             }
         }
     }
+}
+
+/// Puts `fresh` in the place of `session`, if it is fit to take over.
+fn exchange(session: &mut Session, mut fresh: Session, input: &[f32], output: &mut [f32]) -> Result<(), String> {
+    let (now, then) = (ends(session)?, ends(&fresh)?);
+    if (&now.0.shape, &now.1.shape) != (&then.0.shape, &then.1.shape) {
+        let (a, b) = ((&now.0.shape, &now.1.shape), (&then.0.shape, &then.1.shape));
+        return Err(format!("it takes {:?} and gives {:?}, the one that runs {:?} and {:?}", b.0, b.1, a.0, a.1));
+    }
+    let hops = |session: &Session| session.hop().map(|hop| (hop.axis, hop.rows, hop.window_rows));
+    if hops(session) != hops(&fresh) {
+        return Err("it does not take the same part of a window".to_owned());
+    }
+    test(&mut fresh, input, output)?;
+    *session = fresh;
+    Ok(())
 }
