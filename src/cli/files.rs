@@ -51,6 +51,11 @@ pub fn same(one: &Path, other: &Path) -> bool {
     matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
 }
 
+/// Whether a file, which may be yet to be made, lies in a folder, however deep.
+pub fn within(folder: &Path, file: &Path) -> bool {
+    matches!((place(folder), place(file)), (Ok(folder), Ok(file)) if file.starts_with(&folder))
+}
+
 /// Refuses to write a file over one that is read; `written` says what it is.
 pub fn expect_apart<'a>(target: &Path, written: &str, read: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
     match read.into_iter().any(|file| same(file, target)) {

@@ -44,7 +44,7 @@ impl StreamArgs {
         self.sink.iter().any(SinkSpec::is_stdout) || (self.sink.is_empty() && !self.model.json)
     }
 
-    fn uses(&self) -> Vec<apart::Use<'_>> {
+    fn uses(&self) -> Vec<apart::Use> {
         apart::uses(&self.model.model, &self.source.source, &self.sink)
     }
 }

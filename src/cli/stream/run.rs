@@ -14,6 +14,7 @@ use tractlet::sensor::{
 };
 
 use super::{Status, StreamArgs, usage};
+use crate::cli::apart;
 use crate::cli::confine::confine;
 use crate::cli::failure::Failure;
 use crate::cli::in_use::InUse;
@@ -116,6 +117,7 @@ fn ran(
     let load = |model: &Path| {
         // The plans that are kept of models take whole windows.
         let file = if by_hops { args.model.open_itself_at(model) } else { args.model.open_at(model) }?;
+        apart::from_model(args.model.read(&file), &args.sink)?;
         let with = |options| if by_hops { recipe.by_hops(options) } else { options };
         args.model.session_on(&args.threads, &file, model, with)
     };

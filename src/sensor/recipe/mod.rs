@@ -53,6 +53,8 @@ pub struct Recipe {
     pub model: PathBuf,
     /// A label for each class; empty where there are none.
     pub labels: Vec<String>,
+    /// The file that they are from, where it is another.
+    labels_path: Option<PathBuf>,
     /// What comes in, and how windows are cut.
     pub input: Input,
     /// From a window to the model's input.
@@ -129,6 +131,11 @@ impl Recipe {
         Ok(())
     }
 
+    /// The files that it was read from, and its model.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.path), Some(&self.model), self.labels_path.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// The first part that another has otherwise, of all that a stream is set up with before it has a model.
     pub fn differs_in(&self, other: &Recipe) -> Option<&'static str> {
         let parts = [
@@ -147,12 +154,12 @@ impl Recipe {
     pub fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
         let fault = |what: String| RecipeError::new(path, what);
         let file: RecipeFile = crate::from_toml(text).map_err(fault)?;
-        let labels = match file.labels {
-            None => Vec::new(),
-            Some(Labels::List(labels)) => labels,
+        let (labels, labels_path) = match file.labels {
+            None => (Vec::new(), None),
+            Some(Labels::List(labels)) => (labels, None),
             Some(Labels::File(name)) => {
                 let path = beside(path, &name);
-                read(&path)?.lines().map(|line| line.trim().to_owned()).collect()
+                (read(&path)?.lines().map(|line| line.trim().to_owned()).collect(), Some(path))
             }
         };
         // They are shown on terminals, and must not steer them.
@@ -164,7 +171,8 @@ impl Recipe {
         let input = file.input.check().map_err(fault)?;
         let frontend = file.frontend.check(&input).map_err(fault)?;
         let decision = file.decision.check(&labels).map_err(fault)?;
-        Ok(Recipe { path: path.to_owned(), model: beside(path, &file.model), labels, input, frontend, decision })
+        let (path, model) = (path.to_owned(), beside(path, &file.model));
+        Ok(Recipe { path, model, labels, labels_path, input, frontend, decision })
     }
 }
 
