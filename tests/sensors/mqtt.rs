@@ -288,6 +288,47 @@ fn decisions_wait_for_a_broker_that_is_away_and_what_goes_beyond_the_bound_is_co
 }
 
 #[test]
+fn windows_go_on_from_a_broker_that_was_away() {
+    let Some(mut broker) = Broker::start("allow_anonymous true") else { return };
+    let notify = broker.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    let mut command = stream(&[HAR, "--source", &broker.address("imu"), "--format", "json", "--client-id", "node"]);
+    let mut child = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    manager.recv(&mut [0; 16]).unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    // One that was answered just before the broker went may come again.
+    let mut answered = BTreeSet::new();
+    let mut until = |count: usize| {
+        while answered.len() < count {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "it ended after {answered:?}");
+            let decision: Value = serde_json::from_str(&line).unwrap();
+            answered.insert(decision["message"]["id"].as_str().unwrap().parse::<usize>().unwrap());
+        }
+        assert!(answered.iter().copied().eq(0..count), "{answered:?}");
+    };
+    broker.publish("imu", &windows(0..10));
+    until(10);
+    broker.down();
+    thread::sleep(away());
+    broker.up();
+    broker.publish("imu", &windows(10..20));
+    until(20);
+    signal(&child, "TERM");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    let output = end(child);
+    assert!(output.status.success(), "{}", error(&output));
+    let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    let last = &last["summary"];
+    adds_up(last);
+    let again = last["redelivered"].as_u64().unwrap();
+    assert_eq!((&last["windows"], &last["malformed"]), (&(20 + again).into(), &0.into()), "{last}");
+    assert_eq!(last["read"], 128 * (20 + again), "{last}");
+    println!("{again} came again");
+}
+
+#[test]
 fn who_is_not_let_in_is_told_and_a_malformed_message_is_counted() {
     let Some(mut broker) = Broker::start("allow_anonymous false") else { return };
     broker.down();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tractlet::sensor::{
-    Decision, DecisionRule, FrontendKind, Overflow, Recipe, Sink, SourceOptions, Stream, StreamOptions, Summary,
-    Verdict,
+    Arithmetic, Decision, DecisionRule, FrontendKind, Overflow, Recipe, Sink, SourceOptions, Stream, StreamOptions,
+    Summary, Verdict,
 };
 use tractlet::{Model, Session, SessionOptions};
 
@@ -38,15 +38,28 @@ fn what_is_new_of_each_window_is_enough_for_the_same_decisions() {
         assert_eq!(whole, hops, "hops of {hop}");
         assert!(whole.len() > 20 && new < all, "{} windows, {new} of {all}", whole.len());
     }
-    // Features of a spectrum, of which a hop makes two rows.
+}
+
+#[test]
+fn a_spectrum_in_floats_or_in_fixed_point_is_made_hop_by_hop() {
     let mut kws = recipe("kws_dscnn");
-    let FrontendKind::Spectral { peak_scaled, .. } = &mut kws.frontend else { panic!("mfcc") };
-    *peak_scaled = false;
+    // Two rows of features a hop.
     kws.input.windowing.hop = 640;
-    let [(whole, all), (hops, new)] =
-        both_ways(&kws, &repository().join("models/kws_dscnn/words.wav"), &SourceOptions::default());
-    assert_eq!(whole, hops);
-    assert!(whole.len() == 76 && new < all, "{} windows, {new} of {all}", whole.len());
+    let mut said = |model: &str, made_in: Arithmetic| {
+        kws.model = repository().join("models/kws_dscnn").join(model);
+        let FrontendKind::Spectral { peak_scaled, arithmetic, .. } = &mut kws.frontend else { panic!("mfcc") };
+        (*peak_scaled, *arithmetic) = (false, made_in);
+        let [(whole, all), (hops, new)] =
+            both_ways(&kws, &repository().join("models/kws_dscnn/words.wav"), &SourceOptions::default());
+        assert_eq!(whole, hops, "{model}, {made_in:?}");
+        assert!(whole.len() == 76 && new < all, "{} windows, {new} of {all}", whole.len());
+        whole
+    };
+    said("int8.onnx", Arithmetic::Float);
+    said("int8.onnx", Arithmetic::Fixed);
+    // Features that are a little apart may be the same once they are quantized.
+    let [floats, fixed] = [Arithmetic::Float, Arithmetic::Fixed].map(|made_in| said("f32.onnx", made_in));
+    assert_ne!(floats, fixed, "both were made in the same way");
 }
 
 /// Keeps where each window began, in seconds, and its score.
