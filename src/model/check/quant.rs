@@ -75,6 +75,10 @@ fn check_scale(node: &Node, name: &str, scale: &Tensor, bytes: Bytes<'_>) -> Res
     if scale.elements() == 0 {
         return Err(fault(node, format!("scale `{name}` is empty")));
     }
+    // ONNX's own may have more: blocks, and matrices of them.
+    if node.domain == Domain::Microsoft && scale.dims.len() > 1 {
+        return Err(fault(node, format!("scale `{name}` is {:?}; it must be a scalar or a vector", scale.dims)));
+    }
     let values = bytes(scale)?;
     let mut values = values.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
     // Quantizers write a scale of 0 for dead channels; nothing is divided by it there.

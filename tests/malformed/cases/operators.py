@@ -240,6 +240,7 @@ PARAMETERS = [
     ("quant_conv_integer_weight_zero_point_of_other_dtype", CONV_INTEGER, "w_zero", np.int8(2)),
     ("quant_qlinear_add_b_scale_zero", Q_ADD, "b_scale", np.float32(0)),
     ("quant_qlinear_add_y_scale_is_vector", Q_ADD, "y_scale", np.float32([0.1, 0.2])),
+    ("quant_qlinear_softmax_a_scale_2d", Q_SOFTMAX, "a_scale", np.float32([[0.1]])),
     ("quant_qlinear_add_b_of_other_dtype", Q_ADD, "b", np.int8([[1, 2, 3, 4]])),
     ("quant_qlinear_add_not_broadcastable", Q_ADD, "b", np.uint8([[1, 2, 3]])),
     ("quant_qgemm_bias_is_float", Q_GEMM, "b", f32(3)),
