@@ -29,7 +29,7 @@ export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE 
 
 .PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
-	fuzz fuzz-replay fuzz-minimise soak
+	fuzz fuzz-replay fuzz-minimise hunt soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -191,6 +191,9 @@ fuzz: ## Fuzz what is read from outside; SECONDS=60 for each target, FUZZ_TARGET
 	@$(FUZZ_BUILD)
 	@bad=0; for target in $(FUZZ_TARGETS); do \
 		$(FUZZ) fuzz $$target --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(FUZZ_WORK) || bad=1; done; exit $$bad
+
+hunt: build $(VENV)/ready ## Change valid models and hold what they give against ONNX Runtime: SECONDS=60 SEED=1
+	$(VENV)/bin/python tests/malformed/hunt.py --tractlet $(RELEASE) --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) --keep $(TARGET)/hunt
 
 fuzz-replay: ## Run the fuzzer's corpus and seeds, unchanged
 	@$(FUZZ_BUILD)

@@ -226,16 +226,18 @@ def judge(tractlet, path, peer, values):
             return None
         return f"refused {why}" if isinstance(peer.ask(path, None), dict) else None
     model = json.loads(shown.stdout)
-    shapes = [[dim if isinstance(dim, int) else 1 for dim in port["shape"]] for port in model["inputs"] + model["outputs"]]
-    names = [port["name"] for port in model["inputs"] + model["outputs"]]
+    ports = model["inputs"] + model["outputs"]
+    shapes = [[dim if isinstance(dim, int) else 1 for dim in port["shape"]] for port in ports]
+    huge = any(np.prod(shape, dtype=float) > LARGEST_ELEMENTS for shape in shapes)
     # A command takes no NUL.
-    if not model["inputs"] or "\0" in "".join(names) or any(np.prod(shape, dtype=float) > LARGEST_ELEMENTS for shape in shapes):
+    if not model["inputs"] or huge or any("\0" in port["name"] for port in ports):
         return None
     feeds = {}
     for port, shape in zip(model["inputs"], shapes):
         most = 2 if port["dtype"] in ("bool", "int32", "int64") else 100
-        whole = values.integers(0, most, shape)
-        feeds[port["name"]] = (whole if "float" not in port["dtype"] else values.standard_normal(shape)).astype(port["dtype"])
+        real = "float" in port["dtype"]
+        array = values.standard_normal(shape) if real else values.integers(0, most, shape)
+        feeds[port["name"]] = np.asarray(array).astype(port["dtype"])
     files = []
     for index, (name, array) in enumerate(feeds.items()):
         np.save(path.parent / f"in{index}.npy", array)
