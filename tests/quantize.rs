@@ -569,6 +569,21 @@ fn constant_inputs_are_no_trouble() {
 }
 
 #[test]
+fn activations_of_16_bits_leave_room_for_louder_samples() {
+    let folder = TempDir::new().unwrap();
+    let [float, samples] = model("har_cnn1d");
+    let Array { shape, .. } = Array::read(repository().join(&samples));
+    let louder: Vec<f32> = Array::read(repository().join(&samples)).floats().iter().map(|value| 1.8 * value).collect();
+    let (loud, out) = (save(&folder, "loud.npy", &shape, &louder), path(&folder, "out.onnx"));
+    for effort in ["fast", "standard"] {
+        let base = ["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", effort];
+        json(&[&base[..], &["--activations", "int16"]].concat());
+        let compared = json(&["compare", &float, &out, "--inputs", &loud]);
+        assert!(compared["output"]["sqnr_db"].as_f64().unwrap() > 40.0, "{effort}: {compared}");
+    }
+}
+
+#[test]
 fn few_samples_are_taken_and_said_to_be_few() {
     let folder = TempDir::new().unwrap();
     let [float, samples] = model("har_cnn1d");

@@ -176,6 +176,7 @@ fn ranges(work: &mut Work<'_>, progress: &dyn Progress) -> Result<Ranges, Quanti
         observed = observe(work)?;
     }
     Ok(match options.method {
+        Method::Auto if options.activations.is_wide() => Ranges::roomy(work, &observed),
         Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(work, &observed, &quick)?.1,
         Method::Auto => Ranges::auto(work, &observed, &quick, progress)?,
         rule => Ranges::uniform(work, &observed, rule),

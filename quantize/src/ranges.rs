@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::calibrate::{Method, Observed};
 use crate::judge::{Judge, Score};
-use crate::scheme::QParams;
+use crate::scheme::{QParams, Range};
 use crate::work::Work;
 use crate::{Progress, QuantizeError};
 
@@ -26,6 +26,18 @@ impl Ranges {
             params: work.spread(&params),
             methods: observed.keys().map(|leader| (leader.clone(), method)).collect(),
         }
+    }
+
+    /// Twice the least and the greatest value, for types that have steps to spare: what is cut off on a sample that is not
+    /// judged, or on a new one, costs more than the steps do.
+    pub fn roomy(work: &Work<'_>, observed: &BTreeMap<String, Observed>) -> Ranges {
+        let params = |observed: &Observed| {
+            let Range { min, max } = observed.range(Method::MinMax, work.options.activations.levels());
+            work.params_of(Range { min: (2.0 * min).max(f32::MIN), max: (2.0 * max).min(f32::MAX) })
+        };
+        let params = observed.iter().map(|(leader, observed)| (leader.clone(), params(observed))).collect();
+        let methods = observed.keys().map(|leader| (leader.clone(), Method::MinMax)).collect();
+        Ranges { params: work.spread(&params), methods }
     }
 
     /// For each tensor the rule with the least error at the output when it alone is quantized; or the one rule for

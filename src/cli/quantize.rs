@@ -79,7 +79,7 @@ enum EffortArg {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MethodArg {
-    /// For each tensor the one of the others with the least error at the output
+    /// For each tensor the one of the others with the least error at the output; with 16 bits twice the range of minmax
     Auto,
     /// Least and greatest value
     Minmax,

@@ -27,7 +27,8 @@ pub enum Method {
     Entropy,
     /// The range with the least expected squared error.
     Mse,
-    /// For each tensor the one of the others with the least error at the model's output.
+    /// For each tensor the one of the others with the least error at the model's output; for types of 16 bits twice the
+    /// range of [`Method::MinMax`].
     #[default]
     Auto,
 }
