@@ -35,7 +35,7 @@ mod tensor;
 mod toml_text;
 #[cfg(feature = "torch")]
 mod torchscript;
-mod whole;
+pub mod whole;
 
 pub use engine::{
     EngineChoice, EngineName, HopReport, MemoryPlan, NodeReport, StepReport, StepTime, TensorSpec, WholeFrom,
@@ -54,7 +54,6 @@ pub use toml_text::from_toml;
 #[cfg(feature = "torch")]
 pub use torchscript::{TorchDevice, TorchError, TorchErrorKind, TorchFile, TorchOptions};
 pub use tractlet_core::isa::Isa;
-pub use whole::remove_unfinished;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("tractlet reads /proc and seals memory files: it needs Linux");

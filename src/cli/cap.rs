@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tractlet::footprint::proc::{self, Kinds};
 use tractlet::footprint::{Cap, CapError, Excess, heap};
-use tractlet::remove_unfinished;
+use tractlet::whole::remove_unfinished;
 
 use super::failure::Failure;
 use super::{output, size};

@@ -1,13 +1,11 @@
 //! What reaches the terminal.
 
-use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 use tractlet::EngineName;
+use tractlet::whole::{Finished, Unfinished};
 
 use super::failure::Failure;
 
@@ -49,77 +47,32 @@ pub fn json(object: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a file whole or not at all, in place of what stood there; never over a device or a pipe.
 pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
-    let staged = Staged::write(target, contents.as_ref())?;
-    staged.temp.persist(&staged.real).map_err(|error| fault(target, error.error))?;
-    named(&staged.real).map_err(|error| fault(target, error))
+    written(target, contents.as_ref())?.publish().map_err(|error| fault(target, error))
 }
 
 /// Finds out whether a file could be written, before what goes there costs anything.
 pub fn expect_writable(target: &Path) -> Result<(), Failure> {
-    Staged::write(target, &[]).map(drop)
+    Unfinished::create(target).map(drop).map_err(|error| fault(target, error))
 }
 
 /// Writes two files whole or neither: a new one, and one in place of what stood there, which names the new one.
 #[cfg(feature = "quantize")]
 pub fn pair(new: (&Path, &[u8]), main: (&Path, &[u8])) -> Result<(), Failure> {
-    let (first, second) = (Staged::write(new.0, new.1)?, Staged::write(main.0, main.1)?);
-    first.temp.persist_noclobber(&first.real).map_err(|error| fault(new.0, error.error))?;
-    // On disk before anything names it.
-    let done = named(&first.real)
-        .and_then(|()| second.temp.persist(&second.real).map_err(|error| error.error))
-        .map_err(|error| fault(main.0, error));
-    if let Err(failure) = done {
-        // Nobody has been told of it yet.
-        let _ = std::fs::remove_file(&first.real);
-        return Err(failure);
-    }
-    named(&second.real).map_err(|error| fault(main.0, error))
+    let (first, second) = (written(new.0, new.1)?, written(main.0, main.1)?);
+    first.publish_with(second).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => fault(new.0, error),
+        _ => fault(main.0, error),
+    })
 }
 
 /// Contents on disk that have no name yet.
-struct Staged {
-    real: PathBuf,
-    temp: NamedTempFile,
-}
-
-impl Staged {
-    fn write(target: &Path, contents: &[u8]) -> Result<Staged, Failure> {
-        // Through a symbolic link, to the file itself.
-        let (real, found) = match target.canonicalize() {
-            Ok(real) => (real, true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => (target.to_owned(), false),
-            Err(error) => return Err(fault(target, error)),
-        };
-        if found && !real.is_file() {
-            let what = "cannot write it: it is there and is not a regular file";
-            return Err(format!("{}: {what}", target.display()).into());
-        }
-        let folder = folder_of(&real);
-        if !folder.is_dir() {
-            let what = format!("cannot write it: there is no folder {}; make it first", folder.display());
-            return Err(format!("{}: {what}", target.display()).into());
-        }
-        let write = || {
-            let mut builder = tempfile::Builder::new();
-            // As any new file: the umask decides.
-            let builder = builder.prefix(".tractlet-").suffix(".part").permissions(Permissions::from_mode(0o666));
-            let mut temp = builder.tempfile_in(folder)?;
-            temp.write_all(contents)?;
-            temp.as_file().sync_all()?;
-            Ok::<_, io::Error>(temp)
-        };
-        let temp = write().map_err(|error| fault(target, error))?;
-        Ok(Staged { real, temp })
-    }
-}
-
-/// The name is on disk once its folder is.
-fn named(file: &Path) -> io::Result<()> {
-    File::open(folder_of(file))?.sync_all()
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+fn written(target: &Path, contents: &[u8]) -> Result<Finished, Failure> {
+    let write = || {
+        let mut file = Unfinished::create(target)?;
+        file.write(contents)?;
+        file.finish()
+    };
+    write().map_err(|error| fault(target, error))
 }
 
 fn fault(target: &Path, error: io::Error) -> Failure {
