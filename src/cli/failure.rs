@@ -7,6 +7,7 @@ use tractlet::npy::NpyError;
 use tractlet::slot::SlotError;
 use tractlet::{ModelError, OpenError, PlanFileError, RunError};
 
+#[derive(Debug)]
 pub enum Failure {
     /// Stdout was closed by its reader: the end, but no error.
     Closed,

@@ -18,8 +18,21 @@ struct Slot {
     start: Start,
     /// Windows after which it counts as working.
     windows: u64,
-    /// What a reload is to bring, and the count of reloads that says it did: a reload may be refused.
-    pending: Option<(Start, u64)>,
+    pending: Option<Pending>,
+}
+
+/// What a reload is to bring.
+struct Pending {
+    fresh: Start,
+    /// How many were made and refused before it.
+    before: Reloads,
+}
+
+/// How many times the model was exchanged, and was not fit to be.
+#[derive(Clone, Copy)]
+pub struct Reloads {
+    pub made: u64,
+    pub refused: u64,
 }
 
 impl ModelArgs {
@@ -57,7 +70,7 @@ impl InUse {
     }
 
     /// What to exchange the model for that runs: what `model` names, as MODEL does, or what is active by now.
-    pub fn again(&mut self, model: &Path, reloads: u64) -> Result<PathBuf, Failure> {
+    pub fn again(&mut self, model: &Path, before: Reloads) -> Result<PathBuf, Failure> {
         let Some(slot) = &mut self.0 else { return Ok(model.to_owned()) };
         slot.excuse_pending()?;
         let mut fresh = slot.slots.begin(&fit)?;
@@ -68,19 +81,25 @@ impl InUse {
             return Err(format!("{}: {what}", fresh.package().folder().display()).into());
         }
         let model = fresh.package().model();
-        slot.pending = Some((fresh, reloads + 1));
+        slot.pending = Some(Pending { fresh, before });
         Ok(model)
     }
 
     /// Where a stream has come to: enough windows, since the model took over, end a trial.
-    pub fn progress(&mut self, windows: u64, reloads: u64) {
+    pub fn progress(&mut self, windows: u64, reloads: Reloads) {
         let Some(slot) = &mut self.0 else { return };
-        if let Some((fresh, _)) = slot.pending.take_if(|(_, due)| reloads >= *due) {
+        if let Some(Pending { fresh, .. }) = slot.pending.take_if(|pending| reloads.made > pending.before.made) {
             let mut before = std::mem::replace(&mut slot.start, fresh);
             slot.windows = windows + WINDOWS;
             if let Err(error) = slot.slots.excuse(&mut before) {
                 log::warn!("{error}: the end of its use is not written down");
             }
+        }
+        // A start that came to nothing is no crash, and the stream may yet have one.
+        if slot.pending.as_ref().is_some_and(|pending| reloads.refused > pending.before.refused)
+            && let Err(error) = slot.excuse_pending()
+        {
+            log::warn!("{error}: the end of a start that was refused is not written down");
         }
         if windows >= slot.windows
             && let Err(error) = slot.slots.confirm(&mut slot.start)
@@ -100,7 +119,7 @@ impl InUse {
 impl Slot {
     /// Strikes out a start that a refused reload has counted.
     fn excuse_pending(&mut self) -> Result<(), SlotError> {
-        self.pending.take().map_or(Ok(()), |(mut start, _)| self.slots.excuse(&mut start))
+        self.pending.take().map_or(Ok(()), |mut pending| self.slots.excuse(&mut pending.fresh))
     }
 }
 
@@ -117,5 +136,35 @@ pub fn fit(package: &Package) -> Result<(), String> {
         Ok(held) => budget::excess(&held, &session, None).map_or(Ok(()), Err),
         Err(Failure::Because(why)) => Err(why),
         Err(Failure::Closed) => Err("its budget cannot be read".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_a_refused_reload_counted_is_struck_out_at_once() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/slots");
+        let key = std::fs::read_to_string(golden.join("minisign.pub")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let slots =
+            Slots::create(&folder.path().join("slots"), &key, None, &golden.join("signed"), &|_| Ok(())).unwrap();
+        slots.install(&golden.join("signed"), &|_| Ok(())).unwrap();
+        slots.activate(&|_| Ok(())).unwrap();
+        let start = slots.begin(&|_| Ok(())).unwrap();
+        let model = start.package().model();
+        let mut in_use = InUse(Some(Slot { slots, start, windows: WINDOWS, pending: None }));
+        let crashes = |in_use: &InUse| in_use.0.as_ref().unwrap().slots.status().unwrap().crashes;
+        let of = |made, refused| Reloads { made, refused };
+        in_use.again(&model, of(1, 4)).unwrap();
+        in_use.progress(0, of(1, 4));
+        assert_eq!(crashes(&in_use), 2, "the one that runs, and the one that is to");
+        in_use.progress(0, of(1, 5));
+        assert_eq!(crashes(&in_use), 1);
+        in_use.again(&model, of(1, 5)).unwrap();
+        in_use.progress(0, of(2, 5));
+        assert_eq!(crashes(&in_use), 1, "one took the place of the other");
     }
 }

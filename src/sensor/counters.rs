@@ -72,6 +72,11 @@ impl Counters {
         self.reloads.load(Relaxed)
     }
 
+    /// Models that were not fit to take over.
+    pub fn reloads_refused(&self) -> u64 {
+        self.reloads_refused.load(Relaxed)
+    }
+
     /// Frames lost because inference did not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)

@@ -42,15 +42,13 @@ impl Notifier {
         Ok(Some(Notifier { socket, watchdog, ready: false, windows: 0, told: Instant::now() }))
     }
 
-    /// `windows` were answered so far. The first time says that the stream is ready; later ones feed the watchdog where
+    /// `windows` were answered so far. The first time says that the stream is ready; later ones, every 200 ms at least, feed the watchdog where
     /// there are more windows than before, and it is time.
     pub fn progress(&mut self, windows: u64) {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.tell(b"READY=1");
-        }
+        // Who is slow to read is told the next time: a service of which nobody hears that it is ready is ended.
+        self.ready = self.ready || self.tell(b"READY=1");
         let Some(watchdog) = self.watchdog else { return };
-        if windows > self.windows && self.told.elapsed() >= watchdog / 4 {
-            self.tell(b"WATCHDOG=1");
+        if windows > self.windows && self.told.elapsed() >= watchdog / 4 && self.tell(b"WATCHDOG=1") {
             (self.windows, self.told) = (windows, Instant::now());
         }
     }
@@ -60,9 +58,47 @@ impl Notifier {
         self.tell(b"STOPPING=1");
     }
 
-    fn tell(&self, what: &[u8]) {
-        if let Err(error) = self.socket.send(what) {
+    /// Whether it was told.
+    fn tell(&self, what: &[u8]) -> bool {
+        let told = self.socket.send(what);
+        if let Err(error) = &told {
             log::debug!("the service manager was not told: {error}");
         }
+        told.is_ok()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_that_is_slow_to_read_is_told_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.connect(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while socket.send(b"full").is_ok() {}
+        let watchdog = Some(Duration::ZERO);
+        let mut notifier = Notifier { socket, watchdog, ready: false, windows: 0, told: Instant::now() };
+        notifier.progress(1);
+        let heard = || {
+            let mut room = [0; 64];
+            let mut heard = Vec::new();
+            while let Ok(count) = manager.recv(&mut room) {
+                heard.push(String::from_utf8(room[..count].to_vec()).unwrap());
+            }
+            heard.retain(|told| told != "full");
+            heard
+        };
+        assert!(heard().is_empty());
+        notifier.progress(1);
+        assert_eq!(heard(), ["READY=1", "WATCHDOG=1"]);
+        notifier.progress(1);
+        assert!(heard().is_empty(), "once");
     }
 }

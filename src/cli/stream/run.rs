@@ -17,7 +17,7 @@ use super::{Status, StreamArgs, usage};
 use crate::cli::apart;
 use crate::cli::confine::confine;
 use crate::cli::failure::Failure;
-use crate::cli::in_use::InUse;
+use crate::cli::in_use::{InUse, Reloads};
 use crate::cli::output;
 use crate::cli::reload::{Loading, one_at_a_time};
 
@@ -135,7 +135,7 @@ fn ran(
             let again = || {
                 let _alone = one_at_a_time();
                 loading.may_happen_again(&recipe.model)?;
-                let model = locked(in_use).again(model, control.counters.reloads())?;
+                let model = locked(in_use).again(model, reloads(&control.counters))?;
                 let fresh = args.recipe(&model)?;
                 if let Some(part) = recipe.differs_in(&fresh) {
                     let what = "is not what the stream was started with; start it anew";
@@ -150,7 +150,7 @@ fn ran(
             })
         })),
         progress: Some(Box::new(|counters| {
-            locked(in_use).progress(counters.windows(), counters.reloads());
+            locked(in_use).progress(counters.windows(), reloads(counters));
             progress(counters);
         })),
     };
@@ -167,6 +167,10 @@ fn ran(
 /// The loop and the thread that loads a model anew, of which one waits for the other, tell it how the use goes.
 fn locked(in_use: &Mutex<InUse>) -> MutexGuard<'_, InUse> {
     in_use.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn reloads(counters: &Counters) -> Reloads {
+    Reloads { made: counters.reloads(), refused: counters.reloads_refused() }
 }
 
 impl StreamArgs {
