@@ -285,6 +285,12 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         (&["footprint", KWS, "--budget", "1MiB"], 1, "over budget: the peak of"),
         (&["footprint", KWS, "--budget", "lots"], 2, "expected a whole number of bytes"),
         (&["inspect"], 2, "<MODEL>"),
+        (
+            &["eval", "no.onnx", "--inputs", "x", "--labels", "y", "--group", "2"],
+            2,
+            "--group is for --metric auc, not top1",
+        ),
+        (&["run", "no.onnx", "--input", "x", "--sandbox", "--threads", "2"], 2, "leave --threads at 1"),
     ];
     for (args, code, part) in cases.iter().filter(|(args, ..)| cfg!(feature = "tract") || !args.contains(&"tract")) {
         let output = tractlet(args);

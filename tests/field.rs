@@ -334,12 +334,12 @@ fn what_a_sandbox_would_break_is_refused_before_it() {
     let there = TcpListener::bind("127.0.0.1:0").unwrap();
     let source = format!("tcp:localhost:{}", there.local_addr().unwrap().port());
     let refused = tractlet(&["stream", "models/har_cnn1d", "--sandbox", "--reconnect", "1", "--source", &source]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused).contains("give the address in numbers"), "{}", text(&refused));
 
     let words = "models/kws_dscnn/words.wav";
     let threads = tractlet(&["stream", KWS, "--sandbox", "--threads", "2", "--source", words]);
-    assert_eq!(threads.status.code(), Some(1));
+    assert_eq!(threads.status.code(), Some(2));
     assert!(text(&threads).contains("leave --threads at 1"), "{}", text(&threads));
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("streams.toml");

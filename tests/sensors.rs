@@ -257,7 +257,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         assert!(output.status.code() == Some(1) && error(&output).contains(piped), "{}", error(&output));
     }
     let to_source = format!("csv:{few}");
-    let cases: [(&[&str], i32, &str); 23] = [
+    let cases: [(&[&str], i32, &str); 26] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
         (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
         (
@@ -293,6 +293,9 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         (&[HAR, "--source", "iio:/sys", "--format", "csv"], 1, "leave --format, --channels and --time out"),
         (&[HAR, "--source", &few, "--sink", &to_source], 2, "a sink would write into what is read"),
         (&[HAR, "--source", "mqtt://:word@/x"], 2, "no host; expected mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC"),
+        (&["no.onnx", "--source", "-", "--share", "g", "--client-id", "i"], 2, "Usage: tractlet stream [OPTIONS]"),
+        (&["no.onnx", "--source", "mqtt://h/t", "--hop", "2"], 2, "--hop is for frames"),
+        (&["no.onnx", "--source", "-", "--sink", "-", "--sink", "text:-"], 2, "two sinks write to standard output"),
         (&[HAR, "--source", "-", "--json", "--sink", "-"], 2, "--json prints the summary alone"),
     ];
     for (args, code, told) in cases {

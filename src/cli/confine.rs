@@ -4,6 +4,15 @@ use tractlet::EngineName;
 use tractlet::sandbox::{Confined, Sandbox, SandboxError};
 
 use super::failure::Failure;
+use super::threads::ThreadArgs;
+
+/// Whether what is to be confined begins with one thread.
+pub fn expect_one_thread(is_confined: bool, threads: &ThreadArgs) -> Result<(), &'static str> {
+    match is_confined && threads.threads > 1 {
+        true => Err("--sandbox confines a process of one thread: leave --threads at 1"),
+        false => Ok(()),
+    }
+}
 
 /// Gives up all but what is needed, for good; says so where the kernel cannot hold it.
 pub fn confine(sandbox: &Sandbox, engine: EngineName) -> Result<(), Failure> {
@@ -13,7 +22,7 @@ pub fn confine(sandbox: &Sandbox, engine: EngineName) -> Result<(), Failure> {
     }
     let confined = sandbox.enter().map_err(|error| match error {
         SandboxError::Threads(_) => {
-            format!("--sandbox: {error}; leave --threads at 1, and take no source whose library starts some of its own")
+            format!("--sandbox: {error}; take no engine and no source whose library starts some of its own")
         }
         error => format!("--sandbox: {error}"),
     })?;

@@ -15,7 +15,7 @@ use super::metric::{Metric, auc, mean, mean_squared_error};
 use super::samples::Samples;
 use super::sweep::{Score, sweep};
 use super::torch::{ToldBy, TorchArgs};
-use super::{BatchArgs, ModelArgs, files, output};
+use super::{BatchArgs, ModelArgs, files, output, usage};
 
 /// Measure a model's quality on labelled samples
 ///
@@ -69,12 +69,12 @@ struct Report<'a> {
 }
 
 pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
-    args.model.resolve()?;
-    let args = &args;
     let group = args.group as usize;
     if group > 1 && args.metric != Metric::Auc {
-        return Err(format!("--group is for --metric auc, not {}", args.metric.name()).into());
+        usage("eval", &format!("--group is for --metric auc, not {}", args.metric.name()));
     }
+    args.model.resolve()?;
+    let args = &args;
     let batch = args.batch.samples();
     let model = args.batch.open(&args.model)?;
     let new_session = || {

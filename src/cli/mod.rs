@@ -54,7 +54,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use signal_hook::consts::SIGXFSZ;
 use signal_hook::flag;
 use tractlet::footprint::{room_for, when_exhausted};
@@ -329,6 +330,18 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
         Ok(size) if size > 0 => Ok((name.to_owned(), size)),
         _ => Err(format!("`{size}` is not a size; expected a whole number above 0")),
     }
+}
+
+/// Ends the process as clap does, with 2: what the arguments of `command` alone show to be wrong.
+fn usage(command: &str, what: &str) -> ! {
+    let mut cli = Cli::command();
+    // Its usage line begins with the program's name then.
+    cli.build();
+    let error = match cli.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::ArgumentConflict, what),
+        None => cli.error(ErrorKind::ArgumentConflict, what),
+    };
+    error.exit()
 }
 
 const PANICKED: &str = "tractlet failed in a way that it should not; please report it with what RUST_LOG=debug shows";

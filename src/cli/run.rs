@@ -7,7 +7,7 @@ use serde::Serialize;
 use tractlet::sandbox::Sandbox;
 use tractlet::{EngineName, TensorSpec, npy};
 
-use super::confine::confine;
+use super::confine::{confine, expect_one_thread};
 use super::elements::{Elements, top};
 use super::failure::Failure;
 use super::in_use::InUse;
@@ -16,7 +16,7 @@ use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
 use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
-use super::{ModelArgs, cap, files, or_here};
+use super::{ModelArgs, cap, files, or_here, usage};
 
 /// Run a model on the samples of .npy files
 ///
@@ -94,6 +94,9 @@ struct Score {
 }
 
 pub fn run(mut args: RunArgs) -> Result<(), Failure> {
+    if let Err(what) = expect_one_thread(args.sandbox, &args.threads) {
+        usage("run", what);
+    }
     let (in_use, model) = args.model.begin_use()?;
     args.model.model = model;
     let done = samples(&args, &in_use);

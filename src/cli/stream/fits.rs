@@ -4,10 +4,25 @@ use tractlet::sensor::{SinkSpec, SourceSpec};
 
 use super::StreamArgs;
 use crate::cli::apart;
+use crate::cli::confine::expect_one_thread;
 
 impl StreamArgs {
-    /// Whether its files are apart.
+    /// Whether its arguments go together, and its files are apart.
     pub fn fits_itself(&self) -> Result<(), String> {
+        match self.source.source.broker() {
+            Some(_) if self.hop.is_some() => {
+                return Err("--hop is for frames that windows are cut from, and a message is a window".into());
+            }
+            None if self.mqtt.share.is_some() => {
+                return Err("--share is for a source at a broker, mqtt://HOST/TOPIC".into());
+            }
+            _ => {}
+        }
+        if self.sink.iter().filter(|sink| sink.is_stdout()).count() > 1 {
+            return Err("two sinks write to standard output; give one of them a file".into());
+        }
+        expect_one_thread(self.sandbox, &self.threads)?;
+        self.can_be_confined()?;
         apart::each(&self.uses())
     }
 

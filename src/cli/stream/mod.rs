@@ -6,8 +6,7 @@ mod parts;
 mod run;
 mod status;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use tractlet::sensor::{Column, Format, SinkSpec, SourceSpec, TimeColumn, Unit};
 
 use super::threads::ThreadArgs;
@@ -164,11 +163,6 @@ enum PaceName {
     Max,
     /// At its rate, or by its time column
     Real,
-}
-
-/// Ends the process as clap does, with 2.
-fn usage(what: &str) -> ! {
-    super::Cli::command().error(ErrorKind::ArgumentConflict, what).exit()
 }
 
 /// A name that can stand between the slashes of a topic.

@@ -8,7 +8,7 @@ use tractlet::sensor::{
     Control, MqttAddress, Overflow, Pace, Recipe, Sink, SinkOptions, SinkSpec, SourceOptions, SourceSpec,
 };
 
-use super::{OverflowName, PaceName, SourceArgs, StreamArgs, usage};
+use super::{OverflowName, PaceName, SourceArgs, StreamArgs};
 use crate::cli::failure::Failure;
 
 impl StreamArgs {
@@ -53,9 +53,6 @@ impl StreamArgs {
         let mut specs = self.sink.clone();
         if specs.is_empty() && !self.model.json {
             specs.extend("-".parse::<SinkSpec>());
-        }
-        if specs.iter().filter(|spec| spec.is_stdout()).count() > 1 {
-            usage("two sinks write to standard output; give one of them a file");
         }
         specs.iter_mut().filter_map(SinkSpec::broker).for_each(add_password);
         let queue_bytes = usize::try_from(self.mqtt.queue).unwrap_or(usize::MAX);

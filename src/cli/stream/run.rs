@@ -13,20 +13,21 @@ use tractlet::sensor::{
     Control, Counters, Metrics, Notifier, SinkSpec, Source, Stream, StreamError, StreamOptions, Summary,
 };
 
-use super::{Status, StreamArgs, usage};
+use super::{Status, StreamArgs};
 use crate::cli::apart;
 use crate::cli::confine::confine;
 use crate::cli::failure::Failure;
 use crate::cli::in_use::{InUse, Reloads};
 use crate::cli::output;
 use crate::cli::reload::{Loading, one_at_a_time};
+use crate::cli::usage;
 
 pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     if args.model.json && args.sink.iter().any(SinkSpec::is_stdout) {
-        usage("--json prints the summary alone to standard output: give sinks a file, or leave --json out");
+        usage("stream", "--json prints the summary alone to standard output: give sinks a file, or leave --json out");
     }
     if let Err(what) = args.fits_itself() {
-        usage(&what);
+        usage("stream", &what);
     }
     share_one_heap();
     let control = Control::default();
@@ -105,13 +106,6 @@ fn ran(
     progress: &mut dyn FnMut(&Counters),
     may_begin: impl FnOnce() -> bool,
 ) -> Result<Option<Result<Summary, StreamError>>, Failure> {
-    match args.source.source.broker() {
-        Some(_) if args.hop.is_some() => {
-            usage("--hop is for frames that windows are cut from, and a message is a window")
-        }
-        None if args.mqtt.share.is_some() => usage("--share is for a source at a broker, mqtt://HOST/TOPIC"),
-        _ => {}
-    }
     let recipe = args.recipe(model)?;
     let by_hops = !args.whole_windows && recipe.hop_rows().is_ok();
     let load = |model: &Path| {
@@ -159,7 +153,7 @@ fn ran(
     let source = source.map_err(|error| Failure::Because(error.to_string()))?;
     let mut sinks = args.sinks(control)?;
     if args.sandbox {
-        confine(&args.needs(&recipe, &locked(in_use))?, engine)?;
+        confine(&args.needs(&recipe, &locked(in_use)), engine)?;
     }
     Ok(may_begin().then(|| stream.run(source, &mut sinks, control)))
 }
