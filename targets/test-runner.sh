@@ -74,6 +74,9 @@ refuses 1 'over budget: the plan' footprint "$scratch/kws.plan" --budget 4KiB
 refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input $kws/samples.npy
 refuses 1 'No such file' run "$scratch/none.plan" --input $kws/samples.npy
 refuses 1 'does not fit input' run "$scratch/kws.plan" --input $kws/golden_int8.npy
+chmod 640 "$scratch/found.npy"
+plan run "$scratch/kws.plan" --input $kws/samples.npy --output "$scratch/found.npy" >/dev/null
+[ "$(stat -c %a "$scratch/found.npy")" = 640 ] || die 'an output has other permissions than the file that it takes the place of'
 cp $kws/samples.npy "$scratch/x.npy"
 cp $kws/labels.txt "$scratch/labels"
 for read in x.npy kws.plan labels; do

@@ -79,14 +79,18 @@ impl Writer {
     /// Begins a file of `samples` outputs beside `target`.
     pub fn create(target: &CStr, port: &Port<'_>, samples: usize) -> Result<Writer, String> {
         let refused = |what: &str| format!("{}: cannot write it: {what}", os::shown(target));
-        match rustix::fs::statat(CWD, target, AtFlags::SYMLINK_NOFOLLOW) {
+        let mode = match rustix::fs::statat(CWD, target, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
                 return Err(refused("it is there and is not a regular file"));
             }
-            _ => {}
-        }
-        let (temp, file) = beside(target).map_err(|error| refused(&os::reason(error)))?;
+            Ok(stat) => Some(Mode::from_raw_mode(stat.st_mode & 0o777)),
+            Err(_) => None,
+        };
+        // As any new file: the umask decides. What takes the place of another has its permissions.
+        let (temp, file) =
+            beside(target, mode.unwrap_or(Mode::from_raw_mode(0o666))).map_err(|error| refused(&os::reason(error)))?;
         let writer = Writer { target: target.into(), temp, file };
+        mode.map_or(Ok(()), |mode| rustix::fs::fchmod(&writer.file, mode)).map_err(|error| writer.refused(error))?;
         let shape: Vec<usize> = core::iter::once(samples).chain(without_batch(port.shape()).iter().copied()).collect();
         let order = if port.dtype.size_bytes() == 1 { '|' } else { '<' };
         writer.write(&encode(&format!("{order}{}", code(port.dtype)), &shape))?;
@@ -127,15 +131,14 @@ impl Drop for Writer {
 }
 
 /// A new file beside another.
-fn beside(target: &CStr) -> Result<(CString, OwnedFd), Errno> {
+fn beside(target: &CStr, mode: Mode) -> Result<(CString, OwnedFd), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let (folder, _) = os::folder_and_name(target);
     let mut seed = os::nanoseconds();
     loop {
         let name = format!("/.tractlet-{seed:x}.part");
         let temp = CString::new([folder.to_bytes(), name.as_bytes()].concat()).map_err(|_| Errno::INVAL)?;
-        // As any new file: the umask decides.
-        match rustix::fs::openat(CWD, temp.as_c_str(), flags, Mode::from_raw_mode(0o666)) {
+        match rustix::fs::openat(CWD, temp.as_c_str(), flags, mode) {
             Ok(file) => return Ok((temp, file)),
             Err(Errno::EXIST) => seed = seed.wrapping_add(1),
             Err(error) => return Err(error),

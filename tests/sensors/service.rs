@@ -239,6 +239,12 @@ fn one_of_several_streams_breaks_and_the_others_go_on() {
     let torn = command.output().unwrap();
     assert_eq!(torn.status.code(), Some(1));
     assert!(error(&torn).contains("stream `twin`: ") && error(&torn).contains("two sinks"), "{}", error(&torn));
+    let share =
+        entry("frail", &frail).replace("\"--overflow\"", "\"--share\", \"a\", \"--client-id\", \"b\", \"--overflow\"");
+    fs::write(&list, entry("live", &live) + &share).unwrap();
+    let wrong = command.output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "the command line is right, and the file is not");
+    assert!(error(&wrong).contains("stream `frail`: --share is for a source at a broker"), "{}", error(&wrong));
 }
 
 #[test]
