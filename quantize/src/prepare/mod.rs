@@ -27,10 +27,11 @@ pub fn prepare(mut model: ModelProto, engine: &dyn Engine, needed: i64) -> Resul
     refuse_not_finite(&model)?;
     let mut notes = Notes::new();
     drop_defaults(&mut model);
+    drop_identities(&mut model, &mut notes);
+    sum_to_add(&mut model);
     let before = shapes(&model, engine, &["Softmax", "LogSoftmax"])?;
     opset::raise(&mut model, &before, needed, &mut notes)?;
     constants::store(&mut model);
-    drop_identities(&mut model, &mut notes);
     constants::fold(&mut model, &mut notes);
     let ranks = shapes(&model, engine, &["MatMul"])?.into_iter().map(|(name, shape)| (name, shape.len())).collect();
     matmul_to_gemm(&mut model, &ranks);
@@ -61,6 +62,13 @@ fn shapes(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashM
     }
     let shapes = Pool::open(engine, model, &taps)?.shapes()?;
     Ok(taps.into_iter().zip(shapes).collect())
+}
+
+/// A sum of two operands, as Caffe2 writes what a residual adds.
+fn sum_to_add(model: &mut ModelProto) {
+    for node in model.graph_mut().node.iter_mut().filter(|node| node.op() == "Sum" && node.input.len() == 2) {
+        node.op_type = Some("Add".into());
+    }
 }
 
 /// A product of rows by a stored matrix, which may have a bias as a Gemm.
@@ -132,7 +140,10 @@ fn drop_identities(model: &mut ModelProto, notes: &mut Notes) {
     for (index, node) in model.nodes().iter().enumerate() {
         let idle = match node.op() {
             "Identity" => true,
-            "Dropout" => node.arg(2).is_none() && node.output.len() == 1,
+            "Dropout" => {
+                let is_unread = |mask: &String| edges.readers(mask).is_empty() && !edges.is_output(mask);
+                node.arg(2).is_none() && node.output.iter().skip(1).all(is_unread)
+            }
             _ => false,
         };
         // An output keeps its name, and what a subgraph reads cannot be renamed there.
@@ -165,4 +176,41 @@ fn remove(model: &mut ModelProto, gone: &HashSet<usize>) {
         index += 1;
         !gone.contains(&(index - 1))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::{GraphProto, ValueInfoProto};
+
+    #[test]
+    fn a_dropout_whose_mask_nobody_reads_is_taken_out() {
+        let model = |reader: &[&str]| {
+            let mut dropout = NodeProto::test("Dropout", &["a"], "b");
+            dropout.output.push("mask".into());
+            let graph = GraphProto {
+                node: vec![NodeProto::test("Relu", &["x"], "a"), dropout, NodeProto::test("Concat", reader, "y")],
+                output: vec![ValueInfoProto::untyped("y")],
+                ..GraphProto::default()
+            };
+            let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+            drop_identities(&mut model, &mut Notes::new());
+            model.nodes().iter().map(|node| node.op().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(model(&["b"]), ["Relu", "Concat"]);
+        assert_eq!(model(&["b", "mask"]), ["Relu", "Dropout", "Concat"]);
+    }
+
+    #[test]
+    fn a_sum_of_two_is_an_addition() {
+        let nodes = vec![
+            NodeProto::test("Sum", &["x", "x"], "a"),
+            NodeProto::test("Sum", &["a"], "b"),
+            NodeProto::test("Sum", &["a", "b", "x"], "y"),
+        ];
+        let graph = GraphProto { node: nodes, ..GraphProto::default() };
+        let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        sum_to_add(&mut model);
+        assert_eq!(model.nodes().iter().map(NodeProto::op).collect::<Vec<_>>(), ["Add", "Sum", "Sum"]);
+    }
 }
