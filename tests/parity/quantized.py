@@ -149,7 +149,7 @@ def peers(args, tests: list[Test]) -> int:
 
 
 def schemes(args, tests: list[Test]) -> None:
-    """The table of the other schemes, on the models that the engine `tract` runs in little time."""
+    """The table of the other schemes, on some of the models."""
     print("\n| model | scheme | engine | bytes | f32 | tractlet | ORT unoptimised | SQNR, dB |\n"
           "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for test in tests:
