@@ -163,7 +163,7 @@ fn elements_of<T: Copy>(values: Vec<T>, from: &[usize], taken: Option<Taken>) ->
 
 /// The indices that a Slice takes of a dimension of this size.
 fn sliced(size: usize, start: i64, end: i64, stride: i64) -> Option<Vec<usize>> {
-    let size = i64::try_from(size).ok()?;
+    let size = i64::try_from(size).ok().filter(|_| stride != 0)?;
     let (low, high) = if stride > 0 { (0, size) } else { (-1, size - 1) };
     let within = |at: i64| (if at < 0 { at.saturating_add(size) } else { at }).clamp(low, high);
     let (mut at, end) = (within(start), within(end));
@@ -172,7 +172,7 @@ fn sliced(size: usize, start: i64, end: i64, stride: i64) -> Option<Vec<usize>> 
         taken.push(usize::try_from(at).ok()?);
         at = at.saturating_add(stride);
     }
-    (stride != 0).then_some(taken)
+    Some(taken)
 }
 
 /// What a file wishes for may be more than a number can say.
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(slice(-1, i64::MIN + 1, 0, -1), Some((vec![2, 3], vec![3.0, 4.0, 5.0, 0.0, 1.0, 2.0])));
         assert_eq!(slice(0, i64::MAX, -1, 2), Some((vec![2, 2], vec![0.0, 2.0, 3.0, 5.0])));
         assert_eq!(slice(2, 1, 1, 1), Some((vec![2, 0], vec![])));
-        assert_eq!((slice(0, 1, 2, 1), slice(0, 1, 0, 0)), (None, None));
+        assert_eq!((slice(0, 1, 2, 1), slice(0, 1, 0, 0), slice(1, 0, 0, 0)), (None, None, None));
         node.op_type = Some("Transpose".into());
         node.set_ints("perm", vec![1, 0]);
         assert!(moved(&node, &[&f32s("none", &[usize::MAX >> 1, 0], &[])]).is_none());
