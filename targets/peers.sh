@@ -16,7 +16,9 @@ slim=dist/tractlet-aarch64-slim
 wheels='onnxruntime==1.32.0 ai-edge-litert==2.3.0 numpy==2.4.6 flatbuffers protobuf packaging'
 runs=10
 
-peers=$PWD/${CARGO_TARGET_DIR:-target}/peers
+peers=${CARGO_TARGET_DIR:-target}/peers
+mkdir -p "$peers"
+peers=$(cd "$peers" && pwd)
 mkdir -p "$peers"
 [ -e "$peers/ready" ] || {
     rm -rf "${peers:?}"/*
