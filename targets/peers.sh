@@ -19,7 +19,6 @@ runs=10
 peers=${CARGO_TARGET_DIR:-target}/peers
 mkdir -p "$peers"
 peers=$(cd "$peers" && pwd)
-mkdir -p "$peers"
 [ -e "$peers/ready" ] || {
     rm -rf "${peers:?}"/*
     mkdir -p "$peers/root/site" "$peers/root/proc"
