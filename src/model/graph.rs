@@ -63,6 +63,8 @@ pub(crate) struct Graph {
     pub outputs: Vec<Output>,
     pub initializers: Vec<Tensor>,
     pub nodes: Vec<Node>,
+    /// Types that tensors in it are said to be of (value_info).
+    pub declared: Vec<(String, DType)>,
 }
 
 #[derive(Debug)]

@@ -135,6 +135,13 @@ impl Parser<'_> {
                     let (name, info) = self.value_info(field.fields(&VALUE_INFO)?)?;
                     graph.outputs.push(Output { name, info });
                 }
+                13 => {
+                    if graph.declared.len() == self.limits.items {
+                        let (found, most) = (graph.declared.len() as u64 + 1, self.limits.items as u64);
+                        return Err(Fault::limit("value_info of a graph", found, most));
+                    }
+                    graph.declared.extend(self.declared(field.fields(&VALUE_INFO)?)?);
+                }
                 15 => {
                     let name = self.sparse_name(field.fields(&SPARSE)?)?;
                     return Err(Fault::unsupported(format!(
@@ -358,6 +365,29 @@ impl Parser<'_> {
         let Some(tensor) = tensor else { return Ok((name, None)) };
         let info = self.tensor_type(name.clone(), tensor)?;
         Ok((name, info))
+    }
+
+    /// Name and element type of a tensor within a graph. Engines may have types that are not here, and need none of it.
+    fn declared(&self, mut fields: Fields<'_>) -> Result<Option<(String, DType)>, Fault> {
+        let (mut name, mut kind, mut tensor, mut element) = (None, None, None, None);
+        while let Some(field) = fields.next_field()? {
+            match field.number {
+                1 => set(&mut name, self.name(&field)?, &field)?,
+                2 => set(&mut kind, field.fields(&TYPE)?, &field)?,
+                _ => {}
+            }
+        }
+        while let Some(field) = kind.as_mut().map(Fields::next_field).transpose()?.flatten() {
+            if field.number == 1 {
+                set(&mut tensor, field.fields(&TENSOR_TYPE)?, &field)?;
+            }
+        }
+        while let Some(field) = tensor.as_mut().map(Fields::next_field).transpose()?.flatten() {
+            if field.number == 1 {
+                set(&mut element, field.int()?, &field)?;
+            }
+        }
+        Ok(name.zip(element.and_then(DType::from_onnx)))
     }
 
     /// None where a shape is missing.

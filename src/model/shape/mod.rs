@@ -22,7 +22,7 @@ mod views;
 mod window;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::check::{self, Bytes};
 use super::error::Fault;
@@ -138,6 +138,14 @@ impl Inference<'_> {
         }
         for node in &graph.nodes {
             self.node(node, &mut facts)?;
+        }
+        let inputs: HashSet<&str> = graph.inputs.iter().map(|input| input.name.as_str()).collect();
+        for (name, declared) in graph.declared.iter().filter(|(name, _)| !inputs.contains(name.as_str())) {
+            if let Some(made) = facts.own.get(name).and_then(|fact| fact.dtype).filter(|made| made != declared) {
+                return Err(Fault::graph(format!(
+                    "tensor `{name}` is declared {declared} in value_info and is {made}"
+                )));
+            }
         }
         for output in &graph.outputs {
             let made = facts.get(&output.name).and_then(|fact| fact.dtype);

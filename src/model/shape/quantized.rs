@@ -39,7 +39,8 @@ pub(super) fn dequantize(c: &Context<'_>) -> Ruled<Outputs> {
         }
     }
     quantization_axis(c)?;
-    one(c.dtype(1).or(Some(DType::F32)), c.dims(0).cloned())
+    let asked = c.int("output_dtype").and_then(DType::from_onnx);
+    one(asked.or(c.dtype(1)).or(Some(DType::F32)), c.dims(0).cloned())
 }
 
 /// A scale is one value, one for each index of `axis`, or one for each block along it.

@@ -107,7 +107,9 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "Dropout" => {
             c.scalar(1, "ratio")?;
             c.scalar(2, "training mode")?;
-            let mask = c.fact(0).map(|fact| Fact::new(Some(DType::Bool), fact.dims.clone()));
+            // Before opset 10 it was of the input's type.
+            let dtype = if c.opset < 10 { c.dtype(0) } else { Some(DType::Bool) };
+            let mask = c.fact(0).map(|fact| Fact::new(dtype, fact.dims.clone()));
             Ok(vec![c.inputs[0].clone(), mask])
         }
         "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" => {

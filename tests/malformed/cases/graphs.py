@@ -437,6 +437,16 @@ def type_of_input_is_optional(m):
     m.graph.input[0].type.optional_type.elem_type.CopyFrom(inner)
 
 
+@refused("graph|shape", "relu0_out", RELUS)
+def type_of_inner_tensor_is_another(m):
+    m.graph.value_info.append(value("relu0_out", [1, 4], INT64))
+
+
+@refused("graph|shape", "gemm0_w", GEMM)
+def type_of_stored_tensor_is_another(m):
+    m.graph.value_info.append(value("gemm0_w", [4, 3], INT64))
+
+
 @refused("unsupported|graph", "scores", RELU)
 def type_of_output_is_opaque(m):
     m.graph.output[0].type.opaque_type.name = "image"
