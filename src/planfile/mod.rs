@@ -312,8 +312,8 @@ mod tests {
     #[test]
     fn what_threads_work_in_is_bounded_with_the_arena() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kws.plan");
-        let model = Model::open("models/kws_dscnn/int8.onnx").unwrap();
+        let path = folder.path().join("ic.plan");
+        let model = Model::open("models/ic_resnet8/int8.onnx").unwrap();
         compile(&model, &CompileOptions::default()).unwrap().write(&path).unwrap();
         let plan = PlanFile::open(&path).unwrap().plan;
         let arena_bytes = plan.arena_bytes() as u64;
