@@ -41,7 +41,7 @@ for name in kws_dscnn har_cnn1d; do
     elements $model/samples.npy $((4 * $(shape inputs))) >"$FIRMWARE_INPUT"
     elements "$scratch/y.npy" $((4 * $(shape outputs))) | od -An -v -tx4 -w4 | tr -d ' ' | sed 's/^/output /' >"$scratch/expected"
     # shellcheck disable=SC2086 # nothing, or an option
-    (cd targets/firmware && cargo build --locked --quiet --release --bin tractlet-firmware $build_core --target $triple \
+    (cd targets/firmware && cargo build --locked --quiet --release --target-dir target --bin tractlet-firmware $build_core --target $triple \
         --config "target.$triple.linker='arm-linux-gnueabihf-ld'" \
         --config "target.$triple.rustflags=['-Clinker-flavor=ld']")
     firmware=targets/firmware/target/$triple/release/tractlet-firmware
@@ -61,7 +61,7 @@ bare_metal=$no_fpu
 use_core
 features() { # FEATURES
     # shellcheck disable=SC2086 # nothing, or an option
-    (cd targets/firmware && cargo build --locked --quiet --release --bin mfcc --features "$1" $build_core --target $no_fpu \
+    (cd targets/firmware && cargo build --locked --quiet --release --target-dir target --bin mfcc --features "$1" $build_core --target $no_fpu \
         --config "target.$no_fpu.linker='arm-linux-gnueabihf-ld'" \
         --config "target.$no_fpu.rustflags=['-Clinker-flavor=ld']")
     timeout 120 qemu-system-arm -M mps2-an385 -icount shift=0 -nographic -monitor none -serial none \
