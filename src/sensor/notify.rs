@@ -42,8 +42,8 @@ impl Notifier {
         Ok(Some(Notifier { socket, watchdog, ready: false, windows: 0, told: Instant::now() }))
     }
 
-    /// `windows` were answered so far. The first time says that the stream is ready; later ones, every 200 ms at least, feed the watchdog where
-    /// there are more windows than before, and it is time.
+    /// `windows` were answered so far. The first time says that the stream is ready; later ones, every 200 ms at least, feed the
+    /// watchdog where there are more windows than before, and it is time.
     pub fn progress(&mut self, windows: u64) {
         // Who is slow to read is told the next time: a service of which nobody hears that it is ready is ended.
         self.ready = self.ready || self.tell(b"READY=1");
