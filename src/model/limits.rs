@@ -1,6 +1,8 @@
 //! How much a model file may ask for. Every size that a file states is held against these
 //! before anything is allocated for it.
 
+use super::graph::DType;
+
 /// Upper bounds on what a model file may claim.
 ///
 /// The defaults take every network that a small board can run, and stop a few hostile bytes
@@ -46,5 +48,20 @@ impl Default for Limits {
             folded_bytes: 16 << 20,
             arena_bytes: 512 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// Size of a tensor in bytes, or, where that is over the limit, the (saturated) size.
+    pub(super) fn byte_len(&self, dims: &[usize], dtype: DType) -> Result<usize, u64> {
+        // A zero elsewhere must not hide a dimension that overflows on its own.
+        let bytes = dims
+            .iter()
+            .try_fold(dtype.size() as u64, |bytes, &dim| bytes.checked_mul(dim.max(1) as u64))
+            .unwrap_or(u64::MAX);
+        if bytes > self.tensor_bytes {
+            return Err(bytes);
+        }
+        Ok(dims.iter().product::<usize>() * dtype.size())
     }
 }

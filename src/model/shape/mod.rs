@@ -203,7 +203,8 @@ impl Inference<'_> {
             return Err(Fault::limit(format!("dimensions: {}", subject()), dims.len() as u64, self.limits.rank as u64));
         }
         let known: Vec<usize> = dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-        super::parse::byte_len(&known, fact.dtype.unwrap_or(DType::F32), self.limits)
+        self.limits
+            .byte_len(&known, fact.dtype.unwrap_or(DType::F32))
             .map_err(|bytes| Fault::limit(subject(), bytes, self.limits.tensor_bytes))
     }
 
