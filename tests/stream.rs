@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::repository;
 use tempfile::TempDir;
 use tractlet::sensor::{
-    Control, Decision, DecisionRule, Emit, Overflow, Recipe, Sink, Source, SourceOptions, Stream, StreamError,
-    StreamOptions, Summary, Verdict,
+    Control, Decision, DecisionRule, Emit, FrontendKind, Layout, Normalization, Overflow, Recipe, Sink, Source,
+    SourceOptions, Stream, StreamError, StreamOptions, Summary, Verdict,
 };
 use tractlet::{DType, Model, Session, SessionOptions, npy};
 
@@ -277,6 +277,43 @@ fn every_format_gives_the_same_answers() {
         error.contains("7680 bytes follow its header") && error.contains(&format!("tail -c +{}", data + 1)),
         "{error}"
     );
+}
+
+#[test]
+fn a_window_that_is_laid_in_another_order_is_refused() {
+    let refused = |recipe: &Recipe, session: SessionOptions| {
+        let session = Session::new(&Model::open(&recipe.model).unwrap(), session).unwrap();
+        Stream::new(recipe, session, StreamOptions::default()).err().map(|error| error.to_string())
+    };
+    let mut har = recipe("har_cnn1d");
+    let channels_first = har.frontend.clone();
+    har.frontend = FrontendKind::Samples { layout: Layout::TimeFirst, normalization: Normalization::None };
+    let keys = "see `frontend.layout`, `input.channels` and `input.window`";
+    for hop in [128, 64] {
+        har.input.windowing.hop = hop;
+        for session in [SessionOptions::default(), har.by_hops(SessionOptions::default())] {
+            let told = refused(&har, session).unwrap();
+            let shapes = "`frontend` gives [128, 6], input `input` of the model is [1, 6, 128]";
+            assert!(told.contains(&format!("{shapes}; {keys}")), "{told}");
+        }
+    }
+    har.frontend = channels_first;
+    assert_eq!(refused(&har, har.by_hops(SessionOptions::default())), None);
+    // Channels and frames exchanged.
+    let window = har.input.windowing.length;
+    har.input.channels = har.input.channels.iter().cycle().take(window).cloned().collect();
+    har.input.windowing.length = 6;
+    let told = refused(&har, SessionOptions::default()).unwrap();
+    assert!(told.contains("gives [128, 6], input `input` of the model is [1, 6, 128]"), "{told}");
+
+    let mut kws = recipe("kws_dscnn");
+    let FrontendKind::Spectral { shape, .. } = &mut kws.frontend else { panic!("mfcc") };
+    // 10 frames of 49 coefficients in place of 49 of 10.
+    (shape.hop, shape.coefficients) = (1700, Some(49));
+    shape.mel.as_mut().unwrap().bands = 49;
+    let told = refused(&kws, SessionOptions::default()).unwrap();
+    assert!(told.contains("gives [1, 10, 49], input `input` of the model is [1, 1, 49, 10]"), "{told}");
+    assert_eq!(refused(&recipe("ad_autoencoder"), SessionOptions::default()), None, "a list has no order of its own");
 }
 
 #[test]

@@ -32,11 +32,6 @@ impl FixedPoint {
         Ok(FixedPoint { tables, peak_scaled, channels, samples, features, work: [[0; 2]; HALF], has_told: false })
     }
 
-    /// What it computes.
-    pub fn shape(&self) -> &SpectralShape {
-        self.tables.shape()
-    }
-
     /// Fills `out` from interleaved frames of sound from -1 to 1.
     pub fn run(&mut self, window: &[f32], out: &mut [f32]) {
         if !self.has_told && window.iter().any(|sample| sample.abs() > 1.0) {

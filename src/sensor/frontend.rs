@@ -11,7 +11,20 @@ pub struct Frontend {
     channels: usize,
     /// Frames of a window, or of the part of one that it is given.
     length: usize,
+    elements: usize,
     made: Made,
+}
+
+impl FrontendKind {
+    /// What it makes of so many frames, the outermost dimension first.
+    pub(super) fn shape(&self, channels: usize, length: usize) -> Vec<usize> {
+        match self {
+            FrontendKind::Samples { layout: Layout::ChannelsFirst, .. } => vec![channels, length],
+            FrontendKind::Samples { layout: Layout::TimeFirst, .. } => vec![length, channels],
+            FrontendKind::Rms => vec![channels],
+            FrontendKind::Spectral { shape, .. } => vec![channels, shape.frames(length), shape.width()],
+        }
+    }
 }
 
 enum Made {
@@ -36,23 +49,13 @@ impl Frontend {
                 Made::Fixed(Box::new(FixedPoint::new(*shape, *peak_scaled, input.channels.len(), length)?))
             }
         };
-        Ok(Frontend { channels: input.channels.len(), length, made })
+        let channels = input.channels.len();
+        Ok(Frontend { channels, length, elements: kind.shape(channels, length).iter().product(), made })
     }
 
-    /// Elements that it gives: the product of [`Frontend::shape`].
+    /// Elements that it gives.
     pub fn elements(&self) -> usize {
-        self.shape().iter().product()
-    }
-
-    /// What it gives, the outermost first.
-    pub fn shape(&self) -> Vec<usize> {
-        match &self.made {
-            Made::Samples { layout: Layout::ChannelsFirst, .. } => vec![self.channels, self.length],
-            Made::Samples { layout: Layout::TimeFirst, .. } => vec![self.length, self.channels],
-            Made::Rms => vec![self.channels],
-            Made::Spectral { spectral, .. } => vec![self.channels, spectral.frames(self.length), spectral.width()],
-            Made::Fixed(fixed) => vec![self.channels, fixed.shape().frames(self.length), fixed.shape().width()],
-        }
+        self.elements
     }
 
     /// Fills `out` from a window of interleaved frames.

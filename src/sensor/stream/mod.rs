@@ -16,11 +16,11 @@ use super::decide::Decider;
 use super::feed::Feed;
 use super::frontend::Frontend;
 use super::hops::Pieces;
-use super::recipe::{Recipe, RecipeError};
+use super::recipe::{FrontendKind, Recipe, RecipeError};
 use super::sink::Sink;
 use super::source::{Source, SourceError};
 use crate::footprint::give_back_free;
-use crate::{DType, RunError, Session, TensorSpec};
+use crate::{DType, HopReport, RunError, Session, TensorSpec};
 use steady::{Steady, summary};
 use windows::Running;
 
@@ -139,15 +139,11 @@ impl<'a> Stream<'a> {
     pub fn new(recipe: &Recipe, session: Session, options: StreamOptions<'a>) -> Result<Stream<'a>, StreamError> {
         let unfit = |what: String| StreamError::Recipe(RecipeError::new(&recipe.path, what));
         let (taken, given) = ends(&session).map_err(unfit)?;
+        expect_shape(recipe, taken, session.hop()).map_err(unfit)?;
         let pieces = Pieces::new(recipe, taken, session.hop()).map_err(unfit)?;
         let frontend = Frontend::new(&recipe.frontend, &recipe.input, pieces.frames);
         let frontend = frontend.map_err(|error| unfit(error.to_string()))?;
-        let (input, output) = (elements(taken), elements(given));
-        if frontend.elements() != input {
-            let shape = frontend.shape();
-            let what = format!("`frontend` gives {shape:?}, input `{}` of the model is {:?}", taken.name, taken.shape);
-            return Err(unfit(format!("{what}; see `input.window` and the fields of `frontend`")));
-        }
+        let (input, output) = (frontend.elements(), elements(given));
         let decider = Decider::new(recipe, input, output).map_err(unfit)?;
         let (windowing, channels) = (recipe.input.windowing, recipe.input.channels.len());
         let (least, most) = (windowing.length, MAX_WAITING_VALUES / channels);
@@ -254,6 +250,28 @@ fn ends(session: &Session) -> Result<(&TensorSpec, &TensorSpec), String> {
             end.name, end.dtype
         )),
     }
+}
+
+/// Whether the front end gives what the model takes of a window. As many elements in another order would be taken for what
+/// they are not.
+fn expect_shape(recipe: &Recipe, taken: &TensorSpec, hop: Option<&HopReport>) -> Result<(), String> {
+    let mut expected = taken.shape.clone();
+    if let Some(hop) = hop {
+        expected.iter_mut().skip(hop.axis).take(1).for_each(|rows| *rows = hop.window_rows);
+    }
+    let found = recipe.frontend.shape(recipe.input.channels.len(), recipe.input.windowing.length);
+    let without_ones = |shape: &[usize]| shape.iter().copied().filter(|dim| *dim != 1).collect::<Vec<_>>();
+    let (takes, gives) = (without_ones(&expected), without_ones(&found));
+    let elements = |shape: &[usize]| shape.iter().product::<usize>();
+    // A plain list says nothing of its order.
+    if takes == gives || (takes.len() < 2 && elements(&takes) == elements(&gives)) {
+        return Ok(());
+    }
+    let keys = match recipe.frontend {
+        FrontendKind::Samples { .. } => "`frontend.layout`, `input.channels` and `input.window`",
+        _ => "`input.channels`, `input.window` and the fields of `frontend`",
+    };
+    Err(format!("`frontend` gives {found:?}, input `{}` of the model is {expected:?}; see {keys}", taken.name))
 }
 
 /// An inference that has to give numbers.
