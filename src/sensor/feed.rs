@@ -302,7 +302,8 @@ mod tests {
         let path = folder.path().join("six.csv");
         std::fs::write(&path, "1\n2\n3\n4\n5\n6\n").unwrap();
         let windowing = Windowing { length: 4, hop: 4 };
-        let input = Input { rate_hz: None, channels: vec![Channel { name: "a".into(), unit: None }], windowing };
+        let input =
+            Input { rate_hz: None, channels: vec![Channel { name: "a".into(), unit: None }], named: true, windowing };
         let options = SourceOptions { repeat: Some(3), ..SourceOptions::default() };
         let mut source = Source::open(&SourceSpec::File(path), options, &input).unwrap();
         let feed = Feed::new(64, 1, windowing, Overflow::Block).unwrap();
@@ -324,7 +325,7 @@ mod tests {
         write("in_a_scale", "0.5\n");
         let windowing = Windowing { length: 1, hop: 1 };
         let channels = vec![Channel { name: "a".into(), unit: None }];
-        let input = Input { rate_hz: Some(1000.0), channels, windowing };
+        let input = Input { rate_hz: Some(1000.0), channels, named: true, windowing };
         let options = SourceOptions { reconnect: Some(Duration::from_millis(1)), ..SourceOptions::default() };
         let spec = SourceSpec::Iio(folder.path().to_owned());
         let mut source = Source::open(&spec, options, &input).unwrap();
@@ -355,7 +356,7 @@ mod tests {
         std::fs::write(gone.path().join("in_a_raw"), "2\n").unwrap();
         let windowing = Windowing { length: 1, hop: 1 };
         let channels = vec![Channel { name: "a".into(), unit: None }];
-        let input = Input { rate_hz: Some(1000.0), channels, windowing };
+        let input = Input { rate_hz: Some(1000.0), channels, named: true, windowing };
         let options = SourceOptions { reconnect: Some(Duration::ZERO), ..SourceOptions::default() };
         let mut source = Source::open(&SourceSpec::Iio(gone.path().to_owned()), options, &input).unwrap();
         std::fs::write(gone.path().join("in_a_raw"), "").unwrap();

@@ -123,7 +123,7 @@ mod tests {
 
     fn run(kind: &FrontendKind, window: &[f32]) -> Vec<f32> {
         let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
-        let input = Input { rate_hz: None, channels, windowing: Windowing { length: 4, hop: 4 } };
+        let input = Input { rate_hz: None, channels, named: true, windowing: Windowing { length: 4, hop: 4 } };
         let mut frontend = Frontend::new(kind, &input, 4).unwrap();
         let mut out = vec![f32::NAN; frontend.elements()];
         frontend.run(window, &mut out);

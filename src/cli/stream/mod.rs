@@ -75,11 +75,12 @@ struct SourceArgs {
     /// iio-buffer:DEVICE[,PATH], mqtt://HOST/TOPIC or alsa:DEVICE (in a build with the feature audio; static ones pipe arecord, see below)
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
-    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, lines that
-    /// begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four
+    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, fields
+    /// are between commas, semicolons, tabs or spaces, in quotes or not, and lines that begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
-    /// Column of each channel, by name or number from 1, in the model's order
+    /// Column of each channel, by name or number from 1, in the model's order [default: by the model's names in the header;
+    /// in order where there is no header, or the model names no channels]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Column>)]
     columns: Option<Vec<Column>>,
     /// Column with the time, and its unit: s, ms, us or ns

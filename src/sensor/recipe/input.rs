@@ -19,6 +19,8 @@ pub struct Input {
     pub rate_hz: Option<f64>,
     /// At least one.
     pub channels: Vec<Channel>,
+    /// The channels' names are the recipe's, and a header has to have them; else they are c0, c1, … by position.
+    pub named: bool,
     /// How windows are cut.
     pub windowing: Windowing,
 }
@@ -56,6 +58,7 @@ impl InputFile {
         if let Some(rate) = self.rate_hz.filter(|rate| !RATES_HZ.contains(rate)) {
             return Err(format!("`input.rate_hz` is {rate:?}; expected 1e-6 to 1e9"));
         }
+        let named = matches!(self.channels, Channels::Names(_));
         let names = match self.channels {
             Channels::Names(names) => names,
             Channels::Count(count) if count <= MAX_CHANNELS => (0..count).map(|c| format!("c{c}")).collect(),
@@ -82,7 +85,7 @@ impl InputFile {
         let unit = |index: usize| units.get(index).copied();
         let channels = names.into_iter().enumerate().map(|(index, name)| Channel { name, unit: unit(index) });
         let windowing = Windowing { length: self.window, hop };
-        Ok(Input { rate_hz: self.rate_hz, channels: channels.collect(), windowing })
+        Ok(Input { rate_hz: self.rate_hz, channels: channels.collect(), named, windowing })
     }
 }
 

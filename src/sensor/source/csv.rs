@@ -1,7 +1,9 @@
-//! Text: a frame a line, fields between commas, semicolons, tabs or spaces.
+//! Text: a frame a line, fields between commas, semicolons, tabs or spaces, in quotes or not; a separator at a line's end
+//! begins no field.
 //!
 //! The first line may name the columns: by the model's names of channels or those of --columns, or else with no number in it.
-//! Of a live source it has to name what is asked for: who opens a port finds half a
+//! Where a model names its channels and a header does not, position says nothing of which is which. Of a live source a header
+//! has to name what is asked for: who opens a port finds half a
 //! line there as often as a header. Half a line of numbers looks like a whole one, so the first of a port is never taken for
 //! one. Lines that begin with `#` and empty lines say nothing.
 
@@ -29,13 +31,15 @@ pub struct Wanted {
     pub time: Option<TimeColumn>,
     /// Names of the model's channels.
     pub channels: Vec<String>,
+    /// They are the recipe's own, which a header has to have.
+    pub named: bool,
 }
 
 /// A first line that does not give what is asked for.
 #[derive(Debug, PartialEq)]
 struct Misfit {
     what: String,
-    /// It names some of the model's channels: by chance half a line does not.
+    /// It names some of the model's channels, or as many others: by chance half a line does neither.
     is_header: bool,
 }
 
@@ -138,8 +142,15 @@ impl Csv {
                 }
                 // A port is opened in the midst of a line as often as not.
                 Err(_) => {
-                    let (found, expected) = (Separator::of(text).split(text).count(), self.wanted.channels.len());
-                    return self.fault(used, Reason::Fields { found, expected });
+                    let found = Separator::of(text).split(text).count();
+                    let expected = self.wanted.channels.len() + usize::from(self.wanted.time.is_some());
+                    return self.fault(
+                        used,
+                        match found == expected {
+                            true => Reason::NotANumber { field: first_name(text) },
+                            false => Reason::Fields { found, expected },
+                        },
+                    );
                 }
             }
         }
@@ -177,7 +188,8 @@ impl Csv {
                 _ => time = Some((number * layout.time_ns) as u64),
             }
         }
-        found += fields.count();
+        let more = fields.count();
+        found += more - usize::from(more == 1 && layout.separator.ends(text));
         if found != layout.roles.len() {
             return Err(Reason::Fields { found, expected: layout.roles.len() });
         }
@@ -192,33 +204,63 @@ impl Csv {
 
 impl Separator {
     pub fn of(text: &str) -> Separator {
-        [',', ';', '\t'].into_iter().find(|c| text.contains(*c)).map_or(Separator::Space, Separator::Char)
+        let found = [',', ';', '\t'].into_iter().find(|c| text.contains(outside_quotes(*c)));
+        found.map_or(Separator::Space, Separator::Char)
     }
 
     pub fn split(self, text: &str) -> impl Iterator<Item = &str> {
         let (by_char, by_space) = match self {
-            Separator::Char(c) => (Some(text.split(c).map(str::trim)), None),
-            Separator::Space => (None, Some(text.split_ascii_whitespace())),
+            Separator::Char(c) => (Some(text.split(outside_quotes(c)).map(bare)), None),
+            Separator::Space => (None, Some(text.split_ascii_whitespace().map(bare))),
         };
         by_char.into_iter().flatten().chain(by_space.into_iter().flatten())
     }
+
+    /// Whether a line ends with one, behind which nothing comes.
+    fn ends(self, text: &str) -> bool {
+        matches!(self, Separator::Char(c) if text.ends_with(c))
+    }
+}
+
+/// Where a separator separates: in quotes it is part of a field.
+fn outside_quotes(separator: char) -> impl FnMut(char) -> bool {
+    let mut in_quotes = false;
+    move |c| {
+        in_quotes ^= c == '"';
+        c == separator && !in_quotes
+    }
+}
+
+/// A field without the space and the quotes around it.
+fn bare(field: &str) -> &str {
+    let field = field.trim();
+    field.strip_prefix('"').and_then(|field| field.strip_suffix('"')).map_or(field, str::trim)
 }
 
 impl Layout {
     /// Finds the columns by the first line, which is a header if a field of it is no number.
     fn of(text: &str, wanted: &Wanted) -> Result<Layout, Misfit> {
         let separator = Separator::of(text);
-        let fields: Vec<&str> = separator.split(text).map(|field| field.trim_matches('"')).collect();
+        let mut fields: Vec<&str> = separator.split(text).collect();
+        if separator.ends(text) {
+            fields.pop();
+        }
         let names = fields.iter().filter(|field| field.parse::<f64>().is_err()).count();
         let (header, mixed) = (names > 0, (1..fields.len()).contains(&names));
         let there = || match header {
             true => format!("the columns are {}", fields.join(", ")),
             false => format!("there are {} columns, and no header", fields.len()),
         };
+        // As it is written, or else whatever its case.
+        let named = |name: &str| {
+            let exact = fields.iter().position(|field| header && *field == name);
+            let same = |field: &&str| header && field.to_lowercase() == name.to_lowercase();
+            exact.or_else(|| fields.iter().position(same))
+        };
         let find = |column: &Column| {
             let index = match column {
                 Column::Number(number) => number.checked_sub(1).filter(|index| *index < fields.len()),
-                Column::Name(name) => fields.iter().position(|field| header && field == name),
+                Column::Name(name) => named(name),
             };
             index.ok_or_else(|| format!("no column {column}: {}", there()))
         };
@@ -234,9 +276,11 @@ impl Layout {
             assign(find(&time.column)?, Role::Time)?;
         }
         let (here, missing): (Vec<_>, Vec<_>) =
-            wanted.channels.iter().map(String::as_str).partition(|name| header && fields.contains(name));
+            wanted.channels.iter().map(String::as_str).partition(|name| named(name).is_some());
         let mut by_name = matches!(&wanted.time, Some(TimeColumn { column: Column::Name(_), .. }));
-        let others = fields.len() - usize::from(wanted.time.is_some());
+        let as_many = fields.len() - usize::from(wanted.time.is_some()) == wanted.channels.len();
+        // A line with numbers in it is no header, but a frame that is broken.
+        let names_others = wanted.named && header && !mixed;
         if let Some(columns) = &wanted.columns {
             for (channel, column) in columns.iter().enumerate() {
                 assign(find(column)?, Role::Channel(channel))?;
@@ -251,13 +295,15 @@ impl Layout {
             let (here, missing) = (here.join(", "), missing.join(", "));
             let what = format!("the header names {here} and not {missing}: say which columns with --columns");
             return Err(Misfit { what, is_header: true });
-        } else if others == wanted.channels.len() {
+        } else if as_many && !names_others {
             for (channel, role) in roles.iter_mut().filter(|role| matches!(role, Role::Ignored)).enumerate() {
                 *role = Role::Channel(channel);
             }
         } else {
             let channels = wanted.channels.join(", ");
-            return Err(format!("the model takes {channels}; {}: say which with --columns", there()).into());
+            let what = format!("the model takes {channels}; {}: say which with --columns", there());
+            // A word alone is as often what a device says when it starts.
+            return Err(Misfit { what, is_header: as_many && names_others && fields.len() > 1 });
         }
         let time_ns = wanted.time.as_ref().map_or(0.0, |time| time.unit_ns);
         Ok(Layout { separator, roles, time_ns, header, mixed, by_name })
@@ -276,7 +322,7 @@ mod tests {
     use super::*;
 
     fn wanted(columns: Option<Vec<Column>>) -> Wanted {
-        Wanted { columns, time: None, channels: ["x", "y"].map(String::from).to_vec() }
+        Wanted { columns, time: None, channels: ["x", "y"].map(String::from).to_vec(), named: true }
     }
 
     fn first_line(text: &str, recorded: bool) -> Decoded {
@@ -288,7 +334,6 @@ mod tests {
     fn a_header_that_names_some_channels_is_not_taken_by_position() {
         let layout = |text: &str| Layout::of(text, &wanted(None)).map(|layout| (layout.header, layout.by_name));
         assert_eq!(layout("x,y"), Ok((true, true)));
-        assert_eq!(layout("a,b"), Ok((true, false)));
         assert_eq!(layout("1,2"), Ok((false, false)));
         let told = layout("y,z").unwrap_err();
         let what = "the header names y and not x: say which columns with --columns".to_owned();
@@ -296,6 +341,53 @@ mod tests {
         assert!(matches!(first_line("y,z\n", false), Decoded::Unfit(_)), "nor of a live source");
         let named = wanted(Some(vec![Column::Name("z".into()), Column::Name("y".into())]));
         assert!(Layout::of("y,z", &named).is_ok_and(|layout| layout.by_name));
+    }
+
+    #[test]
+    fn a_header_that_names_no_channel_is_not_taken_by_position() {
+        let told = "the model takes x, y; the columns are b, a: say which with --columns";
+        for recorded in [true, false] {
+            let Decoded::Unfit(what) = first_line("b,a\n", recorded) else { panic!("{recorded}") };
+            assert_eq!(what, format!("line 1: {told}"));
+        }
+        // Nor where there is a column for the time.
+        let time = Some(TimeColumn { column: Column::Name("t".into()), unit_ns: 1.0 });
+        assert!(Layout::of("t,b,a", &Wanted { time, ..wanted(None) }).is_err());
+        // Whoever counted its channels took them as they come, and so does who counts columns.
+        assert!(Layout::of("b,a", &Wanted { named: false, ..wanted(None) }).is_ok_and(|layout| !layout.by_name));
+        let by_number = wanted(Some(vec![Column::Number(2), Column::Number(1)]));
+        assert!(Layout::of("b,a", &by_number).is_ok_and(|layout| !layout.by_name));
+    }
+
+    #[test]
+    fn names_are_found_whatever_their_case() {
+        let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, true, false);
+        let mut csv = Csv::new(wanted(None));
+        assert!(matches!(csv.decode(b"Y,X\n", false, true, &mut batch), Decoded::Nothing(4)));
+        assert!(matches!(csv.decode(b"1,2\n", false, true, &mut batch), Decoded::Frame(4)));
+        assert_eq!(batch.values(), [2.0, 1.0]);
+        let both = Layout::of("X,x,y", &wanted(None)).unwrap();
+        assert!(
+            matches!(both.roles[..], [Role::Ignored, Role::Channel(0), Role::Channel(1)]),
+            "as written comes first"
+        );
+    }
+
+    #[test]
+    fn fields_in_quotes_and_a_separator_at_the_end_are_read_as_others_write_them() {
+        let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, true, false);
+        let mut csv = Csv::new(wanted(None));
+        let lines = ["\"note, of a \"\"walk\"\"\",\"x\",y,", "\"a,b;c\",1,\"2\",", "\"d\",3,4"];
+        for line in lines {
+            let told = csv.decode(format!("{line}\n").as_bytes(), false, true, &mut batch);
+            assert!(matches!(told, Decoded::Nothing(_) | Decoded::Frame(_)), "{line}");
+        }
+        assert_eq!(batch.values(), [1.0, 2.0, 3.0, 4.0]);
+        // One field too many, one that is missing, and a quote without its other.
+        for line in ["a,1,2,3", "a,1,", "\"a,1,2"] {
+            let told = csv.decode(format!("{line}\n").as_bytes(), false, true, &mut batch);
+            assert!(matches!(told, Decoded::Malformed(..)), "{line}");
+        }
     }
 
     #[test]
@@ -309,10 +401,11 @@ mod tests {
                 assert_eq!(found, field, "{text}");
             }
         }
-        assert!(
-            matches!(first_line("a,b\n", true), Decoded::Nothing(4)),
-            "a recording may name its columns as it likes"
-        );
+        let told = first_line("oops\n", false);
+        assert!(matches!(
+            told,
+            Decoded::Malformed(_, Malformed { reason: Reason::Fields { found: 1, expected: 2 }, .. })
+        ));
         assert!(matches!(first_line("y,x\n", false), Decoded::Nothing(4)));
     }
 

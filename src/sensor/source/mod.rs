@@ -48,7 +48,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub struct SourceOptions {
     /// How its bytes are read; by the file's name where nothing is said, and CSV where that tells nothing.
     pub format: Option<Format>,
-    /// The column of each channel, in the model's order; by name where there is a header, else in order.
+    /// The column of each channel, in the model's order. Where nothing is said they are found by the model's names in a
+    /// header, whatever its case, and a header without them is refused; where there is none, or the model names no channels,
+    /// they are in order.
     pub columns: Option<Vec<Column>>,
     /// The column of CSV that has the time.
     pub time: Option<TimeColumn>,

@@ -110,7 +110,8 @@ fn decoder(format: Format, options: &SourceOptions, input: &Input) -> std::resul
             let channels = input.channels.iter().map(|channel| channel.name.clone()).collect();
             let columns = options.columns.clone();
             columns.as_deref().map_or(Ok(()), |columns| count(columns.len(), input))?;
-            Ok(Decoder::Csv(Csv::new(Wanted { columns, time: options.time.clone(), channels })))
+            let (time, named) = (options.time.clone(), input.named);
+            Ok(Decoder::Csv(Csv::new(Wanted { columns, time, channels, named })))
         }
         Format::Raw(sample) => {
             let width = options.channels.unwrap_or(input.channels.len());
@@ -332,7 +333,12 @@ mod tests {
     #[test]
     fn a_rate_is_the_sources_own_and_asks_for_a_model_that_has_one() {
         let channels = vec![Channel { name: "a".into(), unit: None }];
-        let input = |rate_hz| Input { rate_hz, channels: channels.clone(), windowing: Windowing { length: 4, hop: 4 } };
+        let input = |rate_hz| Input {
+            rate_hz,
+            channels: channels.clone(),
+            named: true,
+            windowing: Windowing { length: 4, hop: 4 },
+        };
         let of = |native, stated, model| {
             let native = Native { rate_hz: native, ..Native::default() };
             rate(&native, &SourceOptions { rate_hz: stated, ..SourceOptions::default() }, &input(model))
@@ -347,7 +353,7 @@ mod tests {
     #[test]
     fn a_frame_that_no_buffer_holds_is_refused() {
         let channels = vec![Channel { name: "a".into(), unit: None }];
-        let input = Input { rate_hz: None, channels, windowing: Windowing { length: 4, hop: 4 } };
+        let input = Input { rate_hz: None, channels, named: true, windowing: Windowing { length: 4, hop: 4 } };
         let columns = || Some(vec![Column::Number(1)]);
         let format = Format::Raw(SampleType::little(4, Kind::Float));
         for (channels, fits) in [(16384, true), (16385, false), (usize::MAX, false)] {

@@ -295,7 +295,7 @@ mod tests {
     fn a_message_is_a_window_or_malformed() {
         let decode = |format: &str, bytes: &[u8]| {
             let channels = ["a", "b"].map(|name| Channel { name: name.into(), unit: None }).into();
-            let input = Input { rate_hz: None, channels, windowing: Windowing { length: 2, hop: 2 } };
+            let input = Input { rate_hz: None, channels, named: true, windowing: Windowing { length: 2, hop: 2 } };
             let format = Some(format.parse().unwrap());
             let options = SourceOptions { format, scale: vec![1.0, 10.0], ..SourceOptions::default() };
             let mut window = [0.0; 4];
