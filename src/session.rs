@@ -128,6 +128,7 @@ pub struct Session {
 
 /// A run that was refused or failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The number of inputs or outputs is wrong.
     #[error("{given} {role}s were given, the model has {expected}")]
@@ -183,6 +184,12 @@ pub enum RunError {
         /// Index of the first NaN, row-major.
         index: usize,
     },
+    /// An index that follows from the inputs lies outside of the tensor that elements are looked up in.
+    #[error("node `{node}` was given an index outside of the tensor that it looks elements up in")]
+    Index {
+        /// The node that looks them up.
+        node: String,
+    },
     /// The engine failed.
     #[error("engine {engine} failed{}: {what}", at(node))]
     Engine {
@@ -206,7 +213,7 @@ fn at(node: &str) -> String {
 pub enum RunErrorKind {
     /// The call does not fit the model: count, type, length or alignment.
     Call,
-    /// The data cannot be run: NaN where integers are needed.
+    /// The data cannot be run: NaN where integers are needed, an index outside of a table.
     Data,
     /// The engine failed.
     Engine,
@@ -219,7 +226,7 @@ impl RunError {
             RunError::Count { .. } | RunError::Type { .. } | RunError::Length { .. } | RunError::Unaligned { .. } => {
                 RunErrorKind::Call
             }
-            RunError::NotANumber { .. } => RunErrorKind::Data,
+            RunError::NotANumber { .. } | RunError::Index { .. } => RunErrorKind::Data,
             RunError::Engine { .. } => RunErrorKind::Engine,
         }
     }
@@ -359,7 +366,10 @@ impl Session {
     }
 
     fn failed(&self, fault: EngineFault) -> RunError {
-        RunError::Engine { engine: self.engine.name(), node: fault.node, what: fault.what }
+        match fault {
+            EngineFault::Index { node } => RunError::Index { node },
+            EngineFault::Failed { node, what } => RunError::Engine { engine: self.engine.name(), node, what },
+        }
     }
 }
 

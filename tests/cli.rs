@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -233,6 +235,27 @@ fn targets_lists_the_boards() {
     assert_eq!(String::from_utf8(text.stdout).unwrap().lines().count(), boards.len() + 1);
 }
 
+/// Its path has what clears a screen, and a byte that is no text.
+#[test]
+fn a_path_of_any_bytes_is_told_of_and_steers_no_terminal() {
+    let folder = TempDir::new().unwrap();
+    let [model, plan] =
+        [&b"\xff\x1b[2J.onnx"[..], b"\xff.plan"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+    fs::copy(repository().join(KWS), &model).unwrap();
+    let mut command = command(&["compile", "--json", "-o"]);
+    let output = command.arg(&plan).arg(&model).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["model"].as_str().unwrap().ends_with("\u{fffd}\u{1b}[2J.onnx"), "{report}");
+    for what in ["inspect", "bench"] {
+        let mut command = common::command(&[what, "--json"]);
+        let output = command.arg(&model).env("RUST_LOG", "info").output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        has_keys(&report, &["engine"]);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains("[2J.onnx: ") && !log.contains('\u{1b}'), "{log:?}");
+    }
+}
+
 #[test]
 fn faults_end_in_an_error_that_says_what_to_do() {
     let folder = TempDir::new().unwrap();
@@ -245,6 +268,8 @@ fn faults_end_in_an_error_that_says_what_to_do() {
     let few = file("few.npy", DType::U8, &[11], &[0; 11]);
     let wide = file("wide.npy", DType::U8, &[12], &[0, 1, 2, 12, 0, 0, 0, 0, 0, 0, 0, 0]);
     let normal = file("normal.npy", DType::U8, &[8], &[0; 8]);
+    fs::write(folder.path().join("m.onnx"), "no model").unwrap();
+    let pack = folder.path().to_str().unwrap();
     let eval = |labels: &'static str, metric: &'static str| {
         ["eval", AD, "--inputs", AD_SAMPLES, "--labels", labels, "--metric", metric]
     };
@@ -265,6 +290,13 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         (&["run", KWS, "--input", &empty], 1, "[0, 1, 49, 10] holds no sample"),
         (&["run", KWS, "--input", "x=a.npy"], 1, "the model has no input `x`; it has `input`"),
         (&["run", KWS, "--input", SAMPLES, "--output", "no/such/y.npy"], 1, "no/such/y.npy: cannot write it"),
+        (&["run", KWS, "--input", SAMPLES, "--output", "-"], 1, "-: this goes to a file, not to standard output"),
+        (&["compile", KWS, "-o", "-"], 1, "-: this goes to a file, not to standard output"),
+        (
+            &["slot", "pack", pack, "--name", "x", "--version", "1", "--model", "m.onnx"],
+            1,
+            "m.onnx: not a readable ONNX",
+        ),
         (&["run", KWS, "--input", SAMPLES, "--output", "/dev/null"], 1, "is not a regular file"),
         (&["run", KWS, "--input", SAMPLES, "--labels", "rustfmt.toml"], 1, "2 labels, output `output` has 12 elements"),
         (&["run", KWS, "--input", SAMPLES, "--engine", "abacus"], 2, "there is no engine `abacus`"),

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::onnx::{Attribute, Graph, Tensor};
 use common::{Array, engines, repository, run_samples};
 use serde::Deserialize;
-use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
+use tractlet::{DType, EngineChoice, Model, ModelError, RunErrorKind, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::isa::Isa;
 
 #[derive(Deserialize)]
@@ -118,7 +118,9 @@ fn an_index_that_is_not_there_is_an_error_that_names_its_node() {
         session.run(&[TensorRef::from(&[index][..])], &mut [TensorMut::from(&mut y[..])]).map(|()| y[0])
     };
     assert_eq!([run(2.0).unwrap(), run(-3.0).unwrap()], [4.0, 1.0]);
-    let error = run(3.0).unwrap_err().to_string();
+    let error = run(3.0).unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::Data);
+    let error = error.to_string();
     assert!(error.contains(&format!("`{}`", found.name)) && error.contains("outside"), "{error}");
     assert_eq!(run(1.0).unwrap(), 2.0);
 }

@@ -1,5 +1,5 @@
 //! Times every convolution of the benchmark networks on each instruction set of this CPU:
-//! `cargo run --release --features std --example kernels [NETWORK] [ISA] [compact]`
+//! `cargo run --release --features std,alloc --example kernels [NETWORK] [ISA] [compact]`
 //!
 //! A layer's time is the least of many batches of runs. All layers of a network run on the same
 //! buffers, so that weights are as near as they are in a real run of a small network.
@@ -7,9 +7,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use bytemuck::cast_slice_mut;
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::ConvKernel;
 use tractlet_core::kernels::conv::{ConvArgs, Form};
+use tractlet_core::plan::AlignedBytes;
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 /// `[input height, width, channels]`, `[output height, width, channels]`, kernel, stride, padding.
@@ -187,7 +189,9 @@ fn macs(shape: &ConvShape) -> f64 {
 struct Layer {
     shape: ConvShape,
     kernel: ConvKernel,
-    weights: Aligned,
+    weights: AlignedBytes,
+    /// Bytes of them that are used.
+    weights_len: usize,
     bias: Vec<i32>,
     multiplier: Vec<f32>,
 }
@@ -195,20 +199,20 @@ struct Layer {
 /// Microseconds of each layer.
 fn time_network(isa: Isa, shapes: &[ConvShape], form: Form) -> Vec<f64> {
     let largest = |f: fn(&ConvShape) -> usize| shapes.iter().map(f).max().unwrap_or(0);
-    let mut input = Aligned::new(largest(|s| s.window.in_h * s.window.in_w * s.window.in_c));
-    input.bytes().iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37) as u8);
-    let mut output = Aligned::new(largest(|s| s.window.out_h * s.window.out_w * s.out_c));
+    let mut input = AlignedBytes::zeroed(largest(|s| s.window.in_h * s.window.in_w * s.window.in_c));
+    input.iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37) as u8);
+    let mut output = AlignedBytes::zeroed(largest(|s| s.window.out_h * s.window.out_w * s.out_c));
     let (mut layers, scratch_len): (Vec<Layer>, Vec<usize>) =
         shapes.iter().map(|shape| layer(isa, shape, form)).unzip();
-    let mut scratch = Aligned::new(scratch_len.into_iter().max().unwrap_or(0));
+    let mut scratch = AlignedBytes::zeroed(scratch_len.into_iter().max().unwrap_or(0));
     let mut best = vec![f64::MAX; shapes.len()];
-    let (input, output, scratch) = (as_i8(input.bytes()), as_i8(output.bytes()), scratch.bytes());
+    let (input, output, scratch) = (cast_slice_mut(&mut input), cast_slice_mut(&mut output), &mut scratch[..]);
     for _ in 0..if isa == Isa::Generic { 5 } else { 150 } {
         for (layer, best) in layers.iter_mut().zip(&mut best) {
             let (shape, w) = (&layer.shape, &layer.shape.window);
             let args = ConvArgs {
                 input: &input[..w.in_h * w.in_w * w.in_c],
-                weights: layer.weights.bytes(),
+                weights: &layer.weights[..layer.weights_len],
                 bias: &layer.bias,
                 multiplier: &layer.multiplier,
                 input_zp: -3,
@@ -227,32 +231,6 @@ fn time_network(isa: Isa, shapes: &[ConvShape], form: Form) -> Vec<f64> {
     best
 }
 
-/// Bytes that begin on a cache line, as a plan's do.
-struct Aligned {
-    lines: Vec<Line>,
-    len: usize,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-impl Aligned {
-    fn new(len: usize) -> Aligned {
-        Aligned { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: lines are bytes without gaps, at least `len` of them.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
-    }
-}
-
-fn as_i8(bytes: &mut [u8]) -> &mut [i8] {
-    // SAFETY: i8 and u8 have the same layout and no invalid values.
-    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
-}
-
 /// Weights spread as those of a trained network are: sums of three numbers, their deviation a third of
 /// the largest.
 fn bell(len: usize) -> Vec<i8> {
@@ -268,8 +246,8 @@ fn layer(isa: Isa, shape: &ConvShape, form: Form) -> (Layer, usize) {
     let w = &shape.window;
     let weights = bell(shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups);
     let kernel = ConvKernel::of(shape, form);
-    let mut packed = Aligned::new(kernel.max_packed_len(isa, shape));
-    packed.len = kernel.pack(isa, shape, &weights, packed.bytes());
+    let mut packed = AlignedBytes::zeroed(kernel.max_packed_len(isa, shape));
+    let weights_len = kernel.pack(isa, shape, &weights, &mut packed);
     let (bias, multiplier) = (vec![100; shape.out_c], vec![1e-3; shape.out_c]);
-    (Layer { shape: *shape, kernel, weights: packed, bias, multiplier }, kernel.scratch_len(isa, shape))
+    (Layer { shape: *shape, kernel, weights: packed, weights_len, bias, multiplier }, kernel.scratch_len(isa, shape))
 }

@@ -11,7 +11,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, MemfdFlags, SealFlags, StatxAttributes, StatxFlags};
+use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use crate::mapping::Mapping;
@@ -24,9 +24,6 @@ pub enum MapMode {
     Auto,
     /// Always a sealed copy in memory.
     Snapshot,
-    /// Always the file itself. The caller vouches that nobody writes to the file or truncates it
-    /// while its bytes are held: if somebody does, the process dies of SIGBUS.
-    Direct,
 }
 
 /// The bytes of one file, read-only and stable. They start at a page.
@@ -55,15 +52,12 @@ impl HeldFile {
             return Ok(HeldFile { map: None, direct: true });
         }
         let direct = match mode {
-            MapMode::Auto => cannot_change(&file),
-            MapMode::Snapshot => false,
-            MapMode::Direct => true,
+            MapMode::Auto => Mapping::direct(&file, len)?,
+            MapMode::Snapshot => None,
         };
-        if direct && rustix::fs::fstat(&file)?.st_size as u64 != len {
-            return Err(HoldError::Changed);
-        }
-        let map = if direct { Mapping::of(&file, len)? } else { Mapping::of(snapshot(&file, len)?, len)? };
-        Ok(HeldFile { map: Some(map), direct })
+        let is_direct = direct.is_some();
+        let map = direct.map_or_else(|| Mapping::sealing(snapshot(&file, len)?), Ok)?;
+        Ok(HeldFile { map: Some(map), direct: is_direct })
     }
 
     /// A sealed copy of bytes in memory.
@@ -76,7 +70,7 @@ impl HeldFile {
         }
         let copy = memory_file()?;
         write_all(&copy, bytes)?;
-        Ok(HeldFile { map: Some(Mapping::of(sealed(copy)?, bytes.len() as u64)?), direct: false })
+        Ok(HeldFile { map: Some(Mapping::sealing(copy)?), direct: false })
     }
 
     /// Whether the file itself is mapped, and not a copy.
@@ -116,9 +110,9 @@ impl fmt::Display for HoldError {
 
 impl core::error::Error for HoldError {}
 
-/// Copies exactly `len` bytes of a file into a sealed memfd.
+/// A copy of exactly `len` bytes of a file, in memory.
 fn snapshot(file: impl AsFd, len: u64) -> Result<OwnedFd, HoldError> {
-    sealed(unchanged(&file, || copied(len, |buffer| rustix::io::read(&file, buffer)))?)
+    unchanged(&file, || copied(len, |buffer| rustix::io::read(&file, buffer)))
 }
 
 /// What `copy` gives, if nobody began to write into the file meanwhile: its times and size tell, as finely as the kernel
@@ -155,12 +149,6 @@ fn memory_file() -> Result<OwnedFd, HoldError> {
     Ok(rustix::fs::memfd_create(c"tractlet-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
 }
 
-/// Against writing and resizing, for good.
-fn sealed(copy: OwnedFd) -> Result<OwnedFd, HoldError> {
-    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(copy)
-}
-
 fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), HoldError> {
     while !bytes.is_empty() {
         let written = retried(|| rustix::io::write(file, bytes))?;
@@ -177,19 +165,6 @@ fn retried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
             result => return result,
         }
     }
-}
-
-/// Filesystems that cannot be written to, by `statfs.f_type`: squashfs, EROFS, ISO 9660, cramfs.
-const WRITE_ONCE: [u64; 4] = [0x7371_7368, 0xe0f5_e1e2, 0x9660, 0x28cd_3d45];
-
-fn cannot_change(file: impl AsFd) -> bool {
-    let write_once =
-        || rustix::fs::fstatfs(&file).is_ok_and(|fs| WRITE_ONCE.contains(&(fs.f_type as u64 & 0xffff_ffff)));
-    let verity = || {
-        rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
-            .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::VERITY))
-    };
-    write_once() || verity()
 }
 
 #[cfg(test)]
@@ -262,7 +237,7 @@ mod tests {
                 });
                 match (fault, copy) {
                     (Fault::Short | Fault::Interrupted, Ok(copy)) => {
-                        let held = Mapping::of(sealed(copy).unwrap(), bytes.len() as u64).unwrap();
+                        let held = Mapping::sealing(copy).unwrap();
                         assert_eq!(held.bytes(), bytes);
                     }
                     (Fault::Failed, Err(HoldError::Os(Errno::IO))) | (Fault::Ended, Err(HoldError::Changed)) => {}
@@ -307,8 +282,11 @@ mod tests {
     #[test]
     fn the_snapshot_is_sealed() {
         let file = file_with(b"0123456789");
-        let mut copy = File::from(snapshot(File::open(file.path()).unwrap(), 10).unwrap());
-        assert!(copy.write_all(b"x").is_err());
-        assert!(copy.set_len(1).is_err());
+        let copy = snapshot(File::open(file.path()).unwrap(), 10).unwrap();
+        let mut again = File::from(copy.try_clone().unwrap());
+        let held = Mapping::sealing(copy).unwrap();
+        assert!(again.write_all(b"x").is_err());
+        assert!(again.set_len(1).is_err() && again.set_len(11).is_err());
+        assert_eq!(held.bytes(), b"0123456789");
     }
 }

@@ -1,6 +1,8 @@
-//! Pages of a file as memory: by memmap2, and by the kernel's own call in a program without a C library.
+//! Pages of a file as memory: by memmap2, and by the kernel's own call in a program without a C library. Only of files that
+//! the kernel itself keeps as they are: others could change what a reference says cannot.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, SealFlags, StatxAttributes, StatxFlags};
 
 use crate::HoldError;
 
@@ -8,18 +10,45 @@ use crate::HoldError;
 #[derive(Debug)]
 pub struct Mapping(Pages);
 
+#[allow(unsafe_code)]
 impl Mapping {
-    /// The first `len` bytes of a file that has as many, and whose bytes do not change: a sealed memfd is kept
-    /// as it is by the kernel, and so is a file under fs-verity or on a filesystem without writing; in
-    /// `MapMode::Direct` the caller has vouched for it. [`crate::HeldFile`] sees to it.
-    pub fn of(file: impl AsFd, len: u64) -> Result<Mapping, HoldError> {
-        Ok(Mapping(Pages::of(file, len)?))
+    /// All of a memfd, which is sealed against writing and resizing for good.
+    pub fn sealing(copy: OwnedFd) -> Result<Mapping, HoldError> {
+        rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let len = rustix::fs::fstat(&copy)?.st_size as u64;
+        // SAFETY: its seals keep its bytes and its length as they are.
+        Ok(Mapping(unsafe { Pages::of(copy, len)? }))
+    }
+
+    /// All of a file of `len` bytes, if nobody can change it.
+    pub fn direct(file: impl AsFd, len: u64) -> Result<Option<Mapping>, HoldError> {
+        if !cannot_change(&file) {
+            return Ok(None);
+        }
+        if rustix::fs::fstat(&file)?.st_size as u64 != len {
+            return Err(HoldError::Changed);
+        }
+        // SAFETY: it has that length, and there is no way to write to it.
+        Ok(Some(Mapping(unsafe { Pages::of(file, len)? })))
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.0.bytes()
     }
+}
+
+/// Filesystems that cannot be written to, by `statfs.f_type`: squashfs, EROFS, ISO 9660, cramfs.
+const WRITE_ONCE: [u64; 4] = [0x7371_7368, 0xe0f5_e1e2, 0x9660, 0x28cd_3d45];
+
+fn cannot_change(file: impl AsFd) -> bool {
+    let write_once =
+        || rustix::fs::fstatfs(&file).is_ok_and(|fs| WRITE_ONCE.contains(&(fs.f_type as u64 & 0xffff_ffff)));
+    let verity = || {
+        rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
+            .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::VERITY))
+    };
+    write_once() || verity()
 }
 
 #[cfg(feature = "std")]
@@ -42,9 +71,11 @@ mod with_std {
     pub struct Pages(Mmap);
 
     impl Pages {
-        pub fn of(file: impl AsFd, len: u64) -> Result<Pages, HoldError> {
+        /// # Safety
+        /// The file has `len` bytes, and they never change.
+        pub unsafe fn of(file: impl AsFd, len: u64) -> Result<Pages, HoldError> {
             let len = usize::try_from(len).map_err(|_| Errno::NOMEM)?;
-            // SAFETY: the bytes behind the mapping stay as they are, as `Mapping::of` asks of its caller.
+            // SAFETY: the bytes behind the mapping stay as they are, as the caller vouches.
             let map = unsafe { MmapOptions::new().len(len).map(file.as_fd().as_raw_fd()) };
             Ok(Pages(map.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?))
         }
@@ -79,7 +110,9 @@ mod without_std {
     unsafe impl Sync for Pages {}
 
     impl Pages {
-        pub fn of(file: impl AsFd, len: u64) -> Result<Pages, HoldError> {
+        /// # Safety
+        /// The file has `len` bytes, and they never change.
+        pub unsafe fn of(file: impl AsFd, len: u64) -> Result<Pages, HoldError> {
             let len = usize::try_from(len).map_err(|_| Errno::NOMEM)?;
             // SAFETY: a new mapping where the kernel likes, over nothing that is there.
             let start = unsafe { rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
@@ -87,8 +120,8 @@ mod without_std {
         }
 
         pub fn bytes(&self) -> &[u8] {
-            // SAFETY: `len` bytes are mapped at `start` while `self` lives, and stay as they are, as `Mapping::of`
-            // asks of its caller.
+            // SAFETY: `len` bytes are mapped at `start` while `self` lives, and stay as they are, as `of` asks of its
+            // caller.
             unsafe { slice::from_raw_parts(self.start.cast(), self.len) }
         }
     }

@@ -45,8 +45,8 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
         for (file, buffer) in inputs.iter().zip(&mut session.inputs) {
             file.read(sample, buffer)?;
         }
-        session.check_inputs().map_err(|why| {
-            let path = inputs.first().map_or_else(String::new, |file| os::shown(&file.path));
+        session.check_inputs().map_err(|(input, why)| {
+            let path = inputs.get(input).map_or_else(String::new, |file| os::shown(&file.path));
             format!("{path}: sample {sample} (from 0): {why}")
         })?;
         session.run(&mut ())?;

@@ -7,7 +7,7 @@ use core::ffi::CStr;
 
 use tractlet_core::exec::Hook;
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, DType, Op, Plan, PlanError, Port, Section};
+use tractlet_core::plan::{AlignedBytes, DType, Plan, PlanError, Port};
 use tractlet_io::{HeldFile, MapMode, Noise};
 
 use crate::failure::Failure;
@@ -62,22 +62,17 @@ impl Session {
         run.map_err(|error| Failure::Work(format!("the plan failed: {error}")))
     }
 
-    /// Refuses NaN in an input that the plan quantizes: it has no integer.
-    pub fn check_inputs(&self) -> Result<(), String> {
+    /// Refuses NaN in an input that the plan quantizes, with the input's index: it has no integer.
+    pub fn check_inputs(&self) -> Result<(), (usize, String)> {
         for (index, port) in self.plan.inputs().enumerate().filter(|(_, port)| port.dtype == DType::F32) {
             let values = self.inputs.get(index).map_or(&[][..], |bytes| bytes.as_chunks::<4>().0);
             let nan = values.iter().position(|value| f32::from_le_bytes(*value).is_nan());
-            if let Some(at) = nan.filter(|_| self.quantizes(index)) {
+            if let Some(at) = nan.filter(|_| self.plan.quantizes(index)) {
                 let what = "the model quantizes this input, and NaN has no integer";
-                return Err(format!("input `{}` holds NaN at element {at}; {what}", port.name));
+                return Err((index, format!("input `{}` holds NaN at element {at}; {what}", port.name)));
             }
         }
         Ok(())
-    }
-
-    fn quantizes(&self, input: usize) -> bool {
-        let reads = |op: &Op| op.inputs().iter().any(|operand| operand.section == Section::Input(input));
-        self.plan.ops().all(|(_, op)| !reads(&op) || matches!(op, Op::Quantize(_)))
     }
 
     /// Fills the inputs with pseudo-random values, as `tractlet bench` does.

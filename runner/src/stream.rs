@@ -46,7 +46,7 @@ pub fn stream(args: &Args<'_>, stdin: BorrowedFd<'_>, out: &mut Out<'_>) -> Resu
         read += 1;
         while let Some(taken) = ring.take(&mut window) {
             shape.encode(&window, session.inputs.first_mut().map_or(&mut [], |bytes| &mut bytes[..]));
-            session.check_inputs().map_err(|why| format!("window {windows} (from 0): {why}"))?;
+            session.check_inputs().map_err(|(_, why)| format!("window {windows} (from 0): {why}"))?;
             session.run(&mut ())?;
             out.text(&line(&session, windows, taken.first_ns, ranking.as_ref()))?;
             // Whoever waits for it has it at once.

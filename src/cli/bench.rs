@@ -84,6 +84,7 @@ const TIMED: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "output::path_text")]
     model: PathBuf,
     model_sha256: String,
     engine: EngineName,

@@ -62,6 +62,7 @@ impl RemakeArgs {
         work: impl FnOnce(&[u8], &Sessions<'_>, &Bar) -> Result<T, QuantizeError> + Send,
         made: impl Fn(&T) -> &[u8],
     ) -> Result<T, Failure> {
+        files::expect_file(&self.output)?;
         if files::same(&self.model, &self.output) {
             return Err(format!("{}: {overwriting}; give -o another name", self.output.display()).into());
         }

@@ -11,6 +11,7 @@ use tractlet_quantize::{Comparison, LayerError};
 
 use super::calibration::{Bar, Sessions, in_threads};
 use super::failure::Failure;
+use super::files;
 use super::output::{self, table};
 use super::parse_dim;
 use super::svg::curve;
@@ -148,7 +149,10 @@ fn tensor_by_tensor(args: &CompareArgs, reference: &Model, model: &Model) -> Res
         let what = "the drawing would overwrite what it is made of";
         return Err(format!("{}: {what}; give --svg another name", svg.display()).into());
     }
-    args.svg.as_ref().map(|svg| output::expect_writable(svg)).transpose()?;
+    if let Some(svg) = &args.svg {
+        files::expect_file(svg)?;
+        output::expect_writable(svg)?;
+    }
     let bar = Bar::new();
     let work = || tractlet_quantize::compare((reference.file(), &a), (model.file(), &b), args.low_memory, &bar);
     let compared = in_threads(args.threads, work)?;

@@ -73,7 +73,9 @@ fn isa_of(board: &Board) -> Isa {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path_text")]
     output: &'a Path,
+    #[serde(serialize_with = "output::path_text")]
     model: &'a Path,
     model_sha256: String,
     isa: &'static str,
@@ -96,6 +98,7 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = args.isa.or(args.board).map_or(options.clone(), |isa| options.isa(isa));
     let options = args.dim.iter().fold(options, |options, (name, size)| options.bind(name, *size));
     let options = args.hop.rows().map_or(options.clone(), |rows| options.hop(rows));
+    files::expect_file(&args.output)?;
     if files::same(&args.model, &args.output) {
         return Err(
             format!("{}: the plan would overwrite its model; give -o another name", args.output.display()).into()

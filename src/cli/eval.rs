@@ -28,7 +28,7 @@ pub struct EvalArgs {
     model: ModelArgs,
     #[command(flatten)]
     torch: TorchArgs,
-    /// .npy file with the samples
+    /// .npy file with the samples, or a folder of them
     #[arg(long, value_name = "X.npy")]
     inputs: PathBuf,
     /// .npy file with a label for each sample, or for each group
@@ -125,7 +125,7 @@ pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
         return output::json(&report);
     }
     let engine = output::engine_on(engine, provider);
-    let what = format!("{} {value:.4}  on {count} samples, engine {engine}", metric.name());
+    let what = format!("{} {}  on {count} samples, engine {engine}", metric.name(), metric.shown(value));
     output::text(&format!("{what}, {samples_per_second:.0} samples/s"))
 }
 

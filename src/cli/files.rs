@@ -56,8 +56,19 @@ pub fn within(folder: &Path, file: &Path) -> bool {
     matches!((place(folder), place(file)), (Ok(folder), Ok(file)) if file.starts_with(&folder))
 }
 
+/// Refuses `-`, by which standard output is meant.
+pub fn expect_file(target: &Path) -> Result<(), Failure> {
+    match target == Path::new("-") {
+        true => {
+            Err("-: this goes to a file, not to standard output; say ./- for a file of that name".to_owned().into())
+        }
+        false => Ok(()),
+    }
+}
+
 /// Refuses to write a file over one that is read; `written` says what it is.
 pub fn expect_apart<'a>(target: &Path, written: &str, read: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+    expect_file(target)?;
     match read.into_iter().any(|file| same(file, target)) {
         true => {
             Err(format!("{}: {written} would overwrite what is read; give it another name", target.display()).into())

@@ -69,6 +69,7 @@ struct Report<'a> {
 #[serde(rename_all = "lowercase")]
 enum File<'a> {
     Model {
+        #[serde(serialize_with = "output::path_text")]
         path: &'a Path,
         bytes: usize,
         sha256: String,
@@ -77,6 +78,7 @@ enum File<'a> {
         held: Held,
     },
     Plan {
+        #[serde(serialize_with = "output::path_text")]
         path: &'a Path,
         bytes: usize,
         isa: &'static str,
@@ -87,6 +89,7 @@ enum File<'a> {
     },
     #[cfg(feature = "torch")]
     Torch {
+        #[serde(serialize_with = "output::path_text")]
         path: &'a Path,
         bytes: usize,
         sha256: String,

@@ -23,6 +23,14 @@ impl Metric {
             Metric::Mse => "mse",
         }
     }
+
+    /// As a person reads it: an error has any magnitude.
+    pub fn shown(self, value: f64) -> String {
+        match self {
+            Metric::Top1 | Metric::Auc => format!("{value:.4}"),
+            Metric::Mse => format!("{value:.3e}"),
+        }
+    }
 }
 
 pub fn mean(values: &[f64]) -> f64 {

@@ -349,7 +349,9 @@ const PANICKED: &str = "tractlet failed in a way that it should not; please repo
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     // tract warns of each opset that it was not made for, at each opening; what it cannot run it refuses.
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tract_=error")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tract_=error"))
+        .format(output::log_line)
+        .init();
     // Panics are caught, here at the latest: they end as an error like any other. A program that cannot unwind ends at once,
     // with the same error.
     panic::set_hook(Box::new(|info| {

@@ -91,6 +91,17 @@ fn refused(error: io::Error) -> Failure {
     }
 }
 
+/// A line of the log. What it tells may have names in it.
+pub fn log_line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
+    let (time, level, target) = (out.timestamp(), record.level(), record.target());
+    writeln!(out, "[{time} {level:5} {target}] {}", printable(&record.args().to_string()))
+}
+
+/// A path in JSON, which has no bytes that are no text.
+pub fn path_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
 /// Names come out of model files: none may steer the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()

@@ -43,7 +43,7 @@ Examples:
   tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.5 --allocation global --multiple 4
   tractlet quantize smaller.onnx --calibration x.npy -o int8.onnx
 
-JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, agreement, samples,
+JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, top1_agreement, samples,
 notes.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,7 +70,7 @@ struct Json<'a> {
     before: Cost,
     after: Cost,
     sqnr_db: f64,
-    agreement: f64,
+    top1_agreement: f64,
     samples: usize,
     notes: &'a [String],
 }
@@ -146,7 +146,7 @@ fn report(args: &PruneArgs, report: &Report) -> Result<(), Failure> {
             before: before.into(),
             after: after.into(),
             sqnr_db: report.score.sqnr_db,
-            agreement: report.score.agreement,
+            top1_agreement: report.score.agreement,
             samples: report.samples,
             notes: &report.notes,
         });

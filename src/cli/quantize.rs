@@ -65,7 +65,7 @@ Examples:
 
 SQNR of several outputs is that of the mean of their relative errors; worst_db is that of the worst of them.
 
-JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, agreement, bytes_before, bytes_after, samples, notes.";
+JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, top1_agreement, bytes_before, bytes_after, samples, notes.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EffortArg {
@@ -106,7 +106,7 @@ struct Json<'a> {
     nodes: Vec<Node<'a>>,
     sqnr_db: f64,
     worst_db: f64,
-    agreement: f64,
+    top1_agreement: f64,
     bytes_before: usize,
     bytes_after: usize,
     samples: usize,
@@ -191,7 +191,7 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
             nodes: report.nodes.iter().map(Node::of).collect(),
             sqnr_db: report.score.sqnr_db,
             worst_db: report.score.worst_db,
-            agreement: report.score.agreement,
+            top1_agreement: report.score.agreement,
             bytes_before: report.bytes_before,
             bytes_after: report.bytes_after,
             samples: report.samples,

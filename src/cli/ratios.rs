@@ -47,6 +47,7 @@ struct Op {
 /// Ratios of medians, this report's to the earlier one's: below 1 is faster now.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Comparison {
+    #[serde(serialize_with = "output::path_text")]
     file: PathBuf,
     /// The engine that the earlier report is of.
     earlier_engine: String,

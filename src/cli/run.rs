@@ -37,7 +37,7 @@ pub struct RunArgs {
     torch: TorchArgs,
     #[command(flatten)]
     threads: ThreadArgs,
-    /// .npy file for an input; NAME may be left out where there is one input
+    /// .npy file for an input, or a folder of them; NAME may be left out where there is one input
     #[arg(long, value_name = "[NAME=]X.npy", required = true)]
     input: Vec<PathBuf>,
     /// Write an output to a .npy file; NAME may be left out where there is one output

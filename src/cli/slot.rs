@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tractlet::slot::{Golden, Manifest, Other, Package, SlotName, Slots, digest};
+use tractlet::{ModelFile, OpenOptions};
 
 use super::failure::Failure;
 use super::in_use::fit;
@@ -154,6 +155,8 @@ fn pack(args: &PackArgs) -> Result<(), Failure> {
     let model = args.model.clone().or_else(|| only("plan")).or_else(|| only("onnx"));
     let model =
         model.ok_or_else(|| format!("{folder}: it does not have one .plan or .onnx file; say which with --model"))?;
+    // What cannot be opened is not worth a signature.
+    ModelFile::open(args.folder.join(&model), &OpenOptions::default())?;
     let from = only("onnx").filter(|from| *from != model && model.ends_with(".plan"));
     let (inputs, outputs) = (args.golden_input.clone(), args.golden_output.clone());
     let golden = (!inputs.is_empty()).then_some(Golden { inputs, outputs, tolerance: args.tolerance });

@@ -61,7 +61,9 @@ An example of FILE:
   name = \"pump\"
   arguments = [\"models/har_cnn1d\", \"--source\", \"serial:/dev/ttyUSB0\", \"--reconnect\", \"5\", \"--sink\", \"csv:pump.csv\"]
 
-Paths are from the folder in which it is started. SIGTERM and SIGINT end all of them, SIGHUP exchanges their models.";
+Paths are from the folder in which it is started. SIGTERM and SIGINT end all of them, SIGHUP exchanges their models.
+
+JSON: streams[].{name, heap_bytes, summary, error}, the last where it broke; summary is that of `tractlet stream --json`.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +78,7 @@ struct Entry {
     arguments: Vec<String>,
 }
 
-/// The words of one of them, parsed.
+// The words of one of them, parsed. No doc comment: clap would show it.
 #[derive(Parser)]
 #[command(no_binary_name = true)]
 struct Words {
@@ -102,6 +104,11 @@ impl Drop for Others<'_> {
             self.all.iter().for_each(|one| one.control.stop.store(true, Relaxed));
         }
     }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    streams: &'a [Told],
 }
 
 /// One that is ready, and what is told about it in the end.
@@ -179,7 +186,7 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
     }
     ended.stop.store(true, Relaxed);
     if args.json {
-        output::json(&told)?;
+        output::json(&Report { streams: &told })?;
     }
     let broken: Vec<&str> = told.iter().filter(|told| told.error.is_some()).map(|told| told.name.as_str()).collect();
     match broken.len() {

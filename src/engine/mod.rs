@@ -33,6 +33,7 @@ use tract::TractEngine;
 
 /// Which engine to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum EngineChoice {
     /// The best that can take the model. The session says which it took, and why.
     #[default]
@@ -93,6 +94,7 @@ impl fmt::Display for EngineChoice {
 /// An engine that runs a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum EngineName {
     /// The plan engine.
     Plan,
@@ -280,10 +282,11 @@ pub(crate) trait Engine: Send {
 
 /// A run that failed inside an engine.
 #[derive(Debug)]
-pub(crate) struct EngineFault {
-    /// Where; empty where the engine cannot tell.
-    pub node: String,
-    pub what: String,
+pub(crate) enum EngineFault {
+    /// An index that an input holds, or that follows from one, lies outside of what this node looks elements up in.
+    Index { node: String },
+    /// Anything else; without a node where the engine cannot tell.
+    Failed { node: String, what: String },
 }
 
 /// Share of a model's computing nodes that run in int8, from 0 to 1; `None` where nothing computes.

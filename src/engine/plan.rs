@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tractlet_core::exec::{Hook, RunError, Team};
 use tractlet_core::isa::Isa;
-use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, MAX_PARTS, Op, Plan, Port, Section};
+use tractlet_core::plan::{AlignedBytes, DType as PlanDType, Hop, MAX_PARTS, Op, Plan, Port};
 
 use super::threads::Threads;
 use super::{
@@ -174,7 +174,7 @@ impl PlanEngine {
         let description = Description {
             inputs: plan.inputs().map(spec).collect(),
             outputs: plan.outputs().map(spec).collect(),
-            quantized: quantized(&plan),
+            quantized: (0..plan.inputs().len()).map(|input| plan.quantizes(input)).collect(),
             nodes,
             steps: plan.ops().map(|(name, op)| step(name, &op)).collect(),
             blocks: blocks(&plan),
@@ -191,12 +191,11 @@ impl PlanEngine {
         hook: &mut impl Hook,
     ) -> Result<(), EngineFault> {
         let run = self.plan.run_on(&mut self.threads, &mut self.memory, inputs, outputs, hook);
-        run.map_err(|error| {
-            let node = match error {
-                RunError::Index { index } => self.plan.ops().nth(index).map_or("", |(node, _)| node),
-                _ => "",
-            };
-            EngineFault { node: node.to_owned(), what: error.to_string() }
+        run.map_err(|error| match error {
+            RunError::Index { index } => {
+                EngineFault::Index { node: self.plan.ops().nth(index).map_or("", |(node, _)| node).to_owned() }
+            }
+            _ => EngineFault::Failed { node: String::new(), what: error.to_string() },
         })
     }
 }
@@ -249,16 +248,6 @@ impl Engine for PlanEngine {
         }
         Ok(())
     }
-}
-
-/// Which inputs are quantized by all that reads them: NaN has no integer.
-fn quantized(plan: &StablePlan) -> Vec<bool> {
-    let is_quantized = |index| {
-        let reads = |op: &Op| op.inputs().iter().any(|operand| operand.section == Section::Input(index));
-        let mut readers = plan.ops().map(|(_, op)| op).filter(reads).peekable();
-        readers.peek().is_some() && readers.all(|op| matches!(op, Op::Quantize(_)))
-    };
-    (0..plan.inputs().len()).map(is_quantized).collect()
 }
 
 fn hop_report(hop: Hop, window_macs: Option<u64>, whole_from: Option<(String, String)>) -> HopReport {

@@ -94,7 +94,7 @@ impl Engine for TorchEngine {
             }
             Ok(())
         };
-        guarded(run).map_err(|what| EngineFault { node: FORWARD.to_owned(), what })
+        guarded(run).map_err(|what| EngineFault::Failed { node: FORWARD.to_owned(), what })
     }
 
     fn profile(
@@ -105,7 +105,7 @@ impl Engine for TorchEngine {
         _: &mut dyn FnMut(&[StepTime]),
     ) -> Result<(), EngineFault> {
         let what = "libtorch does not tell the steps of a run apart: a TorchScript file has no profile".to_owned();
-        Err(EngineFault { node: FORWARD.to_owned(), what })
+        Err(EngineFault::Failed { node: FORWARD.to_owned(), what })
     }
 }
 

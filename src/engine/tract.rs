@@ -92,7 +92,7 @@ impl TractEngine {
             if let Ok(fresh) = self.plan.spawn() {
                 self.state = fresh;
             }
-            EngineFault { node: running, what }
+            EngineFault::Failed { node: running, what }
         })
     }
 }
@@ -169,9 +169,10 @@ fn to_tensor(input: &TensorRef<'_>, spec: &TensorSpec) -> TractResult<TValue> {
 
 fn copy_out(results: &[TValue], outputs: &mut [TensorMut<'_>]) -> Result<(), EngineFault> {
     for (result, output) in results.iter().zip(outputs) {
-        let plain = result.try_as_plain_ram().map_err(|e| EngineFault { node: String::new(), what: e.to_string() })?;
+        let plain =
+            result.try_as_plain_ram().map_err(|e| EngineFault::Failed { node: String::new(), what: e.to_string() })?;
         if plain.as_bytes().len() != output.byte_len() {
-            return Err(EngineFault {
+            return Err(EngineFault::Failed {
                 node: String::new(),
                 what: format!("an output has {} bytes, {} were stated", plain.as_bytes().len(), output.byte_len()),
             });

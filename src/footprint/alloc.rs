@@ -104,6 +104,7 @@ pub fn give_back_free() {
 }
 
 /// Has the `nth` request for heap from now on fail, from 1, as if there were no memory: for tests of what happens then.
+#[doc(hidden)]
 pub fn fail_request(nth: u64) {
     FAILS.store(ALLOCATIONS.load(Relaxed) + nth, Relaxed);
 }

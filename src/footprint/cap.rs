@@ -49,6 +49,7 @@ pub struct NoRoom {
 
 /// The process was larger than the cap, or the kernel does not say how large it is.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CapError {
     /// /proc cannot be read.
     #[error("cannot tell what is resident: {0}")]

@@ -6,11 +6,15 @@
 //! memory that the caller gives, no unsafe code. Where the caller brings a [`Team`], an op that is worth it is done
 //! in parts at the same time.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 #[cfg(all(test, feature = "alloc"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what tests run")]
 pub(crate) mod fixtures;
 pub(crate) mod memory;
 mod team;
 #[cfg(all(test, feature = "alloc"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it stands")]
 mod tests;
 
 use core::fmt;

@@ -9,6 +9,8 @@
 //! An op is a record ([`record!`](crate::plan::wire::record)) with an [`Operation`], and a line in the list
 //! of codes, `plan/op.rs`. Nothing else knows ops apart.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod binary;
 mod compare;
 mod conv;

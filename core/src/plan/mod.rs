@@ -33,7 +33,10 @@
 //! - `verify`: what must hold before a plan may run; `rules`: what ops hold their fields to
 //! - `builder` (feature `alloc`): writes a plan
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 #[cfg(feature = "alloc")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "writes plans, and reads none")]
 mod builder;
 pub(crate) mod error;
 mod op;
@@ -41,6 +44,7 @@ mod operand;
 mod part;
 pub(crate) mod rules;
 #[cfg(all(test, feature = "alloc"))]
+#[allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may stop where it stands")]
 mod tests;
 mod verify;
 pub(crate) mod wire;
@@ -93,6 +97,7 @@ record! {
 
 impl IsaName {
     #[cfg(feature = "alloc")]
+    #[expect(clippy::indexing_slicing, reason = "no name has more than 16 letters")]
     fn of(isa: Isa) -> Self {
         let mut words = [0; 4];
         for (index, byte) in isa.name().bytes().enumerate() {
@@ -315,7 +320,15 @@ impl<B: AsRef<[u8]>> Plan<B> {
         (0..self.header.output_count).map(move |index| self.port(first + index))
     }
 
+    /// Whether an input is read, and by nothing that does not quantize it: NaN has no integer.
+    pub fn quantizes(&self, input: usize) -> bool {
+        let reads = |op: &Op| op.inputs().iter().any(|operand| operand.section == Section::Input(input));
+        let mut readers = self.ops().map(|(_, op)| op).filter(reads).peekable();
+        readers.peek().is_some() && readers.all(|op| matches!(op, Op::Quantize(_)))
+    }
+
     /// The ops in execution order, each with the name of its node in the model.
+    #[expect(clippy::expect_used, reason = "the verifier decoded every record")]
     pub fn ops(&self) -> impl ExactSizeIterator<Item = (&str, Op)> {
         self.op_records().iter().map(|bytes| {
             let record = OpRecord::decode(bytes).expect(VERIFIED);
@@ -337,12 +350,18 @@ impl<B: AsRef<[u8]>> Plan<B> {
         self.bytes.as_ref().get(range.clone()).unwrap_or_default()
     }
 
+    #[expect(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "the verifier decoded as many records as the header counts"
+    )]
     fn port(&self, index: usize) -> Port<'_> {
         let (ports, _) = self.section(&self.sections.ports).as_chunks::<PORT_BYTES>();
         let record = decode::<PortRecord>(&ports[index]).expect(VERIFIED);
         record.port(self.name(record.name))
     }
 
+    #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "the verifier read every name")]
     fn name(&self, span: NameSpan) -> &str {
         let names = self.section(&self.sections.names);
         core::str::from_utf8(&names[span.offset..span.offset + span.len]).expect(VERIFIED)

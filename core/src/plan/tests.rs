@@ -46,6 +46,24 @@ fn flip_every_byte(pristine: &Plan<AlignedBytes>, repair: impl Fn(&mut [u8])) ->
 }
 
 #[test]
+fn an_input_is_quantized_if_it_is_read_and_nothing_else_reads_it() {
+    let mut builder = PlanBuilder::new(Isa::Generic);
+    for name in ["quantized", "both", "unread"] {
+        builder.input(name, DType::F32, &[4]).unwrap();
+    }
+    for input in 0..2 {
+        let (input, output) = (Operand::input(input, 16), Operand::output(input, 4));
+        builder.op("q", Quantize { input, output, channels: 1, pixels: 4, scale: 0.5, zero_point: 0 });
+        builder.output("q", DType::I8, &[4]).unwrap();
+    }
+    let (input, output) = (Operand::input(1, 16), Operand::output(2, 16));
+    builder.op("f", UnaryF32 { input, output, function: Unary::Clamp, alpha: 0.0, beta: 1.0 });
+    builder.output("f", DType::F32, &[4]).unwrap();
+    let plan = builder.finish().unwrap();
+    assert_eq!([0, 1, 2].map(|input| plan.quantizes(input)), [true, false, false]);
+}
+
+#[test]
 fn every_damaged_byte_is_noticed() {
     let (refused, accepted) = flip_every_byte(&network(Isa::Generic), |_| ());
     assert_eq!(accepted, 0);

@@ -370,7 +370,7 @@ fn step(event: &Event) -> StepTime {
 }
 
 fn failed(what: String) -> EngineFault {
-    EngineFault { node: String::new(), what }
+    EngineFault::Failed { node: String::new(), what }
 }
 
 /// On one line: ONNX Runtime's messages may have several.

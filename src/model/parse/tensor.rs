@@ -166,17 +166,15 @@ impl Stored<'_> {
             if !fits(dtype, value as i64) {
                 return Err(Fault::tensor(name, format!("{} is not a value of {dtype}", value as i64)));
             }
+            let value = if dtype == DType::Bool { u64::from(value != 0) } else { value };
             decoded.extend(value.to_le_bytes().into_iter().take(width));
             Ok(())
         })?;
-        if dtype == DType::Bool {
-            decoded.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
-        }
         Ok(TensorData::Decoded(decoded))
     }
 }
 
-/// Whether a value of `int32_data` is one of the narrower type that it stands for.
+/// Whether a value of a typed field is one of the narrower type that it stands for. Any number but 0 is true.
 fn fits(dtype: DType, value: i64) -> bool {
     match dtype {
         DType::I8 => i8::try_from(value).is_ok(),
@@ -184,6 +182,7 @@ fn fits(dtype: DType, value: i64) -> bool {
         DType::I16 => i16::try_from(value).is_ok(),
         DType::U16 | DType::F16 => u16::try_from(value).is_ok(),
         DType::I32 => i32::try_from(value).is_ok(),
+        DType::U32 => u32::try_from(value).is_ok(),
         _ => true,
     }
 }
@@ -211,4 +210,35 @@ fn external_range(name: &str, entries: &[(String, String)]) -> Result<ExternalRa
     }
     let location = entry("location").filter(|l| !l.is_empty()).ok_or_else(|| fault("no location is given".into()))?;
     Ok(ExternalRange { location: location.clone(), offset: number("offset")?.unwrap_or(0), length: number("length")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limits::Limits;
+
+    /// Two elements of a type, as `int32_data` (5) or `uint64_data` (11) has them.
+    fn decoded(dtype: u8, field: u8, values: &[u8]) -> Result<TensorData, Fault> {
+        let mut bytes = vec![0x0a, 1, 2, 0x10, dtype, field << 3 | 2, values.len() as u8];
+        bytes.extend(values);
+        let limits = Limits::default();
+        let fields = Fields::new(Chunk { bytes: &bytes, base: 0 }, &TENSOR);
+        Parser { limits: &limits, items: 0 }.tensor(fields, Some("t")).map(|tensor| tensor.data)
+    }
+
+    #[test]
+    fn any_number_but_0_is_true() {
+        let TensorData::Decoded(bytes) = decoded(9, 5, &[0x80, 2, 0]).unwrap() else { panic!("it is decoded") };
+        assert_eq!(bytes, [1, 0], "256 and 0");
+    }
+
+    #[test]
+    fn values_beyond_their_type_are_refused() {
+        for (dtype, field, values, word) in
+            [(12, 11, &[0x80, 0x80, 0x80, 0x80, 0x10, 0][..], "4294967296"), (3, 5, &[0x80, 1, 0], "128")]
+        {
+            let what = decoded(dtype, field, values).unwrap_err().to_string();
+            assert!(what.contains(&format!("{word} is not a value of")), "{what}");
+        }
+    }
 }

@@ -169,17 +169,26 @@ impl Sink for Text {
             writeln!(self.0, "resampled from {rate} frames a second")?;
         }
         let millions = |macs: u64| format!("{:.3} MMAC a window", macs as f64 / 1e6);
-        let how =
-            [summary.macs_per_hop.map(millions), summary.whole_windows.as_ref().map(|why| format!("whole: {why}"))];
+        let how = [summary.macs_per_hop.map(millions), summary.whole_windows.as_deref().map(whole)];
         let how: Vec<String> = how.into_iter().flatten().collect();
         if how.is_empty() { Ok(()) } else { writeln!(self.0, "{}", how.join(", ")) }
     }
+}
+
+/// Why whole windows are taken. It names a node of the model, and none may steer the terminal.
+fn whole(why: &str) -> String {
+    format!("whole: {}", why.replace(char::is_control, "\u{fffd}"))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_cannot_steer_the_terminal() {
+        assert_eq!(whole("step `\u{1b}[2J`"), "whole: step `\u{fffd}[2J`");
+    }
 
     #[test]
     fn fields_are_quoted_where_they_need_it() {

@@ -6,6 +6,7 @@
 //! caller's, since there are none without an operating system.
 
 #[cfg(all(test, feature = "alloc"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it stands")]
 mod tests;
 
 use core::mem::take;
