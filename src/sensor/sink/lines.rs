@@ -27,15 +27,15 @@ pub(super) fn open(form: Form, path: Option<&Path>, control: &Control) -> io::Re
         Some(path) => file::open(path, control)?,
         None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
     };
-    let found = path.map_or(Ok(Found::Nothing), |path| file::found(path, &file))?;
+    let found = path.map(|path| file::found(path, &file)).transpose()?.unwrap_or_default();
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
-    if matches!(found, Found::Torn { .. }) {
+    // A table is not touched before it is known to be one of these.
+    if found.torn && form != Form::Csv {
         out.write_all(b"\n")?;
     }
-    let header_due = matches!(found, Found::Nothing | Found::Torn { in_first: true });
     Ok(match form {
         Form::Json => Box::new(Json(out)),
-        Form::Csv => Box::new(Csv { out, header_due }),
+        Form::Csv => Box::new(Csv { out, begun: Some(found) }),
         Form::Text => Box::new(Text(out)),
     })
 }
@@ -63,22 +63,49 @@ impl Sink for Json {
     }
 }
 
-/// A row for each decision, behind a header where the file is new.
+/// A row for each decision, behind a header where the file has none yet.
 struct Csv {
     out: BufWriter<Writer>,
-    header_due: bool,
+    /// What is in the file, until the first row.
+    begun: Option<Found>,
+}
+
+/// Whether `header` is still to be written in a file that begins like this.
+///
+/// # Errors
+/// Rows would stand below another table's header, or below what is no table.
+fn is_due(header: &str, begun: &[u8]) -> io::Result<bool> {
+    let begun = String::from_utf8_lossy(begun);
+    // A header that was cut off has a whole one behind it.
+    let is_torn = |line: &&str| header.len() > line.len() && header.starts_with(line);
+    match begun.lines().find(|line| !is_torn(line)) {
+        None => Ok(true),
+        Some(line) if line == header => Ok(false),
+        Some(line) => {
+            let line: String = line.chars().take(100).collect();
+            let what = format!("it begins with {line:?}, and rows are {header:?}: give them a file of their own");
+            Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
+    }
 }
 
 impl Sink for Csv {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
         let Decision { window, from_s, to_s, verdict, changed, latency_us, message } = decision;
-        if std::mem::take(&mut self.header_due) {
+        if let Some(begun) = self.begun.take() {
             let middle = match verdict {
                 Verdict::Class { .. } => "label,score,state",
                 Verdict::Anomaly { .. } => "score,limit,alarm",
             };
             let end = if message.is_some() { ",topic,id,redelivered" } else { "" };
-            writeln!(self.out, "window,from_s,to_s,{middle},changed,latency_us{end}")?;
+            let header = format!("window,from_s,to_s,{middle},changed,latency_us{end}");
+            let is_due = is_due(&header, &begun.start)?;
+            if begun.torn {
+                self.out.write_all(b"\n")?;
+            }
+            if is_due {
+                writeln!(self.out, "{header}")?;
+            }
         }
         write!(self.out, "{window},{from_s},{to_s},")?;
         match verdict {
@@ -184,6 +211,45 @@ fn whole(why: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sensor::sink::{SinkOptions, SinkSpec};
+
+    #[test]
+    fn rows_stand_below_their_own_header_and_below_no_other() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("a.csv");
+        let spec: SinkSpec = format!("csv:{}", path.display()).parse().unwrap();
+        let header = "window,from_s,to_s,score,limit,alarm,changed,latency_us\n";
+        let row = "0,0,1,0.5,,false,false,7\n";
+        let appended = |before: &str| {
+            std::fs::write(&path, before).unwrap();
+            let mut sink = spec.open(&SinkOptions::default(), &Control::default()).unwrap();
+            let verdict = Verdict::Anomaly { score: 0.5, limit: None, alarm: false };
+            let decision =
+                Decision { window: 0, from_s: 0.0, to_s: 1.0, verdict, changed: false, latency_us: 7, message: None };
+            let written = sink.decision(&decision).and_then(|()| sink.decision(&decision)).and_then(|()| sink.flush());
+            written.map(|()| std::fs::read_to_string(&path).unwrap())
+        };
+        let rows = row.repeat(2);
+        for (before, after) in [
+            ("", header.to_owned()),
+            (header, header.to_owned()),
+            ("window,fr", format!("window,fr\n{header}")),
+            (&format!("window,fr\n{header}{row}"), format!("window,fr\n{header}{row}")),
+            (&format!("{header}0,"), format!("{header}0,\n")),
+        ] {
+            assert_eq!(appended(before).unwrap(), format!("{after}{rows}"), "{before:?}");
+        }
+        let classes = header.replace("score,limit,alarm", "label,score,state");
+        for (before, line) in [(&*classes, classes.trim()), ("note\n", "note"), ("window,fro\n\u{1b}[2J", "\u{1b}[2J")]
+        {
+            let told = appended(before).unwrap_err().to_string();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+            assert!(
+                told.contains(&format!("a.csv: it begins with {line:?}, and rows are {:?}", header.trim())),
+                "{told}"
+            );
+        }
+    }
 
     #[test]
     fn nodes_cannot_steer_the_terminal() {
