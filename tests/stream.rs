@@ -369,6 +369,27 @@ fn what_is_no_such_source_ends_with_its_reason() {
 }
 
 #[test]
+fn a_source_in_which_nothing_decodes_is_an_error_however_short() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    let nothing = "1,2,3,4,5,x\n".repeat(11);
+    for (text, why) in [
+        (nothing.as_str(), "none of its 11 frames decodes; the first, line 1: field 6 is not a number"),
+        ("1,2,3,4,5,x\n", "none of its 1 frames decodes"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let error = run(&recipe("har_cnn1d"), &file, SourceOptions::default(), StreamOptions::default(), &mut []);
+        let Err(StreamError::Source { fault, summary }) = error else { panic!("an error of the source") };
+        assert!(fault.to_string().contains(why) && summary.adds_up(), "{fault}");
+    }
+    // Nothing at all is no fault, nor is it where one decodes.
+    for text in [String::new(), format!("{nothing}1,2,3,4,5,6\n")] {
+        fs::write(&file, text).unwrap();
+        said(&recipe("har_cnn1d"), &file, SourceOptions { repeat: Some(2), ..SourceOptions::default() });
+    }
+}
+
+#[test]
 fn what_is_too_slow_drops_and_says_how_much() {
     let folder = TempDir::new().unwrap();
     let file = walk(&folder, 64 * 200);

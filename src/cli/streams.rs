@@ -29,7 +29,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// FILE lists them, each with a name and the words that `tractlet stream` would be given.
 ///
 /// All are made ready one after the other before any of them reads, and what each takes is stated: one that cannot be made ready
-/// ends the process then. Later one that breaks is told and does not stop the others. Each has a thread that infers, together with
+/// ends the process then. Later one that breaks is told and does not stop the others. At the end of each its counts are told on stderr. Each has a thread that infers, together with
 /// those of --threads, and while it runs one that reads; a sink mqtt: has one more.
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
@@ -143,6 +143,11 @@ pub fn streams(args: &StreamsArgs) -> Result<(), Failure> {
                 let ran = stream::run(&one.args, &one.control, &mut |_| {}, || {
                     ready.send(()).is_ok() && may_go.recv().is_ok()
                 });
+                if let Some(summary) = &ran.summary {
+                    // Where stderr is closed there is nobody to tell.
+                    let first = summary.first_malformed.as_ref().map(|first| format!("; the first malformed, {first}"));
+                    let _ = writeln!(io::stderr(), "{}: {summary}{}", one.name, first.unwrap_or_default());
+                }
                 if let Err(Failure::Because(why)) = &ran.ended {
                     output::error(&format!("stream `{}`: {why}", one.name));
                 }

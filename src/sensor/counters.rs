@@ -1,5 +1,6 @@
 //! What happened, in numbers that add up.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
@@ -187,6 +188,19 @@ pub struct Summary {
     pub steady_allocations: Option<u64>,
     /// By how much resident memory grew between the same two windows, pages of the program not counted, in bytes.
     pub steady_growth_bytes: Option<i64>,
+}
+
+/// In a line: windows, decisions, and what became of the frames.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { windows, decisions, read, answered, dropped, malformed, deadline_missed, .. } = self;
+        let rest = self.stranded + self.skipped + self.remainder;
+        write!(
+            f,
+            "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
+             malformed, {rest} in no window; {deadline_missed} deadlines missed"
+        )
+    }
 }
 
 impl Summary {

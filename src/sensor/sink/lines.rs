@@ -185,13 +185,7 @@ impl Sink for Text {
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let Summary { windows, decisions, read, answered, dropped, malformed, deadline_missed, .. } = summary;
-        let rest = summary.stranded + summary.skipped + summary.remainder;
-        writeln!(
-            self.0,
-            "{windows} windows, {decisions} decisions; {read} frames: {answered} answered, {dropped} dropped, {malformed} \
-             malformed, {rest} in no window; {deadline_missed} deadlines missed"
-        )?;
+        writeln!(self.0, "{summary}")?;
         if let Some(rate) = summary.resampled_from_hz {
             writeln!(self.0, "resampled from {rate} frames a second")?;
         }

@@ -120,6 +120,7 @@ impl Frames {
     /// Where the source broke, or is not what it was said to be.
     pub fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         if self.ended && self.filled.is_empty() && !self.begin_again()? {
+            self.expect_some()?;
             return Ok(Progress::End);
         }
         let before = batch.frames();
@@ -243,6 +244,17 @@ impl Frames {
             }
         }
         Ok(more)
+    }
+
+    /// Where not one frame of all that there was decoded, it is not what it was said to be.
+    fn expect_some(&self) -> Result<(), SourceError> {
+        match &self.first_malformed {
+            Some(first) if self.pass == 0 && self.in_pass == 0 => {
+                let what = format!("none of its {} frames decodes; the first, {first}", self.malformed);
+                Err(SourceError::new(self.spec.to_string(), what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves what is not decoded to the front. A line that fills the buffer is the decoder's to refuse.
