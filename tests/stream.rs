@@ -390,6 +390,30 @@ fn a_source_in_which_nothing_decodes_is_an_error_however_short() {
 }
 
 #[test]
+fn no_window_spans_a_gap_in_the_times_that_frames_bring_along() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("imu.csv");
+    let har = recipe("har_cnn1d");
+    let written = |time: &dyn Fn(u64) -> u64| {
+        let lines: String = (0..300).map(|n| format!("{},0.1,0.9,0,0.1,0.2,0\n", time(n))).collect();
+        fs::write(&file, lines).unwrap();
+        SourceOptions { time: Some("1:ms".parse().unwrap()), ..SourceOptions::default() }
+    };
+    let even = said(&har, &file, written(&|n| 20 * n)).1;
+    assert_eq!((even.windows, even.interrupted, even.stranded), (3, 0, 0));
+    for after in [3_600_000, 0] {
+        // The sensor stood still for an hour behind 150 frames, or was started anew.
+        let time = |n: u64| if n < 150 { 20 * n } else { after + 20 * (n - 150) };
+        let torn = said(&har, &file, written(&time)).1;
+        assert_eq!((torn.windows, torn.interrupted, torn.stranded, torn.remainder), (2, 1, 22, 22), "{after}");
+    }
+    // Nanoseconds that are said to be milliseconds.
+    let source = written(&|n| 1_700_000_000_000_000_000 + 20_000_000 * n);
+    let error = run(&har, &file, source, StreamOptions::default(), &mut []).unwrap_err().to_string();
+    assert!(error.contains("line 100: field 1 is a time before 0 or past 584 years: mind the unit"), "{error}");
+}
+
+#[test]
 fn what_is_too_slow_drops_and_says_how_much() {
     let folder = TempDir::new().unwrap();
     let file = walk(&folder, 64 * 200);

@@ -52,7 +52,7 @@ impl Counters {
             of(
                 "interrupted",
                 Adds,
-                "Times that a sound card lost samples before they were read, uncounted",
+                "Times that a sound card lost samples, or the times of frames have a gap",
                 &self.interrupted,
             ),
             of("reconnects", Adds, "Times that the source went away and came back", &self.reconnects),
@@ -168,7 +168,8 @@ pub struct Summary {
     pub latency_mean_us: f64,
     /// The longest of those.
     pub latency_max_us: u64,
-    /// Times that a sound card lost samples before they were read; how many it does not say, and no other counter has them.
+    /// Times that frames are missing and no other counter has them: a sound card lost samples before they were read, or the times
+    /// that frames bring along have a gap.
     pub interrupted: u64,
     /// Times that the source went away and came back.
     pub reconnects: u64,

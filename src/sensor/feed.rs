@@ -14,7 +14,7 @@ use tractlet_core::ring::{FrameRing, Overflow, Taken, Tally, Windowing};
 use super::Control;
 use super::counters::Counters;
 use super::mqtt::Message;
-use super::source::{Batch, Frames, Kind, Pace, Progress, Source, SourceError};
+use super::source::{Batch, Frames, Kind, Pace, Progress, Source, SourceError, Timeline};
 
 /// How long either side waits before it looks at signals.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -90,6 +90,7 @@ impl Feed {
     fn pumped(&self, source: &mut Frames, control: &Control, counters: &Counters) -> Result<(), SourceError> {
         let mut batch = source.batch();
         let mut resampling = source.resampling()?;
+        let mut timeline = source.timeline();
         let mut replay = Replay::default();
         let mut malformed = 0;
         let give = |values: &[f32], times: &[u64]| {
@@ -107,12 +108,20 @@ impl Feed {
             if batch.frames() > 0 {
                 if replay.begins(source.pass()) {
                     resampling.iter_mut().for_each(|resampling| resampling.end(give));
+                    timeline.iter_mut().for_each(Timeline::restart);
                     self.tear(control);
                 }
                 self.keep_pace(source, &batch, &mut replay, control);
-                match &mut resampling {
-                    Some(resampling) => resampling.push(batch.values(), batch.times(), give),
-                    None => give(batch.values(), batch.times()),
+                match (&mut resampling, &mut timeline) {
+                    (Some(resampling), _) => resampling.push(batch.values(), batch.times(), give),
+                    (None, Some(timeline)) => {
+                        let gap = || {
+                            Counters::add(&counters.interrupted, 1);
+                            self.tear(control);
+                        };
+                        in_order(&batch, timeline, give, gap)?;
+                    }
+                    (None, None) => give(batch.values(), batch.times()),
                 }
                 batch.clear();
             }
@@ -131,6 +140,7 @@ impl Feed {
                     log::warn!("{error}; opening it anew every {pause:?}");
                     self.reopen(source, pause, control, counters);
                     (batch, resampling) = (source.batch(), source.resampling()?);
+                    timeline.iter_mut().for_each(Timeline::restart);
                 }
                 (Err(error), _) => return Err(error),
             }
@@ -247,6 +257,29 @@ impl Feed {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Hands frames on, and says between which of them their times have a gap.
+fn in_order(
+    batch: &Batch,
+    timeline: &mut Timeline,
+    give: impl Fn(&[f32], &[u64]),
+    gap: impl Fn(),
+) -> Result<(), SourceError> {
+    let (mut values, mut times) = (batch.values(), batch.times());
+    let channels = values.len() / times.len().max(1);
+    let mut given = 0;
+    for (index, time) in batch.times().iter().enumerate() {
+        if timeline.breaks_before(*time)? {
+            let (before, behind) = times.split_at(index - given);
+            let (values_before, values_behind) = values.split_at((index - given) * channels);
+            give(values_before, before);
+            gap();
+            (values, times, given) = (values_behind, behind, index);
+        }
+    }
+    give(values, times);
+    Ok(())
 }
 
 /// Where a replay is in its file, which may start at any time and be read again and again.

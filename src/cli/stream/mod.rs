@@ -83,7 +83,8 @@ struct SourceArgs {
     /// in order where there is no header, or the model names no channels]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Column>)]
     columns: Option<Vec<Column>>,
-    /// Column with the time, and its unit: s, ms, us or ns
+    /// Column with the time, and its unit: s, ms, us or ns. No window spans a step back in it, or one forward of more than five
+    /// periods and a quarter of a window
     #[arg(long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
     time: Option<TimeColumn>,
     /// Frames a second of the source, where it does not tell itself; where they are not the model's, they are resampled

@@ -184,8 +184,7 @@ impl Csv {
             }
             match role {
                 Role::Channel(channel) => self.row.iter_mut().skip(*channel).take(1).for_each(|v| *v = number),
-                // Below zero there is no time; past 584 years it stands still.
-                _ => time = Some((number * layout.time_ns) as u64),
+                _ => time = Some(nanoseconds(number * layout.time_ns).ok_or(Reason::Time { field: index + 1 })?),
             }
         }
         let more = fields.count();
@@ -308,6 +307,11 @@ impl Layout {
         let time_ns = wanted.time.as_ref().map_or(0.0, |time| time.unit_ns);
         Ok(Layout { separator, roles, time_ns, header, mixed, by_name })
     }
+}
+
+/// A time as it is kept; none before 0, nor past 584 years.
+fn nanoseconds(ns: f64) -> Option<u64> {
+    (ns >= 0.0 && ns < 2f64.powi(64)).then_some(ns as u64)
 }
 
 /// The first field that is no number, from 1.

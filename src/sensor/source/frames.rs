@@ -11,6 +11,7 @@ use super::csv::Csv;
 use super::malformed::Malformed;
 use super::open::{self, is_rate};
 use super::spec::SourceSpec;
+use super::times::Timeline;
 use super::{BUFFER_BYTES, Pace, SourceError, SourceOptions};
 use crate::sensor::recipe::Input;
 use crate::sensor::resample::Resampling;
@@ -98,6 +99,13 @@ impl Frames {
     /// Its rate, where that is not the model's.
     pub fn other_rate_hz(&self) -> Option<f64> {
         self.rate_hz.filter(|rate| self.input.rate_hz.is_some_and(|expected| !is_rate(*rate, expected)))
+    }
+
+    /// What holds its frames' own times against each other, where they have some.
+    pub fn timeline(&self) -> Option<Timeline> {
+        let Input { rate_hz, windowing, .. } = &self.input;
+        let new = |_| Timeline::new(self.spec.to_string(), windowing.length, *rate_hz);
+        self.options.time.as_ref().map(new)
     }
 
     /// What brings its frames to the model's rate, where they have another.

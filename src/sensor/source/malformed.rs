@@ -36,6 +36,11 @@ pub enum Reason {
         /// The channel or field, counted from 1.
         field: usize,
     },
+    /// A time is before 0, or more nanoseconds than are counted.
+    Time {
+        /// The field, counted from 1.
+        field: usize,
+    },
     /// A line does not end within the reader's buffer.
     TooLong,
     /// A message has another number of values than a window.
@@ -85,6 +90,9 @@ impl fmt::Display for Malformed {
             Reason::NotANumber { field } => write!(f, "field {field} is not a number"),
             Reason::Headless => write!(f, "the port was opened in its midst, and its beginning may be missing"),
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
+            Reason::Time { field } => {
+                write!(f, "field {field} is a time before 0 or past 584 years: mind the unit of --time")
+            }
             Reason::TooLong => write!(f, "longer than {} bytes", super::BUFFER_BYTES),
             Reason::Values { found, expected } => write!(f, "{found} values, expected {expected}"),
             Reason::Frame { found, expected } => write!(f, "a frame of {found} values, expected {expected}"),

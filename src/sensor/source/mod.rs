@@ -21,6 +21,7 @@ mod payload;
 mod serial;
 mod spec;
 pub(super) mod tcp;
+mod times;
 mod wav;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) use frames::{Frames, Progress};
 pub(super) use inbox::Inbox;
 #[cfg(feature = "mqtt")]
 pub use payload::Payload;
+pub(super) use times::Timeline;
 
 /// Bytes that are read at once, and the most that a line of text may have.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -52,7 +54,8 @@ pub struct SourceOptions {
     /// header, whatever its case, and a header without them is refused; where there is none, or the model names no channels,
     /// they are in order.
     pub columns: Option<Vec<Column>>,
-    /// The column of CSV that has the time.
+    /// The column of CSV that has the time. No window spans a step back in it, or one forward of more than five periods and a
+    /// quarter of a window.
     pub time: Option<TimeColumn>,
     /// Its frames a second, where the source itself does not tell. Frames of another rate than the model's are brought to that.
     pub rate_hz: Option<f64>,
