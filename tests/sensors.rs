@@ -274,9 +274,9 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         ),
         (&[HAR, "--source", &few, "--rate", "100", "--time", "1:ms"], 1, "are not resampled"),
         (
-            &["models/kws_dscnn", "--source", words, "--units", "g"],
+            &["models/ad_autoencoder", "--source", &few, "--units", "g"],
             1,
-            "--units: the model states no unit of channel `audio`: leave it out, or state `input.units`",
+            "--units: the model states no unit of channel `c0`: leave it out, or state `input.units`",
         ),
         (&[HAR, "--source", &few, "--units", "K"], 1, "channel `acc_x` is taken in g, which K cannot be converted to"),
         (&[HAR, "--source", &few, "--buffer", "5"], 1, "a buffer of 5 frames: expected 128 to"),

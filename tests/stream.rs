@@ -155,6 +155,32 @@ fn the_words_of_the_recording_are_named() {
     assert_eq!((summary.read, summary.answered, summary.windows), (64000, 64000, 4));
 }
 
+#[test]
+fn sound_is_the_same_however_it_comes() {
+    let folder = TempDir::new().unwrap();
+    let mut recipe = recipe("kws_dscnn");
+    recipe.input.windowing.hop = 16000;
+    // Nothing that would make up for another scale.
+    let FrontendKind::Spectral { peak_scaled, .. } = &mut recipe.frontend else { panic!("mfcc") };
+    *peak_scaled = false;
+    let words = repository().join("models/kws_dscnn/words.wav");
+    let expected = said(&recipe, &words, SourceOptions::default()).0;
+    let samples: Vec<u8> = hound::WavReader::open(&words)
+        .unwrap()
+        .samples::<i16>()
+        .flat_map(|sample| sample.unwrap().to_le_bytes())
+        .collect();
+    let (raw, npy) = (folder.path().join("words.s16"), folder.path().join("words.npy"));
+    fs::write(&raw, &samples).unwrap();
+    let mut writer = npy::Writer::create(&npy, DType::I16, &[samples.len() / 2]).unwrap();
+    writer.write(&samples).unwrap();
+    writer.finish().unwrap().publish().unwrap();
+    let s16le = SourceOptions { format: Some("s16le".parse().unwrap()), ..SourceOptions::default() };
+    assert_eq!(said(&recipe, &raw, s16le.clone()).0, expected);
+    assert_eq!(said(&recipe, &npy, SourceOptions::default()).0, expected);
+    assert_eq!(said(&recipe, &raw, SourceOptions { scale: vec![1.0 / 32768.0], ..s16le }).0, expected);
+}
+
 /// A recording of one channel at another rate, by a longer filter than the resampler's, and written as PCM.
 fn at_rate(samples: &[f64], from_hz: f64, to_hz: f64, path: &Path) {
     let cutoff = f64::min(1.0, to_hz / from_hz);

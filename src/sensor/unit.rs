@@ -75,6 +75,11 @@ impl Unit {
         self.0.name
     }
 
+    /// Whether it is that of sound, from -1 to 1.
+    pub(super) fn is_full_scale(self) -> bool {
+        self.0.name == "full-scale"
+    }
+
     /// The line from values in this unit to values in `other`; none where they measure different things.
     pub fn to(self, other: Unit) -> Option<Line> {
         (self.0.quantity == other.0.quantity)

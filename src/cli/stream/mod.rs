@@ -76,7 +76,9 @@ struct SourceArgs {
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
     /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, fields
-    /// are between commas, semicolons, tabs or spaces, in quotes or not, and lines that begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four
+    /// are between commas, semicolons, tabs or spaces, in quotes or not, and lines that begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four.
+    /// Raw integers are counts, but where the model takes a channel in `full-scale`: there they are sound from -1 to 1, as of a
+    /// .wav, unless --scale or --units says what else
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
     /// Column of each channel, by name or number from 1, in the model's order [default: by the model's names in the header;

@@ -68,7 +68,7 @@ pub fn open(device: &str, options: &SourceOptions, input: &Input) -> Result<(Byt
         Some(Format::Raw(sample)) => sample,
         Some(_) => return Err(UNFIT_FORMAT.to_owned()),
     };
-    let (encoding, line) = encoding(sample).zip(full_scale(sample)).ok_or(UNFIT_FORMAT)?;
+    let encoding = encoding(sample).ok_or(UNFIT_FORMAT)?;
     let width = options.channels.unwrap_or(input.channels.len());
     let decoder = interleaved(sample, width, options, input)?;
     let rate = options.rate_hz.or(input.rate_hz);
@@ -82,7 +82,7 @@ pub fn open(device: &str, options: &SourceOptions, input: &Input) -> Result<(Byt
     let frame_bytes = width * sample.bytes;
     let most_bytes = configure(&pcm, encoding, width, rate as u32)? * frame_bytes;
     pcm.start().map_err(|error| told("cannot start to capture", error))?;
-    let lines = vec![line; input.channels.len()];
+    let lines = vec![full_scale(sample); input.channels.len()];
     let native = Native { rate_hz: Some(rate), asks_rate: true, lines, units: Vec::new() };
     Ok((Bytes::Alsa(Capture { card: Some(pcm), frame_bytes, most_bytes }), Decoder::Binary(decoder), native))
 }

@@ -17,7 +17,7 @@ use super::spec::{Column, Format, SampleType, SourceSpec};
 use super::{BUFFER_BYTES, Decoder, Opened, Pace, SourceError, SourceOptions, iio, serial, tcp, wav};
 use crate::DType;
 use crate::npy;
-use crate::sensor::recipe::{Input, RATES_HZ};
+use crate::sensor::recipe::{Channel, Input, RATES_HZ};
 use crate::sensor::unit::{Line, Unit};
 
 type Result<T> = std::result::Result<T, SourceError>;
@@ -48,7 +48,11 @@ pub fn open(spec: &SourceSpec, options: &SourceOptions, input: &Input) -> Result
         SourceSpec::Alsa(device) => return Err(fault(no_alsa(device, options, input))),
         _ => {
             let bytes = live(spec, options).map_err(|error| fault(error.to_string()))?;
-            (bytes, stream_decoder(spec, options, input)?, Native::default())
+            (
+                bytes,
+                stream_decoder(spec, options, input)?,
+                native(options.format.unwrap_or(Format::Csv), options, input),
+            )
         }
     };
     let lines = lines(&native, options, input).map_err(fault)?;
@@ -155,7 +159,7 @@ fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Res
         return sound(Patient { file, stop: &options.stop }, options, input);
     }
     let bytes = Bytes::File { file, start: 0, len: None, left: None };
-    Ok((bytes, decoder(format, options, input)?, Native::default()))
+    Ok((bytes, decoder(format, options, input)?, native(format, options, input)))
 }
 
 fn sound(
@@ -166,7 +170,7 @@ fn sound(
     let unreadable = |why: String| format!("not a readable .wav file: {why}");
     let wav::Header { format, bytes } = wav::Header::read(&mut file).map_err(unreadable)?;
     let wav::Format { channels, rate_hz, sample } = format;
-    let line = full_scale(sample).ok_or("its samples have no full scale")?;
+    let line = full_scale(sample);
     let decoder = interleaved(sample, channels.into(), options, input)?;
     let frame_bytes = u64::from(channels) * sample.bytes as u64;
     let len = bytes.map(u64::from);
@@ -195,13 +199,25 @@ fn sound(
 }
 
 /// What makes sound of these samples -1 to 1.
-pub fn full_scale(sample: SampleType) -> Option<Line> {
-    match (sample.kind, sample.bits) {
-        (Kind::Float, 32) => Some(Line::IDENTITY),
-        (Kind::Unsigned, 8) => Some(Line { gain: 1.0 / 128.0, bias: -1.0 }),
-        (Kind::Signed, bits @ (16 | 24 | 32)) => Some(Line::scale(2f64.powi(1 - bits as i32))),
-        _ => None,
+pub fn full_scale(sample: SampleType) -> Line {
+    let gain = 2f64.powi(1 - sample.bits as i32);
+    match sample.kind {
+        Kind::Float => Line::IDENTITY,
+        Kind::Unsigned => Line { gain, bias: -1.0 },
+        Kind::Signed => Line::scale(gain),
     }
+}
+
+/// Samples without a header are counts, but for a channel that is taken in `full-scale`: there they are sound, as in a .wav, where
+/// nobody says what else.
+pub fn native(format: Format, options: &SourceOptions, input: &Input) -> Native {
+    let Format::Raw(sample) = format else { return Native::default() };
+    let is_open = options.scale.is_empty() && options.units.is_empty();
+    let line = |channel: &Channel| match channel.unit.is_some_and(Unit::is_full_scale) && is_open {
+        true => full_scale(sample),
+        false => Line::IDENTITY,
+    };
+    Native { lines: input.channels.iter().map(line).collect(), ..Native::default() }
 }
 
 fn npy(
@@ -226,7 +242,8 @@ fn npy(
     let sample = SampleType::little(reader.dtype().size(), kind);
     let decoder = interleaved(sample, width, options, input)?;
     let bytes = (reader.shape().iter().product::<usize>() * reader.dtype().size()) as u64;
-    Ok((Bytes::Npy { reader, bytes, at: 0 }, Decoder::Binary(decoder), Native::default()))
+    let native = native(Format::Raw(sample), options, input);
+    Ok((Bytes::Npy { reader, bytes, at: 0 }, Decoder::Binary(decoder), native))
 }
 
 /// Frames of `width` samples of one type, of which the model takes some.
@@ -327,7 +344,6 @@ pub fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::re
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sensor::recipe::Channel;
     use tractlet_core::ring::Windowing;
 
     #[test]
@@ -348,6 +364,29 @@ mod tests {
         assert_eq!(of(None, None, Some(50.0)), Ok(Some(50.0)));
         assert_eq!(of(Some(48e3), None, None), Ok(Some(48e3)));
         assert!(of(None, Some(100.0), None).unwrap_err().contains("states no `input.rate_hz`"));
+    }
+
+    #[test]
+    fn integers_are_sound_where_a_channel_is_taken_in_full_scale() {
+        let channels = vec![
+            Channel { name: "audio".into(), unit: "full-scale".parse().ok() },
+            Channel { name: "x".into(), unit: "g".parse().ok() },
+        ];
+        let input = Input { rate_hz: None, channels, named: true, windowing: Windowing { length: 4, hop: 4 } };
+        let of = |format: &str, options: &SourceOptions, count: f64| {
+            let native = native(format.parse().unwrap(), options, &input);
+            let lines = lines(&native, options, &input).unwrap();
+            (lines[0].at(count), lines[1].at(count))
+        };
+        let open = SourceOptions::default();
+        assert_eq!(of("s16le", &open, -32768.0), (-1.0, -32768.0));
+        assert_eq!(of("s24be", &open, 4_194_304.0), (0.5, 4_194_304.0));
+        assert_eq!((of("u8", &open, 128.0).0, of("u16le", &open, 0.0).0), (0.0, -1.0));
+        assert_eq!((of("f32le", &open, 0.25).0, of("csv", &open, 7.0).0), (0.25, 7.0));
+        let scaled = SourceOptions { scale: vec![1.0 / 1024.0, 1.0], ..SourceOptions::default() };
+        assert_eq!(of("s16le", &scaled, 512.0), (0.5, 512.0), "who says so knows better");
+        let units = ["%", "g"].map(|unit| unit.parse().unwrap()).to_vec();
+        assert_eq!(of("s16le", &SourceOptions { units, ..SourceOptions::default() }, 50.0), (0.5, 50.0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::SourceOptions;
 use super::binary::Field;
 use super::csv::Separator;
 use super::malformed::Reason;
-use super::open::{Native, is_rate, lines, rate};
+use super::open::{is_rate, lines, native, rate};
 use super::spec::{Format, SampleType};
 use crate::sensor::recipe::Input;
 use crate::sensor::unit::Line;
@@ -50,7 +50,7 @@ impl Payload {
         if options.columns.is_some() || options.time.is_some() || options.channels.is_some() {
             return Err("a message is a whole window: it has no --columns, --time or --channels".into());
         }
-        let native = Native::default();
+        let native = native(options.format.unwrap_or(Format::Csv), options, input);
         if let (Some(found), Some(expected)) = (rate(&native, options, input)?, input.rate_hz)
             && !is_rate(found, expected)
         {

@@ -73,16 +73,18 @@ impl Timeline {
         (self.first_ns, self.count) = (time_ns, 1);
         self.gaps_in_succession += 1;
         let (from, to) = (seconds(last_ns), seconds(time_ns));
-        let what = match step {
-            Some(_) => format!("from {from:.3} s to {to:.3} s frames are missing"),
-            None => format!("from {from:.3} s its time goes back to {to:.3} s"),
+        let (what, remedy) = match step {
+            Some(_) => (format!("from {from:.3} s to {to:.3} s frames are missing"), REMEDY),
+            None => {
+                (format!("from {from:.3} s its time goes back to {to:.3} s"), "leave --time out, or put them in order")
+            }
         };
         if self.gaps_in_succession == MAX_GAPS {
             let what = format!("{what}, and so it goes on: {MAX_GAPS} in succession");
-            return Err(SourceError::new(self.name.clone(), format!("{what}; {REMEDY}")));
+            return Err(SourceError::new(self.name.clone(), format!("{what}; {remedy}")));
         }
         if !std::mem::replace(&mut self.has_told_gap, true) {
-            log::warn!("{}: {what}; no window spans that, and how often it is so tells `interrupted`", self.name);
+            log::warn!("{}: {what}; no window spans that, and `interrupted` counts how often it is so", self.name);
         }
         Ok(true)
     }
@@ -165,7 +167,7 @@ mod tests {
             "{told}"
         );
         let told = breaks((0..200).map(|n| 20 * (200 - n))).unwrap_err();
-        assert!(told.contains("its time goes back to 3.680 s") && told.contains("mind the unit of --time"), "{told}");
+        assert!(told.contains("its time goes back to 3.680 s") && told.contains("put them in order"), "{told}");
     }
 
     #[test]
