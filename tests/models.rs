@@ -55,10 +55,7 @@ struct Input {
 
 #[test]
 fn quantized_models_of_the_pack_agree_with_onnx_runtime_to_one_step() {
-    let Some(pack) = pack() else {
-        eprintln!("skipped: no benchmark pack (set TRACTLET_PACK)");
-        return;
-    };
+    let Some(pack) = pack() else { return };
     let goldens = repository().join("tests/golden/pack");
     let index: Vec<Golden> = serde_json::from_slice(&std::fs::read(goldens.join("index.json")).unwrap()).unwrap();
     assert!(index.len() >= 40);

@@ -1,11 +1,11 @@
 //! Engine `ort`, on the shared library of ONNX Runtime that is found on this machine. Where there is none every test
-//! says that it was skipped, and fails if `TRACTLET_TEST_ORT` is `required`; `make test-ort` sees to one.
+//! says that it was skipped, or fails if `TRACTLET_TEST_ORT` is `required`; `make test-ort` sees to one.
 
 mod common;
 
 use std::process::Output;
 
-use common::{Array, command, json, pack, repository, run_samples, tractlet};
+use common::{Array, command, json, pack, repository, run_samples, skipped, tractlet};
 use serde_json::Value;
 use tractlet::{EngineChoice, Model, OrtOptions, Provider, Session, SessionOptions};
 
@@ -31,7 +31,7 @@ fn there_is_a_library() -> bool {
     let why = text(&output.stderr);
     assert!(why.contains("needs the shared library of ONNX Runtime"), "{why}");
     assert!(std::env::var_os("TRACTLET_TEST_ORT").is_none_or(|value| value != "required"), "{why}");
-    eprintln!("skipped: {why}");
+    skipped(&why);
     false
 }
 
@@ -69,10 +69,7 @@ fn shipped_models_answer_as_their_golden_outputs() {
 
 #[test]
 fn every_model_of_the_pack_runs_as_its_golden_outputs() {
-    let Some(pack) = pack() else {
-        eprintln!("skipped: no benchmark pack (set TRACTLET_PACK)");
-        return;
-    };
+    let Some(pack) = pack() else { return };
     if !there_is_a_library() {
         return;
     }

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Array, json as json_of, repository, tractlet};
+use common::{Array, json as json_of, repository, skipped, tractlet};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tractlet::{
@@ -315,7 +315,7 @@ fn cuda_answers_or_is_refused_and_never_falls_back() {
         Ok(session) => assert_eq!(session.outputs()[0].shape, [1, 12]),
         Err(error) => {
             assert_eq!(error.kind(), TorchErrorKind::Device, "{error}");
-            println!("skipped: {error}");
+            skipped(&error.to_string());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod onnx;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -118,9 +119,21 @@ pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The benchmark pack, where there is one: `TRACTLET_PACK`, or beside the repository.
+/// The benchmark pack, where there is one: `TRACTLET_PACK`, which has to be there, or beside the repository. A test that is given
+/// none has said so.
 pub fn pack() -> Option<PathBuf> {
-    let beside = || repository().join("../shared/pack");
-    let pack = std::env::var_os("TRACTLET_PACK").map_or_else(beside, PathBuf::from);
-    pack.join("models").is_dir().then_some(pack)
+    let named = std::env::var_os("TRACTLET_PACK").map(PathBuf::from);
+    let is_pack = |pack: &PathBuf| pack.join("models").is_dir();
+    assert!(named.as_ref().is_none_or(is_pack), "TRACTLET_PACK={named:?} is no benchmark pack: it has no folder models");
+    let pack = named.or_else(|| Some(repository().join("../shared/pack")).filter(is_pack));
+    if pack.is_none() {
+        skipped("there is no benchmark pack (set TRACTLET_PACK)");
+    }
+    pack
+}
+
+/// Says that the test of this thread looks at nothing, past the test runner, which shows what a test prints only where it fails.
+pub fn skipped(why: &str) {
+    let line = format!("skipped {}: {why}\n", std::thread::current().name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

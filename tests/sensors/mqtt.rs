@@ -26,7 +26,7 @@ impl Broker {
         let Some(program) = PROGRAMS.iter().map(Path::new).find(|path| path.exists()) else {
             let required = std::env::var("TRACTLET_TEST_MQTT").is_ok_and(|wanted| wanted == "required");
             assert!(!required, "there is no mosquitto: install the packages mosquitto and mosquitto-clients");
-            println!("skipped: there is no mosquitto");
+            common::skipped("there is no mosquitto");
             return None;
         };
         let folder = TempDir::new().unwrap();

@@ -14,7 +14,7 @@ use super::{recipe, said};
 
 #[test]
 fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let Some(pack) = pack() else { return };
     let FrontendKind::Spectral { shape, peak_scaled: true, .. } = recipe("kws_dscnn").frontend else { panic!("mfcc") };
     let mut mfcc = Spectral::new(shape).unwrap();
     let in_integers: Fixed<256, 400> = Fixed::new(shape).unwrap();
@@ -43,7 +43,7 @@ fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
 
 #[test]
 fn keywords_from_audio_are_those_from_the_reference_features() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let Some(pack) = pack() else { return };
     let mut recipe = recipe("kws_dscnn");
     recipe.input.windowing.hop = 16000;
     let audio = Array::read(pack.join("data/kws_audio_pcm16.npy"));
@@ -76,7 +76,7 @@ fn keywords_from_audio_are_those_from_the_reference_features() {
 
 #[test]
 fn activities_from_raw_csv_are_as_right_as_those_of_eval() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let Some(pack) = pack() else { return };
     let mut recipe = recipe("har_cnn1d");
     recipe.input.windowing.hop = 128;
     let counts = Array::read(pack.join("data/har_test_public_x_i16.npy"));
@@ -118,7 +118,7 @@ fn activities_from_raw_csv_are_as_right_as_those_of_eval() {
 
 #[test]
 fn anomaly_scores_of_clips_are_those_of_eval() {
-    let Some(pack) = pack() else { return eprintln!("skipped: no benchmark pack") };
+    let Some(pack) = pack() else { return };
     let mut recipe = recipe("ad_autoencoder");
     // Scores window by window, which are averaged here as eval's --group does.
     let DecisionRule::Anomaly(rule) = &mut recipe.decision else { panic!("an anomaly") };
