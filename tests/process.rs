@@ -1,5 +1,5 @@
-//! What happens to whole processes: what they cannot do any more within the sandbox, and how they end without memory. It has a
-//! main function of its own, since a test's thread is not the process's first, and starts itself for each thing that is tried.
+//! What happens to whole processes: what they cannot do any more within the sandbox, and how they end without memory. It has a main function of its own, since a test's thread is not the process's first,
+//! and starts itself for each thing that is tried.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         }
     }
     every_request_of_a_load_may_fail();
+    what_others_ask_for_may_fail();
     ExitCode::SUCCESS
 }
 
@@ -178,4 +179,53 @@ fn every_request_of_a_load_may_fail() {
         assert_eq!(load(requests + 1000).0, Some(0));
         println!("{file}: {count} of {requests} requests failed, each an orderly end");
     }
+}
+
+const SAMPLES: &str = "models/kws_dscnn/samples.npy";
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractlet"));
+    command.env_remove("TRACTLET_PLAN_CACHE").env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Each request of the start and of starting threads fails in turn, by a library that is preloaded: also what the standard library
+/// and the C library ask for past the allocator. The program ends with a message and by no signal all the same.
+fn what_others_ask_for_may_fail() {
+    if !cfg!(target_env = "gnu") {
+        println!("skipped: nothing is preloaded into a static program");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("no_memory.so");
+    let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let built = Command::new(cc)
+        .args(["-shared", "-fPIC", "tests/no_memory.c", "-ldl", "-o"])
+        .arg(&library)
+        .status()
+        .expect("cc, which Rust links with");
+    assert!(built.success());
+    let (mut refused, mut past_the_allocator, mut before_main) = (0, 0, 0);
+    for from in ["start", "thread"] {
+        for nth in 1..=24 {
+            let mut run = program();
+            run.args(["run", MODEL, "--input", SAMPLES, "--threads", "3"]);
+            run.env("LD_PRELOAD", &library).env("FAIL_FROM", from).env("FAIL_REQUEST", nth.to_string());
+            let output = run.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            match output.status.code() {
+                Some(0) => {}
+                Some(EXHAUSTED) => {
+                    refused += 1;
+                    assert!(!said.is_empty(), "{from} {nth}");
+                    past_the_allocator += u32::from(!said.starts_with("error: "));
+                }
+                // Rust's own start, before anything is in place.
+                None if refused == 0 && before_main < 2 => before_main += 1,
+                _ => panic!("{from} {nth}: {}, {said}", output.status),
+            }
+        }
+    }
+    println!("{refused} of 48 requests were an orderly end, {past_the_allocator} of them past the allocator");
+    assert!(refused > 24 && past_the_allocator > 0);
 }

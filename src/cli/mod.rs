@@ -52,11 +52,11 @@ mod torch;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use signal_hook::consts::SIGXFSZ;
+use signal_hook::consts::{SIGABRT, SIGXFSZ};
 use signal_hook::flag;
 use tractlet::footprint::{room_for, when_exhausted};
 use tractlet::sandbox::Sandbox;
@@ -348,6 +348,15 @@ const PANICKED: &str = "tractlet failed in a way that it should not; please repo
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    static ALWAYS: AtomicBool = AtomicBool::new(true);
+    static TOO_LARGE: AtomicBool = AtomicBool::new(false);
+    // Before anything is asked for.
+    when_exhausted(cap::exhausted);
+    // What the standard library and the C library ask for beside the allocator, such as a thread's handle, ends in an abort, of
+    // which they have said why.
+    let ends = flag::register_conditional_shutdown(SIGABRT, 1, &ALWAYS);
+    // Without somebody who listens, a file that may not grow any more ends the process; so it is an error of the write.
+    let grows = flag::register(SIGXFSZ, &TOO_LARGE);
     // tract warns of each opset that it was not made for, at each opening; what it cannot run it refuses.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tract_=error"))
         .format(output::log_line)
@@ -361,10 +370,8 @@ pub fn main() -> ExitCode {
             process::exit(1);
         }
     }));
-    when_exhausted(cap::exhausted);
-    // Without somebody who listens, a file that may not grow any more ends the process; so it is an error of the write.
-    if let Err(error) = flag::register(SIGXFSZ, Arc::default()) {
-        log::warn!("a limit on the size of files will end the program: {error}");
+    if let Err(error) = ends.and(grows) {
+        log::warn!("want of memory, or a limit on the size of files, may end the program by a signal: {error}");
     }
     let Cli { command } = Cli::try_parse().unwrap_or_else(|error| login::exit(&error));
     let work = || match command {

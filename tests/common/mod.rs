@@ -124,7 +124,10 @@ pub fn repository() -> PathBuf {
 pub fn pack() -> Option<PathBuf> {
     let named = std::env::var_os("TRACTLET_PACK").map(PathBuf::from);
     let is_pack = |pack: &PathBuf| pack.join("models").is_dir();
-    assert!(named.as_ref().is_none_or(is_pack), "TRACTLET_PACK={named:?} is no benchmark pack: it has no folder models");
+    assert!(
+        named.as_ref().is_none_or(is_pack),
+        "TRACTLET_PACK={named:?} is no benchmark pack: it has no folder models"
+    );
     let pack = named.or_else(|| Some(repository().join("../shared/pack")).filter(is_pack));
     if pack.is_none() {
         skipped("there is no benchmark pack (set TRACTLET_PACK)");
