@@ -303,7 +303,31 @@ impl Written {
     /// # Errors
     /// Where the name cannot be taken.
     pub fn publish(self) -> Result<(), NpyError> {
-        self.file.publish().map_err(|source| NpyError::io(&self.target, "put it in place", source))
+        Written::publish_all(vec![self])
+    }
+
+    /// Gives several files their names. They get them one after the other and not at one instant, once all is done that may
+    /// be refused before.
+    ///
+    /// # Errors
+    /// Where a name cannot be taken; those before it have been by then, which the message says.
+    pub fn publish_all(mut files: Vec<Written>) -> Result<(), NpyError> {
+        let count = files.len();
+        for (step, act) in Finished::STEPS.iter().enumerate() {
+            for (index, Written { target, file }) in files.iter_mut().enumerate() {
+                act(file).map_err(|source| {
+                    let source = match (step, index) {
+                        (Finished::NAMING, 1..) => io::Error::new(
+                            source.kind(),
+                            format!("{source}; {index} of {count} files have their names"),
+                        ),
+                        _ => source,
+                    };
+                    NpyError::io(target, "put it in place", source)
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 

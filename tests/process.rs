@@ -1,16 +1,27 @@
-//! What happens to whole processes: what they cannot do any more within the sandbox, and how they end without memory. It has a main function of its own, since a test's thread is not the process's first,
+//! What happens to whole processes: what they cannot do any more within the sandbox, how they end without memory, and what files
+//! they leave behind where they are ended. It has a main function of its own, since a test's thread is not the process's first,
 //! and starts itself for each thing that is tried.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::{Command, ExitCode};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
 use tractlet::footprint::{CountingAllocator, fail_request, heap, proc, when_exhausted};
 use tractlet::sandbox::{Confined, Sandbox, SandboxError};
-use tractlet::{CompileOptions, EngineChoice, Model, ModelFile, OpenOptions, SessionOptions, compile};
+use tractlet::{CompileOptions, DType, EngineChoice, Model, ModelFile, OpenOptions, SessionOptions, compile, npy};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -25,6 +36,7 @@ fn main() -> ExitCode {
             "paths" => only_the_paths_that_were_named(),
             "network" => the_network_where_it_is_needed(),
             "threads" => not_with_other_threads(),
+            "named" => without_files_that_have_no_name(),
             nth => {
                 let (file, nth) = nth.split_once(' ').unwrap();
                 load_while_a_request_fails(file, nth.parse().unwrap());
@@ -41,6 +53,8 @@ fn main() -> ExitCode {
     }
     every_request_of_a_load_may_fail();
     what_others_ask_for_may_fail();
+    nothing_is_left_of_a_file_that_was_not_finished();
+    a_folder_that_cannot_be_brought_to_disk_is_refused_before_the_work();
     ExitCode::SUCCESS
 }
 
@@ -228,4 +242,119 @@ fn what_others_ask_for_may_fail() {
     }
     println!("{refused} of 48 requests were an orderly end, {past_the_allocator} of them past the allocator");
     assert!(refused > 24 && past_the_allocator > 0);
+}
+
+/// Runs the program named by its arguments on a kernel that, as it seems to it, has no O_TMPFILE.
+fn without_files_that_have_no_name() {
+    const O_TMPFILE: u64 = 0o20_000_000;
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let asks = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(O_TMPFILE), O_TMPFILE).unwrap();
+    let rules = [(i64::from(linux_raw_sys::general::__NR_openat), vec![SeccompRule::new(vec![asks]).unwrap()])];
+    let not_here = SeccompAction::Errno(rustix::io::Errno::OPNOTSUPP.raw_os_error().unsigned_abs());
+    let filter = SeccompFilter::new(rules.into(), SeccompAction::Allow, not_here, arch).unwrap();
+    apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let error = program().args(args).env_remove(TRY).exec();
+    panic!("{error}");
+}
+
+/// A run that takes long enough to be ended in the middle, begun, and with its output open.
+struct Begun {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Begun {
+    fn new(has_unnamed: bool) -> Begun {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("x.npy");
+        let mut writer = npy::Writer::create(&input, DType::F32, &[20_000, 1, 49, 10]).unwrap();
+        writer.write(&vec![0; 20_000 * 490 * 4]).unwrap();
+        writer.finish().unwrap().publish().unwrap();
+        let mut run = if has_unnamed { program() } else { Command::new(std::env::current_exe().unwrap()) };
+        run.env(TRY, "named")
+            .args(["run", MODEL, "--output"])
+            .arg(folder.path().join("y.npy"))
+            .arg("--input")
+            .arg(input);
+        let child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Begun { child, folder };
+        let patience = Instant::now() + Duration::from_secs(60);
+        while begun.written().is_none() {
+            assert!(Instant::now() < patience, "no output was opened");
+            thread::sleep(Duration::from_millis(2));
+        }
+        begun
+    }
+
+    /// The file that is being written, as /proc shows it.
+    fn written(&self) -> Option<PathBuf> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?;
+        let mut files = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        files.find(|file| file.parent() == Some(self.folder.path()) && !file.ends_with("x.npy"))
+    }
+
+    /// What is in the folder beside the input.
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "x.npy").collect()
+    }
+
+    fn send(&self, signal: i32) {
+        let sent = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+fn nothing_is_left_of_a_file_that_was_not_finished() {
+    let folder = File::open(std::env::temp_dir()).unwrap();
+    match rustix::fs::openat(&folder, c".", OFlags::TMPFILE | OFlags::WRONLY, Mode::RUSR) {
+        Ok(_) => {
+            let mut begun = Begun::new(true);
+            begun.send(SIGKILL);
+            assert_eq!(begun.child.wait().unwrap().signal(), Some(SIGKILL));
+            assert_eq!(begun.names(), [""; 0], "a file without a name");
+        }
+        Err(error) => println!("skipped: no file without a name in the folder of temporary ones: {error}"),
+    }
+    if !matches!(std::env::consts::ARCH, "x86_64" | "aarch64") {
+        println!("skipped: seccompiler knows no {}", std::env::consts::ARCH);
+        return;
+    }
+    for signal in [SIGINT, SIGTERM] {
+        let mut begun = Begun::new(false);
+        assert!(matches!(&begun.names()[..], [name] if name.ends_with(".part")), "{:?}", begun.names());
+        begun.send(signal);
+        assert_eq!(begun.child.wait().unwrap().signal(), Some(signal), "as if nobody had listened");
+        assert_eq!(begun.names(), [""; 0], "a file with a name, signal {signal}");
+    }
+}
+
+/// A folder that may be written to and not be read cannot be synced.
+fn a_folder_that_cannot_be_brought_to_disk_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = 65534;
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(folder.path(), 0o755);
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    mode(&closed, 0o333);
+    let as_nobody = |mut command: Command| {
+        if fs::metadata("/proc/self").unwrap().uid() == 0 {
+            command.uid(nobody).gid(nobody);
+        }
+        command
+    };
+    let mut look = as_nobody(Command::new("test"));
+    if !look.args(["-x", env!("CARGO_BIN_EXE_tractlet"), "-a", "-r", MODEL]).status().unwrap().success() {
+        println!("skipped: whoever may not do everything does not reach the program");
+        return;
+    }
+    let mut run = as_nobody(program());
+    let output = run.args(["run", MODEL, "--input", SAMPLES, "--output"]).arg(closed.join("y.npy")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot be opened, which bringing a name to disk takes: Permission denied"), "{said}");
+    mode(&closed, 0o755);
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
 }

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tractlet_core::plan::{DType, Port};
 use tractlet_io::npy::{ByteOrder, PREFIX_BYTES, count_samples, encode, locate, parse, without_batch};
+use tractlet_io::{give_name, unnamed};
 
 use crate::os;
 
@@ -68,11 +69,14 @@ impl Samples {
     }
 }
 
-/// A file of outputs in the making: it takes its name in [`Writer::publish`], and goes without.
+/// A file of outputs in the making: it takes its name in [`publish`], and goes without.
 pub struct Writer {
     target: CString,
-    temp: CString,
+    /// Open, so that what cannot be brought to disk is not begun.
+    folder: OwnedFd,
     file: OwnedFd,
+    /// A name beside its own: from the beginning, where there are no files without one.
+    temp: Option<CString>,
 }
 
 impl Writer {
@@ -86,10 +90,21 @@ impl Writer {
             Ok(stat) => Some(Mode::from_raw_mode(stat.st_mode & 0o777)),
             Err(_) => None,
         };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        let folder = rustix::fs::openat(CWD, os::folder_and_name(target).0.as_c_str(), flags, Mode::empty())
+            .map_err(|error| refused(&format!("its folder cannot be opened: {}", os::reason(error))))?;
         // As any new file: the umask decides. What takes the place of another has its permissions.
-        let (temp, file) =
-            beside(target, mode.unwrap_or(Mode::from_raw_mode(0o666))).map_err(|error| refused(&os::reason(error)))?;
-        let writer = Writer { target: target.into(), temp, file };
+        let as_new = mode.unwrap_or(Mode::from_raw_mode(0o666));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let make = |name: &CStr| rustix::fs::openat(&folder, name, flags, as_new);
+        let (file, temp) = match unnamed(&folder, as_new) {
+            Some(file) => (file, None),
+            None => {
+                let (file, temp) = beside(make).map_err(|error| refused(&os::reason(error)))?;
+                (file, Some(temp))
+            }
+        };
+        let writer = Writer { target: target.into(), folder, file, temp };
         mode.map_or(Ok(()), |mode| rustix::fs::fchmod(&writer.file, mode)).map_err(|error| writer.refused(error))?;
         let shape: Vec<usize> = core::iter::once(samples).chain(without_batch(port.shape()).iter().copied()).collect();
         let order = if port.dtype.size_bytes() == 1 { '|' } else { '<' };
@@ -106,16 +121,25 @@ impl Writer {
         rustix::fs::fsync(&self.file).map_err(|error| self.refused(error))
     }
 
-    /// Gives it its name, in place of what stood there.
-    pub fn publish(self) -> Result<(), String> {
-        rustix::fs::renameat(CWD, self.temp.as_c_str(), CWD, self.target.as_c_str())
-            .map_err(|error| self.refused(error))?;
-        // The name is on disk once its folder is.
-        let (folder, _) = os::folder_and_name(&self.target);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
-        let folder =
-            rustix::fs::openat(CWD, folder.as_c_str(), flags, Mode::empty()).map_err(|error| self.refused(error))?;
-        rustix::fs::fsync(&folder).map_err(|error| self.refused(error))
+    /// Has a name beside its own.
+    fn stand_by(&mut self) -> Result<(), Errno> {
+        if self.temp.is_none() {
+            self.temp = Some(beside(|name| give_name(&self.file, &self.folder, name))?.1);
+        }
+        Ok(())
+    }
+
+    fn take_name(&mut self) -> Result<(), Errno> {
+        let Some(temp) = &self.temp else { return Ok(()) };
+        let (_, name) = os::folder_and_name(&self.target);
+        rustix::fs::renameat(&self.folder, temp.as_c_str(), &self.folder, name)?;
+        self.temp = None;
+        Ok(())
+    }
+
+    /// The name is on disk once its folder is.
+    fn settle(&mut self) -> Result<(), Errno> {
+        rustix::fs::fsync(&self.folder)
     }
 
     fn refused(&self, error: Errno) -> String {
@@ -124,22 +148,31 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Where it has its name there is nothing left to remove.
     fn drop(&mut self) {
-        let _ = rustix::fs::unlinkat(CWD, self.temp.as_c_str(), AtFlags::empty());
+        if let Some(temp) = &self.temp {
+            let _ = rustix::fs::unlinkat(&self.folder, temp.as_c_str(), AtFlags::empty());
+        }
     }
 }
 
-/// A new file beside another.
-fn beside(target: &CStr, mode: Mode) -> Result<(CString, OwnedFd), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let (folder, _) = os::folder_and_name(target);
+/// Gives files their names, in place of what stood there: one after the other, but all that may be refused before is done before
+/// the first.
+pub fn publish(mut writers: Vec<Writer>) -> Result<(), String> {
+    for step in [Writer::stand_by, Writer::take_name, Writer::settle] {
+        for writer in &mut writers {
+            step(writer).map_err(|error| writer.refused(error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has something made under a name that nothing has.
+fn beside<T>(make: impl Fn(&CStr) -> Result<T, Errno>) -> Result<(T, CString), Errno> {
     let mut seed = os::nanoseconds();
     loop {
-        let name = format!("/.tractlet-{seed:x}.part");
-        let temp = CString::new([folder.to_bytes(), name.as_bytes()].concat()).map_err(|_| Errno::INVAL)?;
-        match rustix::fs::openat(CWD, temp.as_c_str(), flags, mode) {
-            Ok(file) => return Ok((temp, file)),
+        let temp = CString::new(format!(".tractlet-{seed:x}.part")).map_err(|_| Errno::INVAL)?;
+        match make(&temp) {
+            Ok(made) => return Ok((made, temp)),
             Err(Errno::EXIST) => seed = seed.wrapping_add(1),
             Err(error) => return Err(error),
         }

@@ -13,7 +13,7 @@ use tractlet_io::npy::without_batch;
 use crate::args::{Args, Named};
 use crate::failure::Failure;
 use crate::json::{Json, quoted};
-use crate::npy::{Samples, Writer};
+use crate::npy::{Samples, Writer, publish};
 use crate::os;
 use crate::out::Out;
 use crate::session::Session;
@@ -69,7 +69,7 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     }
     // All on disk before the first takes its name.
     writers.iter().try_for_each(|(_, writer)| writer.finish())?;
-    writers.into_iter().try_for_each(|(_, writer)| writer.publish())?;
+    publish(writers.into_iter().map(|(_, writer)| writer).collect())?;
     if args.json {
         return out.text(&json(&session, samples, &results, ranking.as_ref().map(|ranking| (ranking, &tops))));
     }

@@ -22,6 +22,7 @@ mod files;
 mod footprint;
 mod in_use;
 mod inspect;
+mod interrupt;
 mod login;
 mod metric;
 #[cfg(feature = "quantize")]
@@ -60,6 +61,7 @@ use signal_hook::consts::{SIGABRT, SIGXFSZ};
 use signal_hook::flag;
 use tractlet::footprint::{room_for, when_exhausted};
 use tractlet::sandbox::Sandbox;
+use tractlet::whole::when_visible;
 use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions, TensorSpec};
 
 use failure::Failure;
@@ -374,6 +376,10 @@ pub fn main() -> ExitCode {
         log::warn!("want of memory, or a limit on the size of files, may end the program by a signal: {error}");
     }
     let Cli { command } = Cli::try_parse().unwrap_or_else(|error| login::exit(&error));
+    // These end in an order of their own.
+    if !matches!(command, Command::Stream(_) | Command::Streams(_)) {
+        when_visible(interrupt::put_off);
+    }
     let work = || match command {
         Command::Run(args) => run::run(args),
         Command::Eval(args) => eval::eval(args),

@@ -16,7 +16,7 @@ use super::runner::Runner;
 use super::samples::{Samples, sample_shape};
 use super::threads::ThreadArgs;
 use super::torch::{ToldBy, TorchArgs};
-use super::{ModelArgs, cap, files, or_here, usage};
+use super::{ModelArgs, cap, files, interrupt, or_here, usage};
 
 /// Run a model on the samples of .npy files
 ///
@@ -26,8 +26,9 @@ use super::{ModelArgs, cap, files, or_here, usage};
 /// taken. The element type must be the model's. Samples are read one at a time. An .npz file, as numpy.savez writes it,
 /// has an array for each input by its name; a build without the feature `quantize` reads none.
 ///
-/// An output file stacks what the samples gave: [n, 12] for an output of [1, 12]. All output files
-/// are written, each whole, or none.
+/// An output file stacks what the samples gave: [n, 12] for an output of [1, 12]. Each is written
+/// whole before the first gets its name; several get theirs one after the other, and not at one
+/// instant.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
@@ -134,6 +135,7 @@ fn samples(args: &RunArgs, in_use: &InUse) -> Result<(), Failure> {
     let mut tops = Vec::new();
     let mut screen = Screen::new(args, samples, ranking.as_ref());
     for sample in 0..samples {
+        interrupt::heed()?;
         runner.run_sample(&inputs, sample)?;
         for (writer, tensor) in &mut writers {
             writer.write(runner.output(*tensor))?;
@@ -204,8 +206,8 @@ fn open_outputs(
 
 /// All on disk before the first takes its name.
 fn publish(writers: Vec<(npy::Writer, usize)>) -> Result<(), Failure> {
-    let written = writers.into_iter().map(|(writer, _)| writer.finish()).collect::<Result<Vec<_>, _>>()?;
-    Ok(written.into_iter().try_for_each(npy::Written::publish)?)
+    let written = writers.into_iter().map(|(writer, _)| writer.finish()).collect::<Result<_, _>>()?;
+    Ok(npy::Written::publish_all(written)?)
 }
 
 fn stacked(spec: &TensorSpec, samples: usize) -> Vec<usize> {

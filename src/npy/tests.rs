@@ -90,3 +90,30 @@ fn a_file_appears_only_when_it_is_complete() {
     assert_eq!(out, [3, 4]);
     assert!(Writer::create("/dev/null", DType::U8, &[1]).is_err());
 }
+
+#[test]
+fn of_several_files_a_name_that_cannot_be_given_says_which_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["a.npy", "b.npy", "c.npy"];
+    let written = || {
+        let write = |name: &str| {
+            let mut writer = Writer::create(folder.path().join(name), DType::U8, &[1]).unwrap();
+            writer.write(&[1]).unwrap();
+            writer.finish().unwrap()
+        };
+        names.map(write).into()
+    };
+    let there = || names.map(|name| folder.path().join(name).is_file());
+    let files = written();
+    std::fs::create_dir(folder.path().join("b.npy")).unwrap();
+    let error = Written::publish_all(files).unwrap_err().to_string();
+    assert!(
+        error.contains("b.npy: cannot put it in place") && error.ends_with("; 1 of 3 files have their names"),
+        "{error}"
+    );
+    assert_eq!(there(), [true, false, false]);
+    std::fs::remove_dir(folder.path().join("b.npy")).unwrap();
+    Written::publish_all(written()).unwrap();
+    assert_eq!(there(), [true; 3]);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "and no other name");
+}
