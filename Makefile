@@ -180,10 +180,10 @@ arm-mca: ## Cycles of inner loops on ARM cores by llvm-mca; MCA=program, of LLVM
 # same; --target keeps them from build scripts.
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters
-FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZ_BUILD = RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --quiet --release --locked \
-	--manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir $(TARGET)/fuzz
-FUZZ = $(TARGET)/fuzz/$(FUZZ_HOST)/release/tractlet-fuzz
+	--manifest-path fuzz/Cargo.toml --target $(HOST_TRIPLE) --target-dir $(TARGET)/fuzz
+FUZZ = $(TARGET)/fuzz/$(HOST_TRIPLE)/release/tractlet-fuzz
 FUZZ_WORK = --work $(TARGET)/fuzz/work
 FUZZ_TARGETS := $(or $(FUZZ_TARGET),onnx planfile plan npy npz recipe source message quantizer)
 
@@ -202,6 +202,16 @@ fuzz-replay: ## Run the fuzzer's corpus and seeds, unchanged
 fuzz-minimise: ## Put what make fuzz found to reach new code into fuzz/corpus, as little of it as does
 	@$(FUZZ_BUILD)
 	@for target in $(FUZZ_TARGETS); do $(FUZZ) minimise $$target $(FUZZ_WORK) || exit 1; done
+
+# What measures a process, and a test that is counted beside the harness's own allocations.
+ASAN_SKIPS := a_cap_is_held_or_what_passes_it_is_named memory_that_is_not_there_is_an_error_with_a_message \
+	a_model_that_the_cap_has_no_room_for_is_refused_and_the_old_one_goes_on models_that_are_exchanged_leave_nothing_in_memory \
+	a_long_replay_allocates_nothing_and_loses_nothing a_thousand_runs_allocate_nothing
+
+asan: ## Run the tests, and the program in them, under AddressSanitizer; takes half an hour
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+		cargo test --workspace --lib --bins --tests --target $(HOST_TRIPLE) --target-dir $(TARGET)/asan -- \
+		$(foreach test,$(ASAN_SKIPS),--skip $(test))
 
 soak: build ## Run a stream for MINUTES=5 with faults of all kinds, and hold it to its memory, descriptors and latency; Python 3
 	@python3 scripts/soak.py $(RELEASE) --minutes $(or $(MINUTES),5)

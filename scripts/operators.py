@@ -10,8 +10,8 @@ KINDS = {"INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "GRAPH": "g",
 
 HEADER = f"""\
 # Made by scripts/operators.py from the schemas of onnx {onnx.__version__}, opset {defs.onnx_opset_version()}. A line for each change:
-# operator, the opset that it came with, inputs (x: needed, ?: may be left out, *: any number more; !: withdrawn), most outputs, types of
-# the inputs (NumPy's characters; *: any; -: none that is run; =0: that of input 0; the last goes for all that follow),
+# operator, the opset that it came with, inputs (x: needed, ?: may be left out, *: any number more; !: withdrawn), most outputs (!: all are
+# needed), types of the inputs (NumPy's characters; *: any; -: none that is run; =0: that of input 0; the last goes for all that follow),
 # attributes with their kinds (i, f, s, t, g: integer, float, string, tensor, graph; capitals: lists; -: another; !: needed)."""
 
 # Of those that are run.
@@ -61,6 +61,8 @@ def main():
         for since, schema in sorted(of_name.items()):
             superseded = any(since < later <= OLDEST for later in of_name)
             outputs = schema.max_output if schema.max_output < 1 << 30 else "*"
+            if 1 < schema.min_output == schema.max_output:
+                outputs = f"{outputs}!"
             withdrawn = ["!", "0", "-"] if schema.deprecated and since == max(of_name) else None
             line = " ".join(withdrawn or [inputs(schema), str(outputs), types(schema), *attributes(schema)])
             if not superseded and line != last:

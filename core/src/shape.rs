@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 /// A sliding window over an NHWC image: what convolution and pooling have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Input rows.
     pub in_h: usize,
@@ -112,7 +112,7 @@ impl Window {
 }
 
 /// A convolution. Weights are OHWI: `[out_c, kernel_h, kernel_w, in_c / groups]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Where it slides, and over what.
     pub window: Window,

@@ -334,7 +334,7 @@ pub(crate) fn open(
 
 fn no_plan(model: &Model, refusals: &str) -> ModelError {
     let instead =
-        if EngineChoice::Tract.is_built() { "--engine tract can".to_owned() } else { format!("and {NO_TRACT}") };
+        if EngineChoice::Tract.is_built() { "try --engine tract".to_owned() } else { format!("and {NO_TRACT}") };
     model.error(Fault::unsupported(format!("the plan engine cannot take it: {refusals}; {instead}")))
 }
 

@@ -43,6 +43,14 @@ impl TractEngine {
             .map_err(refused)?;
         let outputs = guarded(|| names(&typed.outputs, graph.outputs.iter().map(|o| o.name.as_str()).collect()))
             .map_err(refused)?;
+        for output in &outputs {
+            if let Some((stated, _)) = shapes.get(&output.name).filter(|(stated, _)| *stated != output.dtype) {
+                return Err(refused(format!(
+                    "output `{}` is {stated} by the model, and {} here",
+                    output.name, output.dtype
+                )));
+            }
+        }
         let remembers = state.op_states.iter().any(Option::is_some);
         let nodes = node_reports(model, shapes);
         let quantized = model.inputs().iter().map(|input| model.quantizes(&input.name)).collect();

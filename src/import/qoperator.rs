@@ -50,12 +50,11 @@ pub(crate) fn expand(node: &Node, form: Form) -> Option<Vec<Node>> {
         (Domain::Microsoft, "QLinearSoftmax") => {
             let x = chain.dequantize(0, None);
             let y = chain.heart("Softmax", [Some(x), None, None], &["opset"]);
-            // The default axis is that of the node's own opset, not of the model's.
+            // The default axis is the last, whatever the node's opset, and Softmax had another.
             if node.attribute("axis").is_none()
                 && let Some(heart) = chain.nodes.last_mut()
-                && let Some(AttributeValue::Int(opset)) = node.attribute("opset")
             {
-                heart.attributes.push(attribute("axis", AttributeValue::Int(if *opset < 13 { 1 } else { -1 })));
+                heart.attributes.push(attribute("axis", AttributeValue::Int(-1)));
             }
             chain.quantize(y, 3, 4);
         }
@@ -156,7 +155,8 @@ impl Chain<'_> {
         let (product, dequantized) = (self.derived("bias_scale"), self.derived("dequantize_bias"));
         let scale = self.push(product, "Mul", vec![self.input(a_scale), self.input(b_scale)], vec![]);
         let scale = self.scaled(scale, alpha);
-        let axis = vec![attribute("axis", AttributeValue::Int(0))];
+        // Of a matrix, which QGemm's may be, too.
+        let axis = vec![attribute("axis", AttributeValue::Int(-1))];
         self.push(dequantized, "DequantizeLinear", vec![bias.to_owned(), scale], axis)
     }
 

@@ -334,6 +334,9 @@ impl<'m> Lowering<'m> {
                 }
                 _ => return Err(format!("output `{}` is a constant", output.name)),
             };
+            if let Some(stated) = self.shapes.get(&output.name).map(|fact| fact.0).filter(|stated| *stated != dtype) {
+                return Err(format!("output `{}` is {stated} by the model; plans give it as {dtype}", output.name));
+            }
             let act = self.separate(&output.name, act);
             self.program.outputs.push(Port { name: output.name.clone(), dtype, dims: act.dims, tensor: act.tensor });
         }

@@ -25,6 +25,44 @@ pub(super) struct Weights {
     pub outputs: Option<Rc<[usize]>>,
 }
 
+impl Weights {
+    /// Which channels of the model have weights of 0 alone, in rows of that length; so are all on a scale of 0 from here on.
+    fn dead(&mut self, row: usize) -> Vec<bool> {
+        let mut dead = vec![true; self.scales.len()];
+        for (at, row) in self.values.chunks_mut(row.max(1)).enumerate() {
+            let channel = self.outputs.as_ref().map_or(at, |outputs| outputs[at]);
+            if self.scales[channel] == 0.0 {
+                row.fill(0);
+            }
+            dead[channel] &= row.iter().all(|&w| w == 0);
+        }
+        dead
+    }
+}
+
+/// A bias as a number of steps of the sums that it is added to.
+struct BiasSteps {
+    steps: f64,
+    /// What rounding to a whole number of them costs, in steps of the output.
+    off: f64,
+}
+
+impl BiasSteps {
+    fn of(bias: f32, weight_scale: f32, x: QParams, to: QParams) -> BiasSteps {
+        if bias == 0.0 {
+            return BiasSteps { steps: 0.0, off: 0.0 };
+        }
+        let step = f64::from(x.scale) * f64::from(weight_scale);
+        let steps = f64::from(bias) / step;
+        BiasSteps { steps, off: (steps - steps.round_ties_even()).abs() * step / f64::from(to.scale) }
+    }
+
+    /// Neither for NaN, nor where a channel's scale is 0.
+    fn hold(&self) -> bool {
+        self.steps.abs() <= f64::from(i32::MAX) && self.off <= 0.25
+    }
+}
+
 impl<'m> Lowering<'m> {
     pub(super) fn conv_s8(
         &mut self,
@@ -104,16 +142,18 @@ impl<'m> Lowering<'m> {
             return Err("its sizes are beyond what kernels count to".into());
         }
         let out_c = weights.scales.len();
-        let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
-        let mut bias = vec![0i32; out_c];
-        for (c, (bias, value)) in bias.iter_mut().zip(self.bias_of(node, out_c)?).enumerate() {
-            let steps = if value == 0.0 { 0.0 } else { (f64::from(value) / scale(c)).round_ties_even() };
-            // Infinite where a channel's scale is 0.
-            if steps.abs() > f64::from(i32::MAX) {
-                return Err(format!("its bias for channel {c} does not fit 32 bits"));
+        let row = weights.values.len() / shape.out_c;
+        let biases = self.bias_of(node, out_c)?;
+        for (c, is_dead) in weights.dead(row).into_iter().enumerate() {
+            if is_dead && !BiasSteps::of(biases[c], weights.scales[c], x.q, to.0).hold() {
+                // Nothing else is scaled by it, and so fine that nothing is lost.
+                weights.scales[c] = to.0.scale / x.q.scale / 65536.0;
             }
-            *bias = steps as i32;
         }
+        let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
+        // Saturating where the output does.
+        let steps = |(c, &value)| if value == 0.0 { 0.0 } else { (f64::from(value) / scale(c)).round_ties_even() };
+        let mut bias: Vec<i32> = biases.iter().enumerate().map(steps).map(|steps| steps as i32).collect();
         if let Ok(Value::DequantizedStored(q)) = self.value(node, 2)
             && q.tensor.dtype == DType::I32
             && q.zero_points.iter().all(|z| *z == 0)
@@ -124,7 +164,6 @@ impl<'m> Lowering<'m> {
             bias = outputs.iter().map(|&c| bias[c]).collect();
             weights.scales = outputs.iter().map(|&c| weights.scales[c]).collect();
         }
-        let row = weights.values.len() / shape.out_c;
         hold_sums(&weights.values, row, x.q.zero_point, &bias)?;
         for (bias, row) in bias.iter_mut().zip(weights.values.chunks(row)) {
             let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
@@ -143,14 +182,47 @@ impl<'m> Lowering<'m> {
             requantize: to.1,
             compact: false,
             // Until it is packed.
-            weights: DataSpan { offset: self.program.weights.len(), len: 0 },
+            weights: DataSpan { offset: self.program.keep_weights(weights.values), len: 0 },
             bias: self.builder.data(&bias),
             multipliers: self.builder.data(&multipliers),
             scratch: ArenaSpan::default(),
         };
-        self.program.weights.push(weights.values);
         self.program.push(&node.name, op);
         Ok(())
+    }
+
+    /// Whether the bias in steps of the sums is what the model states, to a quarter of the output's step; a layer is left to
+    /// floats else.
+    pub(super) fn bias_holds(
+        &self,
+        node: &Node,
+        x: QParams,
+        (stored, values): &Stored8<'m>,
+        to: QParams,
+    ) -> Result<bool, Why> {
+        // In the sums' own steps, or with a scale that is checked where it is used.
+        if matches!(self.value(node, 2), Ok(Value::DequantizedStored(q)) if q.tensor.dtype == DType::I32) {
+            return Ok(true);
+        }
+        let dims = &stored.tensor.dims;
+        let (out_c, of_rows) = match node.op.as_str() {
+            "Conv" => (dims[0], true),
+            "ConvTranspose" => (dims[1] * int(node, "group", 1) as usize, false),
+            _ if int(node, "transB", 0) != 0 => (dims[0], true),
+            _ => (dims[dims.len() - 1], false),
+        };
+        let is_dead = |c: usize| match (of_rows, node.op.as_str()) {
+            (true, _) => values.chunks(values.len() / out_c).nth(c).is_some_and(|row| row.iter().all(|&w| w == 0)),
+            (false, "ConvTranspose") => false,
+            (false, _) => values.iter().skip(c).step_by(out_c).all(|&w| w == 0),
+        };
+        let scale = |c: usize| stored.scales[c % stored.scales.len()];
+        let is_dead = |c: usize| scale(c) == 0.0 || is_dead(c);
+        // What is none for each channel is refused where it is used.
+        let biases = self.bias_of(node, out_c).unwrap_or_default();
+        let holds =
+            |(c, &bias): (usize, &f32)| BiasSteps::of(bias, scale(c), x, to).hold() || !bias.is_nan() && is_dead(c);
+        Ok(biases.iter().enumerate().all(holds))
     }
 
     /// An int32 bias that has the accumulator's own scale, to a rounding, is taken as it is.

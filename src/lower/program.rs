@@ -27,6 +27,16 @@ pub(crate) struct Program {
     pub weights: Vec<Vec<i8>>,
 }
 
+impl Program {
+    /// The number of these weights; layers that have the same share them.
+    pub fn keep_weights(&mut self, weights: Vec<i8>) -> usize {
+        self.weights.iter().position(|kept| *kept == weights).unwrap_or_else(|| {
+            self.weights.push(weights);
+            self.weights.len() - 1
+        })
+    }
+}
+
 /// A program that runs hop by hop.
 #[derive(Clone)]
 pub(crate) struct Hop {

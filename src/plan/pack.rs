@@ -5,12 +5,13 @@
 //! memory for, those take it whose layers gain most from it, those with the most pixels, and the others a compact one.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::ConvKernel;
 use tractlet_core::kernels::conv::Form;
-use tractlet_core::plan::{ALIGN, ConvS8, Op, PlanBuilder};
+use tractlet_core::plan::{ALIGN, ConvS8, DataSpan, Op, PlanBuilder};
+use tractlet_core::shape::ConvShape;
 
 use crate::lower::Program;
 
@@ -47,8 +48,10 @@ pub(super) fn pack(program: &mut Program, weights: &[Vec<i8>], builder: &mut Pla
         }
     }
     builder.reserve(bytes + again, steps);
-    for Layer { conv, weights } in layers {
-        conv.weights = builder.conv_weights(conv.kernel(), &conv.shape, weights);
+    let mut packed: HashMap<_, DataSpan> = HashMap::new();
+    for layer in layers {
+        let (key, Layer { conv, weights }) = ((layer.key(), layer.conv.compact), layer);
+        conv.weights = *packed.entry(key).or_insert_with(|| builder.conv_weights(conv.kernel(), &conv.shape, weights));
     }
 }
 
@@ -57,13 +60,26 @@ struct Layer<'p> {
     weights: &'p [i8],
 }
 
+impl Layer<'_> {
+    /// What its packed weights depend on, but for their form: the number of the weights and the layer's shape.
+    fn key(&self) -> (usize, ConvShape) {
+        (self.conv.weights.offset, self.conv.shape)
+    }
+}
+
 /// Chooses forms such that the fastest ones add at most `more` bytes to what the compact ones take; returns what each takes.
 fn within(layers: &mut [Layer<'_>], isa: Isa, mut more: usize) -> Vec<usize> {
     let mut lens = vec![0; layers.len()];
     let mut order: Vec<usize> = (0..layers.len()).collect();
     order.sort_by_key(|&layer| Reverse(layers[layer].conv.shape.window.out_h * layers[layer].conv.shape.window.out_w));
+    let mut chosen = HashMap::new();
     for index in order {
+        let key = layers[index].key();
         let Layer { conv, weights } = &mut layers[index];
+        if let Some(&(compact, len)) = chosen.get(&key) {
+            (conv.compact, lens[index]) = (compact, len);
+            continue;
+        }
         let [fast, compact] = [Form::Fast, Form::Compact]
             .map(|form| ConvKernel::of(&conv.shape, form).packed_len(isa, &conv.shape, weights));
         let added = fast.saturating_sub(compact);
@@ -72,6 +88,7 @@ fn within(layers: &mut [Layer<'_>], isa: Isa, mut more: usize) -> Vec<usize> {
             more -= added;
         }
         lens[index] = if conv.compact { compact } else { fast };
+        chosen.insert(key, (conv.compact, lens[index]));
     }
     lens
 }

@@ -229,7 +229,7 @@ def reason(text: str) -> str:
     text = text.strip().splitlines()[0] if text.strip() else "no message"
     text = re.sub(r"^tractlet: |^error: |\S*/model\.onnx: ", "", text)
     text = re.sub(r"(not supported: )?the plan engine cannot take it: ", "", text)
-    text = re.sub(r"; --engine tract can.*$|; and \d+ more.*$|; and this build has no tract.*$", "", text)
+    text = re.sub(r"; try --engine tract.*$|; and \d+ more.*$|; and this build has no tract.*$", "", text)
     return re.sub(r"node `[^`]*` ", "", text.split("; node")[0]).strip()
 
 

@@ -227,8 +227,8 @@ impl Verifier<'_> {
     /// before `reader`, or in the state, which holds something from the start. An op that writes part of its output, a strided copy, counts as writing all of it.
     ///
     /// Looks the writers up anew for each read and again for each part that another one wrote, since there is
-    /// no memory to keep a map in: quadratic in the number of ops where each read has a few writers, and 500
-    /// ops take milliseconds. [`MAX_STEPS`] bounds it where they have many.
+    /// no memory to keep a map in: from the reader back, which is quadratic in the number of ops where what is
+    /// read was written long before. [`MAX_STEPS`] bounds it where there are many writers.
     fn check_written(&self, field: &'static str, read: Operand, reader: usize) -> Result<(), FieldFault> {
         if !read.section.is_writable() {
             return Ok(());
@@ -237,18 +237,20 @@ impl Verifier<'_> {
         let state_bytes = if read.section == Section::Arena { self.state_bytes } else { 0 };
         let mut covered = read.offset.max(state_bytes);
         while covered < end {
-            let left = self.steps_left.get().checked_sub(reader);
+            let (mut next, mut steps) = (0, 0);
+            // Mostly one of the last wrote it.
+            for op in self.ops.iter().take(reader).rev() {
+                steps += 1;
+                let output = Op::decode(op).0.output();
+                if output.section == read.section && output.offset <= covered {
+                    next = next.max(output.offset + output.len);
+                    if next >= end {
+                        break;
+                    }
+                }
+            }
+            let left = self.steps_left.get().checked_sub(steps);
             self.steps_left.set(left.ok_or(FieldFault::new(field, Fault::TooManyWriters))?);
-            let outputs = self
-                .ops
-                .iter()
-                .take(reader)
-                .map(|op| OpRecord::decode(op).map(|record| record.op.output()).unwrap_or_default());
-            let next = outputs
-                .filter(|output| output.section == read.section && output.offset <= covered)
-                .map(|output| output.offset + output.len)
-                .max()
-                .unwrap_or(0);
             require(next > covered, field, Fault::Unwritten)?;
             covered = next;
         }

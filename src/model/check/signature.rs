@@ -20,8 +20,8 @@ struct Signature {
     op: &'static str,
     since: i64,
     inputs: &'static str,
-    /// At most.
-    outputs: usize,
+    /// At least and at most.
+    outputs: [usize; 2],
     types: &'static str,
     attributes: &'static str,
 }
@@ -92,7 +92,11 @@ impl Signature {
         let op = fields.next().filter(|op| *op != "#")?;
         let since = fields.next()?.parse().ok()?;
         let inputs = fields.next()?;
-        let outputs = fields.next()?.parse().unwrap_or(usize::MAX);
+        let outputs = fields.next()?;
+        let outputs = match outputs.strip_suffix('!').and_then(|all| all.parse().ok()) {
+            Some(all) => [all; 2],
+            None => [0, outputs.parse().unwrap_or(usize::MAX)],
+        };
         let types = fields.next()?;
         Some(Signature { op, since, inputs, outputs, types, attributes: fields.next().unwrap_or("") })
     }
@@ -155,8 +159,15 @@ impl Signature {
         if let Some(branch) = branch {
             return Err(fault(node, format!("has {given} outputs, one of its branches {}", branch.outputs.len())));
         }
-        if given > self.outputs {
-            return Err(fault(node, format!("has {given} outputs; the operator has at most {}", self.outputs)));
+        let [least, most] = self.outputs;
+        if given > most {
+            return Err(fault(node, format!("has {given} outputs; the operator has at most {most}")));
+        }
+        if given < least {
+            return Err(fault(
+                node,
+                format!("has {given} outputs; the operator has {least}, and none may be left out"),
+            ));
         }
         Ok(())
     }
@@ -284,7 +295,8 @@ mod tests {
             broadcast.contains("`broadcast` is unknown to the operator, which since opset 7 has none"),
             "{broadcast}"
         );
-        assert!(refused(&node("TopK", &["x", "k"], "k"), 10).contains("`k` is unknown"));
+        assert!(refused(&node("Clip", &["x"], "min"), 11).contains("`min` is unknown"));
+        assert!(refused(&node("TopK", &["x", "k"], "axis"), 10).contains("has 1 outputs; the operator has 2"));
         assert!(refused(&node("Gelu", &["x"], ""), 19).contains("came with opset 20, the model states 19"));
         assert!(refused(&node("Clip", &["", "low"], ""), 13).contains("input 0 is left out"));
         assert!(refused(&node("Concat", &["a", "b"], ""), 13).contains("`axis` is missing"));

@@ -122,7 +122,7 @@ pub(super) fn microsoft(c: &Context<'_>) -> Ruled<Outputs> {
             // Up to opset 12 a softmax takes all dimensions from its axis on; the node has an opset of its own.
             let until_12 = c.int("opset").unwrap_or(c.opset) < 13;
             if let Some(rank) = c.fact(0).and_then(Fact::rank) {
-                let at = axis(c.int("axis").unwrap_or(if until_12 { 1 } else { -1 }), rank)?;
+                let at = axis(c.int("axis").unwrap_or(-1), rank)?;
                 if until_12 != (c.opset < 13) && at + 1 != rank {
                     let what =
                         format!("its softmax is of opset {}, the model of {}", c.int("opset").unwrap_or(0), c.opset);

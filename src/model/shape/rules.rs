@@ -134,6 +134,10 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             same_as(c, 0)
         }
         "BatchNormalization" | "InstanceNormalization" | "GroupNormalization" => {
+            // Until opset 8 there was a normalization of each pixel for itself.
+            if c.int("spatial") == Some(0) {
+                return Err(Misfit::Unsupported("spatial is 0, which ONNX has withdrawn".into()));
+            }
             per_channel(c)?;
             same_as(c, 0)
         }

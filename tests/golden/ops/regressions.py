@@ -20,19 +20,44 @@ def regressions() -> None:
         weights = g.op("DequantizeLinear", w, scales, zero_points, axis=0)
         finish(g, g.op("Conv", x, weights, g.const([1.0, 1.5]), kernel_shape=[1, 1]))
 
-    add("conv_bias_of_a_dead_channel", dead_channel, refused="a bias on a scale of 0")
+    add("conv_bias_of_a_dead_channel", dead_channel)
 
-    def softmax_of_another_opset(g: Graph) -> None:
+    # In steps of the sums these biases would be far from what they are in steps of the output.
+    def coarse_sums(g: Graph, dead: bool) -> None:
+        x = g.qdq(g.input(1, 2, 4, 4, low=-3.0, high=3.0), scale=0.1, zero_point=0)
+        w = g.const([[[[0 if dead else 1]], [[0]]], [[[1]], [[-1]]]], np.int8)
+        weights = g.op("DequantizeLinear", w, g.const([1.0, 0.01] if dead else 1.0), g.const([0, 0] if dead else 0, np.int8), axis=0)
+        y = g.op("Conv", x, weights, g.const([0.34, -0.007] if dead else [0.34, -0.17]), kernel_shape=[1, 1])
+        g.output(g.qdq(y, scale=0.02, zero_point=-3))
+
+    add("conv_float_bias_of_a_dead_channel", bind(coarse_sums, dead=True))
+    add("conv_float_bias_between_coarse_sums", bind(coarse_sums, dead=False), floats=True)
+
+    def softmax_of_another_opset(g: Graph, node_opset: int) -> None:
         q = g.q(g.input(1, 3, 5), "u8")
         scale, zero_point, _ = g.parameters[q]
         y = g.op(
             "QLinearSoftmax", q, g.const(scale), g.const(zero_point, np.uint8), g.const(1 / 256), g.const(0, np.uint8),
-            domain="com.microsoft", opset=13,
+            domain="com.microsoft", opset=node_opset,
         )
         g.parameters[y] = (np.float32(1 / 256), 0, "u8")
         g.output(y)
 
-    add("qlinear_softmax_default_axis_of_its_own_opset", softmax_of_another_opset, opset=12)
+    add("qlinear_softmax_default_axis_of_its_own_opset", bind(softmax_of_another_opset, node_opset=13), opset=12)
+    add("qlinear_softmax_default_axis_of_opset_12", bind(softmax_of_another_opset, node_opset=12), opset=12)
+
+    def qgemm_bias_of_a_row(g: Graph) -> None:
+        q = g.q(g.input(2, 6), "u8")
+        scale, zero_point, _ = g.parameters[q]
+        w, bias = g.const(g.rng.integers(-127, 128, (6, 3)), np.int8), g.const([[900, -1200, 40]], np.int32)
+        y = g.op(
+            "QGemm", q, g.const(scale), g.const(zero_point, np.uint8), w, g.const([0.01, 0.02, 0.005]), g.const([0, 0, 0], np.int8),
+            bias, g.const(0.05), g.const(120, np.uint8), domain="com.microsoft",
+        )
+        g.parameters[y] = (np.float32(0.05), 120, "u8")
+        g.output(y)
+
+    add("qgemm_bias_of_a_row", qgemm_bias_of_a_row)
 
     def scalar_transposed(g: Graph) -> None:
         x = g.input(2, 3)

@@ -243,6 +243,20 @@ def attr_split_num_outputs_is_another(m):
     set_attribute(m, "num_outputs", 3)
 
 
+@refused("attribute|graph", "topk0", TOPK)
+def attr_top_k_of_one_output(m):
+    gone = m.graph.node[0].output.pop()
+    kept = [output for output in m.graph.output if output.name != gone]
+    del m.graph.output[:]
+    m.graph.output.extend(kept)
+
+
+@refused("attribute|unsupported", "spatial", BATCHNORM)
+def attr_batch_norm_each_pixel_for_itself(m):
+    m.opset_import[0].version = 7
+    set_attribute(m, "spatial", 0)
+
+
 @refused("attribute|shape", "split0", SPLIT)
 def attr_split_num_outputs_missing(m):
     del m.graph.node[0].input[1]
