@@ -68,6 +68,11 @@ impl From<header::Fault> for Fault {
 }
 
 impl NpyError {
+    /// What is wrong, for who names the file itself.
+    pub(crate) fn what(&self) -> String {
+        self.fault.to_string()
+    }
+
     fn new(path: &Path, fault: Fault) -> NpyError {
         NpyError { path: path.to_owned(), fault }
     }

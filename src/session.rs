@@ -430,7 +430,7 @@ pub(crate) fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<B
                 }
                 Dim::Symbol(symbol) => {
                     return fault(format!(
-                        "input `{}`: dimension {index} (`{symbol}`) is open; give it a size: --dim {symbol}=SIZE, or SessionOptions::bind",
+                        "input `{}`: dimension {index} (`{symbol}`) is open; give it a size: --dim {symbol}=SIZE",
                         input.name
                     ));
                 }

@@ -256,10 +256,26 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
             "arecord -D hw:1,0 -t raw -f S16_LE -r 16000 -c 1 | tractlet stream MODEL --source - --format s16le";
         assert!(output.status.code() == Some(1) && error(&output).contains(piped), "{}", error(&output));
     }
+    let dat = path("x.dat", "");
+    let (_sensor, port) = pty();
+    let serial = format!("it is a serial port: say --source serial:{port}, or serial:{port}:BAUD");
     let to_source = format!("csv:{few}");
-    let cases: [(&[&str], i32, &str); 26] = [
+    let cases: [(&[&str], i32, &str); 39] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),
-        (&[HAR, "--source", "x.dat"], 1, "`.dat` does not tell its format; say --format"),
+        (&[HAR, "--source", "nowhere.npy"], 1, "error: nowhere.npy: cannot open it: No such file"),
+        (&[HAR, "--source", "nowhere.dat"], 1, "nowhere.dat: cannot open it: No such file"),
+        (&[HAR, "--source", &dat], 1, "`.dat` does not tell its format; say --format"),
+        (&[HAR, "--source", "LICENSE-MIT"], 1, "error: LICENSE-MIT: its name does not tell its format; say --format"),
+        (&[HAR, "--source", "models"], 1, "models: it is a directory"),
+        (&[HAR, "--source", &port, "--format", "csv"], 1, &serial),
+        (&[HAR, "--source", &port], 1, &serial),
+        (&[HAR, "--source", &few, "--rate", "1e10"], 2, "expected a number from 1e-6 to 1e9"),
+        (&[HAR, "--source", &few, "--metrics", ":9100"], 2, "0.0.0.0:9100 for whoever reaches it"),
+        (&[HAR, "--source", &few, "--metrics", "127.0.0.1"], 2, "expected ADDR:PORT"),
+        (&[HAR, "--source", &few, "--metrics", "127.0.0.1:99999"], 2, "expected ADDR:PORT"),
+        (&[HAR, "--source", &few, "--client-id", "i"], 2, "--client-id is for a source or a sink at a broker"),
+        (&[HAR, "--source", &few, "--client-id", "i", "--session", "9"], 2, "--session is for a source at a broker"),
+        (&[HAR, "--source", &few, "--queue", "1MiB"], 2, "--queue is for a sink at a broker"),
         (
             &[HAR, "--source", &named],
             1,
@@ -279,7 +295,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
             "--units: the model states no unit of channel `c0`: leave it out, or state `input.units`",
         ),
         (&[HAR, "--source", &few, "--units", "K"], 1, "channel `acc_x` is taken in g, which K cannot be converted to"),
-        (&[HAR, "--source", &few, "--buffer", "5"], 1, "a buffer of 5 frames: expected 128 to"),
+        (&[HAR, "--source", &few, "--buffer", "5"], 1, "--buffer 5: expected 128 to 11184810 frames"),
         // A hop of any length takes no buffer of as many frames.
         (&[HAR, "--source", &few, "--hop", "4000000000"], 1, "there are 3 columns, and no header"),
         (&["models/ic_resnet8", "--source", "-"], 1, "models/ic_resnet8/model.toml: cannot open it"),

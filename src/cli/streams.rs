@@ -41,7 +41,7 @@ pub struct StreamsArgs {
     #[arg(long)]
     fail_fast: bool,
     /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics, with the label `stream`
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = stream::endpoint)]
     metrics: Option<String>,
     /// Refuse what would make more than this resident, as for `tractlet stream`: all streams together
     #[arg(long, value_name = "SIZE|BOARD", value_parser = board::bytes)]

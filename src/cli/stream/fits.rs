@@ -16,7 +16,17 @@ impl StreamArgs {
             None if self.mqtt.share.is_some() => {
                 return Err("--share is for a source at a broker, mqtt://HOST/TOPIC".into());
             }
+            None if self.mqtt.session.is_some() => {
+                return Err("--session is for a source at a broker, mqtt://HOST/TOPIC".into());
+            }
             _ => {}
+        }
+        let has_sink = self.sink.clone().iter_mut().any(|sink| sink.broker().is_some());
+        if self.mqtt.queue.is_some() && !has_sink {
+            return Err("--queue is for a sink at a broker, mqtt://HOST/TOPIC".into());
+        }
+        if self.mqtt.client_id.is_some() && !has_sink && self.source.source.broker().is_none() {
+            return Err("--client-id is for a source or a sink at a broker, mqtt://HOST/TOPIC".into());
         }
         if self.sink.iter().filter(|sink| sink.is_stdout()).count() > 1 {
             return Err("two sinks write to standard output; give one of them a file".into());

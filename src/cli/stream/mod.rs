@@ -6,6 +6,8 @@ mod parts;
 mod run;
 mod status;
 
+use std::net::SocketAddr;
+
 use clap::{Args, ValueEnum};
 use tractlet::sensor::{Column, Format, SinkSpec, SourceSpec, TimeColumn, Unit};
 
@@ -57,7 +59,7 @@ pub struct StreamArgs {
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     deadline: Option<u32>,
     /// Serve counters to Prometheus at this address, as http://ADDR:PORT/metrics
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
     metrics: Option<String>,
     /// Once everything is open, give up files, the network and other programs for good (Landlock and seccomp). What is left:
     /// the folders of the model and its model.toml, for SIGHUP, a folder of slots, and with --reconnect the source, for which a port needs
@@ -75,7 +77,8 @@ struct SourceArgs {
     /// iio-buffer:DEVICE[,PATH], mqtt://HOST/TOPIC or alsa:DEVICE (in a build with the feature audio; static ones pipe arecord, see below)
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
-    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by the file's name, else csv]. In csv, fields
+    /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by a file's name, .csv, .tsv, .txt,
+    /// .npy or .wav; csv of what is no file, s16le of alsa:]. In csv, fields
     /// are between commas, semicolons, tabs or spaces, in quotes or not, and lines that begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four.
     /// Raw integers are counts, but where the model takes a channel in `full-scale`: there they are sound from -1 to 1, as of a
     /// .wav, unless --scale or --units says what else
@@ -90,7 +93,7 @@ struct SourceArgs {
     #[arg(long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
     time: Option<TimeColumn>,
     /// Frames a second of the source, where it does not tell itself; where they are not the model's, they are resampled
-    #[arg(long, value_name = "HZ", value_parser = positive)]
+    #[arg(long, value_name = "HZ", value_parser = rate)]
     rate: Option<f64>,
     /// Factor of each channel, or one for all; A/B is a fraction
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = factor)]
@@ -125,12 +128,12 @@ struct MqttArgs {
     /// What the broker knows this process by, and no other: it keeps what was not answered until the process is back
     #[arg(long, value_name = "ID", value_parser = level)]
     client_id: Option<String>,
-    /// For how long it does
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
-    session: u32,
-    /// Decisions that are kept while the broker of a sink is away; the oldest go beyond it, and are counted
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size::parse)]
-    queue: u64,
+    /// For how long it does [default: 300]
+    #[arg(long, value_name = "SECONDS", requires = "client_id", value_parser = clap::value_parser!(u32).range(1..))]
+    session: Option<u32>,
+    /// Decisions that are kept while the broker of a sink is away; the oldest go beyond it, and are counted [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    queue: Option<u64>,
 }
 
 const EXAMPLES: &str = "\
@@ -177,15 +180,27 @@ fn level(text: &str) -> Result<String, String> {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 && number < 1e9 => Ok(number),
-        _ => Err("expected a number above 0".into()),
-    }
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (1e-6..=1e9).contains(rate));
+    rate.ok_or_else(|| "expected a number from 1e-6 to 1e9".into())
 }
 
 fn pause(text: &str) -> Result<f64, String> {
-    positive(text).ok().filter(|pause| *pause >= 1e-3).ok_or_else(|| "expected a number of seconds from 0.001".into())
+    let pause = text.parse().ok().filter(|pause| (1e-3..=1e9).contains(pause));
+    pause.ok_or_else(|| "expected a number of seconds from 0.001 to 1e9".into())
+}
+
+/// An address to listen at; whether it is this machine's is known when that is tried.
+pub fn endpoint(text: &str) -> Result<String, String> {
+    let is_named = |(host, port): (&str, &str)| {
+        !host.is_empty() && !host.contains([':', '[', ']', '/']) && port.parse::<u16>().is_ok()
+    };
+    match text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(is_named) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("expected ADDR:PORT: 127.0.0.1:9100 for this machine alone, 0.0.0.0:9100 for whoever reaches it".into())
+        }
+    }
 }
 
 fn factor(text: &str) -> Result<f64, String> {

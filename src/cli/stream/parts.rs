@@ -44,9 +44,11 @@ impl StreamArgs {
     }
 
     pub(super) fn source_options(&self, control: &Control) -> SourceOptions {
-        let (share, client_id, session_s) = (self.mqtt.share.clone(), self.mqtt.client_id.clone(), self.mqtt.session);
-        let stop = Arc::clone(&control.stop);
-        SourceOptions { share, client_id, session_s, stop, ..self.source.options() }
+        let (share, client_id, stop) =
+            (self.mqtt.share.clone(), self.mqtt.client_id.clone(), Arc::clone(&control.stop));
+        let options = self.source.options();
+        let session_s = self.mqtt.session.unwrap_or(options.session_s);
+        SourceOptions { share, client_id, session_s, stop, ..options }
     }
 
     pub(super) fn sinks(&self, control: &Control) -> Result<Vec<Box<dyn Sink>>, Failure> {
@@ -55,8 +57,10 @@ impl StreamArgs {
             specs.extend("-".parse::<SinkSpec>());
         }
         specs.iter_mut().filter_map(SinkSpec::broker).for_each(add_password);
-        let queue_bytes = usize::try_from(self.mqtt.queue).unwrap_or(usize::MAX);
-        let mut options = SinkOptions { client_id: self.mqtt.client_id.clone(), queue_bytes, number: 0 };
+        let mut options = SinkOptions { client_id: self.mqtt.client_id.clone(), number: 0, ..SinkOptions::default() };
+        if let Some(queue) = self.mqtt.queue {
+            options.queue_bytes = usize::try_from(queue).unwrap_or(usize::MAX);
+        }
         let open = |mut spec: SinkSpec| {
             options.number += u32::from(spec.broker().is_some());
             spec.open(&options, control).map_err(|error| format!("{spec}: cannot write it: {error}").into())

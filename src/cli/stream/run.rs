@@ -176,6 +176,13 @@ impl StreamArgs {
             {
                 Failure::Closed
             }
+            // The library names its own options.
+            StreamError::Capacity { capacity, least, most } => {
+                format!("--buffer {capacity}: expected {least} to {most} frames").into()
+            }
+            StreamError::Unacknowledged => {
+                "a broker keeps what is not acknowledged: give --overflow block, and nothing is lost here".into()
+            }
             error => Failure::Because(error.to_string()),
         }
     }

@@ -102,7 +102,8 @@ impl Recipe {
         } else {
             (beside(model, Path::new("model.toml")), Some(model))
         };
-        let mut recipe = Recipe::parse(&path, &read(&path)?)?;
+        let mut recipe =
+            Recipe::parse(&path, &read(&path, "a model is streamed to by what a model.toml beside it states")?)?;
         if let Some(given) = given {
             recipe.model = given.to_owned();
         }
@@ -158,8 +159,9 @@ impl Recipe {
             None => (Vec::new(), None),
             Some(Labels::List(labels)) => (labels, None),
             Some(Labels::File(name)) => {
+                let named = format!("`labels` of {} names it", path.display());
                 let path = beside(path, &name);
-                (read(&path)?.lines().map(|line| line.trim().to_owned()).collect(), Some(path))
+                (read(&path, &named)?.lines().map(|line| line.trim().to_owned()).collect(), Some(path))
             }
         };
         // They are shown on terminals, and must not steer them.
@@ -181,14 +183,14 @@ fn beside(file: &Path, name: &Path) -> PathBuf {
     file.parent().map_or_else(|| name.to_owned(), |folder| folder.join(name))
 }
 
-fn read(path: &Path) -> Result<String, RecipeError> {
+/// Reads a small file whole; `why` says why there has to be one.
+fn read(path: &Path, why: &str) -> Result<String, RecipeError> {
     let fault = |what: String| RecipeError::new(path, what);
     let mut text = String::new();
     // NONBLOCK: opening a pipe must not hang.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from).map_err(|error| {
-        fault(format!("cannot open it: {error}; a model is streamed to by what a model.toml beside it states"))
-    })?;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from);
+    let fd = opened.map_err(|error| fault(format!("cannot open it: {error}; {why}")))?;
     let file = File::from(fd);
     if !file.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(fault("it is no regular file".into()));

@@ -106,13 +106,20 @@ fn a_front_end_that_does_not_fit_is_named() {
 }
 
 #[test]
+fn labels_that_are_not_there_are_told_as_such() {
+    let told = fault("[\"a\", \"b\"]", "\"nope.txt\"");
+    assert!(told.starts_with("dir/nope.txt: cannot open it: No such file"), "{told}");
+    assert!(told.ends_with("; `labels` of dir/model.toml names it"), "{told}");
+}
+
+#[test]
 fn a_pipe_is_no_recipe() {
     let folder = tempfile::TempDir::new().unwrap();
     let pipe = folder.path().join("model.toml");
     let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
     for path in [pipe.as_path(), folder.path()] {
-        let told = read(path).unwrap_err().to_string();
+        let told = read(path, "").unwrap_err().to_string();
         assert!(told.contains("it is no regular file"), "{told}");
     }
 }

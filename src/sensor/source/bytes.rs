@@ -93,7 +93,8 @@ impl Bytes {
                 let left = usize::try_from(*bytes - *at).unwrap_or(usize::MAX);
                 let count = left.min(room.len()) / size * size;
                 let room = room.get_mut(..count).unwrap_or_default();
-                reader.read(usize::try_from(*at).unwrap_or(usize::MAX) / size, room).map_err(io::Error::other)?;
+                let read = reader.read(usize::try_from(*at).unwrap_or(usize::MAX) / size, room);
+                read.map_err(|error| io::Error::other(error.what()))?;
                 *at += count as u64;
                 Ok(if count == 0 && left == 0 { Got::End } else { Got::Bytes(count) })
             }

@@ -48,7 +48,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// What is known of a source beyond where it is.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// How its bytes are read; by the file's name where nothing is said, and CSV where that tells nothing.
+    /// How its bytes are read. Where nothing is said, a file's name has to tell: .csv, .tsv, .txt, .npy or .wav; what is no file is
+    /// CSV, and a card gives s16le.
     pub format: Option<Format>,
     /// The column of each channel, in the model's order. Where nothing is said they are found by the model's names in a
     /// header, whatever its case, and a header without them is refused; where there is none, or the model names no channels,

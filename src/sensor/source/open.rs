@@ -130,36 +130,47 @@ const OWN_WIDTH: &str = "it tells itself how many channels it has: leave --chann
 
 /// A recording. Whatever else stands under its name, such as a pipe, is read the same.
 fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Result<(Bytes, Decoder, Native), String> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let format = options.format.unwrap_or(match extension {
-        "npy" => Format::Npy,
-        "wav" => Format::Wav,
-        _ => Format::Csv,
-    });
-    if options.format.is_none() && !matches!(extension, "npy" | "wav" | "csv" | "tsv" | "txt") {
-        return Err(format!(
-            "`.{extension}` does not tell its format; say --format csv, npy, wav, or a type of raw samples such as s16le"
-        ));
-    }
-    if matches!(format, Format::Npy | Format::Wav) && options.channels.is_some() {
-        return Err(OWN_WIDTH.into());
-    }
-    if format == Format::Npy {
-        let reader = npy::Reader::open(path).map_err(|error| error.to_string())?;
-        return npy(reader, options, input);
-    }
     // NONBLOCK: opening a pipe must not hang; reads wait for themselves.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("cannot open it: {error}"))?;
     let file = File::from(fd);
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         return Err("it is a directory; expected a file of frames".into());
+    }
+    // As a file it would be read at whatever speed it stands, line by line, and echo what comes.
+    if rustix::termios::isatty(&file) {
+        return Err(format!("it is a serial port: say --source serial:{0}, or serial:{0}:BAUD", path.display()));
+    }
+    let format = match options.format {
+        Some(format) => format,
+        None => by_name(path)?,
+    };
+    if matches!(format, Format::Npy | Format::Wav) && options.channels.is_some() {
+        return Err(OWN_WIDTH.into());
+    }
+    if format == Format::Npy {
+        let reader = npy::Reader::open(path).map_err(|error| error.what())?;
+        return npy(reader, options, input);
     }
     if format == Format::Wav {
         return sound(Patient { file, stop: &options.stop }, options, input);
     }
     let bytes = Bytes::File { file, start: 0, len: None, left: None };
     Ok((bytes, decoder(format, options, input)?, native(format, options, input)))
+}
+
+fn by_name(path: &Path) -> std::result::Result<Format, String> {
+    let extension = path.extension().map(|extension| extension.to_string_lossy());
+    match extension.as_deref() {
+        Some("npy") => Ok(Format::Npy),
+        Some("wav") => Ok(Format::Wav),
+        Some("csv" | "tsv" | "txt") => Ok(Format::Csv),
+        other => {
+            let found = other.map_or("its name".to_owned(), |extension| format!("`.{extension}`"));
+            let what = "does not tell its format; say --format csv, npy, wav, or a type of raw samples such as s16le";
+            Err(format!("{found} {what}"))
+        }
+    }
 }
 
 fn sound(

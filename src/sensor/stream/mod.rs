@@ -100,11 +100,11 @@ pub enum StreamError {
     Thread(io::Error),
     /// Windows of messages would be lost that a broker keeps.
     #[error(
-        "a broker keeps what is not acknowledged: give --overflow block, or Overflow::Block, and nothing is lost here"
+        "a broker keeps what is not acknowledged: StreamOptions::overflow has to be Overflow::Block, and nothing is lost here"
     )]
     Unacknowledged,
     /// The buffer is too small for a window, or larger than is reasonable.
-    #[error("a buffer of {capacity} frames: expected {least} to {most}; see --buffer, or StreamOptions::capacity")]
+    #[error("a buffer of {capacity} frames: expected {least} to {most}; see StreamOptions::capacity")]
     Capacity {
         /// What was asked for.
         capacity: usize,
