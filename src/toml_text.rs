@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 /// ```
 pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
-        let what = error.message().replace('\n', ", ");
+        let what = in_words(&error.message().replace('\n', ", "));
         let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return what };
         let (line, start) = (before.split('\n').count(), before.rfind('\n').map_or(0, |at| at + 1));
         // The key alone: a value may be an address with a password.
@@ -24,4 +24,19 @@ pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             None => format!("line {line}: {what}"),
         }
     })
+}
+
+/// Types as who writes TOML calls them.
+fn in_words(what: &str) -> String {
+    let Some((found, expected)) = what.rsplit_once("expected ") else { return what.to_owned() };
+    let expected = match expected {
+        "usize" | "u64" => "a whole number from 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        name if name.starts_with("struct ") => "a table",
+        other => other,
+    };
+    format!("{found}expected {expected}")
 }

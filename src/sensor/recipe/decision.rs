@@ -1,6 +1,7 @@
 //! `[decision]`: from scores to what is said.
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// The most windows that an average goes over.
 const MAX_SMOOTH: usize = 1024;
@@ -75,38 +76,62 @@ pub enum Emit {
     Change,
 }
 
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+/// What `kind` says that the table is.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecisionKind {
+    Classes,
+    Anomaly,
+}
+
 pub enum DecisionFile {
-    Classes {
-        #[serde(default)]
-        softmax: bool,
-        #[serde(default = "one")]
-        smooth: usize,
-        #[serde(default)]
-        threshold: f32,
-        release: Option<f32>,
-        #[serde(default = "one")]
-        debounce: u32,
-        #[serde(default)]
-        ignore: Vec<String>,
-        #[serde(default = "one")]
-        top: usize,
-        #[serde(default)]
-        emit: Emit,
-    },
-    Anomaly {
-        #[serde(default = "one")]
-        smooth: usize,
-        threshold: Option<f32>,
-        factor: Option<f32>,
-        warmup: Option<u32>,
-        rate: Option<f32>,
-        #[serde(default = "one")]
-        debounce: u32,
-        #[serde(default)]
-        emit: Emit,
-    },
+    Classes(ClassFile),
+    Anomaly(AnomalyFile),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(default)]
+    softmax: bool,
+    #[serde(default = "one")]
+    smooth: usize,
+    #[serde(default)]
+    threshold: f32,
+    release: Option<f32>,
+    #[serde(default = "one")]
+    debounce: u32,
+    #[serde(default)]
+    ignore: Vec<String>,
+    #[serde(default = "one")]
+    top: usize,
+    #[serde(default)]
+    emit: Emit,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnomalyFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(default = "one")]
+    smooth: usize,
+    threshold: Option<f32>,
+    factor: Option<f32>,
+    warmup: Option<u32>,
+    rate: Option<f32>,
+    #[serde(default = "one")]
+    debounce: u32,
+    #[serde(default)]
+    emit: Emit,
+}
+
+/// The table in the text of a recipe.
+#[derive(Deserialize)]
+struct Holding<T> {
+    decision: T,
 }
 
 fn one<T: From<u8>>() -> T {
@@ -116,7 +141,8 @@ fn one<T: From<u8>>() -> T {
 impl Default for DecisionFile {
     /// The best class of every window.
     fn default() -> DecisionFile {
-        DecisionFile::Classes {
+        DecisionFile::Classes(ClassFile {
+            _kind: IgnoredAny,
             softmax: false,
             smooth: 1,
             threshold: 0.0,
@@ -125,47 +151,54 @@ impl Default for DecisionFile {
             ignore: Vec::new(),
             top: 1,
             emit: Emit::Every,
-        }
+        })
     }
 }
 
 impl DecisionFile {
+    /// Reads the table of a recipe as one of that kind: into the type itself, so that a fault has its line.
+    pub fn read(text: &str, kind: DecisionKind) -> Result<DecisionFile, String> {
+        fn table<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+            crate::from_toml(text).map(|Holding { decision }| decision)
+        }
+        Ok(match kind {
+            DecisionKind::Classes => DecisionFile::Classes(table(text)?),
+            DecisionKind::Anomaly => DecisionFile::Anomaly(table(text)?),
+        })
+    }
+
     pub fn check(self, labels: &[String]) -> Result<DecisionRule, String> {
         match self {
-            DecisionFile::Classes { softmax, smooth, threshold, release, debounce, ignore, top, emit } => {
-                whole("smooth", smooth, MAX_SMOOTH)?;
-                whole("debounce", debounce as usize, MAX_SMOOTH)?;
-                whole("top", top, usize::MAX)?;
-                let release = release.unwrap_or(threshold);
-                if !(threshold.is_finite() && release <= threshold) {
-                    return Err(format!(
-                        "`decision.release` is {release}; expected a number that is not above `decision.threshold`, {threshold}"
-                    ));
-                }
-                let index = |label: &String| {
-                    labels.iter().position(|known| known == label).ok_or_else(|| {
-                        format!("`decision.ignore` has `{label}`, which is no label; they are {}", labels.join(", "))
-                    })
-                };
-                let ignore = ignore.iter().map(index).collect::<Result<_, _>>()?;
-                Ok(DecisionRule::Classes(ClassRule {
-                    softmax,
-                    smooth,
-                    threshold,
-                    release,
-                    debounce,
-                    ignore,
-                    top,
-                    emit,
-                }))
-            }
-            DecisionFile::Anomaly { smooth, threshold, factor, warmup, rate, debounce, emit } => {
+            DecisionFile::Classes(file) => file.check(labels).map(DecisionRule::Classes),
+            DecisionFile::Anomaly(AnomalyFile { smooth, threshold, factor, warmup, rate, debounce, emit, .. }) => {
                 whole("smooth", smooth, MAX_SMOOTH)?;
                 whole("debounce", debounce as usize, MAX_SMOOTH)?;
                 let limit = limit(threshold, factor, warmup, rate)?;
                 Ok(DecisionRule::Anomaly(AnomalyRule { smooth, limit, debounce, emit }))
             }
         }
+    }
+}
+
+impl ClassFile {
+    fn check(self, labels: &[String]) -> Result<ClassRule, String> {
+        let ClassFile { softmax, smooth, threshold, release, debounce, ignore, top, emit, .. } = self;
+        whole("smooth", smooth, MAX_SMOOTH)?;
+        whole("debounce", debounce as usize, MAX_SMOOTH)?;
+        whole("top", top, usize::MAX)?;
+        let release = release.unwrap_or(threshold);
+        if !(threshold.is_finite() && release <= threshold) {
+            return Err(format!(
+                "`decision.release` is {release}; expected a number that is not above `decision.threshold`, {threshold}"
+            ));
+        }
+        let index = |label: &String| {
+            labels.iter().position(|known| known == label).ok_or_else(|| {
+                format!("`decision.ignore` has `{label}`, which is no label; they are {}", labels.join(", "))
+            })
+        };
+        let ignore = ignore.iter().map(index).collect::<Result<_, _>>()?;
+        Ok(ClassRule { softmax, smooth, threshold, release, debounce, ignore, top, emit })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[frontend]`: from a window to the model's input.
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tractlet_core::signal::mel::MelScale;
 use tractlet_core::signal::spectral::{Log, Magnitude, Spectral, SpectralShape};
 use tractlet_core::signal::taper::Taper;
@@ -68,69 +69,115 @@ pub enum Normalization {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+/// What `kind` says that the table is.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrontendName {
+    Samples,
+    Rms,
+    Spectrum,
+    LogMel,
+    Mfcc,
+}
+
 pub enum FrontendFile {
-    Samples {
-        layout: Layout,
-        #[serde(default)]
-        normalize: Normalize,
-        #[serde(default)]
-        mean: Vec<f32>,
-        #[serde(default)]
-        deviation: Vec<f32>,
-    },
-    Rms {},
-    Spectrum {
-        frame: usize,
-        hop: usize,
-        fft: usize,
-        #[serde(default)]
-        taper: TaperName,
-        #[serde(default)]
-        magnitude: MagnitudeName,
-        log: Option<LogName>,
-        log_offset: Option<f32>,
-        #[serde(default)]
-        scale: ScaleName,
-    },
-    LogMel {
-        frame: usize,
-        hop: usize,
-        fft: usize,
-        #[serde(default)]
-        taper: TaperName,
-        #[serde(default)]
-        magnitude: MagnitudeName,
-        bands: usize,
-        low_hz: f32,
-        high_hz: f32,
-        #[serde(default)]
-        log: LogName,
-        log_offset: f32,
-        #[serde(default)]
-        scale: ScaleName,
-        #[serde(default)]
-        arithmetic: Arithmetic,
-    },
-    Mfcc {
-        frame: usize,
-        hop: usize,
-        fft: usize,
-        #[serde(default)]
-        taper: TaperName,
-        #[serde(default)]
-        magnitude: MagnitudeName,
-        bands: usize,
-        low_hz: f32,
-        high_hz: f32,
-        log_offset: f32,
-        coefficients: usize,
-        #[serde(default)]
-        scale: ScaleName,
-        #[serde(default)]
-        arithmetic: Arithmetic,
-    },
+    Samples(SamplesFile),
+    Rms(RmsFile),
+    Spectrum(SpectrumFile),
+    LogMel(LogMelFile),
+    Mfcc(MfccFile),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    layout: Layout,
+    #[serde(default)]
+    normalize: Normalize,
+    #[serde(default)]
+    mean: Vec<f32>,
+    #[serde(default)]
+    deviation: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RmsFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpectrumFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    frame: usize,
+    hop: usize,
+    fft: usize,
+    #[serde(default)]
+    taper: TaperName,
+    #[serde(default)]
+    magnitude: MagnitudeName,
+    log: Option<LogName>,
+    log_offset: Option<f32>,
+    #[serde(default)]
+    scale: ScaleName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogMelFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    frame: usize,
+    hop: usize,
+    fft: usize,
+    #[serde(default)]
+    taper: TaperName,
+    #[serde(default)]
+    magnitude: MagnitudeName,
+    bands: usize,
+    low_hz: f32,
+    high_hz: f32,
+    #[serde(default)]
+    log: LogName,
+    log_offset: f32,
+    #[serde(default)]
+    scale: ScaleName,
+    #[serde(default)]
+    arithmetic: Arithmetic,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MfccFile {
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    frame: usize,
+    hop: usize,
+    fft: usize,
+    #[serde(default)]
+    taper: TaperName,
+    #[serde(default)]
+    magnitude: MagnitudeName,
+    bands: usize,
+    low_hz: f32,
+    high_hz: f32,
+    log_offset: f32,
+    coefficients: usize,
+    #[serde(default)]
+    scale: ScaleName,
+    #[serde(default)]
+    arithmetic: Arithmetic,
+}
+
+/// The table in the text of a recipe.
+#[derive(Deserialize)]
+struct Holding<T> {
+    frontend: T,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -176,6 +223,20 @@ pub enum ScaleName {
 }
 
 impl FrontendFile {
+    /// Reads the table of a recipe as one of that kind: into the type itself, so that a fault has its line.
+    pub fn read(text: &str, kind: FrontendName) -> Result<FrontendFile, String> {
+        fn table<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+            crate::from_toml(text).map(|Holding { frontend }| frontend)
+        }
+        Ok(match kind {
+            FrontendName::Samples => FrontendFile::Samples(table(text)?),
+            FrontendName::Rms => FrontendFile::Rms(table(text)?),
+            FrontendName::Spectrum => FrontendFile::Spectrum(table(text)?),
+            FrontendName::LogMel => FrontendFile::LogMel(table(text)?),
+            FrontendName::Mfcc => FrontendFile::Mfcc(table(text)?),
+        })
+    }
+
     pub fn check(self, input: &Input) -> Result<FrontendKind, String> {
         let channels = input.channels.len();
         let base = |frame, hop, fft, taper: TaperName, magnitude: MagnitudeName| SpectralShape {
@@ -202,12 +263,13 @@ impl FrontendFile {
             LogName::Decibel => Log::Decibel { offset },
         };
         let (shape, scale, arithmetic) = match self {
-            FrontendFile::Rms {} => return Ok(FrontendKind::Rms),
-            FrontendFile::Samples { layout, normalize, mean, deviation } => {
+            FrontendFile::Rms(_) => return Ok(FrontendKind::Rms),
+            FrontendFile::Samples(SamplesFile { layout, normalize, mean, deviation, .. }) => {
                 let normalization = normalization(normalize, mean, deviation, channels)?;
                 return Ok(FrontendKind::Samples { layout, normalization });
             }
-            FrontendFile::Spectrum { frame, hop, fft, taper, magnitude, log, log_offset, scale } => {
+            FrontendFile::Spectrum(file) => {
+                let SpectrumFile { frame, hop, fft, taper, magnitude, log, log_offset, scale, .. } = file;
                 let log = match (log, log_offset) {
                     (None, None) => None,
                     (Some(log), Some(offset)) => Some(logarithm(log, offset)),
@@ -215,38 +277,42 @@ impl FrontendFile {
                 };
                 (SpectralShape { log, ..base(frame, hop, fft, taper, magnitude) }, scale, Arithmetic::Float)
             }
-            FrontendFile::LogMel {
-                frame,
-                hop,
-                fft,
-                taper,
-                magnitude,
-                bands,
-                low_hz,
-                high_hz,
-                log,
-                log_offset,
-                scale,
-                arithmetic,
-            } => {
+            FrontendFile::LogMel(file) => {
+                let LogMelFile {
+                    frame,
+                    hop,
+                    fft,
+                    taper,
+                    magnitude,
+                    bands,
+                    low_hz,
+                    high_hz,
+                    log,
+                    log_offset,
+                    scale,
+                    arithmetic,
+                    ..
+                } = file;
                 let mel = Some(MelScale { bands, low_hz, high_hz });
                 let log = Some(logarithm(log, log_offset));
                 (SpectralShape { mel, log, ..base(frame, hop, fft, taper, magnitude) }, scale, arithmetic)
             }
-            FrontendFile::Mfcc {
-                frame,
-                hop,
-                fft,
-                taper,
-                magnitude,
-                bands,
-                low_hz,
-                high_hz,
-                log_offset,
-                coefficients,
-                scale,
-                arithmetic,
-            } => {
+            FrontendFile::Mfcc(file) => {
+                let MfccFile {
+                    frame,
+                    hop,
+                    fft,
+                    taper,
+                    magnitude,
+                    bands,
+                    low_hz,
+                    high_hz,
+                    log_offset,
+                    coefficients,
+                    scale,
+                    arithmetic,
+                    ..
+                } = file;
                 let mel = Some(MelScale { bands, low_hz, high_hz });
                 let log = Some(Log::Natural { offset: log_offset });
                 let coefficients = Some(coefficients);

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
+use decision::DecisionFile;
 pub use decision::{AnomalyRule, ClassRule, DecisionRule, Emit, Limit};
+use frontend::FrontendFile;
 pub use frontend::{Arithmetic, FrontendKind, Layout, Normalization};
 pub(super) use input::RATES_HZ;
 pub use input::{Channel, Input};
@@ -70,9 +72,14 @@ struct RecipeFile {
     #[serde(default)]
     labels: Option<Labels>,
     input: input::InputFile,
-    frontend: frontend::FrontendFile,
-    #[serde(default)]
-    decision: decision::DecisionFile,
+    frontend: Of<frontend::FrontendName>,
+    decision: Option<Of<decision::DecisionKind>>,
+}
+
+/// What a table is of; the rest of it is read when that is known.
+#[derive(Deserialize)]
+struct Of<K> {
+    kind: K,
 }
 
 /// A file of labels, one a line, or the labels themselves.
@@ -171,8 +178,11 @@ impl Recipe {
             return Err(fault(format!("`labels`: number {}, {label:?}, has a control character", index + 1)));
         }
         let input = file.input.check().map_err(fault)?;
-        let frontend = file.frontend.check(&input).map_err(fault)?;
-        let decision = file.decision.check(&labels).map_err(fault)?;
+        let frontend =
+            FrontendFile::read(text, file.frontend.kind).and_then(|file| file.check(&input)).map_err(fault)?;
+        let decision =
+            file.decision.map_or_else(|| Ok(DecisionFile::default()), |of| DecisionFile::read(text, of.kind));
+        let decision = decision.and_then(|file| file.check(&labels)).map_err(fault)?;
         let (path, model) = (path.to_owned(), beside(path, &file.model));
         Ok(Recipe { path, model, labels, labels_path, input, frontend, decision })
     }

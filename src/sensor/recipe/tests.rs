@@ -58,7 +58,27 @@ fn what_is_wrong_is_named_with_its_place() {
         ("\"z-score\"", "\"standard\"\nmean = [1, 2]\ndeviation = [1, 1e-39]", "deviations above 3e-39"),
         ("release = 0.5", "release = 0.9", "`decision.release` is 0.9"),
         ("ignore = [\"b\"]", "ignore = [\"c\"]", "`c`, which is no label; they are a, b"),
-        ("kind = \"classes\"", "kind = \"anomaly\"", "unknown field `ignore`"),
+        ("kind = \"classes\"", "kind = \"anomaly\"", "line 18: unknown field `ignore`"),
+        ("kind = \"classes\"", "kind = \"class\"", "line 15: unknown variant `class`, expected `classes` or `anomaly`"),
+        (
+            "threshold = 0.8",
+            "smooth = \"3\"",
+            "line 16: invalid type: string \"3\", expected a whole number from 0, in `smooth`",
+        ),
+        (
+            "threshold = 0.8",
+            "threshold = \"x\"",
+            "line 16: invalid type: string \"x\", expected a number, in `threshold`",
+        ),
+        ("ignore = [\"b\"]", "ignore = \"b\"", "line 18: invalid type: string \"b\", expected a list, in `ignore`"),
+        ("normalize = \"z-score\"", "mean = \"x\"", "line 13: invalid type: string \"x\", expected a list, in `mean`"),
+        ("layout = \"channels-first\"\n", "", "line 10: missing field `layout`"),
+        ("kind = \"samples\"\n", "", "line 10: missing field `kind`"),
+        (
+            "window = 64",
+            "window = 6.5",
+            "line 8: invalid type: floating point `6.5`, expected a whole number from 0, in `window`",
+        ),
     ] {
         let told = fault(from, to);
         assert!(told.contains(expected), "{told}");
