@@ -126,6 +126,32 @@ fn a_front_end_that_does_not_fit_is_named() {
 }
 
 #[test]
+fn every_key_is_in_the_table_of_the_models() {
+    let readme = include_str!("../../../models/README.md");
+    let table = readme.split("## model.toml").nth(1).unwrap().split("\n## ").next().unwrap();
+    let keys = |text: &str| {
+        let told = Recipe::parse(Path::new("model.toml"), text).unwrap_err().to_string();
+        let (_, keys) = told.split_once("unknown field `x`, expected ").unwrap_or_else(|| panic!("{told}"));
+        keys.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut all = keys("x = 1");
+    all.extend(keys("[input]\nx = 1"));
+    let input = "model = \"m\"\n[input]\nchannels = 1\nwindow = 1\n";
+    for kind in ["samples", "rms", "spectrum", "log-mel", "mfcc"] {
+        all.extend(keys(&format!("{input}[frontend]\nkind = \"{kind}\"\nx = 1")));
+    }
+    for kind in ["classes", "anomaly"] {
+        all.extend(keys(&format!("{input}[frontend]\nkind = \"rms\"\n[decision]\nkind = \"{kind}\"\nx = 1")));
+    }
+    assert!(all.len() > 50, "{all:?}");
+    for key in all {
+        let is_there =
+            ["", "input.", "frontend.", "decision."].iter().any(|of| table.contains(&format!("`{of}{key}`")));
+        assert!(is_there || ["input", "frontend", "decision"].contains(&key.as_str()), "`{key}`");
+    }
+}
+
+#[test]
 fn labels_that_are_not_there_are_told_as_such() {
     let told = fault("[\"a\", \"b\"]", "\"nope.txt\"");
     assert!(told.starts_with("dir/nope.txt: cannot open it: No such file"), "{told}");
