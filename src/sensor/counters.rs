@@ -214,3 +214,50 @@ impl Summary {
         read == answered + dropped + stranded + malformed + skipped + remainder
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_summary_is_in_the_documentation_and_no_other() {
+        let summary = Summary {
+            engine: EngineName::Plan,
+            macs_per_hop: None,
+            whole_windows: Some(String::new()),
+            resampled_from_hz: Some(1.0),
+            read: 0,
+            answered: 0,
+            dropped: 0,
+            stranded: 0,
+            malformed: 0,
+            first_malformed: Some(String::new()),
+            skipped: 0,
+            remainder: 0,
+            windows: 0,
+            decisions: 0,
+            deadline_missed: 0,
+            latency_mean_us: 0.0,
+            latency_max_us: 0,
+            interrupted: 0,
+            reconnects: 0,
+            reloads: 0,
+            reloads_refused: 0,
+            redelivered: 0,
+            undelivered: 0,
+            seconds: 0.0,
+            steady_allocations: None,
+            steady_growth_bytes: None,
+        };
+        let text = include_str!("../../docs/stream.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let stated: Vec<&str> =
+            rows.flat_map(|keys| keys.split('`').step_by(2)).filter(|key| !key.is_empty()).collect();
+        let serde_json::Value::Object(found) = serde_json::to_value(&summary).unwrap() else { panic!("an object") };
+        let (mut stated, mut found) = (stated, found.keys().map(String::as_str).collect::<Vec<_>>());
+        stated.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(stated, found);
+    }
+}

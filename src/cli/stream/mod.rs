@@ -147,7 +147,7 @@ Examples:
     --sink mqtt://broker/decisions
 
 JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, score}, changed, latency_us; for an
-anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}.
+anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}, whose keys docs/stream.md lists.
 With --json and no --sink, stdout is the summary alone.
 
 SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP reads model.toml and loads the model anew: it takes
