@@ -16,10 +16,8 @@ impl<'m> Lowering<'m> {
         };
         let value = match (of_model, expanded.get().attributes.first().map(|a| &a.value)) {
             (Some(AttributeValue::Tensor(tensor)), _) => Value::Stored(tensor),
+            // Of a step that QGemm was spelled out in.
             (_, Some(AttributeValue::Float(value))) => Value::Numbers([*value].into(), vec![]),
-            (_, Some(AttributeValue::Floats(values))) => Value::Numbers(values.as_slice().into(), vec![values.len()]),
-            (_, Some(AttributeValue::Int(value))) => Value::Known([*value].into()),
-            (_, Some(AttributeValue::Ints(values))) => Value::Known(values.as_slice().into()),
             _ => return Err("constants of numbers and tensors are taken".into()),
         };
         self.set(expanded.get(), value);

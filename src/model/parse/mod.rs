@@ -32,7 +32,7 @@ pub(super) fn parse_model(bytes: &[u8], limits: &Limits) -> Result<Parsed, Fault
     if bytes.is_empty() {
         return Err(malformed(0, "the file is empty"));
     }
-    let mut parser = Parser { limits, items: 0 };
+    let mut parser = Parser { limits, items: 0, opset: 0 };
     let mut model = ModelFields::default();
     let mut fields = Fields::new(Chunk { bytes, base: 0 }, &MODEL);
     while let Some(field) = fields.next_field()? {
@@ -60,6 +60,7 @@ pub(super) fn parse_model(bytes: &[u8], limits: &Limits) -> Result<Parsed, Fault
             "opset {opset}: tractlet takes opset {first} to {last}; convert the model (onnx.version_converter)"
         )));
     }
+    parser.opset = opset;
     let graph = parser.graph(Fields::new(graph, &GRAPH), 0)?;
     if model.functions {
         return Err(Fault::unsupported(
@@ -91,6 +92,8 @@ struct ModelFields<'a> {
 struct Parser<'l> {
     limits: &'l Limits,
     items: usize,
+    /// Of the default operator set; known when nodes are read.
+    opset: i64,
 }
 
 impl Parser<'_> {
@@ -205,6 +208,9 @@ impl Parser<'_> {
                 )));
             }
         };
+        if (op.as_str(), domain) == ("Constant", Domain::Onnx) && self.opset >= 12 {
+            attributes.iter_mut().for_each(as_tensor);
+        }
         Ok(Node { name, op, domain, inputs, outputs, attributes })
     }
 
@@ -295,6 +301,25 @@ impl Parser<'_> {
         }
         Ok(())
     }
+}
+
+/// A Constant's numbers as the tensor that they stand for, so that there is one form of stored tensors.
+fn as_tensor(attribute: &mut Attribute) {
+    let (dtype, dims, bytes): (_, _, Vec<u8>) = match (attribute.name.as_str(), &attribute.value) {
+        ("value_float", AttributeValue::Float(value)) => (DType::F32, vec![], value.to_le_bytes().into()),
+        ("value_int", AttributeValue::Int(value)) => (DType::I64, vec![], value.to_le_bytes().into()),
+        ("value_floats", AttributeValue::Floats(values)) => {
+            (DType::F32, vec![values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        }
+        ("value_ints", AttributeValue::Ints(values)) => {
+            (DType::I64, vec![values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        }
+        _ => return,
+    };
+    let name = "value".to_owned();
+    attribute.value =
+        AttributeValue::Tensor(Tensor { name: name.clone(), dtype, dims, data: TensorData::Decoded(bytes) });
+    attribute.name = name;
 }
 
 fn set<T>(slot: &mut Option<T>, value: T, field: &Field<'_>) -> Result<(), Fault> {

@@ -223,7 +223,7 @@ mod tests {
         bytes.extend(values);
         let limits = Limits::default();
         let fields = Fields::new(Chunk { bytes: &bytes, base: 0 }, &TENSOR);
-        Parser { limits: &limits, items: 0 }.tensor(fields, Some("t")).map(|tensor| tensor.data)
+        Parser { limits: &limits, items: 0, opset: 0 }.tensor(fields, Some("t")).map(|tensor| tensor.data)
     }
 
     #[test]

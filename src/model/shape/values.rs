@@ -3,24 +3,16 @@
 use super::context::Context;
 use super::fact::{Dims, Fact, VALUES_LIMIT};
 use super::{Misfit, Ruled};
-use crate::model::graph::{AttributeValue, DType};
+use crate::model::graph::{Attribute, AttributeValue, DType};
 
 type Outputs = Vec<Option<Fact>>;
 
 pub(super) fn constant(c: &Context<'_>) -> Ruled<Outputs> {
-    let vector = |dtype, length| Fact::new(Some(dtype), Some(vec![Some(length)]));
-    let scalar = |dtype| Fact::new(Some(dtype), Some(vec![]));
-    let attributes: Vec<_> = c.node.attributes.iter().map(|a| (a.name.as_str(), &a.value)).collect();
-    let fact = match attributes[..] {
-        [("value", AttributeValue::Tensor(tensor))] => {
+    // Numbers that it states otherwise are a tensor, too, once the model is read.
+    let fact = match c.node.attributes.as_slice() {
+        [Attribute { name, value: AttributeValue::Tensor(tensor) }] if name == "value" => {
             (c.stored)(tensor).map_err(|fault| Misfit::Attribute(fault.to_string()))?
         }
-        [("value_int", AttributeValue::Int(value))] => Fact { values: Some(vec![*value]), ..scalar(DType::I64) },
-        [("value_float", AttributeValue::Float(_))] => scalar(DType::F32),
-        [("value_ints", AttributeValue::Ints(values))] => {
-            Fact { values: short(values), ..vector(DType::I64, values.len()) }
-        }
-        [("value_floats", AttributeValue::Floats(values))] => vector(DType::F32, values.len()),
         _ => return Err(Misfit::Attribute("must have one attribute: a dense tensor of numbers, or numbers".into())),
     };
     Ok(vec![Some(fact)])
@@ -135,8 +127,4 @@ fn position(element: usize, dims: &[usize]) -> Vec<usize> {
         .collect();
     position.reverse();
     position
-}
-
-pub(super) fn short(values: &[i64]) -> Option<Vec<i64>> {
-    (values.len() <= VALUES_LIMIT).then(|| values.to_vec())
 }

@@ -148,14 +148,14 @@ def quant_output_dtype_is_not_the_zero_point_s(m):
     set_attribute(m, "output_dtype", TensorProto.UINT8)
 
 
-def made_by_a_constant(m, suffix, array):
-    """What was stored comes from a node in its stead."""
+def made_by_a_constant(m, suffix, value):
+    """What was stored comes from a node in its stead, by that attribute."""
     name = f"{m.graph.node[0].name}_{suffix}"
     kept = [t for t in m.graph.initializer if t.name != name]
     del m.graph.initializer[:]
     m.graph.initializer.extend(kept)
     nodes = [
-        helper.make_node("Constant", [], [name], name="constant0", value=numpy_helper.from_array(array)),
+        helper.make_node("Constant", [], [name], name="constant0", **value),
         *m.graph.node,
     ]
     del m.graph.node[:]
@@ -173,8 +173,14 @@ for name, base, suffix, array in (
         "attribute|shape|unsupported",
         base.graph.node[0].name,
         base,
-        lambda m, s=suffix, a=np.asarray(array): made_by_a_constant(m, s, a),
+        lambda m, s=suffix, a=np.asarray(array): made_by_a_constant(m, s, {"value": numpy_helper.from_array(a)}),
     )
+
+
+@refused("attribute", "dequantizelinear0", DEQUANTIZE)
+def quant_dequantize_scale_negative_as_a_number(m):
+    m.opset_import[0].version = max(m.opset_import[0].version, 12)
+    made_by_a_constant(m, "scale", {"value_float": -0.1})
 
 
 @refused("tensor|attribute", "quantizelinear0", QUANTIZE)
