@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Array, engines, pack, repository, run_samples};
+use common::{Array, distance, engines, farthest, pack, repository, run_samples};
 use serde::Deserialize;
 use tractlet::{EngineChoice, Model, Session, SessionOptions};
 
@@ -22,9 +22,8 @@ fn shipped_float_models_agree_with_onnx_runtime() {
         let got = run_samples(&mut session, &Array::read(folder.join("samples.npy")).floats());
         let golden = Array::read(folder.join("golden_f32.npy")).floats();
         let scale = golden.iter().fold(1f32, |max, v| max.max(v.abs()));
-        let worst = got.iter().zip(&golden).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-        assert_eq!(got.len(), golden.len(), "{name}");
-        assert!(worst <= 1e-5 * scale, "{name}: {worst} at values up to {scale}");
+        let worst = farthest(&got, &golden);
+        assert!(worst <= 1e-5 * f64::from(scale), "{name}: {worst} at values up to {scale}");
     }
 }
 
@@ -67,7 +66,7 @@ fn quantized_models_of_the_pack_agree_with_onnx_runtime_to_one_step() {
         let name = format!("{} on {engine:?}", golden.onnx);
         if golden.onnx.contains("_qop") {
             // All accumulate in integers and round alike: equal but for the float end of `qopstd`.
-            let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            let worst = farthest(&got, &expected);
             assert!(worst <= 1e-4, "{name}: {worst}");
         } else if golden.onnx.contains("_qdq") && drifts(&golden.onnx) {
             assert_near(&name, &got, &expected);
@@ -125,9 +124,10 @@ fn step(values: &[f32]) -> f32 {
 
 fn assert_steps(name: &str, got: &[f32], golden: &[f32], step: f32) {
     assert_eq!(got.len(), golden.len(), "{name}");
-    let apart: Vec<f32> = got.iter().zip(golden).map(|(a, b)| ((a - b) / step).abs()).collect();
+    let apart = |(a, b): (&f32, &f32)| distance(f64::from(*a), f64::from(*b)) / f64::from(step);
+    let apart: Vec<f64> = got.iter().zip(golden).map(apart).collect();
     let beyond = apart.iter().filter(|steps| **steps > 1.01).count();
-    let worst = apart.iter().copied().fold(0f32, f32::max);
+    let worst = apart.iter().copied().fold(0.0, f64::max);
     assert!(beyond * 1000 <= got.len(), "{name}: {beyond} of {} beyond one step, at most {worst} steps", got.len());
 }
 

@@ -44,7 +44,8 @@ mod tests {
         let folder = File::open(dir.path()).unwrap();
         let names = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
         let Some(file) = unnamed(&folder, Mode::from_raw_mode(0o640)) else {
-            std::println!("skipped: {} has no files without a name", dir.path().display());
+            // Past the test runner, which keeps what a test prints.
+            std::io::stderr().write_all(b"skipped: the folder of temporary files has none without a name\n").unwrap();
             return;
         };
         let mut file = File::from(file);

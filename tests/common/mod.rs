@@ -82,6 +82,21 @@ pub fn run_samples(session: &mut Session, samples: &[f32]) -> Vec<f32> {
     all
 }
 
+/// How far apart two values are: equal ones, infinities and NaN included, not at all, and a number and none without bound.
+pub fn distance(a: f64, b: f64) -> f64 {
+    if a == b || a.is_nan() && b.is_nan() {
+        return 0.0;
+    }
+    let apart = (a - b).abs();
+    if apart.is_nan() { f64::INFINITY } else { apart }
+}
+
+/// The largest distance of two lists of one length.
+pub fn farthest(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    got.iter().zip(expected).map(|(a, b)| distance(f64::from(*a), f64::from(*b))).fold(0.0, f64::max)
+}
+
 /// The engines that this build has.
 pub fn engines() -> impl Iterator<Item = EngineChoice> {
     [EngineChoice::Tract, EngineChoice::Plan].into_iter().filter(|engine| engine.is_built())

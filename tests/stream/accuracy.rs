@@ -26,9 +26,8 @@ fn mfcc_is_the_front_end_that_the_model_was_trained_with() {
         let mut features = vec![0f32; 490];
         let gain = stats::peak(channel(&samples, 1, 0)).recip();
         mfcc.run(&samples, 1, 0, gain, &mut features);
-        let error = |features: &[f32]| {
-            features.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
-        };
+        let expected: Vec<f32> = expected.iter().map(|&value| value as f32).collect();
+        let error = |features: &[f32]| common::farthest(features, &expected);
         worst = worst.max(error(&features));
         let samples: Vec<i16> = clip.iter().map(|&sample| sample as i16).collect();
         let (mut work, mut integers) = ([[0; 2]; 256], vec![0; 490]);
