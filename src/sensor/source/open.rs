@@ -99,9 +99,12 @@ fn live(spec: &SourceSpec, options: &SourceOptions) -> io::Result<Bytes> {
 fn no_alsa(device: &str, options: &SourceOptions, input: &Input) -> String {
     let rate = options.rate_hz.or(input.rate_hz).unwrap_or(16000.0);
     let channels = options.channels.unwrap_or(input.channels.len());
+    // A card's samples are sound in any case.
+    let is_sound = input.channels.iter().all(|channel| channel.unit.is_some_and(Unit::is_full_scale));
+    let scale = if is_sound { "" } else { " --scale 1/32768" };
     format!(
         "this build has no ALSA, and static ones never do; pipe it: arecord -D {device} -t raw -f S16_LE -r {rate} -c {channels} | \
-         tractlet stream MODEL --source - --format s16le; or build it with --features audio"
+         tractlet stream MODEL --source - --format s16le{scale}; or build it with --features audio"
     )
 }
 
