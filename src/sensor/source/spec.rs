@@ -136,7 +136,7 @@ impl fmt::Display for SourceSpec {
 pub enum Format {
     /// Text, a frame a line.
     Csv,
-    /// NumPy's, of shape [frames, channels], or [frames] for one channel.
+    /// NumPy's, of shape `[frames, channels]`, or `[frames]` for one channel.
     Npy,
     /// RIFF WAVE, PCM or float.
     Wav,
