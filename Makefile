@@ -242,7 +242,7 @@ test-scripts: ## Test what installing, deploying and setting up refuse and leave
 test-deploy: ## Run the three above against an sshd on loopback; needs openssh-server
 	@targets/test-deploy.sh
 
-check: fmt-check clippy rooms test deny ## Run everything that has to pass before a commit
+check: fmt-check clippy doc rooms test deny ## Run everything that has to pass before a commit
 
 fmt-check: ## Check how the sources are formatted
 	cargo fmt --all --check
@@ -263,6 +263,9 @@ ROOMS := footprint: sandbox: whole:footprint tensor:model npy:whole model:footpr
 	engine:session|torchscript|plan|lower|import|model|tensor|footprint session:torchscript|engine|plan|model|tensor \
 	torchscript:session|engine|model planfile:torchscript|session|engine|model|whole|footprint \
 	sensor:npy|footprint|from_toml slot:sensor|npy|from_toml
+
+doc: ## Make the documentation of the public interface, and check that it names what there is
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
 
 rooms: ## Check who names whom, as ARCHITECTURE.md has it
 	@for room in $(foreach room,$(ROOMS),'$(room)'); do \
