@@ -27,7 +27,7 @@ $(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build asan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
 	fuzz fuzz-replay fuzz-minimise hunt soak
 
