@@ -237,14 +237,22 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// These tensors, and all others that what depends on them reads: what lies behind can be run from them on.
+/// These tensors, and all others of a sample that what depends on them reads: what lies behind can be run from them on.
+/// What follows from stored tensors alone is none of them, since an operator may need it to be constant.
 fn between(model: &ModelProto, tensors: &[String]) -> Vec<String> {
-    let stored = model.graph.as_ref().map(|graph| graph.stored()).unwrap_or_default();
+    let Some(graph) = &model.graph else { return tensors.to_vec() };
+    let stored: HashSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    // An input may have a stored tensor as its default, which no sample has another value for.
+    let inputs = graph.input.iter().filter_map(|input| input.name.as_deref());
+    let mut of_a_sample: HashSet<&str> = inputs.filter(|name| !stored.contains(name)).collect();
     let mut behind: HashSet<&str> = tensors.iter().map(String::as_str).collect();
     let mut read = Vec::new();
-    for node in model.nodes() {
+    for node in &graph.node {
         let mut names = Vec::new();
         node.reads(&mut |name| names.push(name.to_owned()));
+        if names.iter().any(|name| of_a_sample.contains(name.as_str())) {
+            of_a_sample.extend(node.output.iter().map(String::as_str));
+        }
         if names.iter().any(|name| behind.contains(name.as_str())) {
             behind.extend(node.output.iter().map(String::as_str));
             read.extend(names);
@@ -253,9 +261,7 @@ fn between(model: &ModelProto, tensors: &[String]) -> Vec<String> {
     let mut known = tensors.to_vec();
     for name in read {
         // What a subgraph makes has a name of its own, which is none of the graph's.
-        let made = model.nodes().iter().any(|node| node.output.contains(&name))
-            || model.graph.iter().flat_map(|graph| &graph.input).any(|input| input.name.as_ref() == Some(&name));
-        if made && !behind.contains(name.as_str()) && !stored.contains_key(name.as_str()) && !known.contains(&name) {
+        if of_a_sample.contains(name.as_str()) && !behind.contains(name.as_str()) && !known.contains(&name) {
             known.push(name);
         }
     }
@@ -304,16 +310,38 @@ fn decisive(model: &ModelProto) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::f32s;
+    use crate::onnx::proto::{GraphProto, ValueInfoProto};
 
     #[test]
     fn what_reads_itself_ends() {
         let identity = NodeProto::new("Identity", "i".into(), vec!["y".into()], vec!["y".into()]);
-        let graph = crate::onnx::proto::GraphProto {
+        let graph = GraphProto {
             node: vec![identity],
-            output: vec![crate::onnx::proto::ValueInfoProto::untyped("y")],
+            output: vec![ValueInfoProto::untyped("y")],
             ..Default::default()
         };
         assert_eq!(decisive(&ModelProto { graph: Some(graph), ..Default::default() }), ["y"]);
+    }
+
+    #[test]
+    fn what_is_known_depends_on_a_sample() {
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::test("Cast", &["half"], "w"),
+                NodeProto::test("Relu", &["x"], "a"),
+                NodeProto::test("Sigmoid", &["x"], "b"),
+                NodeProto::test("MatMul", &["a", "w"], "c"),
+                NodeProto::test("Add", &["c", "default"], "d"),
+                NodeProto::test("Add", &["d", "b"], "y"),
+            ],
+            input: ["x", "default"].map(ValueInfoProto::untyped).into(),
+            output: vec![ValueInfoProto::untyped("y")],
+            initializer: vec![f32s("half", &[1, 1], &[1.0]), f32s("default", &[1], &[1.0])],
+            ..GraphProto::default()
+        };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        assert_eq!(between(&model, &["a".to_owned()]), ["a", "b"]);
     }
 
     #[test]

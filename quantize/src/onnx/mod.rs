@@ -19,7 +19,7 @@ use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProt
 pub use external::externalize;
 pub use stored::{put, set, stored};
 pub(crate) use tensor::raw;
-pub use tensor::{bytes, dims, elements, f32s, floats, i32s, i64s, integers, row};
+pub use tensor::{bytes, dims, elements, f32s, floats, halves, i32s, i64s, integers, row};
 
 /// Reads a model.
 ///

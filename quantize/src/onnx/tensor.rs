@@ -31,6 +31,30 @@ pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     (values.len() == elements(tensor)).then_some(values)
 }
 
+/// The elements of a float16 tensor as float32, which holds each of them exactly; where all of them are there.
+pub fn halves(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != Some(data_type::FLOAT16) {
+        return None;
+    }
+    let values: Vec<f32> = match &tensor.raw_data {
+        Some(raw) => raw.as_chunks::<2>().0.iter().map(|bytes| widened(u16::from_le_bytes(*bytes))).collect(),
+        None => tensor.int32_data.iter().map(|&bits| widened(bits as u16)).collect(),
+    };
+    (values.len() == elements(tensor)).then_some(values)
+}
+
+/// A float16 from its bits.
+fn widened(bits: u16) -> f32 {
+    let (exponent, fraction) = (i32::from(bits >> 10) & 31, bits & 0x3FF);
+    let magnitude = match exponent {
+        0 => f32::from(fraction) * 2f32.powi(-24),
+        31 if fraction == 0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => f32::from(0x400 | fraction) * 2f32.powi(exponent - 25),
+    };
+    if bits >> 15 == 0 { magnitude } else { -magnitude }
+}
+
 /// The elements of a float32 tensor that has one for each of `count` columns: `[count]` or `[1, count]`.
 pub fn row(tensor: &TensorProto, count: usize) -> Option<Vec<f32>> {
     let (last, others) = tensor.dims.split_last()?;

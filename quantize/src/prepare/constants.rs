@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::{Notes, remove};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
-use crate::onnx::{Edges, bytes, dims, elements, f32s, floats, i64s, integers};
+use crate::onnx::{Edges, bytes, dims, elements, f32s, floats, halves, i64s, integers};
 
 /// Constant nodes become initializers.
 pub fn store(model: &mut ModelProto) {
@@ -42,7 +42,7 @@ fn constant(node: &NodeProto) -> Option<TensorProto> {
 const FEW: usize = 1 << 12;
 
 /// Moves elements of stored tensors, and makes integers of stored ones, in graph order, so that chains fold too: exporters
-/// write the pads of a Pad as seven nodes.
+/// write the pads of a Pad as seven nodes. Weights that are stored as float16 to be computed with as float32 become that.
 pub fn fold(model: &mut ModelProto, notes: &mut Notes) {
     let edges = Edges::of(model);
     let mut gone = HashSet::new();
@@ -66,7 +66,7 @@ pub fn fold(model: &mut ModelProto, notes: &mut Notes) {
     }
 }
 
-/// Integers that follow from stored ones.
+/// Integers that follow from stored ones, and float32 of float16.
 fn made(node: &NodeProto, inputs: &[&TensorProto]) -> Option<TensorProto> {
     match (node.op(), inputs) {
         ("ConstantOfShape", [shape]) => {
@@ -78,6 +78,9 @@ fn made(node: &NodeProto, inputs: &[&TensorProto]) -> Option<TensorProto> {
         }
         ("Cast", [tensor]) if node.int("to", 0) == i64::from(data_type::INT64) => {
             Some(i64s(node.out(), &dims(tensor), &integers(tensor)?))
+        }
+        ("Cast", [tensor]) if node.int("to", 0) == i64::from(data_type::FLOAT) => {
+            Some(f32s(node.out(), &dims(tensor), &halves(tensor)?))
         }
         ("Concat", parts) if parts.iter().all(|part| part.dims.len() == 1) => {
             let values = parts.iter().map(|part| integers(part)).collect::<Option<Vec<_>>>()?.concat();
@@ -237,6 +240,31 @@ mod tests {
         node.op_type = Some("Transpose".into());
         node.set_ints("perm", vec![1, 0]);
         assert!(moved(&node, &[&f32s("none", &[usize::MAX >> 1, 0], &[])]).is_none());
+    }
+
+    #[test]
+    fn weights_of_float16_become_float32() {
+        let mut cast = NodeProto::test("Cast", &["half"], "w");
+        cast.set_int("to", i64::from(data_type::FLOAT));
+        let bits: [u16; 8] = [0x3C00, 0xC000, 0x0001, 0x83FF, 0x7BFF, 0x8000, 0x7C00, 0x3555];
+        let bytes = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        let mut tensor = crate::onnx::raw("half", data_type::FLOAT16, &[8], bytes);
+        let values = [1.0, -2.0, 2f32.powi(-24), -1023.0 * 2f32.powi(-24), 65504.0, -0.0, f32::INFINITY, 0.333_251_95];
+        for in_words in [false, true] {
+            if in_words {
+                tensor = TensorProto { raw_data: None, int32_data: bits.map(i32::from).into(), ..tensor };
+            }
+            let graph = GraphProto {
+                node: vec![cast.clone(), NodeProto::test("MatMul", &["x", "w"], "y")],
+                initializer: vec![tensor.clone()],
+                ..GraphProto::default()
+            };
+            let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+            fold(&mut model, &mut Notes::new());
+            assert_eq!(model.nodes().iter().map(NodeProto::op).collect::<Vec<_>>(), ["MatMul"]);
+            assert_eq!(floats(model.graph.as_ref().unwrap().stored()["w"]), Some(values.into()));
+        }
+        assert!(halves(&TensorProto { dims: vec![9], ..tensor }).is_none(), "one is missing");
     }
 
     /// As PyTorch writes `F.pad(x, (4, 0))` of three dimensions: from the last dimension on, and by pairs.
