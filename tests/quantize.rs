@@ -6,6 +6,8 @@ mod common;
 mod compared;
 #[path = "quantize/refused.rs"]
 mod refused;
+#[path = "quantize/targets.rs"]
+mod targets;
 
 use std::fs;
 use std::io::Write;

@@ -20,13 +20,15 @@ const PERFECT: f64 = 150.0;
 pub struct Judge<'e> {
     engine: &'e dyn Engine,
     taps: Vec<String>,
+    /// What parts the two answers that a single value may give.
+    middle: Option<f32>,
     samples: Vec<usize>,
     /// By sample, then by tap.
     reference: Vec<Vec<Vec<f32>>>,
 }
 
-/// Error at each tap of one sample, and whether the largest value is the same.
-type Held = (Vec<Power>, bool);
+/// Error at each tap of one sample, and whether the answer is the same.
+type Held = (Vec<Power>, Option<bool>);
 
 /// How near a model is to the float one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,26 +39,29 @@ pub struct Score {
     pub worst_db: f64,
     /// That of all outputs on every other sample, and on those between.
     pub halves_db: [f64; 2],
-    /// Share of samples on which the largest value of the first output is the same.
-    pub agreement: f64,
+    /// Share of samples on which the first output gives the same answer: its largest value, or of a single one behind a
+    /// Sigmoid the side of one half. None of any other number, which is no answer among several.
+    pub agreement: Option<f64>,
 }
 
 impl<'e> Judge<'e> {
     /// Runs the float model on `count` of the samples, or fewer where its outputs are large.
     pub fn new(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
-        Judge::at(engine, model, decisive(model), count)
+        // Before the Sigmoid, which makes one half of 0.
+        let middle = middle(model, first_output(model)).map(|_| 0.0);
+        Judge::at(engine, model, (decisive(model), middle), count)
     }
 
     /// The same at the outputs themselves, nothing looked through.
     pub fn at_outputs(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
         let outputs = model.graph.iter().flat_map(|graph| graph.output_names()).map(str::to_owned);
-        Judge::at(engine, model, outputs.collect(), count)
+        Judge::at(engine, model, (outputs.collect(), middle(model, first_output(model))), count)
     }
 
     fn at(
         engine: &'e dyn Engine,
         model: &ModelProto,
-        taps: Vec<String>,
+        (taps, middle): (Vec<String>, Option<f32>),
         count: usize,
     ) -> Result<Judge<'e>, QuantizeError> {
         let pool = Pool::open(engine, model, &taps)?;
@@ -65,7 +70,7 @@ impl<'e> Judge<'e> {
         let samples = spread(engine.samples(), count);
         let reference =
             pool.each(&samples, |runner, _| Ok((0..taps.len()).map(|tap| runner.output(tap).to_vec()).collect()))?;
-        Ok(Judge { engine, taps, samples, reference })
+        Ok(Judge { engine, taps, middle, samples, reference })
     }
 
     /// Holds another form of the float model against it.
@@ -123,7 +128,7 @@ impl<'e> Judge<'e> {
         for (tap, (reference, power)) in reference.iter().zip(&mut power).enumerate() {
             power.add(reference, runner.output(tap));
         }
-        let agrees = reference.first().is_none_or(|first| agree(first, runner.output(0)));
+        let agrees = reference.first().and_then(|first| agree(first, runner.output(0), self.middle));
         (power, agrees)
     }
 
@@ -135,10 +140,16 @@ impl<'e> Judge<'e> {
         }
         let mut total = halves[0].clone();
         total.iter_mut().zip(&halves[1]).for_each(|(total, half)| total.merge(*half));
-        let agreeing = seen.iter().filter(|(_, agrees)| *agrees).count();
+        let agreeing: Option<usize> = seen.iter().map(|(_, agrees)| agrees.map(usize::from)).sum();
         let halves_db = halves.map(|taps| mean_db(&taps));
-        let agreement = agreeing as f64 / seen.len().max(1) as f64;
+        let agreement = agreeing.map(|agreeing| agreeing as f64 / seen.len().max(1) as f64);
         Score { sqnr_db: mean_db(&total), worst_db: worst_db(&total), halves_db, agreement }
+    }
+
+    /// Whether the first output gives answers that can be the same, and is not just a number.
+    pub fn has_answers(&self) -> bool {
+        let first = self.reference.first().and_then(|taps| taps.first());
+        first.is_some_and(|first| agree(first, first, self.middle).is_some())
     }
 
     /// The samples that are judged.
@@ -158,8 +169,8 @@ impl Score {
 /// Power of a signal and of its error, summed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Power {
-    signal: f64,
-    noise: f64,
+    pub signal: f64,
+    pub noise: f64,
 }
 
 impl Power {
@@ -190,15 +201,20 @@ impl Power {
 }
 
 /// Outputs count alike, whatever their magnitude: the mean of their relative errors, in dB.
-fn mean_db(taps: &[Power]) -> f64 {
-    let loud = taps.iter().filter(|tap| tap.signal > 0.0 || tap.noise > 0.0);
-    let relative = loud.clone().map(|tap| if tap.signal > 0.0 { tap.noise / tap.signal } else { f64::INFINITY });
-    decibels(1.0, relative.sum::<f64>() / loud.count().max(1) as f64)
+pub fn mean_db(taps: &[Power]) -> f64 {
+    let relative: Vec<f64> = relative(taps).collect();
+    decibels(1.0, relative.iter().sum::<f64>() / relative.len().max(1) as f64)
 }
 
 /// That of the output that is farthest from the reference.
-fn worst_db(taps: &[Power]) -> f64 {
-    taps.iter().map(|tap| tap.sqnr_db()).fold(PERFECT, f64::min)
+pub fn worst_db(taps: &[Power]) -> f64 {
+    decibels(1.0, relative(taps).fold(0.0, f64::max))
+}
+
+/// Relative errors of the outputs that are not 0 in both.
+fn relative(taps: &[Power]) -> impl Iterator<Item = f64> {
+    let loud = taps.iter().filter(|tap| tap.signal > 0.0 || tap.noise > 0.0);
+    loud.map(|tap| if tap.signal > 0.0 { tap.noise / tap.signal } else { f64::INFINITY })
 }
 
 /// A ratio of powers in dB, 150 at most.
@@ -221,9 +237,15 @@ pub fn spread(all: usize, count: usize) -> Vec<usize> {
     (0..count).map(|index| index * all / count).collect()
 }
 
-/// Whether both have the same largest value; what has NaN has none.
-pub fn agree(reference: &[f32], found: &[f32]) -> bool {
-    argmax(reference) == argmax(found) && !found.iter().any(|value| value.is_nan())
+/// Whether both give the same answer: the same largest value, or of a single one the same side of `middle`; what has NaN
+/// gives none. Of a number without a middle nothing can be said.
+pub fn agree(reference: &[f32], found: &[f32], middle: Option<f32>) -> Option<bool> {
+    let same = match (reference, found) {
+        ([], _) => return None,
+        ([reference], [found]) => middle.map(|middle| (*reference >= middle) == (*found >= middle))?,
+        _ => argmax(reference) == argmax(found),
+    };
+    Some(same && !found.iter().any(|value| value.is_nan()))
 }
 
 /// Index of the largest, the first of equals.
@@ -283,23 +305,39 @@ pub fn answers(
     pool.each(samples, |runner, _| Ok(argmax(runner.output(0)))).map(Some)
 }
 
+/// Where an output parts two answers if it is a single value: at one half where a Sigmoid makes it.
+pub fn middle(model: &ModelProto, output: &str) -> Option<f32> {
+    let edges = Edges::of(model);
+    let makers = makers(model, &edges, output).filter(|node| !matches!(node.op(), "Cast" | "Identity"));
+    makers.map(NodeProto::op).eq(["Sigmoid"]).then_some(0.5)
+}
+
+fn first_output(model: &ModelProto) -> &str {
+    let names = model.graph.as_ref().map(|graph| graph.output_names());
+    names.and_then(|names| names.first().copied()).unwrap_or_default()
+}
+
+/// The nodes that make a tensor of what decides it, the last one first.
+fn makers<'m>(model: &'m ModelProto, edges: &'m Edges, tensor: &str) -> impl Iterator<Item = &'m NodeProto> {
+    let maker = |tensor: &str| {
+        let node = edges.producer.get(tensor).and_then(|&index| model.nodes().get(index))?;
+        let squashes = matches!(
+            node.op(),
+            "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" | "ArgMin" | "TopK" | "Cast" | "Identity"
+        );
+        (squashes && node.arg(0).is_some()).then_some(node)
+    };
+    // Nodes that read each other have no first one.
+    std::iter::successors(maker(tensor), move |node| maker(node.arg(0)?)).take(model.nodes().len() + 1)
+}
+
 /// Outputs of a graph; of one that a Softmax or Sigmoid makes what goes into it, where errors are not squashed, and
 /// of an index what it is the index in.
 fn decisive(model: &ModelProto) -> Vec<String> {
     let edges = Edges::of(model);
     let mut taps: Vec<String> = Vec::new();
     for name in model.graph.iter().flat_map(|graph| graph.output_names()) {
-        let producer = |tap: &str| edges.producer.get(tap).and_then(|&index| model.nodes().get(index));
-        let squashes = |node: &&NodeProto| {
-            matches!(
-                node.op(),
-                "Softmax" | "LogSoftmax" | "Sigmoid" | "ArgMax" | "ArgMin" | "TopK" | "Cast" | "Identity"
-            )
-        };
-        let before = |&tap: &&str| producer(tap).filter(squashes)?.arg(0);
-        // Nodes that read each other have no first one.
-        let steps = std::iter::successors(Some(name), before).take(model.nodes().len() + 1);
-        let tap: &str = steps.last().unwrap_or_default();
+        let tap = makers(model, &edges, name).last().and_then(|node| node.arg(0)).unwrap_or(name);
         if !taps.iter().any(|held| held == tap) {
             taps.push(tap.to_owned());
         }
@@ -316,11 +354,8 @@ mod tests {
     #[test]
     fn what_reads_itself_ends() {
         let identity = NodeProto::new("Identity", "i".into(), vec!["y".into()], vec!["y".into()]);
-        let graph = GraphProto {
-            node: vec![identity],
-            output: vec![ValueInfoProto::untyped("y")],
-            ..Default::default()
-        };
+        let graph =
+            GraphProto { node: vec![identity], output: vec![ValueInfoProto::untyped("y")], ..Default::default() };
         assert_eq!(decisive(&ModelProto { graph: Some(graph), ..Default::default() }), ["y"]);
     }
 
@@ -345,6 +380,30 @@ mod tests {
     }
 
     #[test]
+    fn one_value_gives_an_answer_behind_a_sigmoid_alone() {
+        let model = |ops: &[&str]| {
+            let tensor = |index: usize| format!("t{index}");
+            let node = |(i, op): (usize, &&str)| NodeProto::test(op, &[&tensor(i)], &tensor(i + 1));
+            let graph = GraphProto {
+                node: ops.iter().enumerate().map(node).collect(),
+                output: vec![ValueInfoProto::untyped(&tensor(ops.len()))],
+                ..GraphProto::default()
+            };
+            ModelProto { graph: Some(graph), ..ModelProto::default() }
+        };
+        let of = |ops: &[&str]| middle(&model(ops), first_output(&model(ops)));
+        assert_eq!((of(&["Relu", "Sigmoid"]), of(&["Sigmoid", "Identity"])), (Some(0.5), Some(0.5)));
+        assert_eq!((of(&["Relu"]), of(&["Softmax"]), of(&["Sigmoid", "Relu"])), (None, None, None));
+        assert_eq!((agree(&[3.0], &[-3.0], None), agree(&[], &[], Some(0.0))), (None, None));
+        assert_eq!((agree(&[3.0], &[0.5], Some(0.0)), agree(&[3.0], &[-0.5], Some(0.0))), (Some(true), Some(false)));
+        assert_eq!(agree(&[3.0], &[f32::NAN], Some(0.0)), Some(false));
+        assert_eq!(
+            (agree(&[3.0, 1.0], &[1.0, 0.5], None), agree(&[3.0, 1.0], &[1.0, 2.0], None)),
+            (Some(true), Some(false))
+        );
+    }
+
+    #[test]
     fn ratios() {
         let mut power = Power::default();
         power.add(&[3.0, 4.0], &[3.0, 4.0]);
@@ -359,6 +418,11 @@ mod tests {
         let taps = [power(0.01), power(0.0), power(0.0), power(0.0)];
         assert!(mean_db(&taps) > 26.0);
         assert!((worst_db(&taps) - 20.0).abs() < 1e-9);
+        // That of a single output is its own, to the last bit.
+        for noise in 1..100 {
+            let tap = [Power { signal: 7.0, noise: f64::from(noise) / 3.0 }];
+            assert!(worst_db(&tap) >= mean_db(&tap));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{Progress, QuantizeError};
 pub enum Target {
     /// SQNR at each output, in dB.
     SqnrDb(f64),
-    /// At most this share of samples with another largest value than the float model's.
+    /// At most this share of samples with another [answer](Score::agreement) than the float model's.
     Drop(f64),
 }
 
@@ -26,15 +26,27 @@ impl Target {
     fn is_met(self, score: Score) -> bool {
         match self {
             Target::SqnrDb(db) => score.worst_db >= db,
-            Target::Drop(share) => 1.0 - score.agreement <= share + 1e-9,
+            Target::Drop(share) => score.agreement.is_some_and(|agreement| 1.0 - agreement <= share + 1e-9),
         }
+    }
+
+    /// Refuses what the model cannot be held to.
+    ///
+    /// # Errors
+    /// Its first output gives no answers.
+    pub fn expect_sense(self, judge: &Judge<'_>) -> Result<(), QuantizeError> {
+        if matches!(self, Target::Drop(_)) && !judge.has_answers() {
+            let what = "its first output is one number that no Sigmoid makes, or no float32, and no answer among several";
+            return Err(QuantizeError::OutOfReach(format!("other answers cannot be counted: {what}; ask for an SQNR")));
+        }
+        Ok(())
     }
 
     fn words(self, score: Score) -> String {
         match self {
             Target::SqnrDb(db) => format!("an SQNR of {db} dB was asked for and is {:.1} dB", score.worst_db),
             Target::Drop(share) => {
-                let (asked, found) = (100.0 * share, 100.0 * (1.0 - score.agreement));
+                let (asked, found) = (100.0 * share, 100.0 * (1.0 - score.agreement.unwrap_or_default()));
                 format!("at most {asked} % of other answers were asked for, and there are {found:.1} %")
             }
         }

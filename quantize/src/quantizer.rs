@@ -130,6 +130,10 @@ pub fn quantize(
         notes.push(format!("samples: {}, {what}", engine.samples()));
     }
     let mut work = Work::new(model, engine, options)?;
+    if let Some(target) = options.target {
+        // Before minutes of work.
+        target.expect_sense(&Judge::new(engine, &work.model, CHECKED)?)?;
+    }
     let ranges = match options.scheme {
         Scheme::Static => ranges(&mut work, progress)?,
         Scheme::WeightOnly | Scheme::Dynamic => {

@@ -94,7 +94,7 @@ impl Reader {
         let decibels = |[signal, noise]: [f64; 2]| crate::judge::decibels(signal, noise);
         let all = [powers[0][0] + powers[1][0], powers[0][1] + powers[1][1]];
         let sqnr_db = decibels(all);
-        Score { sqnr_db, worst_db: sqnr_db, halves_db: powers.map(decibels), agreement: 1.0 }
+        Score { sqnr_db, worst_db: sqnr_db, halves_db: powers.map(decibels), agreement: None }
     }
 
     /// Power of what it answers on one half and of its error, by what the other gives.

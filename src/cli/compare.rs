@@ -21,7 +21,7 @@ use super::{calibration::Run, samples::Samples, torch::ToldBy};
 
 /// Hold a model against a reference, tensor by tensor
 ///
-/// Most often the reference is a float model and the other one is quantized. Tensors with the same name are
+/// Most often the reference is a float model and the other one is quantized. Tensors with the same name and outputs are
 /// compared, the worst first, but for those that only lead into a Relu or Clip; of a quantized tensor what its readers see, the dequantized values. With one model
 /// twice and two engines the engines are compared.
 #[derive(Args)]
@@ -91,7 +91,8 @@ are compared less their factors. A factor that is there by mistake shows in the 
 NaN and infinities that the reference has not are an infinite difference, and -150 dB.
 
 JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order,
-unlike[] (tensors that share a name and not a shape, outputs that are not float32), output.{sqnr_db, max_abs, top1_agreement}, samples.
+unlike[] (tensors that share a name and not a shape, outputs that are not float32),
+output.{sqnr_db, worst_db, max_abs, top1_agreement}, samples. The answer and worst_db are as `tractlet quantize --help` has them.
 max_abs is null where it is infinite or channels are scaled, cosine where max_abs is infinite.";
 
 #[derive(Serialize)]
@@ -117,8 +118,9 @@ struct Layer<'a> {
 #[derive(Serialize)]
 struct Output {
     sqnr_db: f64,
+    worst_db: f64,
     max_abs: f32,
-    top1_agreement: f64,
+    top1_agreement: Option<f64>,
 }
 
 pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
@@ -208,6 +210,7 @@ impl Report<'_> {
             unlike: &compared.unlike,
             output: Output {
                 sqnr_db: compared.output.sqnr_db,
+                worst_db: compared.output.worst_db,
                 max_abs: compared.output_max_abs,
                 top1_agreement: compared.output.agreement,
             },
@@ -246,11 +249,14 @@ fn text(compared: &Comparison) -> String {
         let what = "of other shapes in the other model or not float32, and not compared";
         text += &format!("{what}: {}\n", compared.unlike.join(", "));
     }
+    if compared.output.worst_db < compared.output.sqnr_db {
+        text += &format!("the worst of the outputs: SQNR {:.1} dB\n", compared.output.worst_db);
+    }
     text + &format!(
-        "output: SQNR {:.1} dB, max abs {:.3e}, the same largest value on {:.1} % of {} samples\n",
+        "output: SQNR {:.1} dB, max abs {:.3e} on {} samples{}\n",
         compared.output.sqnr_db,
         compared.output_max_abs,
-        100.0 * compared.output.agreement,
-        compared.samples
+        compared.samples,
+        output::same_answer(compared.output.agreement, "them")
     )
 }

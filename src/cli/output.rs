@@ -45,6 +45,12 @@ pub fn json(object: &impl Serialize) -> Result<(), Failure> {
     out.flush()
 }
 
+/// What is said of a share of samples with the same answer, where outputs give answers.
+#[cfg(feature = "quantize")]
+pub fn same_answer(share: Option<f64>, of: &str) -> String {
+    share.map_or_else(String::new, |share| format!(", the same answer on {:.1} % of {of}", 100.0 * share))
+}
+
 /// Writes a file whole or not at all, in place of what stood there; never over a device or a pipe.
 pub fn file(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
     written(target, contents.as_ref())?.publish().map_err(|error| fault(target, error))

@@ -44,7 +44,7 @@ Examples:
   tractlet quantize smaller.onnx --calibration x.npy -o int8.onnx
 
 JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, top1_agreement, samples,
-notes.";
+notes. top1_agreement is as `tractlet quantize --help` has it.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CriterionArg {
@@ -70,7 +70,7 @@ struct Json<'a> {
     before: Cost,
     after: Cost,
     sqnr_db: f64,
-    top1_agreement: f64,
+    top1_agreement: Option<f64>,
     samples: usize,
     notes: &'a [String],
 }
@@ -178,9 +178,9 @@ fn report(args: &PruneArgs, report: &Report) -> Result<(), Failure> {
         report.samples
     );
     text += &format!(
-        "output: SQNR {:.1} dB, the same largest value on {:.1} % of the samples judged\n",
+        "output: SQNR {:.1} dB{}\n",
         report.score.sqnr_db,
-        100.0 * report.score.agreement
+        output::same_answer(report.score.agreement, "the samples judged")
     );
     text += &format!("{}: written\n", args.remake.output.display());
     output::text(&text)

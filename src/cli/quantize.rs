@@ -64,6 +64,8 @@ Examples:
   tractlet quantize model.onnx --calibration x.npy -o small.onnx --weight-only
 
 SQNR of several outputs is that of the mean of their relative errors; worst_db is that of the worst of them.
+The answer is the largest value of the first output, or of one value behind a Sigmoid the side of one half. Any other number is
+none: top1_agreement is null, and --target-drop is refused.
 
 JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, top1_agreement, bytes_before, bytes_after, samples, notes.";
 
@@ -106,7 +108,7 @@ struct Json<'a> {
     nodes: Vec<Node<'a>>,
     sqnr_db: f64,
     worst_db: f64,
-    top1_agreement: f64,
+    top1_agreement: Option<f64>,
     bytes_before: usize,
     bytes_after: usize,
     samples: usize,
@@ -210,9 +212,9 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
         text += &format!("the worst of the outputs: SQNR {:.1} dB\n", report.score.worst_db);
     }
     text += &format!(
-        "output: SQNR {:.1} dB, the same largest value on {:.1} % of the samples judged\n",
+        "output: SQNR {:.1} dB{}\n",
         report.score.sqnr_db,
-        100.0 * report.score.agreement
+        output::same_answer(report.score.agreement, "the samples judged")
     );
     let (before, after) = (report.bytes_before, report.bytes_after);
     text += &format!("stored tensors: {before} bytes before, {after} after; {} samples\n", report.samples);

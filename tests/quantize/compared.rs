@@ -57,3 +57,37 @@ fn outputs_that_are_no_floats_are_not_compared_and_named() {
     let error = fails(&["compare", &alone, &alone, "--inputs", &samples]);
     assert!(error.contains("no output is float32 in both models"), "{error}");
 }
+
+#[test]
+fn a_broken_output_shows_beside_a_loud_one() {
+    let folder = TempDir::new().unwrap();
+    let model = |quiet: f32| {
+        let mut graph = Graph::new(4, 13);
+        let x = graph.input(&[1, 8]);
+        for scale in [1000.0, quiet] {
+            let values: Vec<f32> = (0..32).map(|_| scale * graph.random.unit()).collect();
+            let weights = graph.floats(&[8, 4], &values);
+            let y = graph.op("MatMul", &[&x.name, &weights], &[], Tensor { dims: vec![1, 4], ..x.clone() });
+            graph.show(&y);
+            graph.output();
+        }
+        let name = path(&folder, &format!("{quiet}.onnx"));
+        fs::write(&name, graph.model(false)).unwrap();
+        (name, (0..160).map(|_| graph.random.unit()).collect::<Vec<f32>>())
+    };
+    let ((float, values), (broken, _)) = (model(1.0), model(-1.0));
+    let samples = save(&folder, "x.npy", &[20, 8], &values);
+    let compared = json(&["compare", &float, &broken, "--inputs", &samples]);
+    let layers = compared["layers"].as_array().unwrap();
+    let rows: Vec<f64> = layers.iter().map(|layer| layer["sqnr_db"].as_f64().unwrap()).collect();
+    // Twice its power off, and the mean of that and of nothing.
+    let near = |found: f64, db: f64| (found - db).abs() < 0.01;
+    assert!(matches!(rows[..], [loud, quiet] if loud == 150.0 && near(quiet, -6.02)), "{compared}");
+    let output = &compared["output"];
+    let found = ["sqnr_db", "worst_db"].map(|key| output[key].as_f64().unwrap());
+    assert!(near(found[0], -3.01) && near(found[1], -6.02), "{compared}");
+    let text = String::from_utf8(tractlet(&["compare", &float, &broken, "--inputs", &samples]).stdout).unwrap();
+    assert!(text.contains("the worst of the outputs: SQNR -6.0 dB\noutput: SQNR -3.0 dB"), "{text}");
+    let same = String::from_utf8(tractlet(&["compare", &float, &float, "--inputs", &samples]).stdout).unwrap();
+    assert!(!same.contains("the worst of"), "{same}");
+}

@@ -6,12 +6,12 @@
 mod pairs;
 mod sums;
 
-use crate::judge::{Score, agree};
+use crate::judge::{Power, Score, agree, mean_db, middle, worst_db};
 use crate::onnx;
 use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
 use pairs::{Pair, Span, pairs};
-use sums::{Products, Sums};
+use sums::Sums;
 
 use crate::{Engine, Progress, QuantizeError, Runner};
 
@@ -41,11 +41,11 @@ pub struct LayerError {
 /// Two models compared.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// Tensors that both have, in the reference's order.
+    /// Tensors that both have, in the reference's order, outputs among them. Those are compared as they are.
     pub layers: Vec<LayerError>,
     /// Tensors that have one name in both and different shapes, and outputs that are not float32.
     pub unlike: Vec<String>,
-    /// The outputs together, those that are not float32 aside. Nothing is looked through.
+    /// The outputs together, those that are not float32 aside: the mean of their relative errors. Nothing is looked through.
     pub output: Score,
     /// The largest difference of an output, infinite as that of a [tensor](LayerError::max_abs) is.
     pub output_max_abs: f32,
@@ -81,6 +81,8 @@ pub fn compare(
             format!("the models have {} and {} outputs; they cannot be compared", outputs.0.len(), outputs.1.len());
         return Err(QuantizeError::Mismatch(what));
     }
+    // One value parts two answers where a Sigmoid makes it in the reference.
+    let middles: Vec<_> = outputs.0.iter().map(|name| middle(&reference, name)).collect();
     let batch = if one_at_a_time { 1 } else { pairs.len().max(1) };
     progress.begin("compare", samples.len() * (pairs.len().div_ceil(batch) + 1));
     let run = |left: &[String], right: &[String], ranges: &[Option<Span>]| {
@@ -91,7 +93,7 @@ pub fn compare(
         for (index, sums) in sums.iter_mut().enumerate() {
             sums.comparable = shapes.0[index] == shapes.1[index];
         }
-        let mut agreeing = 0;
+        let mut agreeing = Some(0);
         for sample in &samples {
             let all = |pool: &Pool<'_>, count: usize| {
                 pool.each(&[*sample], |runner, _| Ok((0..count).map(|i| runner.output(i).to_vec()).collect::<Vec<_>>()))
@@ -105,7 +107,9 @@ pub fn compare(
                 // The first that is float32: no other is given.
                 if !decided && !a.is_empty() && !b.is_empty() {
                     decided = true;
-                    agreeing += usize::from(agree(a, b));
+                    // Of tensors within nobody asks.
+                    let same = agree(a, b, middles.get(index).copied().flatten());
+                    agreeing = agreeing.zip(same).map(|(count, same)| count + usize::from(same));
                 }
             }
             progress.advance(1);
@@ -121,12 +125,13 @@ pub fn compare(
             // Indices and shapes are not compared; what only shares a name is not either, and is said.
             match (sums.comparable, sums.count) {
                 (true, 0) => {}
-                (true, _) => layers.push(sums.layer(pair)),
+                (true, _) => layers.push((pair.index, sums.layer(pair))),
                 (false, _) => unlike.push(pair.tensor.clone()),
             }
         }
     }
-    let (sums, agreeing) = run(&outputs.0, &outputs.1, &vec![None; outputs.0.len()])?;
+    let ranges: Vec<_> = pairs::outputs(&reference, &model).into_iter().map(|pair| pair.range).collect();
+    let (sums, agreeing) = run(&outputs.0, &outputs.1, &ranges)?;
     if let Some(index) = sums.iter().position(|sums| !sums.comparable) {
         let what = "is of another shape in the other model; it cannot be compared";
         return Err(QuantizeError::Mismatch(format!("output `{}` {what}", outputs.0[index])));
@@ -134,9 +139,16 @@ pub fn compare(
     if sums.iter().all(|sums| sums.count == 0) {
         return Err(QuantizeError::Mismatch("no output is float32 in both models; there is nothing to compare".into()));
     }
-    let not_float = outputs.0.iter().zip(&sums).filter(|(_, sums)| sums.count == 0).map(|(name, _)| name.clone());
-    unlike.extend(not_float);
-    Ok(Comparison { layers, unlike, ..Comparison::of_outputs(&sums, agreeing, samples.len()) })
+    let whole = Comparison::of_outputs(&sums, agreeing, samples.len());
+    for (pair, sums) in pairs::outputs(&reference, &model).iter().zip(sums) {
+        match sums.count {
+            0 => unlike.push(pair.tensor.clone()),
+            _ => layers.push((pair.index, sums.layer(pair))),
+        }
+    }
+    layers.sort_by_key(|(index, _)| *index);
+    let layers = layers.into_iter().map(|(_, layer)| layer).collect();
+    Ok(Comparison { layers, unlike, ..whole })
 }
 
 /// Compares the outputs alone, one by one in their order: of models whose tensors within have no names, or that are no
@@ -159,7 +171,7 @@ pub fn compare_outputs(
         return Err(QuantizeError::Mismatch(what));
     }
     let mut sums: Vec<Sums> = shapes.iter().map(|_| Sums::new(1)).collect();
-    let mut agreeing = 0;
+    let mut agreeing = Some(0);
     progress.begin("compare", samples);
     for sample in 0..samples {
         reference.run(sample, &[])?;
@@ -171,7 +183,10 @@ pub fn compare_outputs(
                 return Err(QuantizeError::Mismatch(format!("output {index} (from 0) is not float32 in both models")));
             }
             sums.add(a, b, None);
-            agreeing += usize::from(index == 0 && agree(a, b));
+            if index == 0 {
+                // What makes a single value is not known.
+                agreeing = agreeing.zip(agree(a, b, None)).map(|(count, same)| count + usize::from(same));
+            }
         }
         progress.advance(1);
     }
@@ -179,14 +194,14 @@ pub fn compare_outputs(
 }
 
 impl Comparison {
-    fn of_outputs(sums: &[Sums], agreeing: usize, samples: usize) -> Comparison {
-        let total = sums.iter().map(|sums| sums.total(|channel| channel.all)).fold(Products::default(), Products::plus);
-        let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most));
-        let sqnr_db = total.sqnr_db(output_max_abs);
-        let worst_db = sums.iter().map(|sums| sums.total(|channel| channel.all).sqnr_db(sums.max_abs));
-        let worst_db = worst_db.fold(sqnr_db, f64::min);
-        let output = Score { sqnr_db, worst_db, halves_db: [sqnr_db; 2], agreement: agreeing as f64 / samples as f64 };
-        Comparison { layers: vec![], unlike: vec![], output, output_max_abs: output_max_abs as f32, samples }
+    fn of_outputs(sums: &[Sums], agreeing: Option<usize>, samples: usize) -> Comparison {
+        let output_max_abs = sums.iter().fold(0.0, |most, sums| sums.max_abs.max(most)) as f32;
+        let power = |sums: &Sums| sums.total(|channel| channel.all).power(sums.max_abs);
+        let powers: Vec<Power> = sums.iter().map(power).collect();
+        let (sqnr_db, worst_db) = (mean_db(&powers), worst_db(&powers));
+        let agreement = agreeing.map(|agreeing| agreeing as f64 / samples as f64);
+        let output = Score { sqnr_db, worst_db, halves_db: [sqnr_db; 2], agreement };
+        Comparison { layers: vec![], unlike: vec![], output, output_max_abs, samples }
     }
 }
 
@@ -232,7 +247,7 @@ mod tests {
         let mut model = table(&[&[1, 2]], &[[3.0, 0.5], [4.0, 0.0]]);
         let compared = compare_outputs(&mut reference, &mut model, 2, &Silent).unwrap();
         assert_eq!((compared.layers.len(), compared.samples, compared.output_max_abs), (0, 2, 4.0));
-        assert_eq!(compared.output.agreement, 0.5);
+        assert_eq!(compared.output.agreement, Some(0.5));
         assert!((compared.output.sqnr_db - 10.0 * (25.0 / 32.25f64).log10()).abs() < 1e-9);
 
         let refused = |reference: &mut Table, model: &mut Table, samples| {

@@ -3,29 +3,49 @@
 use std::collections::{HashMap, HashSet};
 
 use super::output_names;
-use crate::onnx::proto::{GraphProto, ModelProto, TensorProto, data_type};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use crate::onnx::{Edges, floats};
 use crate::scheme::Activations;
 
 /// A tensor of the reference with the one that holds its values in the model.
 pub struct Pair {
+    /// The node that makes it in the reference, by its place.
+    pub index: usize,
     pub tensor: String,
     pub seen: String,
     pub node: String,
     pub op: String,
     /// What the quantized tensor can hold.
     pub range: Option<Span>,
+    /// Whether the caller sees it.
+    pub is_output: bool,
 }
 
+/// The outputs, one by one: their names need not be the same.
+pub fn outputs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
+    let makers = Edges::of(reference).producer;
+    let (edges, stored) = (Edges::of(model), stored(model));
+    let pair = |(tensor, seen): (String, String)| {
+        let index = makers.get(&tensor).copied().unwrap_or(0);
+        let node = reference.nodes().get(index).filter(|node| node.output.contains(&tensor));
+        let (node, op) = node.map_or(("", ""), |node| (node.title(), node.op()));
+        let dequantizing = edges.producer.get(&seen).map(|&index| &model.nodes()[index]);
+        let quantized = dequantizing.filter(|node| node.op() == "DequantizeLinear");
+        let range = quantized.and_then(|node| span(node, &stored));
+        Pair { index, node: node.into(), op: op.into(), tensor, seen, range, is_output: true }
+    };
+    output_names(reference).into_iter().zip(output_names(model)).map(pair).collect()
+}
+
+/// Tensors within that both have.
 pub fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
-    let edges = Edges::of(model);
-    let stored = model.graph.as_ref().map(GraphProto::stored).unwrap_or_default();
+    let (edges, stored) = (Edges::of(model), stored(model));
     let outputs: HashSet<String> = output_names(reference).into_iter().collect();
     let computes = |op: &str| !matches!(op, "Constant" | "Identity" | "Shape" | "DequantizeLinear" | "");
-    let nodes = reference.nodes().iter().filter(|node| computes(node.op()) && node.output.len() == 1);
+    let nodes = reference.nodes().iter().enumerate();
     nodes
-        .filter(|node| !outputs.contains(node.out()))
-        .filter_map(|node| {
+        .filter(|(_, node)| computes(node.op()) && node.output.len() == 1 && !outputs.contains(node.out()))
+        .filter_map(|(index, node)| {
             let tensor = node.out().to_owned();
             edges.producer.get(&tensor)?;
             let (seen, range) = match dequantized(&tensor, model, &edges, &stored) {
@@ -33,7 +53,8 @@ pub fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
                 None if goes_into_a_clamp(&tensor, model, &edges) => return None,
                 None => (tensor.clone(), None),
             };
-            Some(Pair { tensor, seen, node: node.title().into(), op: node.op().into(), range })
+            let (node, op) = (node.title().into(), node.op().into());
+            Some(Pair { index, tensor, seen, node, op, range, is_output: false })
         })
         .collect()
 }
@@ -56,16 +77,24 @@ fn dequantized(
         edges.readers(tensor).iter().map(|&index| &model.nodes()[index]).find(|node| node.op() == "QuantizeLinear")?;
     let reader = edges.readers(quantizing.out()).first()?;
     let dequantizing = model.nodes().get(*reader).filter(|node| node.op() == "DequantizeLinear")?;
-    let scale = quantizing.arg(1).and_then(|name| stored.get(name)).and_then(|tensor| floats(tensor));
-    let range = match (scale.as_deref(), quantizing.arg(2).and_then(|name| stored.get(name))) {
+    Some((dequantizing.out().to_owned(), span(quantizing, stored)))
+}
+
+fn stored(model: &ModelProto) -> HashMap<&str, &TensorProto> {
+    model.graph.as_ref().map(GraphProto::stored).unwrap_or_default()
+}
+
+/// What a tensor can hold that this node quantizes or dequantizes.
+fn span(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Span> {
+    let scale = node.arg(1).and_then(|name| stored.get(name)).and_then(|tensor| floats(tensor));
+    match (scale.as_deref(), node.arg(2).and_then(|name| stored.get(name))) {
         (Some(&[scale]), Some(zero_point)) => bounds(zero_point).map(|(zero, (low, high))| Span {
             low: (low - zero) as f32 * scale,
             high: (high - zero) as f32 * scale,
             half: scale / 2.0,
         }),
         _ => None,
-    };
-    Some((dequantizing.out().to_owned(), range))
+    }
 }
 
 /// The one zero point, and the ends of its type.

@@ -2,7 +2,7 @@
 
 use super::LayerError;
 use super::pairs::{Pair, Span};
-use crate::judge::decibels;
+use crate::judge::Power;
 
 /// Sums over values of the reference `r` and of the model `f`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,9 +27,10 @@ impl Products {
         if self.rr == 0.0 && self.ff == 0.0 { 1.0 } else { self.rf / (self.rr * self.ff).sqrt().max(f64::MIN_POSITIVE) }
     }
 
-    pub fn sqnr_db(self, max_abs: f64) -> f64 {
+    /// What the reference's values have of power, and their error; of an infinite one where that is the largest difference.
+    pub fn power(self, max_abs: f64) -> Power {
         let noise = if max_abs.is_finite() { (self.rr - 2.0 * self.rf + self.ff).max(0.0) } else { f64::INFINITY };
-        decibels(self.rr, noise)
+        Power { signal: self.rr, noise }
     }
 }
 
@@ -104,7 +105,8 @@ impl Sums {
 
     pub fn layer(self, pair: &Pair) -> LayerError {
         let carries = self.total(|channel| channel.all).rr * 1e-4 / self.channels.len() as f64;
-        let scaled = self.channels.iter().any(|channel| channel.all.rr > carries && channel.scaled().is_some());
+        let is_scaled = |channel: &Channel| channel.all.rr > carries && channel.scaled().is_some();
+        let scaled = !pair.is_output && self.channels.iter().any(is_scaled);
         let less = |channel: &Channel| {
             let factor = channel.within.factor().filter(|_| scaled).unwrap_or(1.0);
             let Products { rr, rf, ff } = channel.all;
@@ -115,7 +117,7 @@ impl Sums {
             tensor: pair.tensor.clone(),
             node: pair.node.clone(),
             op: pair.op.clone(),
-            sqnr_db: total.sqnr_db(self.max_abs),
+            sqnr_db: total.power(self.max_abs).sqnr_db(),
             max_abs: (!scaled).then_some(self.max_abs as f32),
             saturation: self.outside as f64 / self.count.max(1) as f64,
             cosine: if self.max_abs.is_finite() { total.cosine() } else { f64::NAN },
@@ -130,7 +132,8 @@ mod tests {
     use crate::compare::Comparison;
 
     fn pair() -> Pair {
-        Pair { tensor: "t".into(), seen: "t".into(), node: "n".into(), op: "Conv".into(), range: None }
+        let (tensor, seen, node, op) = ("t".into(), "t".into(), "n".into(), "Conv".into());
+        Pair { index: 0, tensor, seen, node, op, range: None, is_output: false }
     }
 
     #[test]
@@ -139,6 +142,29 @@ mod tests {
         sums.add(&[1.0, 2.0, 3.0, 4.0], &[4.0, 8.0, 1.5, 2.0], None);
         let layer = sums.layer(&pair());
         assert!(layer.scaled && layer.max_abs.is_none() && layer.sqnr_db > 100.0, "{layer:?}");
+    }
+
+    /// Nothing behind an output could make up for a factor.
+    #[test]
+    fn a_factor_of_an_output_is_an_error() {
+        let mut sums = Sums::new(1);
+        sums.add(&[1.0, 2.0], &[2.0, 4.0], None);
+        let layer = sums.layer(&Pair { is_output: true, ..pair() });
+        assert_eq!((layer.scaled, layer.max_abs, layer.sqnr_db), (false, Some(2.0), 0.0));
+    }
+
+    #[test]
+    fn outputs_count_alike_however_loud_they_are() {
+        let of = |loud: f32| {
+            let (mut one, mut other) = (Sums::new(1), Sums::new(1));
+            one.add(&[loud], &[loud], None);
+            other.add(&[1.0], &[0.0], None);
+            Comparison::of_outputs(&[one, other], None, 1).output
+        };
+        for loud in [1.0, 1000.0] {
+            assert!((of(loud).sqnr_db - 10.0 * 2f64.log10()).abs() < 1e-9, "{:?}", of(loud));
+            assert_eq!((of(loud).worst_db, of(loud).agreement), (0.0, None));
+        }
     }
 
     #[test]
@@ -156,7 +182,7 @@ mod tests {
         for broken in [f32::NAN, f32::INFINITY] {
             let mut sums = Sums::new(1);
             sums.add(&[1.0, 2.0], &[1.0, broken], None);
-            let output = Comparison::of_outputs(&[sums], 0, 1);
+            let output = Comparison::of_outputs(&[sums], Some(0), 1);
             assert_eq!((output.output.sqnr_db, output.output_max_abs), (-150.0, f32::INFINITY));
             let mut sums = Sums::new(1);
             sums.add(&[1.0, 2.0], &[1.0, broken], None);
