@@ -290,13 +290,27 @@ fn a_folder_of_files_is_one_list() {
 }
 
 #[test]
-fn constant_inputs_are_no_trouble() {
+fn inputs_that_say_nothing_of_a_range_are_refused_or_told() {
     let folder = TempDir::new().unwrap();
-    let [float, _] = model("kws_dscnn");
-    let zeros = save(&folder, "zeros.npy", &[3, 1, 49, 10], &[0.0; 1470]);
+    let [float, samples] = model("kws_dscnn");
     let out = path(&folder, "out.onnx");
-    json(&["quantize", &float, "--calibration", &zeros, "-o", &out]);
-    assert_eq!(json(&["run", &out, "--input", &zeros])["engine"], "plan");
+    let zeros = save(&folder, "zeros.npy", &[3, 1, 49, 10], &[0.0; 1470]);
+    let error = fails(&["quantize", &float, "--calibration", &zeros, "-o", &out]);
+    assert!(error.contains("f32.onnx: input `input` is 0 in all calibration samples"), "{error}");
+    assert!(!Path::new(&out).exists());
+    // What stays in float needs no range.
+    json(&["quantize", &float, "--calibration", &zeros, "-o", &out, "--weight-only", "--effort", "fast"]);
+    let first = &Array::read(repository().join(&samples)).floats()[..490];
+    for (one, count, told) in [
+        (vec![0.25; 490], 3, "samples: 3, all alike, and so fewer than 50"),
+        (first.to_vec(), 64, "samples: 64, all alike, and so fewer than 50"),
+    ] {
+        let same = save(&folder, "same.npy", &[count, 1, 49, 10], &one.repeat(count));
+        let report = json(&["quantize", &float, "--calibration", &same, "-o", &out, "--effort", "fast"]);
+        let notes = report["notes"].as_array().unwrap();
+        assert!(notes.iter().any(|note| note.as_str().unwrap().starts_with(told)), "{notes:?}");
+        assert_eq!(json(&["run", &out, "--input", &same])["engine"], "plan");
+    }
 }
 
 #[test]
@@ -322,7 +336,10 @@ fn few_samples_are_taken_and_said_to_be_few() {
     let out = path(&folder, "out.onnx");
     for (count, options, is_said) in [(1, "standard", true), (2, "best", true), (49, "fast", true), (50, "fast", false)]
     {
-        let repeated: Vec<f32> = values.iter().copied().cycle().take(count * 6 * 128).collect();
+        // No two of them alike.
+        let louder = |(index, value): (usize, f32)| value * (1.0 + 1e-3 * (index / values.len()) as f32);
+        let repeated: Vec<f32> =
+            values.iter().copied().cycle().take(count * 6 * 128).enumerate().map(louder).collect();
         let samples = save(&folder, "x.npy", &[count, 6, 128], &repeated);
         let report = json(&["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", options]);
         let notes = report["notes"].as_array().unwrap();

@@ -31,14 +31,14 @@ pub enum QuantizeError {
         /// Its operator.
         op: String,
     },
-    /// A weight or a calibration sample gives a value that is no number.
-    #[error("{tensor}: element {index} is {value}; {advice}")]
+    /// A weight or a calibration sample gives a value that is no number, or too large a one to compute with.
+    #[error("{tensor}: element {index} is {value:e}; {advice}")]
     NotFinite {
         /// Where it is, in words.
         tensor: String,
         /// Row-major index of the first.
         index: usize,
-        /// NaN or an infinity.
+        /// NaN, an infinity or what is near one.
         value: f32,
         /// What to do.
         advice: &'static str,
@@ -46,6 +46,11 @@ pub enum QuantizeError {
     /// There is no calibration sample.
     #[error("there is no calibration sample; some tens to hundreds of typical inputs set the ranges")]
     NoSamples,
+    /// An input that becomes integers is 0 in all calibration samples.
+    #[error(
+        "input `{0}` is 0 in all calibration samples, which say nothing of its range then; give typical ones, or leave in float what reads it"
+    )]
+    Silent(String),
     /// A node that the caller named is not there.
     #[error("there is no node `{0}`, or it was folded into another; `tractlet quantize` lists those that compute")]
     NoSuchNode(String),

@@ -125,11 +125,11 @@ pub fn quantize(
     let original = source.clone();
     let opset = if options.activations.is_wide() { prepare::WIDE_OPSET } else { prepare::OPSET };
     let (model, mut notes) = prepare::prepare(source, engine, opset)?;
-    if options.scheme == Scheme::Static && engine.samples() < ENOUGH {
-        let what = "fewer than 50: what new ones have beyond their ranges is cut off, and an SQNR on them says more than it should";
-        notes.push(format!("samples: {}, {what}", engine.samples()));
-    }
     let mut work = Work::new(model, engine, options)?;
+    if options.scheme == Scheme::Static {
+        let distinct = calibrate::distinct(&work.model, &work.sites, engine)?;
+        notes.extend(few(engine.samples(), distinct));
+    }
     if let Some(target) = options.target {
         // Before minutes of work.
         target.expect_sense(&Judge::new(engine, &work.model, CHECKED)?)?;
@@ -165,6 +165,18 @@ pub fn quantize(
     written.producer_name = Some("tractlet".into());
     written.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     Ok(Quantized { model: written.encode_to_vec(), report })
+}
+
+/// What is said of too few samples; one that is there several times counts once.
+fn few(samples: usize, distinct: usize) -> Option<String> {
+    let differ = match distinct {
+        ENOUGH.. => return None,
+        _ if distinct == samples => String::new(),
+        1 => "all alike, and so ".into(),
+        _ => format!("of which {distinct} differ, "),
+    };
+    let what = "what new ones have beyond their ranges is cut off, and an SQNR on them says more than it should";
+    Some(format!("samples: {samples}, {differ}fewer than {ENOUGH}: {what}"))
 }
 
 /// Evens out channels and draws the ranges of activations.

@@ -82,7 +82,7 @@ fn what_is_no_number_is_refused_whatever_is_made_of_it() {
     let folder = TempDir::new().unwrap();
     let [float, _] = model("kws_dscnn");
     let out = path(&folder, "out.onnx");
-    for (value, word) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+    for (value, word) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf"), (3e38, "3e38")] {
         let mut values = vec![0.5; 980];
         values[700] = value;
         let samples = save(&folder, "x.npy", &[2, 1, 49, 10], &values);

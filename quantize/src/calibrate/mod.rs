@@ -4,7 +4,9 @@
 mod histogram;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher};
 
+use crate::onnx::Edges;
 use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
 use crate::scheme::Range;
@@ -53,6 +55,8 @@ impl Method {
 
 /// Samples that are looked at between two signs of progress, and by one accumulator.
 const BLOCK: usize = 64;
+/// Larger values have squares that are no float32, and beside them no other is left a step.
+const LARGEST: f32 = (1u128 << 64) as f32;
 /// Least weight of a new sample in the moving average.
 const MOMENTUM: f32 = 0.01;
 
@@ -73,6 +77,34 @@ impl Observed {
             Method::Entropy => self.histogram.entropy(levels),
             Method::Mse => self.histogram.least_squares(levels),
         }
+    }
+}
+
+/// How many of the samples differ in what becomes integers.
+///
+/// # Errors
+/// An input of the model becomes integers and is 0 in all samples, or the engine fails.
+pub fn distinct(model: &ModelProto, sites: &Sites, engine: &dyn Engine) -> Result<usize, QuantizeError> {
+    let made = sites.sites.iter().map(|site| &site.output).chain(sites.moves.iter().map(|m| &m.output));
+    let made: HashSet<&String> = made.collect();
+    let taps: Vec<String> =
+        sites.tensors().into_iter().map(|(name, _)| name).filter(|tap| !made.contains(tap)).collect();
+    let samples: Vec<usize> = (0..engine.samples()).collect();
+    if taps.is_empty() {
+        return Ok(samples.len());
+    }
+    let seen = Pool::open(engine, model, &taps)?.each(&samples, |runner, _| {
+        let mut hasher = DefaultHasher::new();
+        let values = |tap| runner.output(tap).iter();
+        (0..taps.len()).for_each(|tap| values(tap).for_each(|value| hasher.write_u32(value.to_bits())));
+        let silent: Vec<bool> = (0..taps.len()).map(|tap| values(tap).all(|&value| value == 0.0)).collect();
+        Ok((hasher.finish(), silent))
+    })?;
+    let edges = Edges::of(model);
+    let is_silent = |tap: &usize| seen.iter().all(|(_, silent)| silent[*tap]);
+    match (0..taps.len()).filter(|&tap| !edges.producer.contains_key(&taps[tap])).find(is_silent) {
+        Some(tap) => Err(QuantizeError::Silent(taps[tap].clone())),
+        None => Ok(seen.iter().map(|(hash, _)| hash).collect::<HashSet<_>>().len()),
     }
 }
 
@@ -187,16 +219,16 @@ pub fn range_of(values: &[f32], tensor: &str, sample: usize) -> Result<Range, Qu
     for &value in values {
         range.min = range.min.min(value);
         range.max = range.max.max(value);
-        sound &= value.is_finite();
+        sound &= value.abs() <= LARGEST;
     }
     if sound {
         return Ok(range);
     }
-    let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let index = values.iter().position(|value| value.is_nan() || value.abs() > LARGEST).unwrap_or(0);
     Err(QuantizeError::NotFinite {
         tensor: format!("sample {sample} (from 0), tensor `{tensor}`"),
         index,
         value: values.get(index).copied().unwrap_or(f32::NAN),
-        advice: "leave this sample out, or mend what makes it",
+        advice: "values within 1.8e19 are taken: leave this sample out, or mend what makes it",
     })
 }
