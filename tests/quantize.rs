@@ -252,7 +252,7 @@ fn layers_stay_in_float_where_they_are_named_or_quality_asks() {
     let better = quantize(&["--target-sqnr", &format!("{}", plain + 3.0)]);
     assert!(better["sqnr_db"].as_f64().unwrap() >= plain + 3.0 && !kept(&better).is_empty(), "{better}");
     // What only the float model reaches is no quantization.
-    for (target, why) in [("100dB", "nothing less than every layer in float reaches it"), ("200dB", "ask for less")] {
+    for (target, why) in [("100dB", "nothing less than every layer in float was found"), ("200dB", "ask for less")] {
         let refused = path(&folder, "refused.onnx");
         let base = ["quantize", &float, "--calibration", &samples, "-o", &refused, "--effort", "fast"];
         let error = fails(&[&base[..], &["--target-sqnr", target]].concat());
@@ -338,8 +338,7 @@ fn few_samples_are_taken_and_said_to_be_few() {
     {
         // No two of them alike.
         let louder = |(index, value): (usize, f32)| value * (1.0 + 1e-3 * (index / values.len()) as f32);
-        let repeated: Vec<f32> =
-            values.iter().copied().cycle().take(count * 6 * 128).enumerate().map(louder).collect();
+        let repeated: Vec<f32> = values.iter().copied().cycle().take(count * 6 * 128).enumerate().map(louder).collect();
         let samples = save(&folder, "x.npy", &[count, 6, 128], &repeated);
         let report = json(&["quantize", &float, "--calibration", &samples, "-o", &out, "--effort", options]);
         let notes = report["notes"].as_array().unwrap();

@@ -107,7 +107,7 @@ pub fn equalize(work: &mut Work<'_>, progress: &dyn Progress) -> Result<bool, Qu
     }
     let changed = evened.is_some();
     if let Some(model) = evened {
-        *work = Work::new(model, work.engine, work.options)?;
+        *work = Work::new(model, work.engine, work.options.clone())?;
     }
     Ok(changed)
 }

@@ -1,5 +1,6 @@
 //! The whole way from a float model to a quantized one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use prost::Message;
@@ -8,8 +9,10 @@ use crate::calibrate::{self, Method};
 use crate::emit::{self, Emitted};
 use crate::equalize;
 use crate::judge::{Judge, Power};
+use crate::layer::Layer;
 use crate::mixed::{self, Mixed, Target};
 use crate::onnx;
+use crate::onnx::proto::ModelProto;
 use crate::pool::Pool;
 use crate::prepare;
 use crate::ranges::Ranges;
@@ -125,7 +128,7 @@ pub fn quantize(
     let original = source.clone();
     let opset = if options.activations.is_wide() { prepare::WIDE_OPSET } else { prepare::OPSET };
     let (model, mut notes) = prepare::prepare(source, engine, opset)?;
-    let mut work = Work::new(model, engine, options)?;
+    let work = Work::new(model, engine, Cow::Borrowed(options))?;
     if options.scheme == Scheme::Static {
         let distinct = calibrate::distinct(&work.model, &work.sites, engine)?;
         notes.extend(few(engine.samples(), distinct));
@@ -134,27 +137,22 @@ pub fn quantize(
         // Before minutes of work.
         target.expect_sense(&Judge::new(engine, &work.model, CHECKED)?)?;
     }
-    let ranges = match options.scheme {
-        Scheme::Static => ranges(&mut work, progress)?,
-        Scheme::WeightOnly | Scheme::Dynamic => {
-            calibrate::expect_finite(&work.model, &work.sites.sites, engine)?;
-            Ranges::default()
+    let prepared = options.target.map(|target| (target, work.model.clone()));
+    let fitted = fit(work, &original, progress)?;
+    let judge = Judge::new(engine, &fitted.work.model, THOROUGH)?;
+    let mixed = match prepared {
+        Some((target, prepared)) => {
+            let anew = |keep| {
+                let options = Cow::Owned(Options { keep, ..options.clone() });
+                fit(Work::new(prepared.clone(), engine, options)?, &original, progress)
+            };
+            mixed::keep_fewest(fitted, &judge, target, &anew, progress)?
         }
+        None => Mixed::whole(fitted),
     };
-    let same = Judge::at_outputs(engine, &original, CHECKED)?.score_float(&work.model)?;
-    if same.sqnr_db < SAME_DB {
-        let what = format!("folded and evened out, the float model answers otherwise ({:.1} dB)", same.sqnr_db);
-        return Err(QuantizeError::Mismatch(format!("{what}; please report it with the model")));
-    }
-    let layers = work.layers(&ranges.params, progress)?;
-    let judge = Judge::new(engine, &work.model, THOROUGH)?;
-    let mixed = match options.target {
-        Some(target) => mixed::keep_fewest(&work, &ranges, &layers, &judge, target, progress)?,
-        None => Mixed { sites: work.sites.clone(), kept: BTreeMap::new() },
-    };
-    let emitted = mixed.emit(&work, &ranges, &layers);
+    let emitted = mixed.emit();
     let report = Report {
-        nodes: nodes(&work, &mixed, &emitted, &ranges, judge.samples())?,
+        nodes: nodes(&mixed, &emitted, judge.samples())?,
         notes,
         score: judge.score(&emitted)?,
         bytes_before,
@@ -165,6 +163,32 @@ pub fn quantize(
     written.producer_name = Some("tractlet".into());
     written.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     Ok(Quantized { model: written.encode_to_vec(), report })
+}
+
+/// A model with what was fitted to the samples.
+pub struct Fitted<'a> {
+    pub work: Work<'a>,
+    pub ranges: Ranges,
+    /// Quantized weights, by the site's node.
+    pub layers: BTreeMap<usize, Layer>,
+}
+
+/// Fits ranges and weights to the samples, in a float model that answers as the original.
+fn fit<'a>(mut work: Work<'a>, original: &ModelProto, progress: &dyn Progress) -> Result<Fitted<'a>, QuantizeError> {
+    let ranges = match work.options.scheme {
+        Scheme::Static => ranges(&mut work, progress)?,
+        Scheme::WeightOnly | Scheme::Dynamic => {
+            calibrate::expect_finite(&work.model, &work.sites.sites, work.engine)?;
+            Ranges::default()
+        }
+    };
+    let same = Judge::at_outputs(work.engine, original, CHECKED)?.score_float(&work.model)?;
+    if same.sqnr_db < SAME_DB {
+        let what = format!("folded and evened out, the float model answers otherwise ({:.1} dB)", same.sqnr_db);
+        return Err(QuantizeError::Mismatch(format!("{what}; please report it with the model")));
+    }
+    let layers = work.layers(&ranges.params, progress)?;
+    Ok(Fitted { work, ranges, layers })
 }
 
 /// What is said of too few samples; one that is there several times counts once.
@@ -181,7 +205,7 @@ fn few(samples: usize, distinct: usize) -> Option<String> {
 
 /// Evens out channels and draws the ranges of activations.
 fn ranges(work: &mut Work<'_>, progress: &dyn Progress) -> Result<Ranges, QuantizeError> {
-    let (engine, options) = (work.engine, work.options);
+    let (engine, options) = (work.engine, work.options.clone());
     let quick = Judge::new(engine, &work.model, options.effort.judged())?;
     let observe = |work: &Work<'_>| {
         progress.begin("calibrate", 2 * engine.samples());
@@ -226,13 +250,8 @@ fn errors(
 }
 
 /// Each node with the error at its output, in the quantized model.
-fn nodes(
-    work: &Work<'_>,
-    mixed: &Mixed,
-    emitted: &Emitted,
-    ranges: &Ranges,
-    samples: &[usize],
-) -> Result<Vec<NodeReport>, QuantizeError> {
+fn nodes(mixed: &Mixed<'_>, emitted: &Emitted, samples: &[usize]) -> Result<Vec<NodeReport>, QuantizeError> {
+    let Fitted { work, ranges, .. } = &mixed.fitted;
     let outputs: Vec<&str> = mixed.sites.sites.iter().map(|site| site.output.as_str()).collect();
     let total = if outputs.is_empty() { Vec::new() } else { errors(work, emitted, &outputs, samples)? };
     let leaders: BTreeMap<String, String> = work.sites.tensors().into_iter().collect();
@@ -241,7 +260,7 @@ fn nodes(
         let report = NodeReport {
             name: site.name.clone(),
             op: site.op.clone(),
-            scheme: scheme(work.options, site),
+            scheme: scheme(&work.options, site),
             how: method.map_or("", |method| method.name()).into(),
             sqnr_db: Some(power.sqnr_db()),
         };

@@ -28,8 +28,8 @@ pub struct Work<'a> {
     pub sites: Sites,
     /// What runs it.
     pub engine: &'a dyn Engine,
-    /// What is wanted.
-    pub options: &'a Options,
+    /// What is wanted; other nodes may be kept than were asked for.
+    pub options: Cow<'a, Options>,
     /// Weights of all sites, each rounded to the nearest.
     nearest: BTreeMap<usize, Layer>,
 }
@@ -39,7 +39,11 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// A node to keep is not there, or there is nothing to quantize.
-    pub fn new(model: ModelProto, engine: &'a dyn Engine, options: &'a Options) -> Result<Work<'a>, QuantizeError> {
+    pub fn new(
+        model: ModelProto,
+        engine: &'a dyn Engine,
+        options: Cow<'a, Options>,
+    ) -> Result<Work<'a>, QuantizeError> {
         let keep: HashSet<&str> = options.keep.iter().map(String::as_str).collect();
         if let Some(unknown) = options.keep.iter().find(|name| model.nodes().iter().all(|node| node.title() != **name))
         {
@@ -52,10 +56,11 @@ impl<'a> Work<'a> {
             let why = if why.is_empty() { "no node computes".into() } else { why.join("; ") };
             return Err(QuantizeError::NothingToDo(why));
         }
+        let is_portable = options.is_portable();
         let mut work = Work { model, sites, engine, options, nearest: BTreeMap::new() };
         let layer = |site: &Site| {
             let matrix = work.matrix(site)?;
-            Some((site.node, Layer::nearest(&matrix, &matrix.bound(options.is_portable()))))
+            Some((site.node, Layer::nearest(&matrix, &matrix.bound(is_portable))))
         };
         work.nearest = work.sites.sites.par_iter().filter_map(layer).collect();
         Ok(work)
@@ -249,13 +254,13 @@ mod tests {
         let options = Options::default();
         let inputs = |model: &ModelProto| model.nodes().iter().map(|node| node.input[0].clone()).collect::<Vec<_>>();
         // Sin has no form in integers, Tanh has one.
-        let work = Work::new(of("Sin"), &Nothing, &options).unwrap();
+        let work = Work::new(of("Sin"), &Nothing, Cow::Borrowed(&options)).unwrap();
         let (model, copies) = work.parted();
         assert_eq!(
             (inputs(&model), copies["x"].as_str()),
             (["x", "x_copy", "x", "a"].map(String::from).into(), "x_copy")
         );
-        let work = Work::new(of("Tanh"), &Nothing, &options).unwrap();
+        let work = Work::new(of("Tanh"), &Nothing, Cow::Borrowed(&options)).unwrap();
         let (model, copies) = work.parted();
         assert_eq!((inputs(&model), copies.len()), (["x", "x", "a"].map(String::from).into(), 0));
     }

@@ -40,11 +40,64 @@ fn one_value_is_an_answer_where_a_sigmoid_makes_it() {
     let [model, _, samples] = one_value(&folder, "Tanh");
     let base = ["quantize", &model, "--calibration", &samples, "-o", &out];
     let error = fails(&[&base[..], &["--target-drop", "5%"]].concat());
-    assert!(error.contains("Tanh1.onnx: other answers cannot be counted") && error.contains("ask for an SQNR"), "{error}");
+    assert!(
+        error.contains("Tanh1.onnx: other answers cannot be counted") && error.contains("ask for an SQNR"),
+        "{error}"
+    );
     let report = json(&base);
     assert!(report["top1_agreement"].is_null(), "{report}");
     let text = String::from_utf8(tractlet(&base).stdout).unwrap();
     assert!(text.contains("output: SQNR") && !text.contains("the same answer"), "{text}");
     let compared = json(&["compare", &model, &out, "--inputs", &samples]);
     assert!(compared["output"]["top1_agreement"].is_null(), "{compared}");
+}
+
+/// `x / sqrt(mean(x²))` of one row, and two layers behind. Samples of 8 values, of which some are 400 times as loud as others:
+/// a mean of squares has steps for the loud ones alone.
+fn levelled(folder: &TempDir) -> [String; 2] {
+    let width = 8;
+    let mut graph = Graph::new(7, 13);
+    let x = graph.input(&[1, width]);
+    let made = |width: usize| Tensor { dims: vec![1, width], ..x.clone() };
+    let mean = graph.floats(&[width, 1], &[1.0 / 8.0; 8]);
+    let least = graph.floats(&[1], &[1e-6]);
+    let square = graph.op("Mul", &[&x.name, &x.name], &[], made(width));
+    let power = graph.op("MatMul", &[&square.name, &mean], &[], made(1));
+    let power = graph.op("Add", &[&power.name, &least], &[], made(1));
+    let level = graph.op("Sqrt", &[&power.name], &[], made(1));
+    let mut y = graph.op("Div", &[&x.name, &level.name], &[], made(width));
+    for op in ["Relu", "Identity"] {
+        let values: Vec<f32> = (0..width * width).map(|_| graph.random.unit() / 2.0).collect();
+        let weights = graph.floats(&[width, width], &values);
+        y = graph.op("MatMul", &[&y.name, &weights], &[], made(width));
+        y = graph.op(op, &[&y.name], &[], made(width));
+    }
+    graph.show(&y);
+    graph.output();
+    let mut samples = Vec::new();
+    for _ in 0..64 {
+        let loud = (3.0 * graph.random.unit()).exp();
+        samples.extend((0..width).map(|_| loud * graph.random.unit()));
+    }
+    let name = path(folder, "levelled.onnx");
+    fs::write(&name, graph.model(false)).unwrap();
+    [name, save(folder, "levelled.npy", &[64, width], &samples)]
+}
+
+#[test]
+fn what_is_left_is_fitted_anew_before_all_goes_to_float() {
+    let folder = TempDir::new().unwrap();
+    let [model, samples] = levelled(&folder);
+    let out = path(&folder, "out.onnx");
+    let base = ["quantize", &model, "--calibration", &samples, "-o", &out];
+    let plain = json(&base);
+    assert!(plain["sqnr_db"].as_f64().unwrap() < 15.0, "{plain}");
+    let report = json(&[&base[..], &["--target-sqnr", "30"]].concat());
+    assert!(report["worst_db"].as_f64().unwrap() >= 30.0, "{report}");
+    let nodes = report["nodes"].as_array().unwrap();
+    assert!(nodes.iter().any(|node| node["scheme"] == "int8 per-channel"), "{report}");
+    let said = |node: &&Value| node["how"].as_str().unwrap().starts_with("kept for quality: quantized alone, ");
+    assert!(nodes.iter().any(|node| said(&node)), "{report}");
+    let compared = json(&["compare", &model, &out, "--inputs", &samples]);
+    assert!(compared["output"]["sqnr_db"].as_f64().unwrap() >= 30.0, "{compared}");
 }
