@@ -19,7 +19,10 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
         handed_to(&graph.node, |node| node.op() == "Softmax" && !answers.contains(node.out()), std::iter::empty());
     let masks = |node: &&NodeProto| matches!(node.op(), "Add" | "Sub" | "Where") && weighed.contains(node.out());
     let masked = handed_on(&graph.node, graph.node.iter().filter(masks).map(NodeProto::out));
-    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded, masked };
+    let squares = handed_on(&graph.node, graph.node.iter().filter(|node| is_square(node)).map(NodeProto::out));
+    let is_power = |node: &NodeProto| is_mean(node.op()) && node.arg(0).is_some_and(|x| squares.contains(x));
+    let averaged = handed_to(&graph.node, is_power, std::iter::empty());
+    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded, masked, squares, averaged };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
     // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
@@ -45,7 +48,7 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
             }
         }
     }
-    found.moves = finder.moves(&found.sites);
+    finder.leave_idle(&mut found);
     found
 }
 
@@ -63,6 +66,10 @@ struct Finder<'g> {
     /// What goes into a Softmax from where a mask may be added: values far below all others, beside which these would have
     /// no steps left.
     masked: HashSet<&'g str>,
+    /// Squares of a tensor, and what they are handed on to.
+    squares: HashSet<&'g str>,
+    /// Of these, what goes into a mean.
+    averaged: HashSet<&'g str>,
 }
 
 impl Finder<'_> {
@@ -91,6 +98,10 @@ impl Finder<'_> {
         {
             return Err("it may be masked, for a Softmax".into());
         }
+        let reads_square = node.arg(0).is_some_and(|x| self.squares.contains(x));
+        if (is_square(node) && self.averaged.contains(output)) || (is_mean(node.op()) && reads_square) {
+            return Err("a mean of squares, which has no steps for what is quiet".into());
+        }
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
             "Gemm"
@@ -101,13 +112,13 @@ impl Finder<'_> {
             "Gemm" => (vec![0], Some(self.weights(node, usize::from(node.int("transB", 0) == 0), &[2])?)),
             "MatMul" => (vec![0], Some(self.weights(node, 1, &[2])?)),
             "Add" | "Sub" | "Mul" => (self.operands(node)?, None),
-            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => (vec![0], None),
+            op if is_mean(op) => (vec![0], None),
             "Softmax" | "Sigmoid" | "Tanh" if self.answers.contains(node.out()) => {
                 return Err("a last function costs little, and its answers keep their precision".into());
             }
             "Softmax" => (vec![0], None),
             op if is_table(op) => (vec![0], None),
-            _ => return Err("no int8 form".into()),
+            _ => return Err("not quantized here".into()),
         };
         let name =
             |i: usize| node.arg(i).filter(|name| !self.stored.contains_key(name)).map(|name| (i, name.to_owned()));
@@ -117,6 +128,50 @@ impl Finder<'_> {
         }
         let (name, op, output) = (node.title().into(), node.op().into(), output.to_owned());
         Ok(Site { node: index, name, op, inputs, weights, output, clamp })
+    }
+
+    /// Leaves in float what has no weights and lies between floats: there rounding to integers and back costs precision and
+    /// time, and saves none. Finds the moves between what is left.
+    fn leave_idle(&self, found: &mut Sites) {
+        loop {
+            let moves = self.moves(&found.sites);
+            let outputs = found.sites.iter().map(|site| &site.output).chain(moves.iter().map(|m| &m.output));
+            let made: HashSet<&String> = outputs.collect();
+            let inputs = found.sites.iter().flat_map(|site| site.inputs.iter().map(|(_, name)| name));
+            let read: HashSet<&String> = inputs.chain(moves.iter().flat_map(|m| &m.inputs)).collect();
+            let why = |site: &Site| {
+                let (name, mut inputs) = (&site.output, site.inputs.iter().map(|(_, name)| name));
+                let in_float =
+                    !read.contains(name) && !self.edges.readers(name).is_empty() && !self.edges.is_output(name);
+                // A mean or a table of integers is cheap whoever reads it.
+                let joins = matches!(site.op.as_str(), "Add" | "Sub" | "Mul");
+                if inputs.clone().all(|name| !made.contains(name) && self.edges.producer.contains_key(name)) {
+                    Some("what it reads is in float")
+                } else if in_float && (joins || inputs.any(|name| !made.contains(name))) {
+                    Some("what reads it is in float")
+                } else {
+                    None
+                }
+            };
+            let idle: Vec<Option<&str>> =
+                found.sites.iter().map(|site| why(site).filter(|_| site.weights.is_none())).collect();
+            if idle.iter().all(Option::is_none) {
+                found.moves = moves;
+                return;
+            }
+            let mut idle = idle.into_iter();
+            let sites = std::mem::take(&mut found.sites);
+            for site in sites {
+                let Some(why) = idle.next().flatten() else {
+                    found.sites.push(site);
+                    continue;
+                };
+                if let Some(clamp) = site.clamp.map(|clamp| &self.nodes[clamp]) {
+                    found.kept.push((clamp.title().into(), clamp.op().into(), "what it limits is in float".into()));
+                }
+                found.kept.push((site.name, site.op, why.into()));
+            }
+        }
     }
 
     /// The Relu or Clip that goes into an operator: its only reader.
@@ -276,6 +331,15 @@ fn handed_on<'g>(nodes: &'g [NodeProto], from: impl Iterator<Item = &'g str>) ->
     found
 }
 
+fn is_mean(op: &str) -> bool {
+    matches!(op, "AveragePool" | "GlobalAveragePool" | "ReduceMean")
+}
+
+/// A product of a tensor by itself.
+fn is_square(node: &NodeProto) -> bool {
+    node.op() == "Mul" && node.arg(0).is_some() && node.arg(0) == node.arg(1)
+}
+
 /// Functions of one value, which are a table in int8.
 fn is_table(op: &str) -> bool {
     matches!(op, "Sigmoid" | "Tanh" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Elu" | "Relu" | "Clip")
@@ -368,7 +432,64 @@ mod tests {
         }
         // A product is no mask, and what reads the sum beside is none of the Softmax's.
         assert_eq!(all(nodes(&["Mul", "a", "b"], "c")).0, names(&["a", "b", "c", "e", "f", "y"]));
-        assert_eq!(all(nodes(&["Add", "a", "b"], "b")).0, names(&["a", "b", "c", "e", "f", "y"]));
+        let beside = find(&graph(nodes(&["Add", "a", "b"], "b"), weights(&["w", "v", "u"])), &HashSet::new()).kept;
+        assert_eq!(beside, [("c".into(), "Add".into(), "what reads it is in float".into())]);
+    }
+
+    #[test]
+    fn what_lies_between_floats_stays_in_float() {
+        // Sin has no form in integers.
+        let layer = NodeProto::test("MatMul", &["x", "w"], "a");
+        let behind =
+            |nodes: &[NodeProto]| found(&graph([std::slice::from_ref(&layer), nodes].concat(), weights(&["w", "v"])));
+        let node = NodeProto::test;
+        // Float on either side, through what moves, and a chain of them.
+        let chain = [
+            node("Sin", &["a"], "b"),
+            node("ReduceMean", &["b"], "c"),
+            node("Reshape", &["c", "s"], "d"),
+            node("Tanh", &["d"], "e"),
+            node("Sin", &["e"], "y"),
+        ];
+        assert_eq!(behind(&chain).0, names(&["a"]));
+        let sum = |reader: &str| {
+            [
+                node("Sin", &["a"], "b"),
+                node("Add", &["a", "b"], "c"),
+                node("Relu", &["c"], "d"),
+                node(reader, &["d", "v"], "y"),
+            ]
+        };
+        assert_eq!(behind(&sum("Pow")).0, names(&["a"]));
+        assert_eq!(behind(&sum("MatMul")), (names(&["a", "c", "y"]), names(&["b"])));
+        // Integers on one side.
+        let mean = [node("ReduceMean", &["a"], "b"), node("Sin", &["b"], "y")];
+        assert_eq!(behind(&mean).0, names(&["a", "b"]));
+        assert_eq!(behind(&[node("Add", &["a", "a"], "y")]).0, names(&["a", "y"]));
+        assert_eq!(
+            found(&graph(vec![node("ReduceMean", &["x"], "a"), node("MatMul", &["a", "w"], "y")], weights(&["w"]))).0,
+            names(&["a", "y"])
+        );
+        assert_eq!(
+            found(&graph(vec![node("ReduceMean", &["x"], "a"), node("Sin", &["a"], "y")], vec![])).0,
+            names(&[])
+        );
+    }
+
+    #[test]
+    fn a_mean_of_squares_stays_in_float() {
+        let nodes = |factors: &[&str]| {
+            let nodes = vec![
+                NodeProto::test("MatMul", &["x", "w"], "a"),
+                NodeProto::test("Mul", factors, "b"),
+                NodeProto::test("Reshape", &["b", "s"], "c"),
+                NodeProto::test("ReduceMean", &["c"], "d"),
+                NodeProto::test("MatMul", &["d", "v"], "y"),
+            ];
+            found(&graph(nodes, weights(&["w", "v"])))
+        };
+        assert_eq!(nodes(&["a", "a"]), (names(&["a", "y"]), names(&["b", "d"])));
+        assert_eq!(nodes(&["a", "x"]).0, names(&["a", "b", "d", "y"]));
     }
 
     #[test]
