@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::layer::{Layer, Matrix};
-use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
+use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
 use crate::onnx::{Edges, Names, f32s, i32s, raw};
 use crate::scheme::{Activations, QParams};
 use crate::sites::Sites;
@@ -123,6 +123,14 @@ impl Writer {
             }
             (tensor.to_owned(), result)
         };
+        // Of what an If or a Loop makes an engine knows what is declared and no more.
+        let fresh = if result == tensor { &source } else { &result };
+        let graph = model.graph_mut();
+        let is_it = |info: &&ValueInfoProto| info.name.as_deref() == Some(tensor) && info.r#type.is_some();
+        let declared = graph.value_info.iter().chain(&graph.output).find(is_it);
+        if let Some(declared) = declared.cloned() {
+            graph.value_info.push(ValueInfoProto { name: Some(fresh.clone()), ..declared });
+        }
         let node = |op: &str, input: &str, output: &str| {
             let inputs = vec![input.to_owned(), scale.clone(), zero_point.clone()];
             NodeProto::new(op, format!("{output}_{op}"), inputs, vec![output.to_owned()])

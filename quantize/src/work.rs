@@ -264,4 +264,28 @@ mod tests {
         let (model, copies) = work.parted();
         assert_eq!((inputs(&model), copies.len()), (["x", "x", "a"].map(String::from).into(), 0));
     }
+
+    #[test]
+    fn what_is_declared_of_a_tensor_holds_for_what_stands_for_it() {
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::test("MatMul", &["x", "w"], "a"),
+                NodeProto::test("Tanh", &["a"], "b"),
+                NodeProto::test("MatMul", &["b", "w"], "y"),
+            ],
+            input: vec![ValueInfoProto::floats("x", &[1, 2])],
+            output: vec![ValueInfoProto::floats("y", &[1, 2])],
+            value_info: vec![ValueInfoProto::floats("a", &[1, 2])],
+            initializer: vec![f32s("w", &[2, 2], &[1.0; 4])],
+            ..GraphProto::default()
+        };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let options = Options::default();
+        let work = Work::new(model, &Nothing, Cow::Borrowed(&options)).unwrap();
+        let q = QParams { scale: 1.0, zero_point: 0 };
+        let params = ["x", "a", "b", "y"].map(|name| (name.to_owned(), q)).into();
+        let emitted = work.emit(&params, &BTreeMap::new()).model.graph.unwrap();
+        let declared = ["a", "a_dequantized", "y_float"].map(|name| ValueInfoProto::floats(name, &[1, 2]));
+        assert_eq!((emitted.value_info, emitted.output), (declared.into(), vec![ValueInfoProto::floats("y", &[1, 2])]));
+    }
 }
