@@ -48,9 +48,14 @@ pub enum QuantizeError {
     NoSamples,
     /// An input that becomes integers is 0 in all calibration samples.
     #[error(
-        "input `{0}` is 0 in all calibration samples, which say nothing of its range then; give typical ones, or leave in float what reads it"
+        "input `{input}` is 0 in all calibration samples, which say nothing of its range then; give typical ones, or keep what reads it in float, node `{reader}`"
     )]
-    Silent(String),
+    Silent {
+        /// The input.
+        input: String,
+        /// The first node that reads it.
+        reader: String,
+    },
     /// A node that the caller named is not there.
     #[error("there is no node `{0}`, or it was folded into another; `tractlet quantize` lists those that compute")]
     NoSuchNode(String),

@@ -103,7 +103,12 @@ pub fn distinct(model: &ModelProto, sites: &Sites, engine: &dyn Engine) -> Resul
     let edges = Edges::of(model);
     let is_silent = |tap: &usize| seen.iter().all(|(_, silent)| silent[*tap]);
     match (0..taps.len()).filter(|&tap| !edges.producer.contains_key(&taps[tap])).find(is_silent) {
-        Some(tap) => Err(QuantizeError::Silent(taps[tap].clone())),
+        Some(tap) => {
+            let input = taps[tap].clone();
+            let reader = edges.readers(&input).first().and_then(|&index| model.nodes().get(index));
+            let reader = reader.map_or_else(String::new, |node| node.title().to_owned());
+            Err(QuantizeError::Silent { input, reader })
+        }
         None => Ok(seen.iter().map(|(hash, _)| hash).collect::<HashSet<_>>().len()),
     }
 }
