@@ -47,9 +47,11 @@ pub struct Score {
 impl<'e> Judge<'e> {
     /// Runs the float model on `count` of the samples, or fewer where its outputs are large.
     pub fn new(engine: &'e dyn Engine, model: &ModelProto, count: usize) -> Result<Judge<'e>, QuantizeError> {
-        // Before the Sigmoid, which makes one half of 0.
-        let middle = middle(model, first_output(model)).map(|_| 0.0);
-        Judge::at(engine, model, (decisive(model), middle), count)
+        let taps = decisive(model);
+        // Before the Sigmoid, which makes one half of 0, where it is looked through.
+        let is_behind = taps.first().is_some_and(|tap| middle(model, tap).is_some());
+        let middle = middle(model, first_output(model)).map(|middle| if is_behind { middle } else { 0.0 });
+        Judge::at(engine, model, (taps, middle), count)
     }
 
     /// The same at the outputs themselves, nothing looked through.
@@ -305,11 +307,16 @@ pub fn answers(
     pool.each(samples, |runner, _| Ok(argmax(runner.output(0)))).map(Some)
 }
 
-/// Where an output parts two answers if it is a single value: at one half where a Sigmoid makes it.
-pub fn middle(model: &ModelProto, output: &str) -> Option<f32> {
+/// Where a tensor parts two answers if it is a single value: at one half where a Sigmoid makes it, whatever shape it gets.
+pub fn middle(model: &ModelProto, tensor: &str) -> Option<f32> {
     let edges = Edges::of(model);
-    let makers = makers(model, &edges, output).filter(|node| !matches!(node.op(), "Cast" | "Identity"));
-    makers.map(NodeProto::op).eq(["Sigmoid"]).then_some(0.5)
+    let maker = |tensor: &str| edges.producer.get(tensor).and_then(|&index| model.nodes().get(index));
+    let keeps = |op: &str| matches!(op, "Cast" | "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze");
+    // Nodes that read each other have no first one.
+    let mut steps = std::iter::successors(maker(tensor), |node| maker(node.arg(0)?)).take(model.nodes().len() + 1);
+    let sigmoid = steps.find(|node| !keeps(node.op())).filter(|node| node.op() == "Sigmoid")?;
+    // Of what is within 0 to 1 already it makes no half.
+    makers(model, &edges, sigmoid.arg(0)?).all(|node| keeps(node.op())).then_some(0.5)
 }
 
 fn first_output(model: &ModelProto) -> &str {
@@ -393,6 +400,7 @@ mod tests {
         };
         let of = |ops: &[&str]| middle(&model(ops), first_output(&model(ops)));
         assert_eq!((of(&["Relu", "Sigmoid"]), of(&["Sigmoid", "Identity"])), (Some(0.5), Some(0.5)));
+        assert_eq!((of(&["Sigmoid", "Squeeze"]), of(&["Sigmoid", "Sigmoid"])), (Some(0.5), None));
         assert_eq!((of(&["Relu"]), of(&["Softmax"]), of(&["Sigmoid", "Relu"])), (None, None, None));
         assert_eq!((agree(&[3.0], &[-3.0], None), agree(&[], &[], Some(0.0))), (None, None));
         assert_eq!((agree(&[3.0], &[0.5], Some(0.0)), agree(&[3.0], &[-0.5], Some(0.0))), (Some(true), Some(false)));

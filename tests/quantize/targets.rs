@@ -3,7 +3,7 @@
 use super::*;
 
 /// One value, by a layer and this operator, or by that layer with its weights turned round; and 60 samples.
-fn one_value(folder: &TempDir, op: &str) -> [String; 3] {
+fn one_value(folder: &TempDir, op: &str, squeezed: bool) -> [String; 3] {
     let with = |sign: f32| {
         let mut graph = Graph::new(3, 13);
         let x = graph.input(&[1, 8]);
@@ -11,7 +11,11 @@ fn one_value(folder: &TempDir, op: &str) -> [String; 3] {
         let weights = graph.floats(&[8, 1], &values);
         let made = Tensor { dims: vec![1, 1], ..x.clone() };
         let sum = graph.op("MatMul", &[&x.name, &weights], &[], made.clone());
-        let y = graph.op(op, &[&sum.name], &[], made);
+        let mut y = graph.op(op, &[&sum.name], &[], made);
+        if squeezed {
+            let last = graph.longs([1]);
+            y = graph.op("Squeeze", &[&y.name, &last], &[], Tensor { dims: vec![1], ..y.clone() });
+        }
         graph.show(&y);
         graph.output();
         let name = path(folder, &format!("{op}{sign}.onnx"));
@@ -26,18 +30,21 @@ fn one_value(folder: &TempDir, op: &str) -> [String; 3] {
 fn one_value_is_an_answer_where_a_sigmoid_makes_it() {
     let folder = TempDir::new().unwrap();
     let out = path(&folder, "out.onnx");
-    let [model, turned, samples] = one_value(&folder, "Sigmoid");
-    let base = ["quantize", &model, "--calibration", &samples, "-o", &out];
-    let report = json(&[&base[..], &["--target-drop", "5%"]].concat());
-    assert!(report["top1_agreement"].as_f64().unwrap() >= 0.95, "{report}");
-    let text = String::from_utf8(tractlet(&base).stdout).unwrap();
-    assert!(text.contains("dB, the same answer on"), "{text}");
-    for (other, agreement) in [(&model, 1.0), (&turned, 0.0)] {
-        let compared = json(&["compare", &model, other, "--inputs", &samples]);
-        assert_eq!(compared["output"]["top1_agreement"], agreement, "{compared}");
+    // As it is, and as PyTorch's `.squeeze(-1)` leaves it.
+    for squeezed in [false, true] {
+        let [model, turned, samples] = one_value(&folder, "Sigmoid", squeezed);
+        let base = ["quantize", &model, "--calibration", &samples, "-o", &out];
+        let report = json(&[&base[..], &["--target-drop", "5%"]].concat());
+        assert!(report["top1_agreement"].as_f64().unwrap() >= 0.95, "{report}");
+        let text = String::from_utf8(tractlet(&base).stdout).unwrap();
+        assert!(text.contains("dB, the same answer on"), "{text}");
+        for (other, agreement) in [(&model, 1.0), (&turned, 0.0)] {
+            let compared = json(&["compare", &model, other, "--inputs", &samples]);
+            assert_eq!(compared["output"]["top1_agreement"], agreement, "{compared}");
+        }
     }
 
-    let [model, _, samples] = one_value(&folder, "Tanh");
+    let [model, _, samples] = one_value(&folder, "Tanh", false);
     let base = ["quantize", &model, "--calibration", &samples, "-o", &out];
     let error = fails(&[&base[..], &["--target-drop", "5%"]].concat());
     assert!(
