@@ -264,7 +264,7 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
     }
     let dat = path("x.dat", "");
     let (_sensor, port) = pty();
-    let serial = format!("it is a serial port: say --source serial:{port}, or serial:{port}:BAUD");
+    let serial = "it is a terminal: a port is --source serial:PATH or serial:PATH:BAUD".to_owned();
     let to_source = format!("csv:{few}");
     let cases: [(&[&str], i32, &str); 39] = [
         (&[HAR, "--source", "nowhere.csv"], 1, "nowhere.csv: cannot open it"),

@@ -100,7 +100,10 @@ fn refused(error: io::Error) -> Failure {
 /// A line of the log. What it tells may have names in it.
 pub fn log_line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
     let (time, level, target) = (out.timestamp(), record.level(), record.target());
-    writeln!(out, "[{time} {level:5} {target}] {}", printable(&record.args().to_string()))
+    // What goes over several lines, such as a panic, stays readable, and is seen to go on.
+    let text = record.args().to_string().replace('\t', "    ");
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    writeln!(out, "[{time} {level:5} {target}] {}", lines.join("\n  "))
 }
 
 /// A path in JSON, which has no bytes that are no text.

@@ -153,10 +153,10 @@ impl<'m> Lowering<'m> {
         let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         // Saturating where the output does.
         let steps = |(c, &value)| if value == 0.0 { 0.0 } else { (f64::from(value) / scale(c)).round_ties_even() };
-        let mut bias: Vec<i32> = biases.iter().enumerate().map(steps).map(|steps| steps as i32).collect();
+        let saturated = |steps: f64| steps.clamp(-f64::from(i32::MAX), f64::from(i32::MAX)) as i32;
+        let mut bias: Vec<i32> = biases.iter().enumerate().map(steps).map(saturated).collect();
         if let Ok(Value::DequantizedStored(q)) = self.value(node, 2)
             && q.tensor.dtype == DType::I32
-            && q.zero_points.iter().all(|z| *z == 0)
         {
             self.exact_bias(&q, scale, &mut bias)?;
         }
@@ -200,10 +200,6 @@ impl<'m> Lowering<'m> {
         (stored, values): &Stored8<'m>,
         to: QParams,
     ) -> Result<bool, Why> {
-        // In the sums' own steps, or with a scale that is checked where it is used.
-        if matches!(self.value(node, 2), Ok(Value::DequantizedStored(q)) if q.tensor.dtype == DType::I32) {
-            return Ok(true);
-        }
         let dims = &stored.tensor.dims;
         let (out_c, of_rows) = match node.op.as_str() {
             "Conv" => (dims[0], true),
@@ -220,8 +216,15 @@ impl<'m> Lowering<'m> {
         let is_dead = |c: usize| scale(c) == 0.0 || is_dead(c);
         // What is none for each channel is refused where it is used.
         let biases = self.bias_of(node, out_c).unwrap_or_default();
-        let holds =
-            |(c, &bias): (usize, &f32)| BiasSteps::of(bias, scale(c), x, to).hold() || !bias.is_nan() && is_dead(c);
+        let own = match self.value(node, 2) {
+            Ok(Value::DequantizedStored(q)) => Some(q),
+            _ => None,
+        };
+        let step = |c: usize| f64::from(x.scale) * f64::from(scale(c));
+        let is_exact = |c: usize| own.as_ref().is_some_and(|q| is_in_steps(q, c, step(c)));
+        let holds = |(c, &bias): (usize, &f32)| {
+            is_exact(c) || BiasSteps::of(bias, scale(c), x, to).hold() || !bias.is_nan() && is_dead(c)
+        };
         Ok(biases.iter().enumerate().all(holds))
     }
 
@@ -229,8 +232,7 @@ impl<'m> Lowering<'m> {
     fn exact_bias(&self, q: &StoredQuant<'_>, scale: impl Fn(usize) -> f64, bias: &mut [i32]) -> Result<(), Why> {
         let stored = self.stored_integers(q.tensor)?;
         for (c, bias) in bias.iter_mut().enumerate() {
-            let own = f64::from(q.scales[c % q.scales.len()]);
-            if scale(c) > 0.0 && (own / scale(c) - 1.0).abs() < 1e-5 {
+            if is_in_steps(q, c, scale(c)) {
                 *bias = stored[c % stored.len()];
             }
         }
@@ -275,6 +277,13 @@ impl<'m> Lowering<'m> {
             _ => Err(format!("its bias of shape {dims:?} is not one value for each of {out_c} channels")),
         }
     }
+}
+
+/// Whether a stored bias is a number of the steps of a channel's sums, to a rounding.
+fn is_in_steps(q: &StoredQuant<'_>, channel: usize, step: f64) -> bool {
+    let own = f64::from(q.scales[channel % q.scales.len()]);
+    let is_whole = q.tensor.dtype == DType::I32 && q.zero_points.iter().all(|z| *z == 0);
+    is_whole && step > 0.0 && (own / step - 1.0).abs() < 1e-5
 }
 
 /// Whether a Gemm or MatMul is the bare product, which is what integers can have.

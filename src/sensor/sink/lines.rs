@@ -28,6 +28,11 @@ pub(super) fn open(form: Form, path: Option<&Path>, control: &Control) -> io::Re
         None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
     };
     let found = path.map(|path| file::found(path, &file)).transpose()?.unwrap_or_default();
+    // Which of ours it is shows with the first decision, which may be hours away.
+    let begun = String::from_utf8_lossy(&found.start);
+    if let Some(line) = first_line(OF_ALL, &begun).filter(|line| form == Form::Csv && !line.starts_with(OF_ALL)) {
+        return Err(foreign(line, &format!("{OF_ALL}…")));
+    }
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, Writer::new(file, Arc::clone(&control.stop)));
     // A table is not touched before it is known to be one of these.
     if found.torn && form != Form::Csv {
@@ -70,22 +75,28 @@ struct Csv {
     begun: Option<Found>,
 }
 
-/// Whether `header` is still to be written in a file that begins like this.
-///
-/// # Errors
+/// What the header of any table of decisions begins with.
+const OF_ALL: &str = "window,from_s,to_s,";
+
+/// The first line of what a file begins with that is not the beginning of this header: one that was cut off has a whole one
+/// behind it.
+fn first_line<'b>(header: &str, begun: &'b str) -> Option<&'b str> {
+    begun.lines().find(|line| !(header.len() > line.len() && header.starts_with(line)))
+}
+
 /// Rows would stand below another table's header, or below what is no table.
+fn foreign(line: &str, header: &str) -> io::Error {
+    let line: String = line.chars().take(100).collect();
+    let what = format!("it begins with {line:?}, and rows are {header:?}: give them a file of their own");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Whether `header` is still to be written in a file that begins like this.
 fn is_due(header: &str, begun: &[u8]) -> io::Result<bool> {
-    let begun = String::from_utf8_lossy(begun);
-    // A header that was cut off has a whole one behind it.
-    let is_torn = |line: &&str| header.len() > line.len() && header.starts_with(line);
-    match begun.lines().find(|line| !is_torn(line)) {
+    match first_line(header, &String::from_utf8_lossy(begun)) {
         None => Ok(true),
         Some(line) if line == header => Ok(false),
-        Some(line) => {
-            let line: String = line.chars().take(100).collect();
-            let what = format!("it begins with {line:?}, and rows are {header:?}: give them a file of their own");
-            Err(io::Error::new(io::ErrorKind::InvalidData, what))
-        }
+        Some(line) => Err(foreign(line, header)),
     }
 }
 
@@ -216,12 +227,12 @@ mod tests {
         let row = "0,0,1,0.5,,false,false,7\n";
         let appended = |before: &str| {
             std::fs::write(&path, before).unwrap();
-            let mut sink = spec.open(&SinkOptions::default(), &Control::default()).unwrap();
+            let mut sink = spec.open(&SinkOptions::default(), &Control::default())?;
             let verdict = Verdict::Anomaly { score: 0.5, limit: None, alarm: false };
             let decision =
                 Decision { window: 0, from_s: 0.0, to_s: 1.0, verdict, changed: false, latency_us: 7, message: None };
             let written = sink.decision(&decision).and_then(|()| sink.decision(&decision)).and_then(|()| sink.flush());
-            written.map(|()| std::fs::read_to_string(&path).unwrap())
+            written.and_then(|()| std::fs::read_to_string(&path))
         };
         let rows = row.repeat(2);
         for (before, after) in [
@@ -234,14 +245,15 @@ mod tests {
             assert_eq!(appended(before).unwrap(), format!("{after}{rows}"), "{before:?}");
         }
         let classes = header.replace("score,limit,alarm", "label,score,state");
-        for (before, line) in [(&*classes, classes.trim()), ("note\n", "note"), ("window,fro\n\u{1b}[2J", "\u{1b}[2J")]
-        {
+        // What is no table of decisions at all is refused when it is opened.
+        for (before, line, expected) in [
+            (&*classes, classes.trim(), header.trim()),
+            ("note\n", "note", "window,from_s,to_s,…"),
+            ("window,fro\n\u{1b}[2J", "\u{1b}[2J", "window,from_s,to_s,…"),
+        ] {
             let told = appended(before).unwrap_err().to_string();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
-            assert!(
-                told.contains(&format!("a.csv: it begins with {line:?}, and rows are {:?}", header.trim())),
-                "{told}"
-            );
+            assert!(told.contains(&format!("it begins with {line:?}, and rows are {expected:?}")), "{told}");
         }
     }
 

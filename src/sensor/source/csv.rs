@@ -221,12 +221,27 @@ impl Separator {
     }
 }
 
-/// Where a separator separates: in quotes it is part of a field.
+/// Where a separator separates: within quotes, which open at the start of a field alone, it is part of one (RFC 4180).
 fn outside_quotes(separator: char) -> impl FnMut(char) -> bool {
-    let mut in_quotes = false;
+    enum At {
+        Start,
+        Bare,
+        Quoted,
+        /// Behind a quote in a field that one opened: its end, or the first of two that stand for one.
+        Quote,
+    }
+    let mut at = At::Start;
     move |c| {
-        in_quotes ^= c == '"';
-        c == separator && !in_quotes
+        let separates = c == separator && !matches!(at, At::Quoted);
+        at = match at {
+            _ if separates => At::Start,
+            At::Start if c.is_whitespace() => At::Start,
+            At::Start | At::Quote if c == '"' => At::Quoted,
+            At::Quoted if c == '"' => At::Quote,
+            At::Quoted => At::Quoted,
+            At::Start | At::Bare | At::Quote => At::Bare,
+        };
+        separates
     }
 }
 
@@ -301,8 +316,8 @@ impl Layout {
         } else {
             let channels = wanted.channels.join(", ");
             let what = format!("the model takes {channels}; {}: say which with --columns", there());
-            // A word alone is as often what a device says when it starts.
-            return Err(Misfit { what, is_header: as_many && names_others && fields.len() > 1 });
+            // As often it is what a device says when it starts.
+            return Err(Misfit { what, is_header: false });
         }
         let time_ns = wanted.time.as_ref().map_or(0.0, |time| time.unit_ns);
         Ok(Layout { separator, roles, time_ns, header, mixed, by_name })
@@ -350,10 +365,11 @@ mod tests {
     #[test]
     fn a_header_that_names_no_channel_is_not_taken_by_position() {
         let told = "the model takes x, y; the columns are b, a: say which with --columns";
-        for recorded in [true, false] {
-            let Decoded::Unfit(what) = first_line("b,a\n", recorded) else { panic!("{recorded}") };
-            assert_eq!(what, format!("line 1: {told}"));
-        }
+        let Decoded::Unfit(what) = first_line("b,a\n", true) else { panic!("it is a header") };
+        assert_eq!(what, format!("line 1: {told}"));
+        // A live source may say something when it starts, and frames come behind it.
+        let banner = first_line("Sensor ready\n", false);
+        assert!(matches!(banner, Decoded::Malformed(_, Malformed { reason: Reason::NotANumber { field: 1 }, .. })));
         // Nor where there is a column for the time.
         let time = Some(TimeColumn { column: Column::Name("t".into()), unit_ns: 1.0 });
         assert!(Layout::of("t,b,a", &Wanted { time, ..wanted(None) }).is_err());
@@ -381,12 +397,12 @@ mod tests {
     fn fields_in_quotes_and_a_separator_at_the_end_are_read_as_others_write_them() {
         let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, true, false);
         let mut csv = Csv::new(wanted(None));
-        let lines = ["\"note, of a \"\"walk\"\"\",\"x\",y,", "\"a,b;c\",1,\"2\",", "\"d\",3,4"];
+        let lines = ["\"note, of a \"\"walk\"\"\",\"x\",y,", "\"a,b;c\",1,\"2\",", "\"d\",3,4", "5\" pipe,5,6"];
         for line in lines {
             let told = csv.decode(format!("{line}\n").as_bytes(), false, true, &mut batch);
             assert!(matches!(told, Decoded::Nothing(_) | Decoded::Frame(_)), "{line}");
         }
-        assert_eq!(batch.values(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(batch.values(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         // One field too many, one that is missing, and a quote without its other.
         for line in ["a,1,2,3", "a,1,", "\"a,1,2"] {
             let told = csv.decode(format!("{line}\n").as_bytes(), false, true, &mut batch);

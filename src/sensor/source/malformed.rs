@@ -91,7 +91,10 @@ impl fmt::Display for Malformed {
             Reason::Headless => write!(f, "the port was opened in its midst, and its beginning may be missing"),
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
             Reason::Time { field } => {
-                write!(f, "field {field} is a time before 0 or past 584 years: mind the unit of --time")
+                write!(
+                    f,
+                    "field {field} is a time before 0, as of recordings that count from an event, or past 584 years; add an offset, or mind the unit of --time"
+                )
             }
             Reason::TooLong => write!(f, "longer than {} bytes", super::BUFFER_BYTES),
             Reason::Values { found, expected } => write!(f, "{found} values, expected {expected}"),

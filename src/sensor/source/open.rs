@@ -142,7 +142,8 @@ fn file(path: &Path, options: &SourceOptions, input: &Input) -> std::result::Res
     }
     // As a file it would be read at whatever speed it stands, line by line, and echo what comes.
     if rustix::termios::isatty(&file) {
-        return Err(format!("it is a serial port: say --source serial:{0}, or serial:{0}:BAUD", path.display()));
+        let remedy = "a port is --source serial:PATH or serial:PATH:BAUD, and standard input is -";
+        return Err(format!("it is a terminal: {remedy}"));
     }
     let format = match options.format {
         Some(format) => format,

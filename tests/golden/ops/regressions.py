@@ -33,6 +33,22 @@ def regressions() -> None:
     add("conv_float_bias_of_a_dead_channel", bind(coarse_sums, dead=True))
     add("conv_float_bias_between_coarse_sums", bind(coarse_sums, dead=False), floats=True)
 
+    def coarse_integers(g: Graph) -> None:
+        x = g.qdq(g.input(1, 1, 2, 4, low=-3.0, high=3.0), scale=1.0, zero_point=0)
+        weights = g.op("DequantizeLinear", g.const([[[[1]]], [[[-1]]]], np.int8), g.const(1.0), g.const(0, np.int8))
+        bias = g.op("DequantizeLinear", g.const([2, -2], np.int32), g.const(0.25))
+        g.output(g.qdq(g.op("Conv", x, weights, bias, kernel_shape=[1, 1]), scale=0.25, zero_point=0))
+
+    add("conv_int32_bias_between_coarse_sums", coarse_integers, floats=True)
+
+    def far(g: Graph) -> None:
+        x = g.qdq(g.input(1, 1, 2, 4), scale=0.1, zero_point=0)
+        weights = g.op("DequantizeLinear", g.const([[[[0]]], [[[0]]], [[[3]]]], np.int8), g.const([1e-9, 1e-9, 0.05]), g.const([0, 0, 0], np.int8), axis=0)
+        y = g.op("Conv", x, weights, g.const([-1e6, 1e6, 0.2]), kernel_shape=[1, 1])
+        g.output(g.qdq(y, scale=0.01, zero_point=0))
+
+    add("conv_far_bias_of_dead_channels", far)
+
     def softmax_of_another_opset(g: Graph, node_opset: int) -> None:
         q = g.q(g.input(1, 3, 5), "u8")
         scale, zero_point, _ = g.parameters[q]
