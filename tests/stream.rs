@@ -436,7 +436,10 @@ fn no_window_spans_a_gap_in_the_times_that_frames_bring_along() {
     // Nanoseconds that are said to be milliseconds.
     let source = written(&|n| 1_700_000_000_000_000_000 + 20_000_000 * n);
     let error = run(&har, &file, source, StreamOptions::default(), &mut []).unwrap_err().to_string();
-    assert!(error.contains("line 100: field 1 is a time before 0, as of recordings that count from an event, or past 584 years"), "{error}");
+    assert!(
+        error.contains("line 100: field 1 is a time before 0, as of recordings that count from an event"),
+        "{error}"
+    );
 }
 
 #[test]
