@@ -399,7 +399,7 @@ mod tests {
     fn a_fault_is_told_without_the_name_that_a_file_has_meanwhile() {
         let told = |path: &str| Unfinished::create(Path::new(path)).unwrap_err().to_string();
         assert_eq!(told("/nonexistent/x"), "there is no folder /nonexistent; make it first");
-        assert_eq!(told("/tmp/nonexistent/"), "it names a folder and no file");
+        assert_eq!(told("/nonexistent/"), "it names a folder and no file");
         // Nobody makes files in /proc, whatever he may.
         let told = told("/proc/x");
         assert!(told.ends_with(')') && !told.contains(".part"), "{told}");
