@@ -193,13 +193,7 @@ impl<'m> Lowering<'m> {
 
     /// Whether the bias in steps of the sums is what the model states, to a quarter of the output's step; a layer is left to
     /// floats else.
-    pub(super) fn bias_holds(
-        &self,
-        node: &Node,
-        x: QParams,
-        (stored, values): &Stored8<'m>,
-        to: QParams,
-    ) -> Result<bool, Why> {
+    pub(super) fn bias_holds(&self, node: &Node, x: QParams, (stored, values): &Stored8<'m>, to: QParams) -> bool {
         let dims = &stored.tensor.dims;
         let (out_c, of_rows) = match node.op.as_str() {
             "Conv" => (dims[0], true),
@@ -207,13 +201,13 @@ impl<'m> Lowering<'m> {
             _ if int(node, "transB", 0) != 0 => (dims[0], true),
             _ => (dims[dims.len() - 1], false),
         };
-        let is_dead = |c: usize| match (of_rows, node.op.as_str()) {
-            (true, _) => values.chunks(values.len() / out_c).nth(c).is_some_and(|row| row.iter().all(|&w| w == 0)),
-            (false, "ConvTranspose") => false,
-            (false, _) => values.iter().skip(c).step_by(out_c).all(|&w| w == 0),
-        };
         let scale = |c: usize| stored.scales[c % stored.scales.len()];
-        let is_dead = |c: usize| scale(c) == 0.0 || is_dead(c);
+        let has_no_weight = |c: usize| match node.op.as_str() {
+            "ConvTranspose" => false,
+            _ if of_rows => values.chunks(values.len() / out_c).nth(c).is_some_and(|row| row.iter().all(|&w| w == 0)),
+            _ => values.iter().skip(c).step_by(out_c).all(|&w| w == 0),
+        };
+        let is_dead = |c: usize| scale(c) == 0.0 || has_no_weight(c);
         // What is none for each channel is refused where it is used.
         let biases = self.bias_of(node, out_c).unwrap_or_default();
         let own = match self.value(node, 2) {
@@ -225,7 +219,7 @@ impl<'m> Lowering<'m> {
         let holds = |(c, &bias): (usize, &f32)| {
             is_exact(c) || BiasSteps::of(bias, scale(c), x, to).hold() || !bias.is_nan() && is_dead(c)
         };
-        Ok(biases.iter().enumerate().all(holds))
+        biases.iter().enumerate().all(holds)
     }
 
     /// An int32 bias that has the accumulator's own scale, to a rounding, is taken as it is.

@@ -74,7 +74,7 @@ impl<'m> Lowering<'m> {
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
             "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => match self.weights_of(node)? {
-                Some(stored) if !self.bias_holds(node, x.q, &stored, to)? => return Ok(false),
+                Some(stored) if !self.bias_holds(node, x.q, &stored, to) => return Ok(false),
                 Some(stored) if node.op == "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
                 Some(stored) if node.op == "ConvTranspose" => {
                     self.conv_transpose_s8(node, x, stored, to, requantize)?
