@@ -134,10 +134,14 @@ fn each_channel<S: Interleave>() {
             let line = Window { in_h: 1, out_h: 1, kernel_h: 1, pad_top: 0, ..window };
             let column = Window { in_w: 1, out_w: 1, kernel_w: 1, pad_left: 0, ..window };
             let far = Window { dilation_w: 2, pad_left: window.kernel_w - 1, ..line };
-            for window in [window, line, far, column] {
+            // Of several pieces, the last of which is shorter.
+            let width = 10_000 / channels + 90;
+            let long = |w: Window| Window { in_w: width, out_w: width.div_ceil(w.stride_w), ..w };
+            for window in [window, line, far, column, long(line), long(far)] {
                 let shape = ConvShape { window, out_c: channels, groups: channels };
                 let weights = noise(window.kernel_h * window.kernel_w * channels);
                 let plan = Depthwise::new(S::LAYOUT, &shape);
+                assert_eq!(plan.pixels < window.out_w, window.in_w == width, "{window:?} {}", plan.pixels);
                 let mut packed = vec![0; plan.packed_len(S::LAYOUT)];
                 depthwise::pack(S::LAYOUT, &shape, &weights, &mut packed);
                 let mut scratch = vec![0xA5; plan.scratch_len(S::LAYOUT)];

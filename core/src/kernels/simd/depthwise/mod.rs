@@ -1,7 +1,7 @@
 //! Depthwise convolution. For each output row, the input rows under it are interleaved once into
 //! quads, each with the values of one column and channel; the window of a pixel is then
 //! `kernel_w` times as many quads a channel as the kernel's rows need, and neighbouring pixels
-//! share them.
+//! share them. A line has no rows to share, and quads of values that follow each other.
 //!
 //! - `planes`: where quads lie, how large everything is
 //! - `strips`: kernels three columns wide
@@ -123,6 +123,10 @@ pub struct Layer<'a> {
 #[inline(always)]
 unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize>(layer: &mut Layer) {
     let dw = layer.dw;
+    if dw.line {
+        // SAFETY: as the caller's.
+        return unsafe { line::<S, GROUPS>(layer) };
+    }
     let mut turn = 0;
     for y in 0..dw.window.out_h {
         // SAFETY: as the caller's; all planes of the row are made when its pixels are.
@@ -145,10 +149,6 @@ unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize>(layer: &
 unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
     let dw = layer.dw;
     let w = &dw.window;
-    if dw.line {
-        // SAFETY: as the caller's.
-        return unsafe { gather_line::<S>(layer) };
-    }
     let [before, inside, _] = dw.columns();
     for group in 0..dw.groups {
         if dw.made(y, group) {
@@ -166,12 +166,31 @@ unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
     }
 }
 
-/// Interleaves the one plane of a line.
+/// The one output row of a line, piece by piece.
 ///
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn gather_line<S: Interleave>(layer: &Layer) {
+unsafe fn line<S: Interleave, const GROUPS: usize>(layer: &mut Layer) {
+    let mut piece = *layer.dw;
+    let pixels = piece.pixels.max(1);
+    for first in (0..piece.window.out_w).step_by(pixels) {
+        piece.window.out_w = pixels.min(layer.dw.window.out_w - first);
+        // SAFETY: as the caller's; a piece has no more columns than the plane.
+        unsafe {
+            gather_line::<S>(layer, first * piece.window.stride_w);
+            let dst = layer.output.as_mut_ptr().add(first * piece.window.in_c);
+            pixels::pixels_of::<S, GROUPS>(&Row { layer: &*layer, dw: &piece, turn: 0, dst });
+        }
+    }
+}
+
+/// Interleaves the plane of a piece of a line from column `first` on, counted from the padding's first.
+///
+/// # Safety
+/// As [`rows`].
+#[inline(always)]
+unsafe fn gather_line<S: Interleave>(layer: &Layer, first: usize) {
     let dw = layer.dw;
     let w = &dw.window;
     let tap = w.dilation_w / S::LAYOUT.taps;
@@ -179,7 +198,7 @@ unsafe fn gather_line<S: Interleave>(layer: &Layer) {
     let whole = w.in_w.saturating_sub((S::LAYOUT.taps - 1) * tap);
     let mut x = 0;
     while x < dw.cols {
-        let column = x.wrapping_sub(w.pad_left);
+        let column = (first + x).wrapping_sub(w.pad_left);
         let count = if column < whole { (whole - column).min(dw.cols - x) } else { 1 };
         let rows = each!(|t| {
             let column = column.wrapping_add(t * tap);

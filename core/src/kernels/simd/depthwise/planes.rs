@@ -7,6 +7,9 @@ use super::super::{Layout, panel::lying, params::Params};
 /// What vectors may read or write beyond the end of scratch: four registers of quads.
 const SLACK: usize = 256;
 
+/// Bytes of quads of a piece of a line, but where it would be short beside the kernel.
+const PIECE: usize = 16 << 10;
+
 /// How a depthwise convolution is cut up.
 ///
 /// A *plane* holds the quads of `taps` input rows. The kernel of an output row covers `groups` of
@@ -17,6 +20,8 @@ pub struct Depthwise {
     /// Whether the image is one row, or a column taken for one, the quads of whose columns hold values of the columns that follow: as if it had four
     /// rows, each of them moved on by a tap.
     pub line: bool,
+    /// Pixels of an output row that are done at a time, over one piece of it: all of them, but for a long line.
+    pub pixels: usize,
     /// Channels of what a row is cut into: pixels, or runs of whole pixels where channels are few.
     pub channels: usize,
     /// Values between those.
@@ -24,26 +29,29 @@ pub struct Depthwise {
     pub groups: usize,
     /// Output rows between those whose next and whose previous group a plane is, if it is.
     pub reach: Option<usize>,
-    /// Columns of quads under an output row.
+    /// Columns of quads under so many pixels.
     pub cols: usize,
 }
 
 impl Depthwise {
     pub fn new(layout: Layout, shape: &ConvShape) -> Depthwise {
-        // Of a column with few lanes there is more to do around the products of a pixel than quads that overlap take.
-        let line = is_row(&lying(shape.window)) && layout.lanes == 4;
-        let w = if line { shifted(layout, lying(shape.window)) } else { upright(shape.window) };
+        let line = is_row(&lying(shape.window));
+        let w = if line { shifted(layout, lying(shape.window)) } else { shape.window };
         let run = layout.lanes * layout.blocks;
         let runs = w.stride_w == 1 && (1..layout.lanes).contains(&w.in_c) && run.is_multiple_of(w.in_c);
+        let channels = if runs { run } else { w.in_c };
         let group_rows = layout.taps * w.dilation_h;
+        let span = w.kernel_w.saturating_sub(1) * w.dilation_w + 1;
+        let pixels = if line { piece(&w, channels, span) } else { w.out_w };
         Depthwise {
             window: w,
             line,
-            channels: if runs { run } else { w.in_c },
+            pixels,
+            channels,
             step: if runs { run } else { w.stride_w * w.in_c },
             groups: w.kernel_h.div_ceil(layout.taps),
             reach: group_rows.is_multiple_of(w.stride_h).then(|| group_rows / w.stride_h.max(1)),
-            cols: w.out_w.saturating_sub(1) * w.stride_w + w.kernel_w.saturating_sub(1) * w.dilation_w + 1,
+            cols: pixels.saturating_sub(1) * w.stride_w + span,
         }
     }
 
@@ -129,24 +137,9 @@ fn shifted(layout: Layout, w: Window) -> Window {
     Window { kernel_h: taps, kernel_w: w.kernel_w.div_ceil(taps), dilation_w: w.dilation_w * taps, ..w }
 }
 
-/// A one-row image becomes a one-column one, so that quads hold several of its values.
-fn upright(w: Window) -> Window {
-    if !is_row(&w) {
-        return w;
-    }
-    Window {
-        in_h: w.in_w,
-        in_w: 1,
-        out_h: w.out_w,
-        out_w: 1,
-        kernel_h: w.kernel_w,
-        kernel_w: 1,
-        stride_h: w.stride_w,
-        stride_w: 1,
-        dilation_h: w.dilation_w,
-        dilation_w: 1,
-        pad_top: w.pad_left,
-        pad_left: 0,
-        ..w
-    }
+/// Pixels of a line whose quads are few, and few of them made once more for the pixels that follow.
+fn piece(w: &Window, channels: usize, span: usize) -> usize {
+    let cols = (PIECE / (w.in_c.max(1) * 4)).max(span.saturating_mul(4));
+    let runs = channels / w.in_c.max(1);
+    (cols / w.stride_w.max(1)).next_multiple_of(runs.max(1)).min(w.out_w)
 }
