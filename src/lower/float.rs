@@ -8,6 +8,7 @@ use super::binary::UNALIGNED;
 use super::functions::Function;
 pub(super) use super::functions::unary;
 use super::pool::Pooled;
+use super::unread::Filters;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, along, geometry, int, number, truth};
 use crate::model::Node;
@@ -66,16 +67,19 @@ impl<'m> Lowering<'m> {
     }
 
     fn conv_f32(&mut self, node: &Node) -> Result<(), Why> {
-        let groups = int(node, "group", 1) as usize;
         let input = self.real(&node.name, &self.value(node, 0)?)?;
         let act = self.channels_last(&node.name, input)?;
         let (values, dims) = self.floats_of(&self.value(node, 1)?)?;
-        let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
-        let output_dims = self.output_dims(node)?;
+        let Filters { values, out_c, in_c, kernel, groups, outputs } = self.filters(node, values, &dims)?;
+        let mut output_dims = self.output_dims(node)?;
+        output_dims[1] = out_c;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
         let weights = geometry::hwio(&values, out_c, in_c, kernel.iter().product());
         let shape = ConvShape { window, out_c, groups };
-        let bias = self.bias_of(node, out_c)?;
+        let mut bias = self.bias_of(node, dims[0])?;
+        if let Some(outputs) = outputs {
+            bias = outputs.iter().map(|&channel| bias[channel]).collect();
+        }
         let (name, output) =
             self.conv_op_f32(node, &act, shape, weights, &bias, (output_dims, Layout::ChannelsLast))?;
         self.values.insert(name, Value::Real(output));

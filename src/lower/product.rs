@@ -8,8 +8,9 @@ use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 use super::quantized::Input;
+use super::unread::Filters;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
-use super::{Lowering, Why, geometry, int, number, unread};
+use super::{Lowering, Why, geometry, int, number};
 use crate::model::{DType, Node};
 
 /// Weights as they are stored, and less their zero points.
@@ -68,28 +69,19 @@ impl<'m> Lowering<'m> {
         &mut self,
         node: &Node,
         x: Input,
-        (stored, mut values): Stored8<'m>,
+        (stored, values): Stored8<'m>,
         to: QParams,
         requantize: Requantize,
     ) -> Result<Act, Why> {
-        let mut groups = int(node, "group", 1) as usize;
         let act = self.channels_last(&node.name, x.act)?;
-        let dims = &stored.tensor.dims;
-        let (mut out_c, mut in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
-        let taps = kernel.iter().product();
-        let scales = spread(&stored, 0, out_c)?;
+        let scales = spread(&stored, 0, stored.tensor.dims[0])?;
+        let Filters { mut values, out_c, in_c, kernel, groups, outputs } =
+            self.filters(node, values, &stored.tensor.dims)?;
         let mut output_dims = self.output_dims(node)?;
-        let outputs = self.read.get(&self.tail(node)?.output).cloned();
-        let inputs = node.input(0).and_then(|name| self.read.get(name)).cloned().filter(|_| groups == 1);
-        if outputs.is_some() || inputs.is_some() {
-            values = unread::kept(&values, [out_c, in_c, taps], outputs.as_deref(), inputs.as_deref());
-            in_c = inputs.map_or(in_c, |inputs| inputs.len());
-            out_c = outputs.as_ref().map_or(out_c, |outputs| outputs.len());
-            groups = if groups == 1 { 1 } else { out_c };
-            output_dims[1] = out_c;
-        }
+        output_dims[1] = out_c;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
         // Else they lie so already.
+        let taps = kernel.iter().product();
         if taps > 1 && in_c > 1 {
             values = geometry::ohwi(&values, in_c, taps);
         }

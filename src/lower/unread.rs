@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Expanded, Lowering, int};
+use super::{Expanded, Lowering, Why, int};
 use crate::model::Node;
 
 /// A convolution on integers.
@@ -16,6 +16,18 @@ struct Conv {
     dims: [usize; 3],
     /// The integers that it makes, and what another one reads of them, where nothing else reads either.
     link: Option<[String; 2]>,
+}
+
+/// Weights of a convolution, OIHW.
+pub(super) struct Filters<T> {
+    pub values: Vec<T>,
+    pub out_c: usize,
+    /// Of one group.
+    pub in_c: usize,
+    pub kernel: Vec<usize>,
+    pub groups: usize,
+    /// Which of the model's output channels these are, if they are not the same.
+    pub outputs: Option<Rc<[usize]>>,
 }
 
 impl Conv {
@@ -31,6 +43,22 @@ impl Lowering<'_> {
         node.op == "DequantizeLinear"
             && !self.is_lost(node)
             && self.value(node, 0).is_ok_and(|value| value.is_constant())
+    }
+
+    /// A convolution's OIHW weights without what is not read of its outputs, nor computed of its input.
+    pub(super) fn filters<T: Copy>(&self, node: &Node, values: Vec<T>, dims: &[usize]) -> Result<Filters<T>, Why> {
+        let groups = int(node, "group", 1) as usize;
+        let (out_c, in_c, kernel) = (dims[0], dims[1], dims[2..].to_vec());
+        let outputs = self.read.get(&self.tail(node)?.output).cloned();
+        let inputs = node.input(0).and_then(|name| self.read.get(name)).filter(|_| groups == 1);
+        if outputs.is_none() && inputs.is_none() {
+            return Ok(Filters { values, out_c, in_c, kernel, groups, outputs });
+        }
+        let taps = kernel.iter().product();
+        let values = kept(&values, [out_c, in_c, taps], outputs.as_deref(), inputs.map(|inputs| &**inputs));
+        let in_c = inputs.map_or(in_c, |inputs| inputs.len());
+        let out_c = outputs.as_ref().map_or(out_c, |outputs| outputs.len());
+        Ok(Filters { values, out_c, in_c, kernel, groups: if groups == 1 { 1 } else { out_c }, outputs })
     }
 
     /// Finds the channels that are read, from the last convolution to the first. What is stored has to have been
@@ -73,7 +101,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// The node as a convolution that will be lowered to integers if its input is, one group or depthwise.
+    /// The node as a convolution whose weights and ends are integers, one group or depthwise. It is lowered to floats if its
+    /// bias does not hold in steps of its sums, and leaves out the same channels there.
     fn conv(&self, index: usize) -> Option<Conv> {
         let node = self.nodes[index].get();
         if node.op != "Conv" {
@@ -119,12 +148,12 @@ impl Lowering<'_> {
 }
 
 /// Of OIHW weights, those of `outputs` and `inputs`, each all of them where it is `None`.
-pub(super) fn kept(
-    weights: &[i8],
+fn kept<T: Copy>(
+    weights: &[T],
     [all_outputs, all_inputs, taps]: [usize; 3],
     outputs: Option<&[usize]>,
     inputs: Option<&[usize]>,
-) -> Vec<i8> {
+) -> Vec<T> {
     let numbers = |kept: Option<&[usize]>, all: usize| kept.map_or_else(|| (0..all).collect(), <[usize]>::to_vec);
     let inputs = numbers(inputs, all_inputs);
     let kernel = |output: usize, input: usize| &weights[(output * all_inputs + input) * taps..][..taps];
@@ -140,7 +169,7 @@ pub(super) fn kept(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use tractlet_core::isa::Isa;
-    use tractlet_core::plan::Op;
+    use tractlet_core::plan::{ConvF32, ConvS8, Op};
 
     use super::*;
     use crate::lower::lower;
@@ -152,7 +181,9 @@ mod tests {
         let model = Model::open(path).unwrap();
         let lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap();
         let shape = |op: &Op| match op {
-            Op::ConvS8(conv) => Some([conv.shape.window.in_c, conv.shape.out_c]),
+            Op::ConvS8(ConvS8 { shape, .. }) | Op::ConvF32(ConvF32 { shape, .. }) => {
+                Some([shape.window.in_c, shape.out_c])
+            }
             _ => None,
         };
         lowered.program.steps.iter().filter_map(|step| shape(&step.op)).collect()
@@ -164,6 +195,13 @@ mod tests {
         assert_eq!(channels("unread_channels_of_3x3"), [[6, 7], [7, 9]]);
         assert_eq!(channels("unread_channels_all"), [[6, 1], [1, 1], [1, 9]]);
         assert_eq!(channels("unread_channels_behind_constants"), [[6, 7], [7, 7], [7, 9]]);
+    }
+
+    /// Whether a layer computes in integers is known when it is lowered, and what is read before that.
+    #[test]
+    fn what_nothing_reads_is_not_computed_in_float_either() {
+        assert_eq!(channels("unread_channels_of_a_layer_in_float"), [[6, 8], [8, 5]]);
+        assert_eq!(channels("unread_channels_of_a_depthwise_layer_in_float"), [[6, 10], [10, 10], [10, 5]]);
     }
 
     #[test]

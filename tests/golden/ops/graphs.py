@@ -225,6 +225,23 @@ def blocks() -> None:
         finish(g, g.conv(y, 5, (1, 1), unread=(1,)))
     add("unread_channels_of_a_product_of_floats", unread_after_floats, floats=True)
 
+    def coarse(g, channels, **attributes):
+        """A convolution of steps so coarse that its bias does not hold in them: it is computed in float."""
+        y = g.qdq(g.op("Relu", g.conv(image(g, 6, 4, 4), 12, (1, 1))), scale=0.25)
+        w = g.rng.integers(-1, 2, (channels, 1 if attributes else 12, 1, 1))
+        w[:, 0 if attributes else slice(4)] = 1 if attributes else 0
+        weights = g.op("DequantizeLinear", g.const(w, np.int8), g.const(1.0), g.const(0, np.int8))
+        y = g.op("Conv", y, weights, g.const(g.normal(channels, scale=0.1)), kernel_shape=[1, 1], **attributes)
+        return g.qdq(y, scale=0.05, zero_point=0)
+
+    def unread_by_floats(g):
+        g.output(coarse(g, 5))
+    add("unread_channels_of_a_layer_in_float", unread_by_floats, floats=True)
+
+    def unread_between_floats(g):
+        finish(g, g.conv(coarse(g, 12, group=12), 5, (1, 1), unread=(2, 5)))
+    add("unread_channels_of_a_depthwise_layer_in_float", unread_between_floats, floats=True)
+
     def mixed(g):
         y = g.qdq(g.conv(image(g, 3, 6, 6), 5, (3, 3), pads=[1, 1, 1, 1]))
         y = g.op("Tanh", g.conv(y, 4, (3, 3), w=None))
