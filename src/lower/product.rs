@@ -7,6 +7,7 @@ use tractlet_core::kernels::conv::Form;
 use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
+use super::binary::repeats;
 use super::quantized::Input;
 use super::unread::Filters;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
@@ -41,26 +42,35 @@ impl Weights {
     }
 }
 
-/// A bias as a number of steps of the sums that it is added to.
-struct BiasSteps {
-    steps: f64,
-    /// What rounding to a whole number of them costs, in steps of the output.
-    off: f64,
+/// What is added to the sums of each output channel: the bias of the node, and the row of an Add behind it.
+struct Bias<'m> {
+    /// One for each channel.
+    values: Vec<f32>,
+    /// The integers that they are stored as, where they are.
+    stored: Option<(StoredQuant<'m>, Vec<i32>)>,
 }
 
-impl BiasSteps {
-    fn of(bias: f32, weight_scale: f32, x: QParams, to: QParams) -> BiasSteps {
-        if bias == 0.0 {
-            return BiasSteps { steps: 0.0, off: 0.0 };
+impl Bias<'_> {
+    /// A channel's bias as a number of steps of its sums, and what rounding to a whole number of them costs, in steps of
+    /// the output. Integers on the steps of the sums, to a rounding, are taken as they are.
+    fn in_steps(&self, channel: usize, step: f64, to: QParams) -> (f64, f64) {
+        let value = f64::from(self.values[channel]);
+        match &self.stored {
+            Some((q, integers)) if is_in_steps(q, channel, step) => {
+                (f64::from(integers[channel % integers.len()]), 0.0)
+            }
+            _ if value == 0.0 => (0.0, 0.0),
+            _ => {
+                let steps = value / step;
+                (steps, (steps - steps.round_ties_even()).abs() * step / f64::from(to.scale))
+            }
         }
-        let step = f64::from(x.scale) * f64::from(weight_scale);
-        let steps = f64::from(bias) / step;
-        BiasSteps { steps, off: (steps - steps.round_ties_even()).abs() * step / f64::from(to.scale) }
     }
 
-    /// Neither for NaN, nor where a channel's scale is 0.
-    fn hold(&self) -> bool {
-        self.steps.abs() <= f64::from(i32::MAX) && self.off <= 0.25
+    /// Whether that many steps are what the model states, and fit 32 bits beside products of that magnitude. Not so for
+    /// NaN, nor where a channel's scale is 0.
+    fn hold((steps, off): (f64, f64), products: i64) -> bool {
+        steps.abs() + products as f64 <= f64::from(i32::MAX) && off <= 0.25
     }
 }
 
@@ -135,28 +145,22 @@ impl<'m> Lowering<'m> {
         }
         let out_c = weights.scales.len();
         let row = weights.values.len() / shape.out_c;
-        let biases = self.bias_of(node, out_c)?;
+        let bias = self.bias(node, out_c)?;
+        let step = |scale: f32| f64::from(x.q.scale) * f64::from(scale);
         for (c, is_dead) in weights.dead(row).into_iter().enumerate() {
-            if is_dead && !BiasSteps::of(biases[c], weights.scales[c], x.q, to.0).hold() {
+            if is_dead && !Bias::hold(bias.in_steps(c, step(weights.scales[c]), to.0), 0) {
                 // Nothing else is scaled by it, and so fine that nothing is lost.
                 weights.scales[c] = to.0.scale / x.q.scale / 65536.0;
             }
         }
-        let scale = |c: usize| f64::from(x.q.scale) * f64::from(weights.scales[c]);
         // Saturating where the output does.
-        let steps = |(c, &value)| if value == 0.0 { 0.0 } else { (f64::from(value) / scale(c)).round_ties_even() };
-        let saturated = |steps: f64| steps.clamp(-f64::from(i32::MAX), f64::from(i32::MAX)) as i32;
-        let mut bias: Vec<i32> = biases.iter().enumerate().map(steps).map(saturated).collect();
-        if let Ok(Value::DequantizedStored(q)) = self.value(node, 2)
-            && q.tensor.dtype == DType::I32
-        {
-            self.exact_bias(&q, scale, &mut bias)?;
-        }
+        let saturated = |steps: f64| steps.round_ties_even().clamp(-f64::from(i32::MAX), f64::from(i32::MAX)) as i32;
+        let steps = |(c, &scale): (usize, &f32)| saturated(bias.in_steps(c, step(scale), to.0).0);
+        let mut bias: Vec<i32> = weights.scales.iter().enumerate().map(steps).collect();
         if let Some(outputs) = &weights.outputs {
             bias = outputs.iter().map(|&c| bias[c]).collect();
             weights.scales = outputs.iter().map(|&c| weights.scales[c]).collect();
         }
-        hold_sums(&weights.values, row, x.q.zero_point, &bias)?;
         for (bias, row) in bias.iter_mut().zip(weights.values.chunks(row)) {
             let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
             *bias = bias.wrapping_sub(i32::from(x.q.zero_point).wrapping_mul(sum));
@@ -183,46 +187,49 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    /// Whether the bias in steps of the sums is what the model states, to a quarter of the output's step; a layer is left to
-    /// floats else.
-    pub(super) fn bias_holds(&self, node: &Node, x: QParams, (stored, values): &Stored8<'m>, to: QParams) -> bool {
-        let dims = &stored.tensor.dims;
-        let (out_c, of_rows) = match node.op.as_str() {
-            "Conv" => (dims[0], true),
-            "ConvTranspose" => (dims[1] * int(node, "group", 1) as usize, false),
-            _ if int(node, "transB", 0) != 0 => (dims[0], true),
-            _ => (dims[dims.len() - 1], false),
-        };
-        let scale = |c: usize| stored.scales[c % stored.scales.len()];
-        let has_no_weight = |c: usize| match node.op.as_str() {
-            "ConvTranspose" => false,
-            _ if of_rows => values.chunks(values.len() / out_c).nth(c).is_some_and(|row| row.iter().all(|&w| w == 0)),
-            _ => values.iter().skip(c).step_by(out_c).all(|&w| w == 0),
-        };
-        let is_dead = |c: usize| scale(c) == 0.0 || has_no_weight(c);
+    /// Whether the sums fit 32 bits, whatever the input, and with them the bias, which in their steps is what the model
+    /// states to a quarter of the output's step; a layer is left to floats else.
+    pub(super) fn sums_hold(&self, node: &Node, x: QParams, (stored, values): &Stored8<'m>, to: QParams) -> bool {
+        let magnitudes = magnitudes(node, &stored.tensor.dims, values);
+        let farthest = (127 - i64::from(x.zero_point)).max(i64::from(x.zero_point) + 128);
         // What is none for each channel is refused where it is used.
-        let biases = self.bias_of(node, out_c).unwrap_or_default();
-        let own = match self.value(node, 2) {
-            Ok(Value::DequantizedStored(q)) => Some(q),
-            _ => None,
+        let Ok(bias) = self.bias(node, magnitudes.len()) else { return true };
+        let holds = |(c, &magnitude): (usize, &i64)| {
+            let scale = stored.scales[c % stored.scales.len()];
+            let steps = bias.in_steps(c, f64::from(x.scale) * f64::from(scale), to);
+            let is_dead = scale == 0.0 || magnitude == 0;
+            Bias::hold(steps, magnitude * farthest) || is_dead && !bias.values[c].is_nan()
         };
-        let step = |c: usize| f64::from(x.scale) * f64::from(scale(c));
-        let is_exact = |c: usize| own.as_ref().is_some_and(|q| is_in_steps(q, c, step(c)));
-        let holds = |(c, &bias): (usize, &f32)| {
-            is_exact(c) || BiasSteps::of(bias, scale(c), x, to).hold() || !bias.is_nan() && is_dead(c)
-        };
-        biases.iter().enumerate().all(holds)
+        magnitudes.iter().enumerate().all(holds)
     }
 
-    /// An int32 bias that has the accumulator's own scale, to a rounding, is taken as it is.
-    fn exact_bias(&self, q: &StoredQuant<'_>, scale: impl Fn(usize) -> f64, bias: &mut [i32]) -> Result<(), Why> {
-        let stored = self.stored_integers(q.tensor)?;
-        for (c, bias) in bias.iter_mut().enumerate() {
-            if is_in_steps(q, c, scale(c)) {
-                *bias = stored[c % stored.len()];
-            }
+    /// Of a node on integers alone: on floats the Add stays what it is.
+    fn bias(&self, node: &Node, out_c: usize) -> Result<Bias<'m>, Why> {
+        let mut values = self.bias_of(node, out_c)?;
+        let mut summands = Vec::from_iter(self.value(node, 2));
+        if let Some((_, row)) = self.added_row(node) {
+            let (added, _) = self.floats_of(&row)?;
+            values.iter_mut().zip(added.iter().cycle()).for_each(|(value, added)| *value += added);
+            summands.push(row);
         }
-        Ok(())
+        let stored = match summands.as_slice() {
+            [Value::DequantizedStored(q)] if q.tensor.dtype == DType::I32 => {
+                Some((q.clone(), self.stored_integers(q.tensor)?))
+            }
+            _ => None,
+        };
+        Ok(Bias { values, stored })
+    }
+
+    /// The Add, by index, that alone reads what a product gives, where it adds a stored row: one value for each output
+    /// channel, or one for all.
+    pub(super) fn added_row(&self, product: &Node) -> Option<(usize, Value<'m>)> {
+        let output = product.outputs.first()?;
+        let (index, add) = self.sole_reader(output).filter(|(_, reader)| reader.op == "Add")?;
+        let row = self.value(add, usize::from(add.input(0) == Some(output))).ok().filter(Value::is_constant)?;
+        let (_, dims) = self.floats_of(&row).ok()?;
+        let layout = if product.op.starts_with("Conv") { Layout::ChannelsLast } else { Layout::Plain };
+        repeats(&self.output_dims(product).ok()?, layout, &dims).then_some((index, row))
     }
 
     /// Weights that are stored in 8 bits and fit int8 less their zero point; others are left to floats.
@@ -277,17 +284,32 @@ pub(super) fn unscaled(node: &Node) -> bool {
     number(node, "alpha", 1.0) == 1.0 && number(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0
 }
 
-/// Sums are exact in 32 bits whatever the input: the largest magnitudes of a channel are added up.
-fn hold_sums(weights: &[i8], row: usize, zero_point: i8, bias: &[i32]) -> Result<(), Why> {
-    let zero_point = i64::from(zero_point);
-    let farthest = (127 - zero_point).max(zero_point + 128);
-    for (c, (row, bias)) in weights.chunks(row).zip(bias).enumerate() {
-        let weight: i64 = row.iter().map(|&w| i64::from(w).abs()).sum();
-        if weight * farthest + i64::from(*bias).abs() > i64::from(i32::MAX) {
-            return Err(format!("the sums of channel {c} may not fit 32 bits"));
+/// What the magnitudes of each output channel's weights add up to.
+fn magnitudes(node: &Node, dims: &[usize], weights: &[i8]) -> Vec<i64> {
+    let sum = |weights: &[i8]| weights.iter().map(|w| i64::from(w.unsigned_abs())).sum::<i64>();
+    match node.op.as_str() {
+        "ConvTranspose" => {
+            let groups = int(node, "group", 1) as usize;
+            // A kernel for each input and each output of its group.
+            let (each, taps) = (dims[1], dims[2..].iter().product::<usize>());
+            let mut sums = vec![0; each * groups];
+            for (kernel, weights) in weights.chunks(taps.max(1)).enumerate() {
+                sums[kernel / each * groups / dims[0] * each + kernel % each] += sum(weights);
+            }
+            sums
+        }
+        op if op == "Conv" || int(node, "transB", 0) != 0 => {
+            let row = weights.len() / dims[0].max(1);
+            weights.chunks(row.max(1)).map(sum).collect()
+        }
+        _ => {
+            let mut sums = vec![0; dims[dims.len() - 1]];
+            for row in weights.chunks(sums.len().max(1)) {
+                sums.iter_mut().zip(row).for_each(|(sum, w)| *sum += i64::from(w.unsigned_abs()));
+            }
+            sums
         }
     }
-    Ok(())
 }
 
 /// The scale of each output channel, where scales lie along `axis` or there is one.
@@ -306,13 +328,43 @@ pub(super) fn transpose(values: &[i8], rows: usize, cols: usize) -> Vec<i8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Attribute, AttributeValue, Domain};
+
+    fn node(op: &str, attributes: &[(&str, i64)]) -> Node {
+        let attributes = attributes
+            .iter()
+            .map(|(name, value)| Attribute { name: (*name).into(), value: AttributeValue::Int(*value) });
+        let (name, op, domain) = (String::new(), op.into(), Domain::Onnx);
+        Node { name, op, domain, inputs: vec![], outputs: vec![], attributes: attributes.collect() }
+    }
 
     #[test]
-    fn sums_that_could_leave_32_bits_are_refused() {
-        // 255 * 127 * 66,312 is the last product below 2^31.
-        let longest = (i32::MAX / (255 * 127)) as usize;
-        assert!(hold_sums(&vec![127; longest], longest, -128, &[0]).is_ok());
-        assert!(hold_sums(&vec![127; longest + 1], longest + 1, -128, &[0]).is_err());
-        assert!(hold_sums(&[1, -1], 1, 0, &[i32::MAX - 128, i32::MIN + 100]).is_err());
+    fn magnitudes_are_those_of_each_output_channel() {
+        let weights: Vec<i8> = (0..12).map(|i| if i % 2 == 0 { i } else { -i }).collect();
+        let of = |op, attributes: &[_], dims: &[usize]| magnitudes(&node(op, attributes), dims, &weights);
+        assert_eq!(of("Conv", &[], &[3, 2, 1, 2]), [6, 22, 38]);
+        assert_eq!(of("Gemm", &[("transB", 1)], &[3, 4]), [6, 22, 38]);
+        assert_eq!(of("Gemm", &[], &[3, 4]), [12, 15, 18, 21]);
+        assert_eq!(of("MatMul", &[], &[4, 3]), [18, 22, 26]);
+        // Of two inputs, each with three outputs of two taps; and of two groups of two inputs.
+        assert_eq!(of("ConvTranspose", &[], &[2, 3, 2]), [1 + 13, 5 + 17, 9 + 21]);
+        assert_eq!(of("ConvTranspose", &[("group", 2)], &[4, 1, 3]), [3 + 12, 21 + 30]);
+    }
+
+    #[test]
+    fn a_bias_holds_beside_the_products_that_it_is_added_to() {
+        let to = QParams { scale: 1.0, zero_point: 0 };
+        let holds = |value: f32, products: i64| {
+            let bias = Bias { values: vec![value], stored: None };
+            Bias::hold(bias.in_steps(0, 0.5, to), products)
+        };
+        // 255 * 127 * 66,311 is the last product below 2^31.
+        assert!(holds(0.0, 255 * 127 * 66_311) && !holds(0.0, 255 * 127 * 66_312));
+        assert!(holds(0.5, i64::from(i32::MAX) - 1) && !holds(0.5, i64::from(i32::MAX)));
+        assert!(holds(-1e9, 1) && !holds(-1e9, 1 << 28) && !holds(f32::NAN, 0));
+        // A quarter of the output's step off, and no more.
+        assert!(holds(100.25, 0));
+        let coarse = Bias { values: vec![100.125], stored: None };
+        assert!(!Bias::hold(coarse.in_steps(0, 0.75, to), 0));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `DequantizeLinear → op → Relu or Clip → QuantizeLinear` computes `op` on integers and clamps
 //! where the result is rounded: quantizing is monotone, so clamping before it or after it is the
-//! same. Requantization: `multiplier = input_scale * weight_scale / output_scale`, ONNX's QLinearConv.
+//! same. What an Add right behind a product adds to each row goes into its bias. Requantization: `multiplier = input_scale * weight_scale / output_scale`, ONNX's QLinearConv.
 
 use tractlet_core::plan::SoftmaxS8;
 use tractlet_core::shape::Requantize;
@@ -66,15 +66,16 @@ impl<'m> Lowering<'m> {
             (Value::Dequantized(act, q), _) => (act, q),
             _ => return Ok(false),
         };
-        let tail = self.tail(node)?;
+        let is_product = matches!(node.op.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
+        let tail = if is_product { self.tail_of_product(node)? } else { self.tail(node)? };
         let Some((to, dtype)) = tail.quantized else {
             return Ok(false);
         };
         let x = Input { act, q };
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
-            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => match self.weights_of(node)? {
-                Some(stored) if !self.bias_holds(node, x.q, &stored, to) => return Ok(false),
+            _ if is_product => match self.weights_of(node)? {
+                Some(stored) if !self.sums_hold(node, x.q, &stored, to) => return Ok(false),
                 Some(stored) if node.op == "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
                 Some(stored) if node.op == "ConvTranspose" => {
                     self.conv_transpose_s8(node, x, stored, to, requantize)?
@@ -136,6 +137,14 @@ impl<'m> Lowering<'m> {
                 break;
             }
         }
+        Ok(tail)
+    }
+
+    /// The same of a product by stored weights, whose sums take in what an Add behind it adds to each row.
+    fn tail_of_product(&self, node: &Node) -> Result<Tail, Why> {
+        let Some((index, _)) = self.added_row(node) else { return self.tail(node) };
+        let mut tail = self.tail(self.nodes[index].get())?;
+        tail.nodes.insert(0, index);
         Ok(tail)
     }
 

@@ -54,7 +54,7 @@ def fully_connected() -> None:
         add(f"matmul_{f32}2d", bind(matmul, shape=(4, 13), quantized=quantized))
         add(f"matmul_{f32}3d", bind(matmul, shape=(1, 5, 13), quantized=quantized))
         add(f"matmul_{f32}3d_batch", bind(matmul, shape=(2, 3, 13), quantized=quantized))
-        add(f"matmul_{f32}add_bias", bind(matmul, shape=(3, 13), quantized=quantized, bias=True), floats=True)
+        add(f"matmul_{f32}add_bias", bind(matmul, shape=(3, 13), quantized=quantized, bias=True))
     add("matmul_per_tensor", bind(matmul, shape=(1, 13), quantized=True, per_channel=False))
     add("matmul_1d", bind(matmul, shape=(13,), quantized=True))
 
@@ -62,6 +62,59 @@ def fully_connected() -> None:
         a, b = g.qdq(g.input(3, 4)), g.qdq(g.input(4, 5))
         finish(g, g.op("MatMul", a, b))
     add("matmul_of_activations", computed, floats=True)
+
+
+def added_rows() -> None:
+    """What an Add right behind a product adds to each row of it: a bias, where it holds in steps of the sums."""
+    def added(g, shape=(1, 5, 13), row=(7,), product="matmul", first=False, integers=False, relu=False, dtype="i8", **options):
+        x = g.qdq(g.input(*shape), dtype)
+        if product == "conv_transpose":
+            weights = g.stored(g.normal(shape[1], 4, 2, 2, scale=0.3), axis=1)
+            y = g.op("ConvTranspose", x, weights, g.bias(g.normal(4), x, weights), strides=[2, 2])
+        else:
+            y = getattr(g, product)(x, 7, **options)
+        values = g.normal(*row)
+        bias = g.bias(values, x, g.nodes[-1].input[1]) if integers else g.const(values)
+        y = g.op("Add", bias, y) if first else g.op("Add", y, bias)
+        finish(g, g.op("Relu", y) if relu else y, True, dtype)
+    add("matmul_add_row", bind(added))
+    add("matmul_add_row_first", bind(added, row=(1, 1, 7), first=True))
+    add("matmul_add_row_of_integers", bind(added, shape=(2, 3, 13), row=(1, 7), integers=True))
+    add("matmul_add_row_relu", bind(added, relu=True, integers=True))
+    add("matmul_add_row_u8", bind(added, dtype="u8"))
+    add("matmul_add_row_of_four", bind(added, shape=(2, 3, 4, 13), row=(1, 7)))
+    add("matmul_add_row_vector", bind(added, shape=(13,)))
+    add("matmul_add_one", bind(added, row=(1, 1)))
+    add("gemm_add_row", bind(added, shape=(3, 13), product="gemm"))
+    add("gemm_add_row_to_none", bind(added, shape=(3, 13), product="gemm", integers=True, bias=None))
+    image = dict(shape=(1, 3, 5, 4), row=(7, 1, 1), product="conv", kernel=(3, 3))
+    add("conv_add_channels", bind(added, **image))
+    add("conv_add_channels_relu", bind(added, **image, relu=True, bias=None))
+    add("conv_transpose_add_channels", bind(added, shape=(1, 3, 5, 4), row=(1, 4, 1, 1), product="conv_transpose"))
+
+    # No row, or one of another shape than the product's.
+    add("matmul_add_matrix", bind(added, row=(5, 7)), floats=True)
+    add("matmul_add_column", bind(added, row=(5, 1)), floats=True)
+    add("matmul_add_row_of_more_dimensions", bind(added, shape=(5, 13), row=(1, 1, 7)), floats=True)
+    add("conv_add_columns", bind(added, **image | {"row": (2,)}), floats=True)
+
+    def quantized_between(g):
+        finish(g, g.op("Add", g.qdq(g.matmul(g.qdq(g.input(1, 5, 13)), 7)), g.const(g.normal(7))))
+    add("matmul_quantized_add_row", quantized_between, floats=True)
+
+    def seen(g):
+        y = g.matmul(g.qdq(g.input(1, 5, 13)), 7)
+        g.output(y, g.qdq(g.op("Add", y, g.const(g.normal(7)))))
+    add("matmul_that_is_an_output_add_row", seen, floats=True)
+
+    def held(g, bias):
+        x = g.qdq(g.input(1, 5, 4), scale=0.5)
+        weights = g.op("DequantizeLinear", g.const(g.rng.integers(-2, 3, (4, 3)), np.int8), g.const(1.0), g.const(0, np.int8))
+        y = g.op("MatMul", x, weights)
+        g.output(g.qdq(g.op("Add", y, bias(g)), scale=0.1))
+    add("matmul_add_row_between_coarse_sums", bind(held, bias=lambda g: g.const([0.2, -0.3, 0.17])), floats=True)
+    far = lambda g: g.op("DequantizeLinear", g.const([2**31 - 9, 3, -3], np.int32), g.const(0.5))
+    add("matmul_add_row_that_fills_the_sums", bind(held, bias=far), floats=True)
 
 
 def elementwise() -> None:

@@ -104,8 +104,8 @@ class Graph:
         """DequantizeLinear of an int32 bias with the accumulator's scale."""
         scale = np.float32(self.parameters[x][0]) * np.asarray(self.parameters[w][0], np.float32)
         q = np.rint(values / scale)
-        axis = {"axis": 0} if scale.ndim else {}
-        return self.op("DequantizeLinear", self.const(q, np.int32), self.const(scale), self.const(np.zeros_like(q if scale.ndim else scale), np.int32), **axis)
+        axis = {"axis": q.ndim - 1} if scale.ndim else {}
+        return self.op("DequantizeLinear", self.const(q, np.int32), self.const(scale), self.const(np.zeros_like(scale), np.int32), **axis)
 
     def conv(self, x: str, out: int, kernel, *, w: str = "i8", per_channel: bool = True, w_zero_point: int = 0, bias: str | None = "i32", unread: tuple[int, ...] = (), **attributes) -> str:
         """Conv by quantized weights where `x` is dequantized, by float ones where it is not; by 0 for the channels `unread`."""

@@ -27,6 +27,7 @@ def main() -> None:
     windows.convolutions()
     windows.pools()
     arithmetic.fully_connected()
+    arithmetic.added_rows()
     arithmetic.elementwise()
     arithmetic.softmaxes()
     layers.transposed()
