@@ -420,6 +420,47 @@ fn a_mask_leaves_steps_for_what_it_does_not_mask() {
     assert!(error.contains("element 1 is NaN; train or export the model anew"), "{error}");
 }
 
+/// Two layers over a sequence, as exporters write them: a MatMul, the Add of a row, in whatever order. And what they read is added.
+#[test]
+fn a_row_behind_a_product_of_three_dimensions_is_its_bias() {
+    let folder = TempDir::new().unwrap();
+    let (length, width, inner) = (6, 8, 20);
+    let mut graph = Graph::new(3, 13);
+    let x = graph.input(&[1, length, width]);
+    let made = |width: usize| Tensor { dims: vec![1, length, width], ..x.clone() };
+    let mut random = |dims: &[usize]| {
+        let values: Vec<f32> = (0..dims.iter().product()).map(|_| graph.random.unit() / 2.0).collect();
+        graph.floats(dims, &values)
+    };
+    let (u, v) = (random(&[width, inner]), random(&[inner, width]));
+    let rows = [random(&[inner]), random(&[1, 1, width])];
+    let product = graph.op("MatMul", &[&x.name, &u], &[], made(inner));
+    let sum = graph.op("Add", &[&product.name, &rows[0]], &[], made(inner));
+    let limited = graph.op("Relu", &[&sum.name], &[], made(inner));
+    let product = graph.op("MatMul", &[&limited.name, &v], &[], made(width));
+    let sum = graph.op("Add", &[&rows[1], &product.name], &[], made(width));
+    let y = graph.op("Add", &[&sum.name, &x.name], &[], made(width));
+    graph.show(&y);
+    graph.output();
+    let values: Vec<f32> = (0..64 * length * width).map(|_| 2.0 * graph.random.unit()).collect();
+    let samples = save(&folder, "x.npy", &[64, length, width], &values);
+    let (float, out) = (path(&folder, "float.onnx"), path(&folder, "out.onnx"));
+    fs::write(&float, graph.model(false)).unwrap();
+    for form in [&[][..], &["--effort", "fast"], &["--weight-only"], &["--dynamic"]] {
+        let report = json(&[&["quantize", &float, "--calibration", &samples, "-o", &out], form].concat());
+        assert!(report["sqnr_db"].as_f64().unwrap() > 30.0, "{form:?}: {report}");
+        let compared = json(&["compare", &float, &out, "--inputs", &samples]);
+        assert!(compared["output"]["sqnr_db"].as_f64().unwrap() > 30.0, "{form:?}: {compared}");
+        if form.first().is_none_or(|form| *form == "--effort") {
+            let inspected = json(&["inspect", &out]);
+            assert_eq!(inspected["int8_ratio"], 1.0, "{form:?}: {inspected}");
+            let kinds = inspected["steps"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap());
+            let computed: Vec<&str> = kinds.filter(|kind| *kind != "StridedCopy").collect();
+            assert_eq!(computed, ["Quantize", "ConvS8", "ConvS8", "AddS8", "Dequantize"], "{form:?}");
+        }
+    }
+}
+
 /// On the benchmark pack's own data: the float model's answers on samples that calibration did not see.
 #[test]
 fn answers_hold_on_unseen_samples() {

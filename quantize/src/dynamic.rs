@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::emit::Emitted;
 use crate::layer::{Layer, Matrix};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
-use crate::onnx::{Names, f32s, raw};
+use crate::onnx::{Names, dims, f32s, raw};
 use crate::sites::Sites;
 
 /// Writes the model; sites without a layer stay in float.
@@ -18,11 +18,26 @@ pub fn emit(source: &ModelProto, sites: &Sites, layers: &BTreeMap<usize, Layer>)
     let site = |index: usize| sites.sites.iter().find(|site| site.node == index);
     let graph = model.graph_mut();
     let mut nodes = Vec::new();
-    for (index, node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
-        let found = site(index).and_then(|site| Some((Matrix::of(site, &node, &stored)?, layers.get(&index)?)));
-        match found {
-            Some((matrix, layer)) => writer.product(&node, &matrix, layer, &mut nodes),
-            None => nodes.push(node),
+    // By the Adds that read them, which operand each is.
+    let mut rows: HashMap<usize, (usize, String)> = HashMap::new();
+    for (index, mut node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+        if let Some((operand, row)) = rows.remove(&index) {
+            node.input[operand] = row;
+        }
+        let found =
+            site(index).and_then(|site| Some((site, Matrix::of(site, source.nodes(), &stored)?, layers.get(&index)?)));
+        let Some((site, matrix, layer)) = found else {
+            nodes.push(node);
+            continue;
+        };
+        match (site.bias, &layer.bias) {
+            (Some((add, operand)), Some(bias)) if add != index => {
+                let old = &source.nodes()[add].input[operand];
+                let shape = stored.get(old.as_str()).map_or(vec![bias.len()], |old| dims(old));
+                rows.insert(add, (operand, writer.store(f32s(old, &shape, bias))));
+                writer.product(&node, &matrix, layer, None, &mut nodes);
+            }
+            (_, bias) => writer.product(&node, &matrix, layer, bias.as_deref(), &mut nodes),
         }
     }
     graph.node = nodes;
@@ -40,7 +55,14 @@ struct Writer {
 
 impl Writer {
     /// A product in integers in place of a node.
-    fn product(&mut self, node: &NodeProto, matrix: &Matrix, layer: &Layer, nodes: &mut Vec<NodeProto>) {
+    fn product(
+        &mut self,
+        node: &NodeProto,
+        matrix: &Matrix,
+        layer: &Layer,
+        bias: Option<&[f32]>,
+        nodes: &mut Vec<NodeProto>,
+    ) {
         let (title, is_conv) = (node.title().to_owned(), node.op() == "Conv");
         let [integers, scale, zero_point] = self.quantized(&node.input[0], nodes);
         let weights = self.weights(node, matrix, layer);
@@ -63,7 +85,7 @@ impl Writer {
         let both = NodeProto::new("Mul", String::new(), vec![scale, scales], vec![]);
         let both = self.push(both, &format!("{title}_scales"), nodes);
         let scaled = NodeProto::new("Mul", String::new(), vec![sums, both], vec![]);
-        let Some(bias) = &layer.bias else { return finish(scaled, node, nodes) };
+        let Some(bias) = bias else { return finish(scaled, node, nodes) };
         let scaled = self.push(scaled, &format!("{title}_product"), nodes);
         let bias = self.store(f32s(&format!("{title}_bias"), &channels, bias));
         finish(NodeProto::new("Add", String::new(), vec![scaled, bias], vec![]), node, nodes);

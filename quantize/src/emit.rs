@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::layer::{Layer, Matrix};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
-use crate::onnx::{Edges, Names, f32s, i32s, raw};
+use crate::onnx::{Edges, Names, dims, f32s, i32s, raw, stored};
 use crate::scheme::{Activations, QParams};
-use crate::sites::Sites;
+use crate::sites::{Site, Sites};
 
 /// What of a prepared model is quantized, and how.
 pub struct Emission<'a> {
@@ -66,14 +66,15 @@ impl Emission<'_> {
         }
         for site in &self.sites.sites {
             if let Some(layer) = self.layers.get(&site.node)
-                && let Some(matrix) = self
-                    .model
-                    .graph
-                    .as_ref()
-                    .and_then(|graph| Matrix::of(site, &graph.node[site.node], &graph.stored()))
+                && let Some(matrix) =
+                    self.model.graph.as_ref().and_then(|graph| Matrix::of(site, &graph.node, &graph.stored()))
             {
-                let input = site.inputs.first().and_then(|(_, name)| self.params.get(name));
-                writer.layer(&mut model.graph_mut().node[site.node], site.node, &matrix, layer, input);
+                writer.weights(&mut model, site, &matrix, layer);
+                if let (Some(bias), Some(place)) = (&layer.bias, site.bias) {
+                    let input = site.inputs.first().and_then(|(_, name)| self.params.get(name));
+                    let steps = input.map(|input| layer.scales.iter().map(|scale| input.scale * scale).collect());
+                    writer.bias(&mut model, place, bias, steps);
+                }
             }
         }
         writer.finish(model)
@@ -156,27 +157,35 @@ impl Writer {
         names
     }
 
-    fn layer(&mut self, node: &mut NodeProto, index: usize, matrix: &Matrix, layer: &Layer, input: Option<&QParams>) {
+    fn weights(&mut self, model: &mut ModelProto, site: &Site, matrix: &Matrix, layer: &Layer) {
         let values = matrix.stored_order(&layer.values);
         let bytes = values.iter().map(|&value| value as u8).collect();
-        let name = self.names.fresh(&format!("{}_quantized", node.input[1]));
+        let weights = &mut model.graph_mut().node[site.node].input[1];
+        let name = self.names.fresh(&format!("{weights}_quantized"));
         self.stored.push(raw(&name, data_type::INT8, &matrix.dims, bytes));
-        node.input[1] = self.dequantize(index, &name, matrix.axis, &layer.scales, data_type::INT8);
-        let Some(bias) = &layer.bias else { return };
-        node.input.resize(3, String::new());
-        let wanted = if node.input[2].is_empty() { format!("{}_bias", node.title()) } else { node.input[2].clone() };
-        let Some(input) = input else {
-            // Weights alone are quantized.
-            node.input[2] = self.names.fresh(&wanted);
-            self.stored.push(f32s(&node.input[2], &[bias.len()], bias));
+        *weights = self.dequantize(site.node, &name, matrix.axis, &layer.scales, data_type::INT8);
+    }
+
+    /// A bias in steps of the sums that it is added to; as floats where weights alone are quantized.
+    fn bias(&mut self, model: &mut ModelProto, (at, input): (usize, usize), bias: &[f32], steps: Option<Vec<f32>>) {
+        let own = stored(model, at, input).map(dims);
+        let node = &mut model.graph_mut().node[at];
+        let wanted = node.arg(input).map_or_else(|| format!("{}_bias", node.title()), str::to_owned);
+        // What an Add reads has a say in the shape that it gives.
+        let shape = own.filter(|_| node.op() == "Add").unwrap_or_else(|| vec![bias.len()]);
+        if node.input.len() <= input {
+            node.input.resize(input + 1, String::new());
+        }
+        let Some(steps) = steps else {
+            node.input[input] = self.names.fresh(&wanted);
+            self.stored.push(f32s(&node.input[input], &shape, bias));
             return;
         };
-        let scales: Vec<f32> = layer.scales.iter().map(|scale| input.scale * scale).collect();
-        let steps = |(&bias, &scale): (&f32, &f32)| (f64::from(bias) / f64::from(scale)).round_ties_even() as i32;
-        let integers: Vec<i32> = bias.iter().zip(&scales).map(steps).collect();
+        let whole = |(&bias, &step): (&f32, &f32)| (f64::from(bias) / f64::from(step)).round_ties_even() as i32;
+        let integers: Vec<i32> = bias.iter().zip(&steps).map(whole).collect();
         let name = self.names.fresh(&format!("{wanted}_quantized"));
-        self.stored.push(i32s(&name, &[bias.len()], &integers));
-        node.input[2] = self.dequantize(index, &name, 0, &scales, data_type::INT32);
+        self.stored.push(i32s(&name, &shape, &integers));
+        node.input[input] = self.dequantize(at, &name, shape.len().saturating_sub(1), &steps, data_type::INT32);
     }
 
     /// A DequantizeLinear of stored integers with a scale for each channel; gives its output.

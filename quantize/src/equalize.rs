@@ -16,12 +16,12 @@ use crate::calibrate::Method;
 use crate::judge::{self, Score};
 use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Edges, set};
+use crate::onnx::{Edges, dims, set, stored};
 use crate::pool::Pool;
 use crate::reader::Reader;
 use crate::sites::{Site, Sites};
 use crate::work::Work;
-use crate::{Engine, Progress, QuantizeError};
+use crate::{Progress, QuantizeError};
 
 /// How far activations are evened out at the expense of weights, 1 wholly and 0.5 as much as weights; and by what of a
 /// channel, its largest value or its power: a range may be drawn narrower than the values go.
@@ -94,7 +94,7 @@ pub fn equalize(work: &mut Work<'_>, progress: &dyn Progress) -> Result<bool, Qu
     progress.begin("even out channels", seams.len());
     let samples = |most| judge::spread(work.engine.samples(), most);
     let (learned, judged) = (samples(work.options.effort.learned()), samples(work.options.effort.judged()));
-    let channels = observe(&work.model, &seams, work.engine, &learned)?;
+    let channels = observe(work, &seams, &learned)?;
     let mut evened: Option<ModelProto> = None;
     for seam in &seams {
         let sites = (&work.sites.sites[seam.first], &work.sites.sites[seam.second]);
@@ -188,40 +188,42 @@ fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
 }
 
 /// What the channels at the seams take as values, over these samples.
-fn observe(
-    model: &ModelProto,
-    seams: &[Seam],
-    engine: &dyn Engine,
-    samples: &[usize],
-) -> Result<Channels, QuantizeError> {
-    let taps: Vec<&String> = seams.iter().filter_map(|seam| seam.tensors.first()).collect();
+fn observe(work: &Work<'_>, seams: &[Seam], samples: &[usize]) -> Result<Channels, QuantizeError> {
+    let firsts = seams.iter().filter_map(|seam| Some((seam.tensors.first()?, &work.sites.sites[seam.first])));
+    let (taps, sites): (Vec<&String>, Vec<&Site>) = firsts.unzip();
     if taps.is_empty() {
         return Ok(Channels::new());
     }
-    let pool = Pool::open(engine, model, &taps)?;
-    // Channels are the second dimension of images and rows alike; calibration samples come one by one.
-    let counts: Vec<usize> = pool.shapes()?.iter().map(|shape| shape.get(1).copied().unwrap_or(1)).collect();
-    let channel = |values: &[f32]| Channel {
-        min: values.iter().copied().fold(0.0, f32::min),
-        max: values.iter().copied().fold(0.0, f32::max),
-        squares: values.iter().map(|&value| f64::from(value) * f64::from(value)).sum(),
+    let pool = Pool::open(work.engine, &work.model, &taps)?;
+    // Channels are the second dimension of images, of which samples have one each, and the last of rows.
+    let place = |(site, shape): (&&Site, Vec<usize>)| {
+        let axis = if site.op == "Conv" { 1 } else { shape.len().saturating_sub(1) };
+        (shape.get(axis).copied().unwrap_or(1), shape.iter().skip(axis + 1).product())
     };
+    let places: Vec<(usize, usize)> = sites.iter().zip(pool.shapes()?).map(place).collect();
     let seen = pool.each(samples, |runner, _| {
-        let of = |(tap, &count): (usize, &usize)| {
-            let values = runner.output(tap);
-            values.chunks((values.len() / count.max(1)).max(1)).map(channel).collect::<Vec<_>>()
-        };
-        Ok(counts.iter().enumerate().map(of).collect::<Vec<_>>())
+        let of = |(tap, &place): (usize, &(usize, usize))| channels_of(runner.output(tap), place);
+        Ok(places.iter().enumerate().map(of).collect::<Vec<_>>())
     })?;
-    let none = |&count: &usize| [vec![Channel::default(); count], vec![Channel::default(); count]];
-    let mut all: Vec<[Vec<Channel>; 2]> = counts.iter().map(none).collect();
+    let none = |&(count, _): &(usize, usize)| [vec![Channel::default(); count], vec![Channel::default(); count]];
+    let mut all: Vec<[Vec<Channel>; 2]> = places.iter().map(none).collect();
     for (sample, seen) in samples.iter().zip(seen) {
-        let half = judge::half(*sample, engine.samples());
+        let half = judge::half(*sample, work.engine.samples());
         for (all, one) in all.iter_mut().flat_map(|halves| &mut halves[half]).zip(seen.iter().flatten()) {
             *all = all.with(*one);
         }
     }
     Ok(taps.into_iter().cloned().zip(all).collect())
+}
+
+/// Each channel of a tensor that has so many, in runs of so many elements.
+fn channels_of(values: &[f32], (count, run): (usize, usize)) -> Vec<Channel> {
+    let channel = |channel: usize| {
+        let own = || values.chunks(run.max(1)).skip(channel).step_by(count).flatten().copied();
+        let squares = own().map(|value| f64::from(value) * f64::from(value)).sum();
+        Channel { min: own().fold(0.0, f32::min), max: own().fold(0.0, f32::max), squares }
+    };
+    (0..count).map(channel).collect()
 }
 
 /// What the channels of a seam are multiplied by in one of the [`WAYS`]; none where its layers do not have the same
@@ -286,7 +288,7 @@ pub fn channel_of(reads: &Matrix, index: usize) -> usize {
 /// A model with a seam evened out.
 fn even(model: &ModelProto, (first, second): (&Site, &Site), factors: &[f32]) -> Option<ModelProto> {
     let graph = model.graph.as_ref()?;
-    let matrix = |site: &Site| Matrix::of(site, &graph.node[site.node], &graph.stored());
+    let matrix = |site: &Site| Matrix::of(site, &graph.node, &graph.stored());
     let (writes, reads) = (matrix(first)?, matrix(second)?);
     let mut written = writes.values.clone();
     written.chunks_mut(writes.cols).zip(factors).for_each(|(row, f)| row.iter_mut().for_each(|w| *w *= f));
@@ -294,9 +296,10 @@ fn even(model: &ModelProto, (first, second): (&Site, &Site), factors: &[f32]) ->
     read.iter_mut().enumerate().for_each(|(index, value)| *value /= factors[channel_of(&reads, index)]);
     let mut model = model.clone();
     set(&mut model, first.node, 1, &writes.dims, &writes.stored_order(&written));
-    if let Some(bias) = &writes.bias {
+    if let (Some(bias), Some((at, input))) = (&writes.bias, first.bias) {
         let bias: Vec<f32> = bias.iter().zip(factors).map(|(b, f)| b * f).collect();
-        set(&mut model, first.node, 2, &[writes.rows], &bias);
+        let shape = stored(&model, at, input).map_or(vec![writes.rows], dims);
+        set(&mut model, at, input, &shape, &bias);
     }
     set(&mut model, second.node, 1, &reads.dims, &reads.stored_order(&read));
     Some(model)
@@ -306,7 +309,7 @@ fn even(model: &ModelProto, (first, second): (&Site, &Site), factors: &[f32]) ->
 mod tests {
     use super::*;
     use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
-    use crate::onnx::{f32s, floats, stored};
+    use crate::onnx::{f32s, floats};
     use crate::sites;
     use std::collections::HashSet;
 
@@ -325,6 +328,45 @@ mod tests {
             [8.0, -1.0, 0.1].map(|peak: f32| Channel { min: peak.min(0.0), max: peak.max(0.0), squares: 1.0 });
         let (writes, depthwise) = (layer([3, 1, 1, 1], 1), layer([3, 1, 1, 1], 3));
         assert_eq!(factors(&writes, &depthwise, &channels, (1.0, Measure::Peak)).unwrap(), [1.0, 4.0, MOST]);
+    }
+
+    #[test]
+    fn channels_lie_in_runs() {
+        let values = [1.0, -2.0, 3.0, 4.0, -5.0, 6.0];
+        let ends = |count, run| -> Vec<[f32; 2]> {
+            channels_of(&values, (count, run)).iter().map(|channel| [channel.min, channel.max]).collect()
+        };
+        assert_eq!(ends(2, 3), [[-2.0, 3.0], [-5.0, 6.0]]);
+        assert_eq!(ends(3, 1), [[0.0, 4.0], [-5.0, 0.0], [0.0, 6.0]]);
+    }
+
+    #[test]
+    fn a_row_behind_a_layer_is_evened_out_with_it() {
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::test("MatMul", &["x", "u"], "a"),
+                NodeProto::test("Add", &["row", "a"], "b"),
+                NodeProto::test("Relu", &["b"], "c"),
+                NodeProto::test("MatMul", &["c", "w"], "y"),
+            ],
+            input: vec![ValueInfoProto::floats("x", &[1, 3, 2])],
+            output: vec![ValueInfoProto::untyped("y")],
+            initializer: vec![
+                f32s("u", &[2, 2], &[1.0, 2.0, 3.0, 4.0]),
+                f32s("w", &[2, 2], &[5.0, 6.0, 7.0, 8.0]),
+                f32s("row", &[1, 1, 2], &[1.0, -1.0]),
+            ],
+            ..GraphProto::default()
+        };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let sites = sites::find(&model, &HashSet::new());
+        let seam = &seams(&model, &sites)[0];
+        assert_eq!(seam.tensors, ["c"]);
+        let model = even(&model, (&sites.sites[seam.first], &sites.sites[seam.second]), &[2.0, 4.0]).unwrap();
+        let row = stored(&model, 1, 0).unwrap();
+        assert_eq!((dims(row), floats(row).unwrap()), (vec![1, 1, 2], vec![2.0, -4.0]));
+        assert_eq!(floats(stored(&model, 0, 1).unwrap()).unwrap(), [2.0, 8.0, 6.0, 16.0]);
+        assert_eq!(floats(stored(&model, 3, 1).unwrap()).unwrap(), [2.5, 3.0, 1.75, 2.0]);
     }
 
     #[test]

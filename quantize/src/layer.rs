@@ -15,7 +15,7 @@ pub struct Matrix {
     pub cols: usize,
     /// Row-major.
     pub values: Vec<f32>,
-    /// One for each row, where the node has a bias.
+    /// One for each row, where the site has a bias.
     pub bias: Option<Vec<f32>>,
     /// Dimensions of the stored tensor, and which of them is the rows'.
     pub dims: Vec<usize>,
@@ -26,12 +26,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The weights of a site as its node has them now, if it has some.
-    pub fn of(site: &Site, node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Matrix> {
-        let axis = site.weights?;
-        let tensor = |input| node.arg(input).and_then(|name| stored.get(name));
-        let weights = tensor(1)?;
-        let (dims, values, bias) = (dims(weights), floats(weights)?, tensor(2).and_then(|bias| floats(bias)));
+    /// The weights of a site as the nodes of its graph have them now, if it has some.
+    pub fn of(site: &Site, nodes: &[NodeProto], stored: &HashMap<&str, &TensorProto>) -> Option<Matrix> {
+        let (node, axis) = (nodes.get(site.node)?, site.weights?);
+        let tensor = |node: &NodeProto, input| node.arg(input).and_then(|name| stored.get(name)).copied();
+        let weights = tensor(node, 1)?;
+        let bias = site.bias.and_then(|(at, input)| tensor(nodes.get(at)?, input)).and_then(floats);
+        let (dims, values) = (dims(weights), floats(weights)?);
         let rows = dims[axis];
         let groups = if site.op == "Conv" { usize::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
         let mut matrix = Matrix { rows, cols: values.len() / rows.max(1), values, bias, dims, axis, groups };

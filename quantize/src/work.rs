@@ -90,7 +90,7 @@ impl<'a> Work<'a> {
     /// The float weights of a site.
     pub fn matrix(&self, site: &Site) -> Option<Matrix> {
         let graph = self.model.graph.as_ref()?;
-        Matrix::of(site, &graph.node[site.node], &graph.stored())
+        Matrix::of(site, &graph.node, &graph.stored())
     }
 
     /// Weights of all sites, each rounded to the nearest, for inputs with these parameters.

@@ -50,7 +50,7 @@ pub fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
             edges.producer.get(&tensor)?;
             let (seen, range) = match dequantized(&tensor, model, &edges, &stored) {
                 Some(found) => found,
-                None if goes_into_a_clamp(&tensor, model, &edges) => return None,
+                None if goes_into_one_op(&tensor, model, &edges, &stored) => return None,
                 None => (tensor.clone(), None),
             };
             let (node, op) = (node.title().into(), node.op().into());
@@ -59,11 +59,31 @@ pub fn pairs(reference: &ModelProto, model: &ModelProto) -> Vec<Pair> {
         .collect()
 }
 
-/// Whether a tensor is only there for a Relu or Clip behind it. An engine makes one op of both, and asking for
-/// what lies between would change how it computes.
-fn goes_into_a_clamp(tensor: &str, model: &ModelProto, edges: &Edges) -> bool {
-    let reader = edges.sole_reader(tensor).and_then(|index| model.nodes().get(index));
-    reader.is_some_and(|node| matches!(node.op(), "Relu" | "Clip"))
+/// Whether a tensor is only there for a Relu or Clip behind it, or for the Add of a bias to what is quantized then. An engine
+/// makes one op of both, and asking for what lies between would change how it computes.
+fn goes_into_one_op(tensor: &str, model: &ModelProto, edges: &Edges, stored: &HashMap<&str, &TensorProto>) -> bool {
+    let at = |index: usize| model.nodes().get(index);
+    let Some(node) = edges.sole_reader(tensor).and_then(at) else { return false };
+    let is_constant = |name: &str| {
+        let maker = edges.producer.get(name).and_then(|&index| at(index));
+        let source = maker.filter(|maker| maker.op() == "DequantizeLinear").and_then(|maker| maker.arg(0));
+        stored.contains_key(source.unwrap_or(name))
+    };
+    match node.op() {
+        "Relu" | "Clip" => true,
+        "Add" => {
+            let is_product = edges
+                .producer
+                .get(tensor)
+                .and_then(|&index| at(index))
+                .is_some_and(|maker| matches!(maker.op(), "MatMul" | "Gemm" | "Conv" | "ConvTranspose"));
+            is_product
+                && node.input.iter().any(|name| is_constant(name))
+                && (dequantized(node.out(), model, edges, stored).is_some()
+                    || goes_into_one_op(node.out(), model, edges, stored))
+        }
+        _ => false,
+    }
 }
 
 /// The tensor behind `tensor → QuantizeLinear → DequantizeLinear`, and what it can hold.

@@ -231,7 +231,7 @@ impl Context<'_> {
     /// The weights of a site in this model or in one with the same nodes.
     fn matrix(&self, model: &ModelProto, site: &Site) -> Option<Matrix> {
         let graph = model.graph.as_ref()?;
-        Matrix::of(site, graph.node.get(site.node)?, &graph.stored())
+        Matrix::of(site, &graph.node, &graph.stored())
     }
 
     /// Rows of a site's weights that stay.

@@ -70,12 +70,14 @@ pub struct Task<'a> {
 pub fn reconstruct(task: &Task<'_>, layer: &mut Layer, depth: Depth) -> Result<(), QuantizeError> {
     let node = &task.float.nodes()[task.site.node];
     let Some((_, input)) = task.site.inputs.first() else { return Ok(()) };
-    let (float, quantized) = task.frontier.pools(node.out(), task.quantized, task.quantized.seen(input))?;
+    // With its bias, which the Add behind a MatMul adds.
+    let answer = task.site.bias.map_or(node, |(at, _)| &task.float.nodes()[at]).out();
+    let (float, quantized) = task.frontier.pools(answer, task.quantized, task.quantized.seen(input))?;
     let shapes = (quantized.shapes()?, float.shapes()?);
     let (Some(from), Some(to)) = (shapes.0.first(), shapes.1.first()) else { return Ok(()) };
     let Some(patches) = Patches::of(node, task.matrix, from, to) else { return Ok(()) };
     let second = depth == Depth::Rounding && task.matrix.cols <= MAX_COLS;
-    let can_shift = task.matrix.bias.is_some() || node.op() != "MatMul";
+    let can_shift = task.site.bias.is_some();
     if !second && !can_shift {
         return Ok(());
     }

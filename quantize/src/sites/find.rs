@@ -31,15 +31,17 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
         if folded.contains(&index) || moves(node, &finder.stored) {
             continue;
         }
-        let clamp = finder.clamp(node);
+        let row = finder.added_row(node);
+        let last = row.map_or(node, |(add, _)| &finder.nodes[add]);
+        let clamp = finder.clamp(last);
         let named = |index: usize| keep.contains(finder.nodes[index].title());
         let site = match named(index) || clamp.is_some_and(named) {
             true => Err("kept, as asked".into()),
-            false => finder.site(index, node, clamp, &floats),
+            false => finder.site(index, row, clamp, &floats),
         };
         match site {
             Ok(site) => {
-                folded.extend(site.clamp);
+                folded.extend(site.clamp.into_iter().chain(row.map(|(add, _)| add)));
                 found.sites.push(site);
             }
             Err(why) => {
@@ -76,10 +78,11 @@ impl Finder<'_> {
     fn site(
         &self,
         index: usize,
-        node: &NodeProto,
+        row: Option<(usize, usize)>,
         clamp: Option<usize>,
         floats: &HashSet<usize>,
     ) -> Result<Site, String> {
+        let node = &self.nodes[index];
         if node.output.iter().chain(node.input.first()).any(|name| self.other.contains(name)) {
             return Err("its values are not float32".into());
         }
@@ -89,7 +92,8 @@ impl Finder<'_> {
         {
             return Err("what it limits is in float".into());
         }
-        let output = clamp.map_or(node.out(), |clamp| self.nodes[clamp].out());
+        let last = clamp.or(row.map(|(add, _)| add)).unwrap_or(index);
+        let output = self.nodes[last].out();
         if self.padded.contains(output) {
             return Err("a Pad of another value than 0 reads it".into());
         }
@@ -127,7 +131,8 @@ impl Finder<'_> {
             return Err("it works on constants".into());
         }
         let (name, op, output) = (node.title().into(), node.op().into(), output.to_owned());
-        Ok(Site { node: index, name, op, inputs, weights, output, clamp })
+        let own = weights.filter(|_| node.op() != "MatMul").map(|_| (index, 2));
+        Ok(Site { node: index, name, op, inputs, weights, bias: own.or(row), output, clamp })
     }
 
     /// Leaves in float what has no weights and lies between floats: there rounding to integers and back costs precision and
@@ -172,6 +177,18 @@ impl Finder<'_> {
                 found.kept.push((site.name, site.op, why.into()));
             }
         }
+    }
+
+    /// The Add of a stored row that goes into a MatMul as its bias, and which of its operands that is. A Conv or a Gemm has
+    /// taken it in before.
+    fn added_row(&self, node: &NodeProto) -> Option<(usize, usize)> {
+        let weights = node.arg(1).filter(|_| node.op() == "MatMul").and_then(|name| self.stored.get(name))?;
+        let reader = self.edges.sole_reader(node.out())?;
+        let add = self.nodes.get(reader).filter(|add| add.op() == "Add" && !self.keep.contains(add.title()))?;
+        let operand = usize::from(add.arg(0) == Some(node.out()));
+        row(self.stored.get(add.arg(operand)?)?, *dims(weights).get(1)?)?;
+        let stays = [&self.masked, &self.padded].iter().any(|held| held.contains(add.out()));
+        (!stays).then_some((reader, operand))
     }
 
     /// The Relu or Clip that goes into an operator: its only reader.
@@ -474,6 +491,50 @@ mod tests {
             found(&graph(vec![node("ReduceMean", &["x"], "a"), node("Sin", &["a"], "y")], vec![])).0,
             names(&[])
         );
+    }
+
+    #[test]
+    fn a_row_behind_a_product_is_its_bias() {
+        let nodes = |add: &[&str]| {
+            vec![
+                NodeProto::test("MatMul", &["x", "w"], "a"),
+                NodeProto::test("Add", add, "b"),
+                NodeProto::test("Relu", &["b"], "c"),
+                NodeProto::test("MatMul", &["c", "v"], "y"),
+            ]
+        };
+        let rows = [f32s("row", &[1, 1, 2], &[1.0; 2]), f32s("column", &[2, 1], &[1.0; 2])];
+        let model = |add: &[&str]| graph(nodes(add), [weights(&["w", "v"]), rows.clone().into()].concat());
+        for (add, operand) in [(["a", "row"], 1), (["row", "a"], 0)] {
+            let sites = find(&model(&add), &HashSet::new());
+            assert_eq!(sites.kept, []);
+            let of = |site: &Site| (site.node, site.bias, site.clamp, site.output.clone());
+            let found: Vec<_> = sites.sites.iter().map(of).collect();
+            assert_eq!(found, [(0, Some((1, operand)), Some(2), "c".into()), (3, None, None, "y".into())]);
+        }
+        // By name it stays in float, and what is no row does.
+        let kept = find(&model(&["a", "row"]), &HashSet::from(["b"]));
+        assert_eq!((kept.sites[0].bias, kept.sites[0].output.as_str(), kept.kept.len()), (None, "a", 2));
+        for add in [["a", "column"], ["a", "a"], ["a", "x"]] {
+            assert_eq!(find(&model(&add), &HashSet::new()).sites[0].bias, None, "{add:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_what_is_padded_or_masked_stays_beside_its_product() {
+        let of = |reader: &[&str]| {
+            let nodes = vec![
+                NodeProto::test("MatMul", &["x", "w"], "a"),
+                NodeProto::test("Add", &["a", "row"], "b"),
+                NodeProto::test(reader[0], &reader[1..], "c"),
+                NodeProto::test("MatMul", &["c", "v"], "y"),
+            ];
+            let stored = vec![f32s("row", &[2], &[1.0; 2]), f32s("low", &[], &[-2.0])];
+            found(&graph(nodes, [weights(&["w", "v"]), stored].concat()))
+        };
+        assert_eq!(of(&["Pad", "b", "pads", "low"]), (names(&["a", "y"]), names(&["b", "c"])));
+        assert_eq!(of(&["Softmax", "b"]), (names(&["a", "y"]), names(&["b", "c"])));
+        assert_eq!(of(&["Tanh", "b"]), (names(&["a", "c", "y"]), names(&[])));
     }
 
     #[test]

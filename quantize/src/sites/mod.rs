@@ -1,5 +1,5 @@
 //! Which nodes become integers: operators with weights, arithmetic between activations, and what only
-//! moves elements between those. The clamp behind an operator goes into it.
+//! moves elements between those. The clamp behind an operator goes into it, and a row that is added behind a MatMul.
 
 mod find;
 mod types;
@@ -19,10 +19,12 @@ pub struct Site {
     pub op: String,
     /// Tensors that it reads as int8, by index of the input.
     pub inputs: Vec<(usize, String)>,
-    /// The dimension of output channels of its weights, where it has some: stored ones, which its node reads second,
-    /// and a stored bias, if any, third.
+    /// The dimension of output channels of its weights, where it has some: stored ones, which its node reads second.
     pub weights: Option<usize>,
-    /// The tensor that is quantized behind it: that of the clamp that follows, where one does.
+    /// Where its stored bias is read, or may be, by node and input: its own third, or what an Add right behind a MatMul
+    /// adds to each row.
+    pub bias: Option<(usize, usize)>,
+    /// The tensor that is quantized behind it: that of the Add or the clamp that follows, where one does.
     pub output: String,
     /// The clamp that was folded in.
     pub clamp: Option<usize>,
