@@ -452,11 +452,14 @@ fn a_row_behind_a_product_of_three_dimensions_is_its_bias() {
         let compared = json(&["compare", &float, &out, "--inputs", &samples]);
         assert!(compared["output"]["sqnr_db"].as_f64().unwrap() > 30.0, "{form:?}: {compared}");
         if form.first().is_none_or(|form| *form == "--effort") {
+            // What lies between a product and its bias is nowhere to be seen.
+            let layers = compared["layers"].as_array().unwrap();
+            assert!(layers.iter().all(|layer| layer["op"] != "MatMul"), "{form:?}: {compared}");
             let inspected = json(&["inspect", &out]);
             assert_eq!(inspected["int8_ratio"], 1.0, "{form:?}: {inspected}");
-            let kinds = inspected["steps"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap());
-            let computed: Vec<&str> = kinds.filter(|kind| *kind != "StridedCopy").collect();
-            assert_eq!(computed, ["Quantize", "ConvS8", "ConvS8", "AddS8", "Dequantize"], "{form:?}");
+            let steps = inspected["steps"].as_array().unwrap();
+            let kinds: Vec<&str> = steps.iter().map(|step| step["kind"].as_str().unwrap()).collect();
+            assert_eq!(kinds, ["Quantize", "ConvS8", "ConvS8", "AddS8", "Dequantize"], "{form:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ impl<'m> Lowering<'m> {
         let (scale_span, zero_point_span) = (self.program.span(&scale), self.program.span(&zero_point));
         self.program.push(name, DynamicScale { min, max, output: scale_span });
         self.program.push(name, DynamicZeroPoint { min, scale: scale_span, output: zero_point_span });
-        let (result, channels, pixels) = self.as_bytes(&act);
+        let (result, channels, pixels) = self.as_bytes(node, &act);
         let op = DynamicQuantize {
             input: self.program.span(&act),
             scale: scale_span,

@@ -17,7 +17,7 @@ impl<'m> Lowering<'m> {
         let value = match self.value(node, 0)? {
             Value::Dequantized(act, from) if from == q => act,
             Value::Dequantized(act, from) => self.table(&node.name, &act, |x| q.quantize(from.dequantize(x))),
-            Value::Real(act) => self.quantized_act(&node.name, &act, q),
+            Value::Real(act) => self.quantized_act(node, &act, q),
             Value::Raw(_, dtype) | Value::Integers(_, dtype) => {
                 return Err(format!("it quantizes {dtype}, and plans float32"));
             }
@@ -73,22 +73,39 @@ impl<'m> Lowering<'m> {
         Ok(self.parameters(node)?.2.or(stated).unwrap_or(DType::U8))
     }
 
-    /// Room for an activation in bytes, channels-last where it is an image, and the channels and pixels that change places
-    /// on the way there.
-    pub(super) fn as_bytes(&mut self, act: &Act) -> (Act, usize, usize) {
-        let image = matches!(act.dims.len(), 3 | 4) && act.dims[0] == 1;
+    /// Room for what a node quantizes in bytes, channels-last where it may be an image, and the channels and pixels that
+    /// change places on the way there.
+    pub(super) fn as_bytes(&mut self, node: &Node, act: &Act) -> (Act, usize, usize) {
+        let image = matches!(act.dims.len(), 3 | 4) && act.dims[0] == 1 && !self.is_read_by_rows(node);
         let transposed = image && act.layout == Layout::Plain;
         let layout = if image { Layout::ChannelsLast } else { act.layout };
         let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
         (self.program.bytes(act.dims.clone(), layout), channels, pixels)
     }
 
+    /// Whether a product of matrices reads what a node quantizes, and beside it nothing that would have an image.
+    fn is_read_by_rows(&self, node: &Node) -> bool {
+        let readers = |node: &Node| {
+            let indices = node.outputs.first().and_then(|name| self.readers.get(name.as_str()));
+            indices.into_iter().flatten().map(|&index| self.nodes[index].get())
+        };
+        let through = |reader: &'m Node| match reader.op.as_str() {
+            "DequantizeLinear" => readers(reader).collect(),
+            _ => vec![reader],
+        };
+        let ops: Vec<&str> = readers(node).flat_map(through).map(|reader| reader.op.as_str()).collect();
+        let is_product = |op: &&str| matches!(*op, "MatMul" | "Gemm" | "MatMulInteger");
+        ops.iter().any(is_product) && ops.iter().all(|op| is_product(op) || matches!(*op, "Add" | "Sub" | "Mul"))
+    }
+
     /// Quantizes floats.
-    fn quantized_act(&mut self, name: &str, act: &Act, q: QParams) -> Act {
-        let (output, channels, pixels) = self.as_bytes(act);
+    fn quantized_act(&mut self, node: &Node, act: &Act, q: QParams) -> Act {
+        let (output, channels, pixels) = self.as_bytes(node, act);
         let (input, span) = (self.program.span(act), self.program.span(&output));
-        self.program
-            .push(name, Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point });
+        self.program.push(
+            &node.name,
+            Quantize { input, output: span, channels, pixels, scale: q.scale, zero_point: q.zero_point },
+        );
         output
     }
 
