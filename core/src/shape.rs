@@ -98,6 +98,18 @@ impl Window {
         }
     }
 
+    /// Which of the kernel's rows lie inside the image, where the output row is `out_y`.
+    #[inline(always)]
+    pub(crate) fn rows_inside(&self, out_y: usize) -> Range<usize> {
+        inside(out_y * self.stride_h, self.kernel_h, self.dilation_h, self.pad_top, self.in_h)
+    }
+
+    /// Which of its columns do, where the output column is `out_x`.
+    #[inline(always)]
+    pub(crate) fn cols_inside(&self, out_x: usize) -> Range<usize> {
+        inside(out_x * self.stride_w, self.kernel_w, self.dilation_w, self.pad_left, self.in_w)
+    }
+
     /// A 1x1 kernel that visits every pixel once sees one long row.
     pub(crate) fn flattened(self) -> Window {
         let w = self;
@@ -109,6 +121,17 @@ impl Window {
             w
         }
     }
+}
+
+/// Which taps of a kernel that starts at `start`, counted from the padding's first row, lie inside
+/// `size` rows.
+#[inline(always)]
+fn inside(start: usize, kernel: usize, dilation: usize, pad: usize, size: usize) -> Range<usize> {
+    // Divisions would take longer than a small window.
+    let taps = |rows: usize| if dilation == 1 { rows } else { rows.div_ceil(dilation) };
+    let first = taps(pad.saturating_sub(start)).min(kernel);
+    let end = taps((size + pad).saturating_sub(start)).min(kernel);
+    first..end.max(first)
 }
 
 /// A convolution. Weights are OHWI: `[out_c, kernel_h, kernel_w, in_c / groups]`.

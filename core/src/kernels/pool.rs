@@ -176,9 +176,7 @@ impl Taps {
     fn of(window: &Window, pixel: usize) -> Self {
         let w = window;
         let (out_y, out_x) = (pixel / w.out_w, pixel % w.out_w);
-        let rows = inside(out_y * w.stride_h, w.kernel_h, w.dilation_h, w.pad_top, w.in_h);
-        let cols = inside(out_x * w.stride_w, w.kernel_w, w.dilation_w, w.pad_left, w.in_w);
-        Self { out_y, out_x, rows, cols }
+        Self { out_y, out_x, rows: w.rows_inside(out_y), cols: w.cols_inside(out_x) }
     }
 
     /// How many there are.
@@ -199,16 +197,6 @@ impl Taps {
         let ix = self.out_x * window.stride_w + kx * window.dilation_w - window.pad_left;
         (iy * window.in_w + ix) * window.in_c
     }
-}
-
-/// Which taps of a kernel that starts at `start`, counted from the padding's first row, lie inside
-/// `size` rows.
-fn inside(start: usize, kernel: usize, dilation: usize, pad: usize, size: usize) -> Range<usize> {
-    // Divisions would take longer than a small window.
-    let taps = |rows: usize| if dilation == 1 { rows } else { rows.div_ceil(dilation) };
-    let first = taps(pad.saturating_sub(start)).min(kernel);
-    let end = taps((size + pad).saturating_sub(start)).min(kernel);
-    first..end.max(first)
 }
 
 #[cfg(test)]

@@ -29,20 +29,20 @@ pub struct ConvF32Args<'a> {
     pub max: f32,
 }
 
-/// Bytes of scratch that [`run`] works in: one pixel of padding.
+/// Bytes of scratch that [`run`] works in: padding under a row of the kernel.
 pub fn scratch_len(shape: &ConvShape) -> usize {
-    group_in(shape) * size_of::<f32>()
+    segment(shape).saturating_mul(size_of::<f32>())
 }
 
 /// Convolves, and returns whether it did: slices that do not fit `shape` leave `output` as it was.
 pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32], scratch: &mut [f32]) -> bool {
-    if !args.fit(shape, output) || scratch.len() < group_in(shape) {
+    if !args.fit(shape, output) || scratch.len() < segment(shape) {
         return false;
     }
     let depthwise = shape.groups == shape.window.in_c && shape.groups == shape.out_c;
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if isa != Isa::Generic && isa.is_available() && !depthwise {
-        let padding = &mut scratch[..group_in(shape)];
+        let padding = &mut scratch[..segment(shape)];
         padding.fill(0.0);
         // SAFETY: every other instruction set includes AVX2 and FMA on x86-64 and NEON on aarch64,
         // this CPU has it, and the lengths fit.
@@ -82,6 +82,12 @@ impl ConvF32Args<'_> {
 
 fn group_in(shape: &ConvShape) -> usize {
     shape.window.in_c / shape.groups
+}
+
+/// Values of a window that follow each other: those of a row, or where groups or dilation part them, of a pixel.
+fn segment(shape: &ConvShape) -> usize {
+    let w = &shape.window;
+    if shape.groups == 1 && w.dilation_w == 1 { w.kernel_w.saturating_mul(w.in_c) } else { group_in(shape) }
 }
 
 /// Where the channels of a tap start in the input; `None` in the padding.
@@ -221,7 +227,7 @@ mod tests {
             let expected = exact(&shape, &args);
             for isa in Isa::ALL {
                 let mut y = vec![f32::NAN; expected.len()];
-                let mut scratch = vec![f32::NAN; w.in_c];
+                let mut scratch = vec![f32::NAN; scratch_len(&shape) / size_of::<f32>()];
                 prop_assert!(run(isa, &shape, &args, &mut y, &mut scratch));
                 for (y, expected) in y.iter().zip(&expected) {
                     let error = (f64::from(*y) - expected).abs();

@@ -1,9 +1,11 @@
 //! Register tiles of some output pixels by some vectors of output channels.
 
-use crate::shape::ConvShape;
+use core::ops::Range;
+
+use crate::shape::{ConvShape, Window};
 
 use super::vector::{self, LANES, Vector};
-use super::{ConvF32Args, group_in, plain, tap_start};
+use super::{ConvF32Args, group_in, plain};
 
 /// Pixels of a full tile.
 const PIXELS: usize = 6;
@@ -13,36 +15,53 @@ const VECTORS: usize = 16 / LANES;
 /// Convolves.
 ///
 /// # Safety
-/// The CPU has the instruction set; the slices fit `shape`; `padding` holds the channels of one group, all zero.
+/// The CPU has the instruction set; the slices fit `shape`; `padding` holds a [`segment`](super::segment), all zero.
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
 pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32], padding: &[f32]) {
-    let pixels = shape.window.out_h * shape.window.out_w;
+    let window = &shape.window;
     let group_out = shape.out_c / shape.groups;
+    // Fully connected layers have one pixel: only many vectors hide the latency of the sum.
+    let few = window.out_h * window.out_w < PIXELS;
     for group in 0..shape.groups {
         let end = (group + 1) * group_out;
         let mut channel = group * group_out;
         let mut tiles = Tiles { shape, args, output, padding, group };
-        // Fully connected layers have one pixel: only many vectors hide the latency of the sum.
-        while pixels < PIXELS && end - channel >= 4 * VECTORS * LANES {
-            // SAFETY: these pixels and channels exist.
-            (0..pixels).for_each(|pixel| unsafe { tiles.tile::<1, { 4 * VECTORS }>(pixel, channel) });
+        while few && end - channel >= 4 * VECTORS * LANES {
+            for columns in alike(window) {
+                // SAFETY: these channels exist.
+                unsafe { tiles.columns::<1, { 4 * VECTORS }>(columns, channel) };
+            }
             channel += 4 * VECTORS * LANES;
         }
         while end - channel >= VECTORS * LANES {
-            // SAFETY: these channels exist.
-            unsafe { tiles.all_pixels::<VECTORS>(pixels, channel) };
+            for columns in alike(window) {
+                // SAFETY: these channels exist.
+                unsafe { tiles.columns::<PIXELS, VECTORS>(columns, channel) };
+            }
             channel += VECTORS * LANES;
         }
         while end - channel >= LANES {
-            // SAFETY: these channels exist.
-            unsafe { tiles.all_pixels::<1>(pixels, channel) };
+            for columns in alike(window) {
+                // SAFETY: these channels exist.
+                unsafe { tiles.columns::<PIXELS, 1>(columns, channel) };
+            }
             channel += LANES;
         }
         if channel < end {
             plain(shape, args, output, channel..end);
         }
     }
+}
+
+/// Columns of the output under whose pixels the same columns of the kernel lie inside the image: those in the middle, under
+/// which all do, and each beside them.
+fn alike(window: &Window) -> impl Iterator<Item = Range<usize>> {
+    let whole = |&x: &usize| window.cols_inside(x) == (0..window.kernel_w);
+    let first = (0..window.out_w).find(whole).unwrap_or(window.out_w);
+    let end = (first..window.out_w).rfind(whole).map_or(first, |last| last + 1);
+    let each = |columns: Range<usize>| columns.map(|x| x..x + 1);
+    each(0..first).chain(core::iter::once(first..end)).chain(each(end..window.out_w))
 }
 
 struct Tiles<'a> {
@@ -54,55 +73,80 @@ struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
+    /// The pixels of some columns that are [`alike`].
+    ///
     /// # Safety
-    /// The CPU has the instruction set; there are `pixels` pixels, and `VECTORS` vectors of channels from `channel` in the group.
+    /// The CPU has the instruction set; the output has these columns, and `VECTORS` vectors of channels from `channel` in the group.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn all_pixels<const VECTORS: usize>(&mut self, pixels: usize, channel: usize) {
-        let mut pixel = 0;
-        while pixels - pixel >= PIXELS {
+    unsafe fn columns<const ROWS: usize, const VECTORS: usize>(&mut self, columns: Range<usize>, channel: usize) {
+        let mut left = self.shape.window.out_h * columns.len();
+        let taps = self.shape.window.cols_inside(columns.start);
+        let (mut y, mut x) = (0, columns.start);
+        let mut next = |_| {
+            let pixel = (y, x);
+            (y, x) = if x + 1 < columns.end { (y, x + 1) } else { (y + 1, columns.start) };
+            pixel
+        };
+        while left >= ROWS {
             // SAFETY: these pixels exist.
-            unsafe { self.tile::<PIXELS, VECTORS>(pixel, channel) };
-            pixel += PIXELS;
+            unsafe { self.tile::<ROWS, VECTORS>(core::array::from_fn(&mut next), &taps, channel) };
+            left -= ROWS;
         }
-        while pixel < pixels {
+        for _ in 0..left {
             // SAFETY: this pixel exists.
-            unsafe { self.tile::<1, VECTORS>(pixel, channel) };
-            pixel += 1;
+            unsafe { self.tile::<1, VECTORS>([next(0)], &taps, channel) };
         }
     }
 
+    /// Pixels, each a row and a column of the output, under which the columns `taps` of the kernel are inside the image.
+    ///
     /// # Safety
-    /// The CPU has the instruction set; the output has `ROWS` pixels from `pixel`, and `VECTORS` vectors of channels from `channel`.
+    /// The CPU has the instruction set; the output has these pixels, and `VECTORS` vectors of channels from `channel`.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, pixel: usize, channel: usize) {
+    unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        pixels: [(usize, usize); ROWS],
+        taps: &Range<usize>,
+        channel: usize,
+    ) {
         let Self { shape, args, padding, group, .. } = *self;
-        let (window, out_c) = (&shape.window, shape.out_c);
+        let (w, out_c) = (&shape.window, shape.out_c);
         let group_in = group_in(shape);
         let vector = |slice: &[f32], at: usize| {
             debug_assert!(at + LANES <= slice.len());
             // SAFETY: the caller's channels exist, and so do the weights of every tap of them.
             unsafe { vector::load(slice.as_ptr().add(at)) }
         };
+        // Taps in a row follow each other as the values under them do, unless something parts them.
+        let together = shape.groups == 1 && w.dilation_w == 1;
+        let (segments, len) = if together { (1, taps.len() * group_in) } else { (taps.len(), group_in) };
 
         let mut sums: [[Vector; VECTORS]; ROWS] =
             [core::array::from_fn(|v| vector(args.bias, channel + v * LANES)); ROWS];
-        let position: [(usize, usize); ROWS] =
-            core::array::from_fn(|row| ((pixel + row) / window.out_w, (pixel + row) % window.out_w));
-        for ky in 0..window.kernel_h {
-            for kx in 0..window.kernel_w {
-                let x: [&[f32]; ROWS] = core::array::from_fn(|row| match tap_start(window, position[row], (ky, kx)) {
-                    Some(start) => &args.input[start + group * group_in..][..group_in],
-                    None => padding,
+        let (input, padding) = (args.input.as_ptr(), padding.as_ptr());
+        let tops: [usize; ROWS] = core::array::from_fn(|row| (pixels[row].0 * w.stride_h).wrapping_sub(w.pad_top));
+        let first = (taps.start * w.dilation_w).wrapping_sub(w.pad_left);
+        let lefts: [usize; ROWS] = core::array::from_fn(|row| (pixels[row].1 * w.stride_w).wrapping_add(first));
+        for ky in 0..if taps.is_empty() { 0 } else { w.kernel_h } {
+            for segment in 0..segments {
+                let x: [*const f32; ROWS] = core::array::from_fn(|row| {
+                    let iy = tops[row].wrapping_add(ky * w.dilation_h);
+                    if iy >= w.in_h {
+                        return padding;
+                    }
+                    let start = (iy * w.in_w + lefts[row] + segment * w.dilation_w) * w.in_c + group * group_in;
+                    // SAFETY: a row and columns of the image.
+                    unsafe { input.add(start) }
                 });
-                let tap = (ky * window.kernel_w + kx) * group_in;
-                for c in 0..group_in {
-                    let at = (tap + c) * out_c + channel;
+                let tap = (ky * w.kernel_w + taps.start + segment) * group_in;
+                for i in 0..len {
+                    let at = (tap + i) * out_c + channel;
                     let weights: [Vector; VECTORS] = core::array::from_fn(|v| vector(args.weights, at + v * LANES));
                     for (sums, x) in sums.iter_mut().zip(&x) {
-                        // SAFETY: each of `x` has `group_in` elements.
-                        let x = unsafe { vector::splat(*x.get_unchecked(c)) };
+                        // SAFETY: there are `len` values at each of `x`, or as much padding.
+                        let x = unsafe { vector::splat(*x.add(i)) };
                         for (sum, weights) in sums.iter_mut().zip(&weights) {
                             // SAFETY: the caller's instruction set.
                             *sum = unsafe { vector::fma(*sum, x, *weights) };
@@ -113,8 +157,8 @@ impl Tiles<'_> {
         }
         // SAFETY: the caller's instruction set.
         let (min, max) = unsafe { (vector::splat(args.min), vector::splat(args.max)) };
-        for (row, sums) in sums.iter().enumerate() {
-            let start = (pixel + row) * out_c + channel;
+        for ((y, x), sums) in pixels.into_iter().zip(&sums) {
+            let start = (y * w.out_w + x) * out_c + channel;
             let y = &mut self.output[start..][..VECTORS * LANES];
             for (sum, y) in sums.iter().zip(y.chunks_exact_mut(LANES)) {
                 // SAFETY: `y` has as many elements as a vector.
