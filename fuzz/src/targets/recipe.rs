@@ -30,9 +30,10 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Three windows' worth of frames.
+/// Frames for three windows, and no more: of long windows a frame apart, thousands would take seconds, as the recipe asks.
 fn cut(recipe: &Recipe, stream: Stream<'_>) {
-    let bytes = 3 * recipe.input.windowing.length * recipe.input.channels.len();
+    let windowing = &recipe.input.windowing;
+    let bytes = (windowing.length + 2 * windowing.hop) * recipe.input.channels.len();
     in_file(&vec![1; bytes], |path| {
         let options = SourceOptions { format: "u8".parse().ok(), ..SourceOptions::default() };
         let source = Source::open(&SourceSpec::File(path.to_owned()), options, &recipe.input).expect("raw samples");
