@@ -27,7 +27,7 @@ $(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build asan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build asan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
 	fuzz fuzz-replay fuzz-minimise hunt soak
 
@@ -296,6 +296,12 @@ figures: build ## Measure the README's table of figures anew; DATA=dir adds qual
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
 	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
 	@cat $(TARGET)/figures.md
+
+peers: build $(VENV)/ready ## Measure the shipped models beside tract, rten and ONNX Runtime, all taking turns; writes README.md's table
+	cargo build --quiet --release --locked --manifest-path tests/parity/rten/Cargo.toml --target-dir $(TARGET)/rten
+	$(VENV)/bin/python tests/parity/latency.py --tractlet $(RELEASE) --rten $(TARGET)/rten/release/rten-latency >$(TARGET)/peers.md
+	@sed -i -e '/^<!-- peers/,/^<!-- end/{//!d}' -e '/^<!-- peers/r $(TARGET)/peers.md' README.md
+	@cat $(TARGET)/peers.md
 
 loading: build $(VENV)/ready ## Measure what loading takes, the table of core/benches/memory.md, anew; PACK=dir adds its models; ROUNDS=21
 	@mkdir -p $(TARGET)/large && $(VENV)/bin/python scripts/large_models.py $(TARGET)/large
