@@ -52,7 +52,7 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
     if depthwise {
         depthwise_f32(isa, shape, args, output);
     } else {
-        plain(shape, args, output, 0..shape.out_c);
+        plain(shape, args, output);
     }
     true
 }
@@ -98,25 +98,22 @@ pub(super) fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (u
     (iy < w.in_h && ix < w.in_w).then(|| (iy * w.in_w + ix) * w.in_c)
 }
 
-/// The output channels `channels` of every pixel; they may span groups.
-fn plain(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32], channels: core::ops::Range<usize>) {
+fn plain(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
     let ConvShape { window, out_c, groups } = shape;
     let (group_in, group_out) = (group_in(shape), out_c / groups);
     for (pixel, y) in output.chunks_exact_mut(*out_c).enumerate() {
         let position = (pixel / window.out_w, pixel % window.out_w);
-        let y = &mut y[channels.clone()];
-        y.copy_from_slice(&args.bias[channels.clone()]);
+        y.copy_from_slice(args.bias);
         for (tap, weights) in args.weights.chunks_exact(group_in * out_c).enumerate() {
             let tap = (tap / window.kernel_w, tap % window.kernel_w);
             let Some(start) = tap_start(window, position, tap) else { continue };
             for (c, weights) in weights.chunks_exact(*out_c).enumerate() {
-                let weights = &weights[channels.clone()];
                 if *groups == 1 {
                     let x = args.input[start + c];
                     y.iter_mut().zip(weights).for_each(|(y, w)| *y += x * w);
                 } else {
                     let x = &args.input[start..][..window.in_c];
-                    for (oc, (y, w)) in channels.clone().zip(y.iter_mut().zip(weights)) {
+                    for (oc, (y, w)) in y.iter_mut().zip(weights).enumerate() {
                         *y += x[oc / group_out * group_in + c] * w;
                     }
                 }

@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::shape::{ConvShape, Window};
 
 use super::vector::{self, LANES, Vector};
-use super::{ConvF32Args, group_in, plain};
+use super::{ConvF32Args, group_in};
 
 /// Pixels of a full tile.
 const PIXELS: usize = 6;
@@ -30,26 +30,29 @@ pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut
         while few && end - channel >= 4 * VECTORS * LANES {
             for columns in alike(window) {
                 // SAFETY: these channels exist.
-                unsafe { tiles.columns::<1, { 4 * VECTORS }>(columns, channel) };
+                unsafe { tiles.columns::<1, { 4 * VECTORS }, false>(columns, channel) };
             }
             channel += 4 * VECTORS * LANES;
         }
         while end - channel >= VECTORS * LANES {
             for columns in alike(window) {
                 // SAFETY: these channels exist.
-                unsafe { tiles.columns::<PIXELS, VECTORS>(columns, channel) };
+                unsafe { tiles.columns::<PIXELS, VECTORS, false>(columns, channel) };
             }
             channel += VECTORS * LANES;
         }
         while end - channel >= LANES {
             for columns in alike(window) {
                 // SAFETY: these channels exist.
-                unsafe { tiles.columns::<PIXELS, 1>(columns, channel) };
+                unsafe { tiles.columns::<PIXELS, 1, false>(columns, channel) };
             }
             channel += LANES;
         }
         if channel < end {
-            plain(shape, args, output, channel..end);
+            for columns in alike(window) {
+                // SAFETY: this channel exists.
+                unsafe { tiles.columns::<PIXELS, 1, true>(columns, channel) };
+            }
         }
     }
 }
@@ -77,9 +80,14 @@ impl Tiles<'_> {
     ///
     /// # Safety
     /// The CPU has the instruction set; the output has these columns, and `VECTORS` vectors of channels from `channel` in the group.
+    /// If it is the `REST` of them, one that is not full.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn columns<const ROWS: usize, const VECTORS: usize>(&mut self, columns: Range<usize>, channel: usize) {
+    unsafe fn columns<const ROWS: usize, const VECTORS: usize, const REST: bool>(
+        &mut self,
+        columns: Range<usize>,
+        channel: usize,
+    ) {
         let mut left = self.shape.window.out_h * columns.len();
         let taps = self.shape.window.cols_inside(columns.start);
         let (mut y, mut x) = (0, columns.start);
@@ -90,22 +98,22 @@ impl Tiles<'_> {
         };
         while left >= ROWS {
             // SAFETY: these pixels exist.
-            unsafe { self.tile::<ROWS, VECTORS>(core::array::from_fn(&mut next), &taps, channel) };
+            unsafe { self.tile::<ROWS, VECTORS, REST>(core::array::from_fn(&mut next), &taps, channel) };
             left -= ROWS;
         }
         for _ in 0..left {
             // SAFETY: this pixel exists.
-            unsafe { self.tile::<1, VECTORS>([next(0)], &taps, channel) };
+            unsafe { self.tile::<1, VECTORS, REST>([next(0)], &taps, channel) };
         }
     }
 
     /// Pixels, each a row and a column of the output, under which the columns `taps` of the kernel are inside the image.
     ///
     /// # Safety
-    /// The CPU has the instruction set; the output has these pixels, and `VECTORS` vectors of channels from `channel`.
+    /// The CPU has the instruction set; the output has these pixels, and channels as [`columns`](Self::columns) says.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
+    unsafe fn tile<const ROWS: usize, const VECTORS: usize, const REST: bool>(
         &mut self,
         pixels: [(usize, usize); ROWS],
         taps: &Range<usize>,
@@ -114,7 +122,15 @@ impl Tiles<'_> {
         let Self { shape, args, padding, group, .. } = *self;
         let (w, out_c) = (&shape.window, shape.out_c);
         let group_in = group_in(shape);
+        let channels = if REST { (group + 1) * (out_c / shape.groups) - channel } else { VECTORS * LANES };
         let vector = |slice: &[f32], at: usize| {
+            // Lanes beyond the channels hold weights of other ones, and lead to nothing.
+            if REST && slice.len() - at < LANES {
+                let mut few = [0.0; LANES];
+                few[..slice.len() - at].copy_from_slice(&slice[at..]);
+                // SAFETY: as many as a vector has.
+                return unsafe { vector::load(few.as_ptr()) };
+            }
             debug_assert!(at + LANES <= slice.len());
             // SAFETY: the caller's channels exist, and so do the weights of every tap of them.
             unsafe { vector::load(slice.as_ptr().add(at)) }
@@ -159,10 +175,15 @@ impl Tiles<'_> {
         let (min, max) = unsafe { (vector::splat(args.min), vector::splat(args.max)) };
         for ((y, x), sums) in pixels.into_iter().zip(&sums) {
             let start = (y * w.out_w + x) * out_c + channel;
-            let y = &mut self.output[start..][..VECTORS * LANES];
-            for (sum, y) in sums.iter().zip(y.chunks_exact_mut(LANES)) {
-                // SAFETY: `y` has as many elements as a vector.
-                unsafe { vector::store(y.as_mut_ptr(), vector::limit(*sum, min, max)) };
+            let y = &mut self.output[start..][..channels];
+            for (sum, y) in sums.iter().zip(y.chunks_mut(LANES)) {
+                let mut all = [0.0; LANES];
+                let to = if REST { all.as_mut_ptr() } else { y.as_mut_ptr() };
+                // SAFETY: either has as many elements as a vector.
+                unsafe { vector::store(to, vector::limit(*sum, min, max)) };
+                if REST {
+                    y.copy_from_slice(&all[..y.len()]);
+                }
             }
         }
     }
