@@ -3,7 +3,7 @@
 
 use super::edges::row_major;
 use super::value::Value;
-use super::{Lowering, Why, float, int, ints};
+use super::{Lowering, Why, axis_of, float, int, ints};
 use crate::model::{AttributeValue, DType, Node};
 
 impl<'m> Lowering<'m> {
@@ -36,7 +36,8 @@ impl<'m> Lowering<'m> {
         };
         match node.op.as_str() {
             "Cast" if int(node, "to", 0) == 1 && constant(0) => {}
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" | "Slice" if floats(0) => {}
+            "Concat" if (0..node.inputs.len()).all(floats) => return self.folded_concat(node).map(Some),
             "Add" | "Sub" | "Mul" | "Div" if floats(0) && floats(1) => return self.folded_binary(node).map(Some),
             _ if node.inputs.len() == 1 && constant(0) => {
                 let Some(function) = float::unary(self, node)? else { return Ok(None) };
@@ -60,9 +61,32 @@ impl<'m> Lowering<'m> {
                 self.numbers(node, |dims| Ok(strided(&values, dims, &strides)))
             }
             "Expand" => self.numbers(node, |dims| Ok(strided(&values, dims, &repeating(&from, dims)))),
+            "Slice" => {
+                let (strides, sliced) = (row_major(&from), self.sliced(node, &from)?);
+                let start = strides.iter().zip(&sliced).map(|(stride, &(start, _))| stride * start).sum();
+                let step = |(stride, &(_, step)): (&usize, &(usize, i64))| stride.wrapping_mul(step as usize);
+                let strides: Vec<usize> = strides.iter().zip(&sliced).map(step).collect();
+                self.numbers(node, |dims| Ok(strided_from(&values, start, dims, &strides)))
+            }
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    fn folded_concat(&self, node: &Node) -> Result<Value<'m>, Why> {
+        let parts = (0..node.inputs.len()).map(|index| self.floats_of(&self.value(node, index)?));
+        let parts: Vec<(Vec<f32>, Vec<usize>)> = parts.collect::<Result<_, Why>>()?;
+        self.numbers(node, |dims| {
+            let axis = axis_of(int(node, "axis", 0), dims.len())?;
+            let outer = dims[..axis].iter().product();
+            let runs = |index| {
+                parts.iter().flat_map(move |(values, from)| {
+                    let run: usize = from[axis..].iter().product();
+                    &values[index * run..][..run]
+                })
+            };
+            Ok((0..outer).flat_map(runs).copied().collect())
+        })
     }
 
     fn folded_binary(&self, node: &Node) -> Result<Value<'m>, Why> {
@@ -108,9 +132,15 @@ pub(super) fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
 
 /// The elements of `values` at all positions within `dims`, in row-major order.
 pub(super) fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
-    let mut places = vec![0];
+    strided_from(values, 0, dims, strides)
+}
+
+/// The same from `start` on. Strides may be negative ones, wrapped.
+fn strided_from(values: &[f32], start: usize, dims: &[usize], strides: &[usize]) -> Vec<f32> {
+    let mut places = vec![start];
     for (&dim, &stride) in dims.iter().zip(strides) {
-        places = places.iter().flat_map(|place| (0..dim).map(move |i| place + i * stride)).collect();
+        let along = |place: usize| (0..dim).map(move |i: usize| place.wrapping_add(i.wrapping_mul(stride)));
+        places = places.into_iter().flat_map(along).collect();
     }
     places.into_iter().map(|place| values[place]).collect()
 }

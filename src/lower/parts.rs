@@ -18,7 +18,26 @@ pub(super) struct Walk<'w> {
 
 impl<'m> Lowering<'m> {
     pub(super) fn slice(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
-        let rank = act.dims.len();
+        let sliced = self.sliced(node, &act.dims)?;
+        let dims = self.output_dims(node)?;
+        let (mut begin, mut stride, mut forward) = (vec![0; dims.len()], vec![1; dims.len()], act.dims.clone());
+        for (axis, &(start, step)) in sliced.iter().enumerate() {
+            if let Ok(step) = usize::try_from(step) {
+                (begin[axis], stride[axis], forward[axis]) = (start, step, dims[axis]);
+            }
+        }
+        let mut act = self.part(&node.name, act, &begin, &stride, forward)?;
+        for (axis, (start, step)) in sliced.into_iter().enumerate().filter(|(_, (_, step))| *step < 0) {
+            self.tabulate(dims[axis], size_of::<i64>())?;
+            let index = |i: i64| (start as i64).saturating_add(i.saturating_mul(step));
+            let indices: Vec<i64> = (0..dims[axis] as i64).map(index).collect();
+            act = self.picked(&node.name, act, axis, &indices)?;
+        }
+        Ok(act)
+    }
+
+    /// Where a Slice of a tensor of `dims` begins along each of them, and its step there.
+    pub(super) fn sliced(&self, node: &Node, dims: &[usize]) -> Result<Vec<(usize, i64)>, Why> {
         let steering = |name: &str, index: usize| match (ints(node, name), node.input(index)) {
             (Some(values), _) => Ok(Some(values.to_vec())),
             (None, None) => Ok(None),
@@ -29,31 +48,15 @@ impl<'m> Lowering<'m> {
         let starts = steering("starts", 1)?.ok_or("it has no starts")?;
         let axes = steering("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
         let steps = steering("steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-        let dims = self.output_dims(node)?;
-        let (mut begin, mut stride) = (vec![0usize; rank], vec![1usize; rank]);
-        let mut forward = act.dims.clone();
-        let mut backward = vec![];
+        let mut sliced = vec![(0, 1); dims.len()];
         for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-            let axis = axis_of(axis, rank)?;
-            let length = act.dims[axis] as i64;
+            let axis = axis_of(axis, dims.len())?;
+            let length = dims[axis] as i64;
             let start = if start < 0 { start.saturating_add(length) } else { start };
-            if step < 0 {
-                let start = start.clamp(0, length - 1);
-                self.tabulate(dims[axis], size_of::<i64>())?;
-                let indices: Vec<i64> =
-                    (0..dims[axis] as i64).map(|i| start.saturating_add(i.saturating_mul(step))).collect();
-                backward.push((axis, indices));
-            } else {
-                begin[axis] = start.clamp(0, length) as usize;
-                stride[axis] = usize::try_from(step).map_err(|_| "a step is out of range")?;
-                forward[axis] = dims[axis];
-            }
+            let last = if step < 0 { length - 1 } else { length };
+            sliced[axis] = (start.clamp(0, last.max(0)) as usize, step);
         }
-        let mut act = self.part(&node.name, act, &begin, &stride, forward)?;
-        for (axis, indices) in backward {
-            act = self.picked(&node.name, act, axis, &indices)?;
-        }
-        Ok(act)
+        Ok(sliced)
     }
 
     /// The elements from `begin` on along each dimension, every so many, in the layout that they have.

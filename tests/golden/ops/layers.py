@@ -214,9 +214,24 @@ def recurrent() -> None:
     add("rnn_relu", bind(layer, kind="RNN", activations=["Relu"]), opset=14, without_tract="it has the default activations alone")
     add("lstm_softsign", bind(layer, kind="LSTM", activations=["Sigmoid", "Softsign", "Tanh"]), opset=14, refused="an activation that the plan does not have", without_tract="it has the default activations alone")
 
+    def in_parts(g):
+        """As PyTorch exports one: its gates are in another order."""
+        def turned(columns):
+            whole = g.const(g.normal(12, columns, scale=0.5))
+            def gate(i):
+                return g.op("Slice", whole, *(g.const([at], np.int64) for at in (3 * i, 3 * i + 3, 0)))
+            return g.op("Unsqueeze", g.op("Concat", *map(gate, [0, 3, 1, 2]), axis=0), g.const([0], np.int64))
+        g.output(g.op("LSTM", g.input(5, 1, 4), turned(4), turned(3), hidden_size=3))
+    add("lstm_weights_in_parts", in_parts, opset=14)
+
 
 def constants() -> None:
     """What follows from constants and shapes is no part of a plan."""
+    def backwards(g):
+        cut = g.op("Slice", g.const(g.normal(6, 5)), *(g.const(at, np.int64) for at in ([-1, 4], [-7, 0], [0, 1], [-1, -2])))
+        g.output(g.op("MatMul", g.input(2, 6), g.op("Concat", g.const(g.normal(6, 3)), cut, axis=-1)))
+    add("weights_cut_backwards", backwards)
+
     def shaped(g):
         x = g.input(2, 3, 4)
         shape = g.op("Shape", x)
