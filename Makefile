@@ -27,9 +27,9 @@ $(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build asan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build asan tsan msan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
-	fuzz fuzz-replay fuzz-minimise hunt soak
+	fuzz fuzz-replay fuzz-minimise hunt soak rust-src
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -212,6 +212,22 @@ asan: ## Run the tests, and the program in them, under AddressSanitizer; takes h
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 		cargo test --workspace --lib --bins --tests --target $(HOST_TRIPLE) --target-dir $(TARGET)/asan -- \
 		$(foreach test,$(ASAN_SKIPS),--skip $(test))
+
+# These two have to see what the standard library does, so it is built along, from its sources.
+RUST_SRC = $(shell rustc --print sysroot)/lib/rustlib/src/rust/library
+SANITIZED = RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=$1' cargo test -Zbuild-std --target $(HOST_TRIPLE) --target-dir $(TARGET)/$2
+rust-src:
+	@[ -d '$(RUST_SRC)' ] || { echo 'the sources of the standard library are not there: rustup component add rust-src' >&2; exit 1; }
+
+tsan: rust-src ## Run the tests of what has threads, and the program in them, under ThreadSanitizer; needs rust-src, takes half an hour
+	$(call SANITIZED,thread,tsan) -p tractlet-core -p tractlet-io --lib
+	$(call SANITIZED,thread,tsan) --no-default-features --lib --bins --test stream --test sensors -- \
+		$(foreach test,$(ASAN_SKIPS),--skip $(test))
+	$(call SANITIZED,thread,tsan) --no-default-features --test zero_allocation on_more_threads -- --test-threads=1
+
+# Not more than the kernels: it does not see what a system call writes that goes to the kernel without the C library.
+msan: rust-src ## Run the kernels' tests under MemorySanitizer, which tells what is read before it is written; needs rust-src
+	$(call SANITIZED,memory -Zsanitizer-memory-track-origins=2,msan) -p tractlet-core --lib
 
 soak: build ## Run a stream for MINUTES=5 with faults of all kinds, and hold it to its memory, descriptors and latency; Python 3
 	@python3 scripts/soak.py $(RELEASE) --minutes $(or $(MINUTES),5)
