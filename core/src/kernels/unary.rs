@@ -4,11 +4,12 @@ use core::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use crate::plan::Unary;
 
+use super::exp;
 use super::per_isa::per_isa;
 
 per_isa! {
     /// [`UnaryF32`](crate::plan::UnaryF32): `y = function(y)`. NaN stays NaN. The functions that
-    /// are not algebraic are those of libm, within one unit in the last place.
+    /// are not algebraic are those of libm, within one unit in the last place, but for what is made of [`exp`], three.
     pub fn unary_f32(y: &mut [f32], function: Unary, alpha: f32, beta: f32) {
         let map = |y: &mut [f32], function: &dyn Fn(f32) -> f32| {
             y.iter_mut().for_each(|y| *y = function(*y));
@@ -27,9 +28,15 @@ per_isa! {
             Unary::HardSwish => {
                 y.iter_mut().for_each(|y| *y *= limit(alpha * *y + beta, 0.0, 1.0));
             }
-            Unary::Sigmoid => map(y, &|x| 1.0 / (1.0 + libm::expf(-x))),
-            Unary::Tanh => map(y, &libm::tanhf),
-            Unary::Exp => map(y, &libm::expf),
+            Unary::Sigmoid => y.iter_mut().for_each(|y| *y = exp::sigmoid(*y)),
+            Unary::Swish => y.iter_mut().for_each(|y| *y *= exp::sigmoid(alpha * *y)),
+            Unary::Tanh => y.iter_mut().for_each(|y| *y = exp::tanh(*y)),
+            Unary::GeluTanh => y.iter_mut().for_each(|y| {
+                // sqrt(2 / pi)
+                let inner = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (*y + 0.044_715 * *y * *y * *y);
+                *y = 0.5 * *y * (1.0 + exp::tanh(inner));
+            }),
+            Unary::Exp => y.iter_mut().for_each(|y| *y = exp::exp(*y)),
             Unary::Log => map(y, &libm::logf),
             Unary::Sqrt => map(y, &libm::sqrtf),
             Unary::Erf => map(y, &libm::erff),
@@ -47,12 +54,6 @@ per_isa! {
             Unary::Shrink => y.iter_mut().for_each(|y| *y = shrink(*y, alpha, beta)),
             Unary::Mish => map(y, &|x| x * libm::tanhf(softplus(x))),
             Unary::Gelu => map(y, &|x| 0.5 * x * (1.0 + libm::erff(x * FRAC_1_SQRT_2))),
-            Unary::GeluTanh => map(y, &|x| {
-                // sqrt(2 / pi)
-                let inner = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (x + 0.044_715 * x * x * x);
-                0.5 * x * (1.0 + libm::tanhf(inner))
-            }),
-            Unary::Swish => map(y, &|x| x / (1.0 + libm::expf(-alpha * x))),
             Unary::Sin => map(y, &libm::sinf),
             Unary::Cos => map(y, &libm::cosf),
             Unary::Tan => map(y, &libm::tanf),
