@@ -167,6 +167,7 @@ fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
         if site.clamp.is_some_and(|clamp| nodes[clamp].op() != "Relu") {
             return None;
         }
+        let image = is_image(site);
         let mut tensors = vec![site.output.clone()];
         loop {
             let tensor = tensors.last()?;
@@ -175,16 +176,23 @@ fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
                 return None;
             }
             if let Some(&second) = layers.get(&reader) {
-                return Some(Seam { first: at, second, tensors });
+                // What is a channel to one of them, is a row to the other.
+                let alike = is_image(&sites.sites[second]) == image;
+                return alike.then_some(Seam { first: at, second, tensors });
             }
-            // Pooling works on each channel alone, and lets a factor through.
-            if !matches!(nodes[reader].op(), "MaxPool" | "AveragePool" | "GlobalAveragePool") {
+            // Pooling works on each channel of an image alone, and lets a factor through.
+            if !image || !matches!(nodes[reader].op(), "MaxPool" | "AveragePool" | "GlobalAveragePool") {
                 return None;
             }
             tensors.push(nodes[reader].out().to_owned());
         }
     };
     sites.sites.iter().enumerate().filter_map(follow).collect()
+}
+
+/// Whether a layer's channels are the second dimension, and not the last.
+fn is_image(site: &Site) -> bool {
+    site.op == "Conv"
 }
 
 /// What the channels at the seams take as values, over these samples.
@@ -197,7 +205,7 @@ fn observe(work: &Work<'_>, seams: &[Seam], samples: &[usize]) -> Result<Channel
     let pool = Pool::open(work.engine, &work.model, &taps)?;
     // Channels are the second dimension of images, of which samples have one each, and the last of rows.
     let place = |(site, shape): (&&Site, Vec<usize>)| {
-        let axis = if site.op == "Conv" { 1 } else { shape.len().saturating_sub(1) };
+        let axis = if is_image(site) { 1 } else { shape.len().saturating_sub(1) };
         (shape.get(axis).copied().unwrap_or(1), shape.iter().skip(axis + 1).product())
     };
     let places: Vec<(usize, usize)> = sites.iter().zip(pool.shapes()?).map(place).collect();
@@ -367,6 +375,34 @@ mod tests {
         assert_eq!((dims(row), floats(row).unwrap()), (vec![1, 1, 2], vec![2.0, -4.0]));
         assert_eq!(floats(stored(&model, 0, 1).unwrap()).unwrap(), [2.0, 8.0, 6.0, 16.0]);
         assert_eq!(floats(stored(&model, 3, 1).unwrap()).unwrap(), [2.5, 3.0, 1.75, 2.0]);
+    }
+
+    #[test]
+    fn layers_that_mean_other_dimensions_by_channels_have_no_seam() {
+        let seams_of = |nodes: &[NodeProto], first: &[usize]| {
+            let graph = GraphProto {
+                node: nodes.to_vec(),
+                input: vec![ValueInfoProto::floats("x", first)],
+                output: vec![ValueInfoProto::untyped("y")],
+                initializer: vec![f32s("conv", &[2, 2, 1], &[1.0; 4]), f32s("rows", &[2, 2], &[1.0; 4])],
+                ..GraphProto::default()
+            };
+            let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+            let sites = sites::find(&model, &HashSet::new());
+            assert_eq!(sites.sites.len(), 2);
+            seams(&model, &sites).len()
+        };
+        let node = NodeProto::test;
+        let layer =
+            |weights, input, output| node(if weights == "conv" { "Conv" } else { "MatMul" }, &[input, weights], output);
+        for (first, second, expected) in
+            [("conv", "conv", [1, 1]), ("rows", "rows", [1, 0]), ("conv", "rows", [0, 0]), ("rows", "conv", [0, 0])]
+        {
+            let direct = [layer(first, "x", "a"), layer(second, "a", "y")];
+            let pooled = [layer(first, "x", "a"), node("MaxPool", &["a"], "b"), layer(second, "b", "y")];
+            let found = [seams_of(&direct, &[1, 2, 2]), seams_of(&pooled, &[1, 2, 2])];
+            assert_eq!(found, expected, "{first} and {second}");
+        }
     }
 
     #[test]
