@@ -68,9 +68,9 @@ use wire::{NameSpan, Wire, decode, record};
 pub const MAGIC: [u8; 8] = *b"TRACTLET";
 /// The format's version. A plan of another version is refused: it can be rebuilt from its model.
 ///
-/// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed:
+/// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed or what it works in:
 /// plans lie in files, and an older one must not be run with kernels that it was not packed for.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.

@@ -7,6 +7,7 @@ use super::*;
 use crate::exec::fixtures::{self, hopping, mixed, network, room};
 use crate::kernels::ConvKernel;
 use crate::kernels::conv::Form;
+use crate::kernels::conv_f32;
 use crate::shape::{ConvShape, Window};
 
 /// Sets each byte of a plan in turn to several values and runs what is still accepted. `repair`
@@ -90,10 +91,10 @@ fn a_plan_for_another_cpu_is_read_and_not_run() {
     assert_eq!(plan.run(&mut memory, &inputs, &mut outputs), Err(crate::exec::RunError::Isa(foreign)));
 }
 
-/// Plans lie in files: weights that are packed otherwise need another [`VERSION`]. If this fails and a change
-/// of packing was meant, raise it, and write down what the kernels pack now.
+/// Plans lie in files: weights that are packed otherwise, and kernels that work in more, need another [`VERSION`]. If this
+/// fails and the change was meant, raise it, and write down what is so now.
 #[test]
-fn weights_are_packed_as_this_version_says() {
+fn kernels_pack_and_work_as_this_version_says() {
     let one = |size: usize, kernel: usize, in_c: usize, out_c: usize, groups: usize| {
         let pad = kernel / 2;
         let window =
@@ -101,6 +102,7 @@ fn weights_are_packed_as_this_version_says() {
         ConvShape { window, out_c, groups }
     };
     let line = Window { kernel_h: 1, in_h: 1, out_h: 1, pad_top: 0, ..one(20, 5, 18, 12, 1).window };
+    let pairs = Window { stride_w: 2, out_w: 10, ..line };
     let shapes = [
         one(1, 1, 75, 21, 1),
         one(8, 3, 16, 24, 1),
@@ -108,6 +110,8 @@ fn weights_are_packed_as_this_version_says() {
         one(8, 3, 40, 40, 40),
         one(6, 3, 12, 8, 4),
         ConvShape { window: line, out_c: 12, groups: 1 },
+        ConvShape { window: line, out_c: 18, groups: 18 },
+        ConvShape { window: Window { in_c: 4, ..pairs }, out_c: 4, groups: 4 },
     ];
     let packed = Isa::ALL.map(|isa| {
         let mut builder = PlanBuilder::new(isa);
@@ -118,20 +122,24 @@ fn weights_are_packed_as_this_version_says() {
         }
         let unused = Fill { output: Operand::output(0, 1), element_bytes: 1, bits: 0 };
         builder.output("y", DType::I8, &[1]).unwrap().op("fill", unused);
-        checksum(builder.finish().unwrap().data())
+        let scratch = |shape: &ConvShape| {
+            [ConvKernel::of(shape, Form::Fast).scratch_len(isa, shape), conv_f32::scratch_len(shape)]
+        };
+        let scratch: Vec<u8> = shapes.iter().flat_map(scratch).flat_map(|len| (len as u64).to_le_bytes()).collect();
+        [checksum(builder.finish().unwrap().data()), checksum(&scratch)]
     });
     // In the order of `Isa::ALL`.
-    const EXPECTED: [u64; 8] = [
-        0xfe72_b44b_0b23_256e,
-        0x6241_e04e_6a94_21f4,
-        0x7754_7d5e_aa9b_4952,
-        0xad1c_d728_54ac_04f1,
-        0xf668_5364_78c9_519b,
-        0xa5b3_8b98_4886_16f0,
-        0xe6f3_3432_b37e_3cbf,
-        0x6d2e_58de_11d8_ced8,
+    const EXPECTED: [[u64; 2]; 8] = [
+        [0xe816_07b4_1003_ed0e, 0x9f1e_194e_4c2c_4a27],
+        [0x9359_df3a_e2dd_a490, 0x905b_935b_b17f_fe06],
+        [0xae95_9571_68fa_0197, 0xd87f_7e8b_2c94_dad5],
+        [0xe184_62ae_768f_87bb, 0xd773_f57d_563b_f639],
+        [0x61d2_1595_9ef5_7e1c, 0x0c3d_acab_800d_b440],
+        [0x0cb7_36b2_caa9_166d, 0xd68c_1b40_513d_b1e2],
+        [0xc929_f53e_1f87_00ed, 0xc919_5e10_54c7_baad],
+        [0xe632_75e3_8ef8_de23, 0xc919_5e10_54c7_baad],
     ];
-    assert_eq!((VERSION, packed), (8, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (9, EXPECTED), "{packed:#x?}");
 }
 
 #[test]
@@ -307,7 +315,7 @@ fn another_version_isa_or_alignment_is_refused_by_name() {
         Plan::parse(bytes).unwrap_err()
     };
     assert_eq!(altered(|bytes| bytes[0] = b'X'), PlanError::NotAPlan);
-    assert_eq!(altered(|bytes| bytes[8] = 9), PlanError::Version { found: 9 });
+    assert_eq!(altered(|bytes| bytes[8] += 1), PlanError::Version { found: VERSION + 1 });
     let error = altered(|bytes| bytes[24] = b'j');
     assert_eq!(std::format!("{error}"), "plan is for instruction set jeneric, which this CPU does not have");
     let mut shifted = AlignedBytes::zeroed(plan.as_bytes().len() + 1);
