@@ -1,7 +1,7 @@
 """Networks as PyTorch users have them, with random weights from a fixed seed, exported to ONNX by PyTorch.
 
-Needs torch and torchvision with the TorchScript exporter: 1.13.1 and 0.14.1, which Debian 12 has as python3-torch and
-python3-torchvision, were used.
+Needs torch and torchvision of 2025 or later, whose exporter is the one by torch.export, and onnxscript: 2.15.0, 0.29.2 and 0.7.2 were
+used.
 """
 import math
 import warnings
@@ -227,7 +227,7 @@ def image(side):
     return torch.randn(1, 3, side, side)
 
 
-def export(make, path, count, opset=17):
+def export(make, path, count, opset=18):
     """Writes the network in ONNX; `count` samples of its input."""
     torch.manual_seed(sum(make.__name__.encode()))
     network, sample = make()
@@ -240,5 +240,6 @@ def export(make, path, count, opset=17):
     with warnings.catch_warnings():
         # Its exporter warns of batches that it fixes, which is what is wanted.
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, sample, str(path), opset_version=opset, input_names=["x"], output_names=["y"])
+        torch.onnx.export(network, (sample,), str(path), opset_version=opset, input_names=["x"], output_names=["y"],
+                          external_data=False, verbose=False)
     return [torch.randn_like(sample).numpy() for _ in range(count)]
