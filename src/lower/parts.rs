@@ -22,7 +22,8 @@ impl<'m> Lowering<'m> {
         let dims = self.output_dims(node)?;
         let (mut begin, mut stride, mut forward) = (vec![0; dims.len()], vec![1; dims.len()], act.dims.clone());
         for (axis, &(start, step)) in sliced.iter().enumerate() {
-            if let Ok(step) = usize::try_from(step) {
+            if step >= 0 {
+                let step = usize::try_from(step).map_err(|_| "a step is out of range")?;
                 (begin[axis], stride[axis], forward[axis]) = (start, step, dims[axis]);
             }
         }
