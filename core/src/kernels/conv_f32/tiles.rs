@@ -27,31 +27,22 @@ pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut
         let end = (group + 1) * group_out;
         let mut channel = group * group_out;
         let mut tiles = Tiles { shape, args, output, padding, group };
-        while few && end - channel >= 4 * VECTORS * LANES {
-            for columns in alike(window) {
-                // SAFETY: these channels exist.
-                unsafe { tiles.columns::<1, { 4 * VECTORS }, false>(columns, channel) };
+        // SAFETY: these channels exist, or if they are the rest of a vector, the first of them does.
+        unsafe {
+            while few && end - channel >= 4 * VECTORS * LANES {
+                tiles.all::<1, { 4 * VECTORS }, false>(channel);
+                channel += 4 * VECTORS * LANES;
             }
-            channel += 4 * VECTORS * LANES;
-        }
-        while end - channel >= VECTORS * LANES {
-            for columns in alike(window) {
-                // SAFETY: these channels exist.
-                unsafe { tiles.columns::<PIXELS, VECTORS, false>(columns, channel) };
+            while end - channel >= VECTORS * LANES {
+                tiles.all::<PIXELS, VECTORS, false>(channel);
+                channel += VECTORS * LANES;
             }
-            channel += VECTORS * LANES;
-        }
-        while end - channel >= LANES {
-            for columns in alike(window) {
-                // SAFETY: these channels exist.
-                unsafe { tiles.columns::<PIXELS, 1, false>(columns, channel) };
+            while end - channel >= LANES {
+                tiles.all::<PIXELS, 1, false>(channel);
+                channel += LANES;
             }
-            channel += LANES;
-        }
-        if channel < end {
-            for columns in alike(window) {
-                // SAFETY: this channel exists.
-                unsafe { tiles.columns::<PIXELS, 1, true>(columns, channel) };
+            if channel < end {
+                tiles.all::<PIXELS, 1, true>(channel);
             }
         }
     }
@@ -76,11 +67,24 @@ struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
+    /// All pixels.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set; the group has `VECTORS` vectors of channels from `channel` on. If it is the `REST` of them,
+    /// one that is not full.
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
+    #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
+    unsafe fn all<const ROWS: usize, const VECTORS: usize, const REST: bool>(&mut self, channel: usize) {
+        for columns in alike(&self.shape.window) {
+            // SAFETY: the output has these columns; the rest is as the caller's.
+            unsafe { self.columns::<ROWS, VECTORS, REST>(columns, channel) };
+        }
+    }
+
     /// The pixels of some columns that are [`alike`].
     ///
     /// # Safety
-    /// The CPU has the instruction set; the output has these columns, and `VECTORS` vectors of channels from `channel` in the group.
-    /// If it is the `REST` of them, one that is not full.
+    /// As [`all`](Self::all); the output has these columns.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     unsafe fn columns<const ROWS: usize, const VECTORS: usize, const REST: bool>(
@@ -110,7 +114,7 @@ impl Tiles<'_> {
     /// Pixels, each a row and a column of the output, under which the columns `taps` of the kernel are inside the image.
     ///
     /// # Safety
-    /// The CPU has the instruction set; the output has these pixels, and channels as [`columns`](Self::columns) says.
+    /// The CPU has the instruction set; the output has these pixels, and channels as [`all`](Self::all) says.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     unsafe fn tile<const ROWS: usize, const VECTORS: usize, const REST: bool>(
