@@ -22,8 +22,10 @@ use crate::targets::Target;
 /// What one input may take of the processor, and of the heap.
 const MAX_TIME: Duration = Duration::from_secs(1);
 const MAX_HEAP_BYTES: usize = 64 << 20;
-/// An input that does not end by then never will.
+/// An input that does not end by then never will: what it takes of the processor, and on the clock, where it may wait for
+/// something that does not come. A process that others starve takes little of the first in much of the second.
 const HANG: Duration = Duration::from_secs(20);
+const HANG_ON_THE_CLOCK: Duration = Duration::from_secs(1200);
 /// Address space of the process: an allocation beyond is an abort, which leaves the input behind.
 const MAX_ADDRESS_SPACE: u64 = 8 << 30;
 /// Bytes of an input, at most.
@@ -31,7 +33,7 @@ const MAX_INPUT_BYTES: usize = 64 << 10;
 
 /// The last panic, caught or not: where, and what it said.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
-/// When the input that runs was begun, in milliseconds since [`watch`] was called; 0 while none runs.
+/// The number of the input that runs; 0 while none does.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 /// Where things are kept, and for how long it goes on.
@@ -87,17 +89,31 @@ fn callers() -> String {
 /// Ends the process where an input never ends.
 fn watch() {
     let start = Instant::now();
-    let mut last = 0;
-    let mut since = start;
+    let mut looked = Looked::default();
     loop {
         std::thread::sleep(Duration::from_millis(500));
-        let now = BEGUN.load(Relaxed);
-        if now != last || now == 0 {
-            (last, since) = (now, Instant::now());
-        } else if since.elapsed() > HANG {
+        if looked.hangs(BEGUN.load(Relaxed), processor_time(), start.elapsed()) {
             eprintln!("an input does not end; it is in the folder of artifacts, as `running`");
             std::process::exit(3);
         }
+    }
+}
+
+/// What was seen when an input was first seen to run.
+#[derive(Default)]
+struct Looked {
+    begun: u64,
+    processor: Duration,
+    clock: Duration,
+}
+
+impl Looked {
+    /// Whether an input has run for too long by now, as `begun` says, and both times count it.
+    fn hangs(&mut self, begun: u64, processor: Duration, clock: Duration) -> bool {
+        if begun == 0 || begun != self.begun {
+            *self = Looked { begun, processor, clock };
+        }
+        processor.saturating_sub(self.processor) > HANG || clock.saturating_sub(self.clock) > HANG_ON_THE_CLOCK
     }
 }
 
