@@ -6,6 +6,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+use tractlet_io::size;
+
 use crate::failure::Failure;
 
 pub const USAGE: &str = "\
@@ -154,22 +156,6 @@ impl Named {
     }
 }
 
-/// Bytes of `8388608`, `8MiB` or `8MB`.
-fn size(text: &str) -> Option<u64> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let unit = match unit.trim() {
-        "" | "B" => 1,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
-}
-
 fn path(text: &str) -> Result<CString, Failure> {
     CString::new(text).map_err(|_| usage("a path with a zero byte".into()))
 }
@@ -183,7 +169,6 @@ fn usage(why: String) -> Failure {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -92,7 +92,6 @@ fn clash(one: &Use, other: &Use) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

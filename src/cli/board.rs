@@ -67,7 +67,6 @@ fn parse(name: &'static str, text: &str) -> Result<Board, Failure> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

@@ -120,7 +120,6 @@ pub fn integers(file: &npy::Reader) -> Result<Vec<i64>, Failure> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -140,7 +140,6 @@ pub fn fit(package: &Package) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

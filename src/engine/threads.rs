@@ -206,7 +206,6 @@ fn look_out(news: impl Fn() -> bool) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

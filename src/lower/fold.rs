@@ -1,6 +1,7 @@
 //! What follows from constants alone is computed now: the scale of a QOperator's bias, a state of zeros that is expanded
 //! to a batch.
 
+use super::binary::broadcast_dims;
 use super::edges::row_major;
 use super::value::Value;
 use super::{Lowering, Why, axis_of, float, int, ints};
@@ -98,19 +99,11 @@ impl<'m> Lowering<'m> {
             "Mul" => |a: f32, b: f32| a * b,
             _ => |a: f32, b: f32| a / b,
         };
-        let compute = |dims: &[usize]| {
-            let spread = |values: &[f32], from: &[usize]| strided(values, dims, &repeating(from, dims));
-            spread(&a, &a_dims).into_iter().zip(spread(&b, &b_dims)).map(|(a, b)| function(a, b)).collect()
-        };
         // The node may be one of a chain that stands for another, of which no shape is known.
-        let rank = a_dims.len().max(b_dims.len());
-        let dim = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
-        let dims: Vec<usize> = (0..rank).map(|i| dim(&a_dims, i).max(dim(&b_dims, i))).collect();
-        let broadcasts = |from: &[usize]| (0..rank).all(|i| matches!(dim(from, i), d if d == 1 || d == dims[i]));
-        if !broadcasts(&a_dims) || !broadcasts(&b_dims) {
-            return Err(format!("its constants {a_dims:?} and {b_dims:?} do not broadcast"));
-        }
-        Ok(Value::Numbers(compute(&dims), dims))
+        let dims = broadcast_dims(&a_dims, &b_dims)?;
+        let spread = |values: &[f32], from: &[usize]| strided(values, &dims, &repeating(from, &dims));
+        let values = spread(&a, &a_dims).into_iter().zip(spread(&b, &b_dims)).map(|(a, b)| function(a, b)).collect();
+        Ok(Value::Numbers(values, dims))
     }
 
     fn numbers(&self, node: &Node, compute: impl FnOnce(&[usize]) -> Result<Vec<f32>, Why>) -> Result<Value<'m>, Why> {

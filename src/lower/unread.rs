@@ -166,7 +166,6 @@ fn kept<T: Copy>(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use tractlet_core::isa::Isa;
     use tractlet_core::plan::{ConvF32, ConvS8, Op};

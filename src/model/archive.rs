@@ -99,7 +99,6 @@ fn offset(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -110,7 +110,6 @@ fn is_dense(copy: &StridedCopy) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use tractlet_core::isa::Isa;
     use tractlet_core::plan::{AlignedBytes, Plan};

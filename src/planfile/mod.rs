@@ -288,7 +288,6 @@ impl ModelFile {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::num::NonZeroUsize;

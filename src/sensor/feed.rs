@@ -323,7 +323,6 @@ fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, patience: Duration) -> M
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sensor::recipe::{Channel, Input};

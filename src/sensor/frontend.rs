@@ -113,7 +113,6 @@ impl Normalization {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sensor::recipe::Channel;

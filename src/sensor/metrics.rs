@@ -216,7 +216,6 @@ fn write_page(streams: &Named, page: &mut String) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -71,7 +71,6 @@ impl Normal {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::sensor::recipe::Emit;

@@ -82,7 +82,6 @@ fn softmax(values: &mut [f32]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::sensor::recipe::Emit;

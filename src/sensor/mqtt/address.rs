@@ -97,7 +97,6 @@ impl fmt::Debug for MqttAddress {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

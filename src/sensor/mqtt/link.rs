@@ -377,7 +377,6 @@ fn unexpected(packet: &Packet) -> io::Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -269,54 +269,26 @@ impl FrontendFile {
                 return Ok(FrontendKind::Samples { layout, normalization });
             }
             FrontendFile::Spectrum(file) => {
-                let SpectrumFile { frame, hop, fft, taper, magnitude, log, log_offset, scale, .. } = file;
-                let log = match (log, log_offset) {
+                let log = match (file.log, file.log_offset) {
                     (None, None) => None,
                     (Some(log), Some(offset)) => Some(logarithm(log, offset)),
                     _ => return Err("`frontend.log` and `frontend.log_offset` go together; give both or none".into()),
                 };
-                (SpectralShape { log, ..base(frame, hop, fft, taper, magnitude) }, scale, Arithmetic::Float)
+                let base = base(file.frame, file.hop, file.fft, file.taper, file.magnitude);
+                (SpectralShape { log, ..base }, file.scale, Arithmetic::Float)
             }
             FrontendFile::LogMel(file) => {
-                let LogMelFile {
-                    frame,
-                    hop,
-                    fft,
-                    taper,
-                    magnitude,
-                    bands,
-                    low_hz,
-                    high_hz,
-                    log,
-                    log_offset,
-                    scale,
-                    arithmetic,
-                    ..
-                } = file;
-                let mel = Some(MelScale { bands, low_hz, high_hz });
-                let log = Some(logarithm(log, log_offset));
-                (SpectralShape { mel, log, ..base(frame, hop, fft, taper, magnitude) }, scale, arithmetic)
+                let mel = Some(MelScale { bands: file.bands, low_hz: file.low_hz, high_hz: file.high_hz });
+                let log = Some(logarithm(file.log, file.log_offset));
+                let base = base(file.frame, file.hop, file.fft, file.taper, file.magnitude);
+                (SpectralShape { mel, log, ..base }, file.scale, file.arithmetic)
             }
             FrontendFile::Mfcc(file) => {
-                let MfccFile {
-                    frame,
-                    hop,
-                    fft,
-                    taper,
-                    magnitude,
-                    bands,
-                    low_hz,
-                    high_hz,
-                    log_offset,
-                    coefficients,
-                    scale,
-                    arithmetic,
-                    ..
-                } = file;
-                let mel = Some(MelScale { bands, low_hz, high_hz });
-                let log = Some(Log::Natural { offset: log_offset });
-                let coefficients = Some(coefficients);
-                (SpectralShape { mel, log, coefficients, ..base(frame, hop, fft, taper, magnitude) }, scale, arithmetic)
+                let mel = Some(MelScale { bands: file.bands, low_hz: file.low_hz, high_hz: file.high_hz });
+                let log = Some(Log::Natural { offset: file.log_offset });
+                let coefficients = Some(file.coefficients);
+                let base = base(file.frame, file.hop, file.fft, file.taper, file.magnitude);
+                (SpectralShape { mel, log, coefficients, ..base }, file.scale, file.arithmetic)
             }
         };
         if shape.mel.is_some() && input.rate_hz.is_none() {

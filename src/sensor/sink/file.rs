@@ -60,7 +60,6 @@ pub(super) fn found(path: &Path, file: &File) -> io::Result<Found> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sensor::decide::{Decision, Verdict};

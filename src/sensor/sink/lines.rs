@@ -213,7 +213,6 @@ fn whole(why: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sensor::sink::{SinkOptions, SinkSpec};

@@ -195,7 +195,6 @@ fn publish(_: &MqttAddress, _: &SinkOptions, _: &Control) -> io::Result<Box<dyn 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -174,7 +174,6 @@ fn told(what: &str, error: alsa::Error) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;

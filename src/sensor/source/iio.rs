@@ -276,7 +276,6 @@ fn value_of(file: &File) -> std::io::Result<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -356,7 +356,6 @@ pub fn lines(native: &Native, options: &SourceOptions, input: &Input) -> std::re
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use tractlet_core::ring::Windowing;

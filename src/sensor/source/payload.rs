@@ -285,7 +285,6 @@ fn fault<E: serde::de::Error>(filler: &mut Filler<'_>, reason: Reason) -> E {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sensor::recipe::Channel;

@@ -71,7 +71,6 @@ pub fn watched(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -118,7 +118,6 @@ fn seconds(ns: u64) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
