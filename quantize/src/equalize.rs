@@ -192,7 +192,7 @@ fn seams(model: &ModelProto, sites: &Sites) -> Vec<Seam> {
 
 /// Whether a layer's channels are the second dimension, and not the last.
 fn is_image(site: &Site) -> bool {
-    site.op == "Conv"
+    matches!(site.op.as_str(), "Conv" | "ConvTranspose")
 }
 
 /// What the channels at the seams take as values, over these samples.

@@ -37,8 +37,7 @@ impl Matrix {
         let groups = if site.op == "Conv" { usize::try_from(node.int("group", 1)).unwrap_or(1).max(1) } else { 1 };
         let mut matrix = Matrix { rows, cols: values.len() / rows.max(1), values, bias, dims, axis, groups };
         if axis > 0 {
-            // Of a matrix with the outputs last.
-            matrix.values = transpose(&matrix.values, matrix.cols, matrix.rows);
+            matrix.values = transpose(&matrix.values, matrix.dims[0], rows);
         }
         Some(matrix)
     }
@@ -50,7 +49,7 @@ impl Matrix {
 
     /// Rows as the tensor stores them.
     pub fn stored_order<T: Copy>(&self, rows: &[T]) -> Vec<T> {
-        if self.axis > 0 { transpose(rows, self.rows, self.cols) } else { rows.to_vec() }
+        if self.axis > 0 { transpose(rows, self.rows, self.dims[0]) } else { rows.to_vec() }
     }
 
     /// Whether each output channel reads one input channel of its own.
@@ -88,8 +87,11 @@ impl Matrix {
     }
 }
 
-fn transpose<T: Copy>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+/// The first two dimensions of values exchanged; the outputs are the second of a matrix, and of a transposed convolution.
+fn transpose<T: Copy>(values: &[T], first: usize, second: usize) -> Vec<T> {
+    let inner = values.len() / (first * second).max(1);
+    let run = |from: usize| &values[from * inner..(from + 1) * inner];
+    (0..second).flat_map(|s| (0..first).flat_map(move |f| run(f * second + s))).copied().collect()
 }
 
 /// What integers a row of weights may hold.

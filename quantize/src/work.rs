@@ -205,7 +205,11 @@ impl<'a> Work<'a> {
 
 fn find(model: &ModelProto, scheme: Scheme, keep: &HashSet<&str>) -> Sites {
     let sites = sites::find(model, keep);
-    if scheme == Scheme::Static { sites } else { sites.weights_alone() }
+    match scheme {
+        Scheme::Static => sites,
+        Scheme::WeightOnly => sites.weights_alone(),
+        Scheme::Dynamic => sites.weights_alone().with_integer_form(),
+    }
 }
 
 #[cfg(test)]

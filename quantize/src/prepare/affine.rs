@@ -69,6 +69,7 @@ fn fold_one(model: &mut ModelProto) -> bool {
 fn product(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<Product> {
     let axis = match node.op() {
         "Conv" => 0,
+        "ConvTranspose" if node.int("group", 1) == 1 => 1,
         "Gemm" if node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0 => {
             usize::from(node.int("transB", 0) == 0)
         }

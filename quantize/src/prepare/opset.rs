@@ -160,8 +160,13 @@ fn to_21(model: &mut ModelProto, stated: i64) -> Result<(), QuantizeError> {
                 to_input(node, "axes", 1, &mut names, &mut stored);
                 true
             }
-            // Without sizes it has to state their number from opset 18 on.
-            "Split" => opset >= 18 || node.arg(1).is_some(),
+            // Without sizes it has to state the number of its parts from opset 18 on.
+            "Split" => {
+                if opset < 18 && node.arg(1).is_none() {
+                    node.set_int("num_outputs", node.output.len() as i64);
+                }
+                true
+            }
             op => UNCHANGED.contains(&op) || UNCHANGED_LATER.contains(&op) || op.starts_with("Reduce"),
         };
         if !raised {
@@ -293,5 +298,17 @@ mod tests {
         assert_eq!((values(slice, 1), values(slice, 2), slice.input.len()), (vec![1], vec![3], 3));
         assert!(graph.node.iter().all(|node| node.attribute.is_empty()));
         assert_eq!(model.opset(), OPSET);
+    }
+    #[test]
+    fn a_split_into_even_parts_says_how_many_there_are() {
+        let mut split = NodeProto::test("Split", &["x"], "a");
+        split.output.extend(["b".into(), "c".into()]);
+        for (opset, parts) in [(13, 3), (17, 3), (18, 0)] {
+            let graph = GraphProto { node: vec![split.clone()], ..GraphProto::default() };
+            let opset_import = vec![OperatorSetIdProto { version: Some(opset), ..OperatorSetIdProto::default() }];
+            let mut model = ModelProto { graph: Some(graph), opset_import, ..ModelProto::default() };
+            raise(&mut model, &HashMap::new(), 21, &mut Notes::new()).unwrap();
+            assert_eq!((model.opset(), model.nodes()[0].int("num_outputs", 0)), (21, parts), "{opset}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::trace;
 use crate::onnx::Edges;
 use crate::onnx::proto::ModelProto;
+use crate::sites::Site;
 
 /// One entry of one dimension of an activation, as a layer writes it; what has to go with it is of the same class.
 pub type Atom = usize;
@@ -50,8 +51,12 @@ pub struct Features {
 pub enum Count {
     /// Attribute `group` of a depthwise convolution.
     Groups(usize, Vec<Atom>),
-    /// An entry of the stored shape that a Reshape reads.
-    Shape(usize, usize, Vec<Atom>),
+    /// An entry of the stored shape that a node reads as this input: a Reshape its second, a Resize its last.
+    Shape(usize, usize, usize, Vec<Atom>),
+    /// The sizes of the parts of a Split.
+    Split(usize, Vec<Vec<Atom>>),
+    /// An entry of the bounds of a Slice, with the channels before each of both.
+    Slice(usize, usize, [Vec<Atom>; 2]),
 }
 
 /// Layers whose output channels hang together, and those channels.
@@ -80,6 +85,8 @@ pub struct Channels {
     pub tensors: BTreeMap<String, Features>,
     /// Layers that write channels, in graph order, with these.
     pub writers: Vec<(usize, Vec<Atom>)>,
+    /// Channels that are parted from others: of each list one stays, as of what a layer writes.
+    pub parts: Vec<Vec<Atom>>,
     /// All channels that layers write, in graph order.
     pub groups: Vec<Group>,
 }
@@ -90,6 +97,23 @@ impl Channels {
         let mut tracer = trace::Tracer::new(model, shapes);
         tracer.walk();
         tracer.finish(model)
+    }
+
+    /// Channels stay that are read by another layer than these, by which alone it can be told what they matter.
+    pub fn hold_unweighed(&mut self, model: &ModelProto, sites: &[Site]) {
+        let is_weighed = |node: usize| sites.iter().any(|site| site.node == node);
+        let Channels { class, fixed, cuts, groups, .. } = self;
+        for cut in cuts.iter().filter(|cut| cut.role == Role::Reads && !is_weighed(cut.node)) {
+            let node = &model.nodes()[cut.node];
+            for &atom in &cut.atoms {
+                fixed[class[atom]] = true;
+                for group in groups.iter_mut().filter(|group| group.classes.contains(&class[atom])) {
+                    group.fixed.get_or_insert_with(|| {
+                        format!("`{}` ({}): what channels matter to it is not measured", node.title(), node.op())
+                    });
+                }
+            }
+        }
     }
 
     /// The cut of a node's input along a dimension.
@@ -198,6 +222,7 @@ impl trace::Tracer<'_> {
             counts: self.counts,
             tensors: self.tensors,
             writers: self.writers,
+            parts: self.parts,
             groups,
         }
     }

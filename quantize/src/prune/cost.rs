@@ -23,12 +23,17 @@ impl Macs {
         let layer = |(index, node): (usize, &crate::onnx::proto::NodeProto)| {
             let weights = dims(stored.get(node.arg(1)?)?);
             let out = shapes.get(node.out())?;
-            let channels = match node.op() {
-                "Conv" => out.get(1)?,
-                "Gemm" | "MatMul" => out.last()?,
+            let (places, channels) = match node.op() {
+                "Conv" => (out, out.get(1)?),
+                // There each place of the input is multiplied by all weights.
+                "ConvTranspose" => {
+                    let read = shapes.get(node.arg(0)?)?;
+                    (read, read.get(1)?)
+                }
+                "Gemm" | "MatMul" => (out, out.last()?),
                 _ => return None,
             };
-            let positions = (out.iter().product::<usize>() / (*channels).max(1)) as u64;
+            let positions = (places.iter().product::<usize>() / (*channels).max(1)) as u64;
             Some(Layer { node: index, positions, dims: weights })
         };
         Macs(model.nodes().iter().enumerate().filter_map(layer).collect())

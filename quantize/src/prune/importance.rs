@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
             (0..rows).map(of).sum::<f64>().max(0.0)
         };
         let all = power(count, true);
-        let shift = shift && node.op() != "MatMul";
+        let shift = shift && self.site.bias.is_some();
         let share = |place: usize| if all > 0.0 { power(place, shift) / all } else { 0.0 };
         Ok(self.classes.iter().enumerate().map(|(place, &class)| (class, share(place))).collect())
     }

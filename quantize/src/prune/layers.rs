@@ -2,8 +2,8 @@
 
 use super::channels::{Atom, Count, Features, Role};
 use super::trace::Tracer;
-use crate::onnx::dims;
 use crate::onnx::proto::NodeProto;
+use crate::onnx::{dims, floats};
 
 impl Tracer<'_> {
     pub(super) fn conv(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
@@ -44,6 +44,115 @@ impl Tracer<'_> {
         // A bias, which refitting adds where there is none.
         self.cut(index, 2, 0, &atoms, role);
         Ok(Some(Features { axis: 1, atoms }))
+    }
+
+    /// Of its weights the first dimension is that of what it reads, and the second that of a group of what it writes.
+    pub(super) fn conv_transpose(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let shape = dims(self.floats(node.arg(1)).ok_or("its weights are not stored as float32")?);
+        let &[channels, each, ..] = shape.as_slice() else { return Err("its weights have odd dimensions".into()) };
+        let depthwise = node.int("group", 1) == channels as i64 && each == 1;
+        if node.int("group", 1) != 1 && !depthwise {
+            return Err("it has groups of several channels".into());
+        }
+        let rows = if depthwise { channels } else { each };
+        if node.arg(2).is_some() && self.floats(node.arg(2)).is_none_or(|bias| dims(bias) != [rows]) {
+            return Err("its bias is not stored, one for each channel".into());
+        }
+        let read = self.tensor(node.arg(0));
+        if read.as_ref().is_some_and(|read| read.axis != 1 || read.atoms.len() != channels) {
+            return Err("it mixes what is not the channels".into());
+        }
+        if depthwise && channels > 1 {
+            let Some(read) = read else { return Ok(None) };
+            self.counts.push(Count::Groups(index, read.atoms.clone()));
+            self.cut(index, 1, 0, &read.atoms, Role::Carries);
+            self.cut(index, 2, 0, &read.atoms, Role::Carries);
+            return Ok(Some(read));
+        }
+        let atoms = self.fresh(rows);
+        if let Some(read) = read {
+            self.cut(index, 1, 0, &read.atoms, Role::Reads);
+        }
+        self.cut(index, 1, 1, &atoms, Role::Writes);
+        self.cut(index, 2, 0, &atoms, Role::Writes);
+        self.writers.push((index, atoms.clone()));
+        Ok(Some(Features { axis: 1, atoms }))
+    }
+
+    /// Parts of what it reads, one behind the other.
+    pub(super) fn split(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
+        let axis = self.axis(node, 0)?;
+        let mut from = 0;
+        let mut parts = Vec::new();
+        for name in &node.output {
+            let size = self.shape(Some(name))?.get(read.axis).copied().ok_or("its parts have odd dimensions")?;
+            let until = if axis == read.axis { from + size } else { read.atoms.len() };
+            let atoms = read.atoms.get(from..until).ok_or("its parts are more than what it reads")?.to_vec();
+            from = if axis == read.axis { until } else { 0 };
+            parts.push(atoms);
+        }
+        if axis == read.axis {
+            if node.arg(1).is_some() && self.integers(node.arg(1)).is_none() {
+                return Err("its sizes are computed".into());
+            }
+            self.parts.extend(parts.iter().cloned());
+            self.counts.push(Count::Split(index, parts.clone()));
+        }
+        for (name, atoms) in node.output.iter().zip(parts) {
+            self.tensors.insert(name.clone(), Features { axis: read.axis, atoms });
+        }
+        // Each output has its own by now.
+        Ok(None)
+    }
+
+    /// One part of what it reads, between stored bounds.
+    pub(super) fn slice(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
+        let (rank, count) = (self.rank(node.arg(0))?, read.atoms.len() as i64);
+        let entries = |input| self.integers(node.arg(input)).ok_or("its bounds are computed");
+        let (starts, ends) = (entries(1)?, entries(2)?);
+        let axes = if node.arg(3).is_some() { entries(3)? } else { (0..starts.len() as i64).collect() };
+        let steps = if node.arg(4).is_some() { entries(4)? } else { vec![1; starts.len()] };
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            return Err("its bounds are not one for each dimension".into());
+        }
+        let along = |&over: &i64| if over < 0 { over + rank as i64 } else { over } == read.axis as i64;
+        let Some(entry) = axes.iter().position(along) else { return Ok(Some(read)) };
+        if steps[entry] != 1 {
+            return Err("it takes channels in steps, or backwards".into());
+        }
+        let place = |bound: i64| (if bound < 0 { bound.saturating_add(count) } else { bound }).clamp(0, count) as usize;
+        let (start, end) = (place(starts[entry]), place(ends[entry]));
+        let atoms = read.atoms.get(start..end).filter(|atoms| !atoms.is_empty()).ok_or("it takes no channels")?;
+        let atoms = atoms.to_vec();
+        self.parts.push(atoms.clone());
+        self.counts.push(Count::Slice(index, entry, [read.atoms[..start].to_vec(), read.atoms[..end].to_vec()]));
+        Ok(Some(Features { axis: read.axis, atoms }))
+    }
+
+    /// Other dimensions than that of the channels grow or shrink.
+    pub(super) fn resize(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
+        let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
+        let rank = self.rank(node.arg(0))? as i64;
+        let is_own = |&over: &i64| if over < 0 { over + rank } else { over } == read.axis as i64;
+        let entry = match node.ints("axes") {
+            Some(axes) => axes.iter().position(is_own),
+            None => Some(read.axis),
+        };
+        let Some(entry) = entry else { return Ok(Some(read)) };
+        if node.text("coordinate_transformation_mode") == Some(b"tf_crop_and_resize") {
+            return Err("it crops".into());
+        }
+        if node.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != b"stretch") {
+            return Err("it keeps the ratio of its dimensions, channels included".into());
+        }
+        if node.arg(3).is_some() {
+            self.sizes((index, 3), node, &read, entry)?;
+            return Ok(Some(read));
+        }
+        let scales = self.floats(node.arg(2)).and_then(floats).ok_or("its scales are computed")?;
+        if scales.get(entry) == Some(&1.0) { Ok(Some(read)) } else { Err("it resizes the channels".into()) }
     }
 
     /// The entries at one place of each of these equal parts go together.
@@ -90,7 +199,7 @@ impl Tracer<'_> {
         let (from, to) = (self.shape(node.arg(0))?.to_vec(), self.shape(Some(node.out()))?.to_vec());
         let features = self.reshaped(&read, &from, &to)?;
         match node.op() {
-            "Reshape" => self.target(index, node, read.axis, &features)?,
+            "Reshape" => self.target((index, 1), node, read.axis, &features)?,
             // Without axes, what goes depends on which sizes are 1.
             "Squeeze" if node.arg(1).is_none() && node.ints("axes").is_none() => {
                 return Err("it says not which dimensions go".into());
@@ -129,19 +238,5 @@ impl Tracer<'_> {
             atoms.push(read.atoms[first]);
         }
         Ok(Features { axis: 1, atoms })
-    }
-
-    /// The stored shape of a Reshape counts channels, or leaves it to inference.
-    fn target(&mut self, index: usize, node: &NodeProto, axis: usize, to: &Features) -> Result<(), String> {
-        let target = self.integers(node.arg(1)).ok_or("its shape is computed")?;
-        let copies = node.int("allowzero", 0) == 0;
-        let wrong = |(entry, &size): (usize, &i64)| size == 0 && copies && (entry == axis) != (entry == to.axis);
-        if target.iter().enumerate().any(wrong) {
-            return Err("its shape copies the number of channels".into());
-        }
-        if target.get(to.axis).is_some_and(|&size| size > 0) {
-            self.counts.push(Count::Shape(index, to.axis, to.atoms.clone()));
-        }
-        Ok(())
     }
 }

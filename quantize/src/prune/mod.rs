@@ -1,7 +1,7 @@
 //! Structured pruning: channels that matter least are taken out of a float model, whole, so that what is left is an
 //! ordinary, smaller model that runs faster anywhere.
 //!
-//! `channels` finds which channels go together, by `trace` and `layers`, which follow them through the graph;
+//! `channels` finds which channels go together, by `trace`, `layers` and `numbers`, which follow them through the graph;
 //! `importance` says how much each matters, `select` which go; `refit` fits what reads them anew; `surgery` takes them
 //! out. PRUNING.md has each method with its source.
 
@@ -9,6 +9,7 @@ mod channels;
 mod cost;
 mod importance;
 mod layers;
+mod numbers;
 mod refit;
 mod report;
 mod select;
@@ -119,10 +120,13 @@ pub fn prune(
     }
     let (model, mut notes) = prepare::prepare(source, engine, prepare::OPSET)?;
     let shapes = shapes(&model, engine)?;
-    let channels = Channels::of(&model, &shapes);
+    let mut channels = Channels::of(&model, &shapes);
     let macs = Macs::of(&model, &shapes);
     let sites: Vec<Site> =
         sites::find(&model, &HashSet::new()).sites.into_iter().filter(|site| site.weights.is_some()).collect();
+    if options.criterion == Criterion::Activation {
+        channels.hold_unweighed(&model, &sites);
+    }
     calibrate::expect_finite(&model, &sites, engine)?;
     let samples = judge::spread(engine.samples(), LEARNED);
     let weights = judge::answers(engine, &model, &samples)?;

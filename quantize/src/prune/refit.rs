@@ -63,16 +63,18 @@ fn touched(context: &Context<'_>, removed: &[bool]) -> HashSet<usize> {
 
 /// Where a layer's answers are looked up: at its output; or behind the sum that it alone goes into, less the other
 /// operand, where that is settled.
-fn answers(context: &Context<'_>, node: usize) -> (String, Option<String>) {
+fn answers(context: &Context<'_>, site: &Site) -> (String, Option<String>) {
     let nodes = context.model.nodes();
     let edges = Edges::of(context.model);
-    let out = nodes[node].out();
+    // A bias may be added by a node of its own.
+    let last = site.bias.map_or(site.node, |(at, _)| at);
+    let out = nodes[last].out();
     let own = (out.to_owned(), None);
     let Some(sum) = edges.sole_reader(out).map(|reader| &nodes[reader]).filter(|sum| sum.op() == "Add") else {
         return own;
     };
     let Some(other) = sum.input.iter().find(|name| *name != out) else { return own };
-    let settled = edges.producer.get(other).is_some_and(|&producer| producer < node);
+    let settled = edges.producer.get(other).is_some_and(|&producer| producer < site.node);
     let alike = context.shapes.get(other) == context.shapes.get(out);
     if settled && alike { (sum.out().to_owned(), Some(other.clone())) } else { own }
 }
@@ -87,7 +89,7 @@ fn refit_one(
     let (Some(matrix), Some((_, input))) = (context.matrix(masked, site), site.inputs.first()) else {
         return Ok(false);
     };
-    let (answer, other) = answers(context, site.node);
+    let (answer, other) = answers(context, site);
     let float = Pool::open(context.engine, context.model, &[&answer])?;
     // A block may add what its layer reads.
     let taps: Vec<&String> = std::iter::once(input).chain(other.iter().filter(|other| *other != input)).collect();
@@ -95,7 +97,7 @@ fn refit_one(
     let shapes = pruned.shapes()?;
     let (Some(from), Some(to)) = (shapes.first(), context.shapes.get(node.out())) else { return Ok(false) };
     let Some(patches) = Patches::of(node, &matrix, from, to) else { return Ok(false) };
-    let (second, can_shift) = (matrix.cols <= MAX_COLS, node.op() != "MatMul");
+    let (second, can_shift) = (matrix.cols <= MAX_COLS, site.bias.is_some());
     if !second && !can_shift {
         return Ok(false);
     }
@@ -129,9 +131,9 @@ fn refit_one(
         bias[row] = shift;
     }
     set(masked, site.node, 1, &matrix.dims, &matrix.stored_order(&values));
-    if can_shift {
-        let shape = stored(masked, site.node, 2).map_or(vec![matrix.rows], dims);
-        set(masked, site.node, 2, &shape, &bias);
+    if let Some((at, input)) = site.bias {
+        let shape = stored(masked, at, input).map_or(vec![matrix.rows], dims);
+        set(masked, at, input, &shape, &bias);
     }
     Ok(true)
 }

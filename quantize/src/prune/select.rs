@@ -93,14 +93,15 @@ impl Order {
         Order { classes, next: 0, taken: 0 }
     }
 
-    /// Removes so many more, if there are, and tells what they mattered. No layer is left without a channel.
+    /// Removes so many more, if there are, and tells what they mattered. No layer, and no part of a Split, is left without a channel.
     fn take(&mut self, channels: &Channels, count: usize, removed: &mut [bool]) -> f64 {
         let (mut loss, until) = (0.0, self.taken + count);
         while self.taken < until {
             let Some(&(importance, class)) = self.classes.get(self.next) else { break };
             self.next += 1;
             removed[class] = true;
-            if channels.writers.iter().any(|(_, atoms)| channels.kept(atoms, removed).is_empty()) {
+            let mut whole = channels.writers.iter().map(|(_, atoms)| atoms).chain(&channels.parts);
+            if whole.any(|atoms| channels.kept(atoms, removed).is_empty()) {
                 removed[class] = false;
                 continue;
             }

@@ -46,14 +46,30 @@ pub fn remove(model: &mut ModelProto, channels: &Channels, removed: &[bool]) {
             Count::Groups(node, atoms) => {
                 model.graph_mut().node[*node].set_int("group", channels.kept(atoms, removed).len() as i64);
             }
-            Count::Shape(node, entry, atoms) => {
+            Count::Shape(node, input, entry, atoms) => {
                 let kept = channels.kept(atoms, removed).len();
                 if kept == atoms.len() {
                     continue;
                 }
-                let mut shape = stored(model, *node, 1).and_then(integers).unwrap_or_default();
-                shape.iter_mut().skip(*entry).take(1).for_each(|size| *size = kept as i64);
-                put(model, *node, 1, |name| i64s(name, &[shape.len()], &shape));
+                set_entry(model, (*node, *input), *entry, kept);
+            }
+            Count::Split(node, parts) => {
+                let sizes: Vec<usize> = parts.iter().map(|atoms| channels.kept(atoms, removed).len()).collect();
+                if sizes.iter().zip(parts).all(|(&size, atoms)| size == atoms.len()) {
+                    continue;
+                }
+                let sizes: Vec<i64> = sizes.into_iter().map(|size| size as i64).collect();
+                put(model, *node, 1, |name| i64s(name, &[sizes.len()], &sizes));
+                // How many parts there are it may not say beside their sizes.
+                let split = &mut model.graph_mut().node[*node];
+                split.attribute.retain(|attribute| attribute.name.as_deref() != Some("num_outputs"));
+            }
+            Count::Slice(node, entry, before) => {
+                let kept = [0, 1].map(|bound: usize| channels.kept(&before[bound], removed).len());
+                if kept[0] == before[0].len() && kept[1] == before[1].len() {
+                    continue;
+                }
+                (1..).zip(kept).for_each(|(input, kept)| set_entry(model, (*node, input), *entry, kept));
             }
         }
     }
@@ -66,6 +82,13 @@ pub fn remove(model: &mut ModelProto, channels: &Channels, removed: &[bool]) {
     let graph = model.graph_mut();
     graph.value_info.retain(|info| info.name.as_deref().is_none_or(|name| !changed.contains(name)));
     graph.sweep();
+}
+
+/// Writes one entry of the stored integers that a node reads.
+fn set_entry(model: &mut ModelProto, (node, input): (usize, usize), entry: usize, value: usize) {
+    let mut values = stored(model, node, input).and_then(integers).unwrap_or_default();
+    values.iter_mut().skip(entry).take(1).for_each(|held| *held = value as i64);
+    put(model, node, input, |name| i64s(name, &[values.len()], &values));
 }
 
 /// Entries of one dimension of a row-major tensor.

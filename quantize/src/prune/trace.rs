@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::channels::{Atom, Count, Cut, Features, Role, Union};
+use super::numbers::Number;
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto};
 use crate::onnx::{dims, floats, integers};
 
 /// What was found so far.
 pub struct Tracer<'m> {
     nodes: &'m [NodeProto],
-    stored: HashMap<&'m str, &'m TensorProto>,
-    shapes: &'m HashMap<String, Vec<usize>>,
+    pub(super) stored: HashMap<&'m str, &'m TensorProto>,
+    pub(super) shapes: &'m HashMap<String, Vec<usize>>,
     pub(super) union: Union,
     /// Atoms that have to stay, with the reason.
     pub(super) fixed: Vec<(Atom, String)>,
@@ -18,6 +19,9 @@ pub struct Tracer<'m> {
     pub(super) counts: Vec<Count>,
     pub(super) tensors: BTreeMap<String, Features>,
     pub(super) writers: Vec<(usize, Vec<Atom>)>,
+    pub(super) parts: Vec<Vec<Atom>>,
+    /// Lists of integers that a Shape of such an activation begins.
+    pub(super) numbers: HashMap<String, Vec<Number>>,
 }
 
 /// Channels of what a node writes, none where it has none that can be followed; or why those of what it reads have to
@@ -55,10 +59,10 @@ const PER_VALUE: [&str; 26] = [
 ];
 
 impl<'m> Tracer<'m> {
-    /// Nothing but the graph's inputs, whose channels stay.
+    /// Nothing yet. What the graph reads may have any dimension for its channels: they stay, and are not followed.
     pub fn new(model: &'m ModelProto, shapes: &'m HashMap<String, Vec<usize>>) -> Tracer<'m> {
         let stored = model.graph.as_ref().map(|graph| graph.stored()).unwrap_or_default();
-        let mut tracer = Tracer {
+        Tracer {
             nodes: model.nodes(),
             stored,
             shapes,
@@ -68,16 +72,9 @@ impl<'m> Tracer<'m> {
             counts: vec![],
             tensors: BTreeMap::new(),
             writers: vec![],
-        };
-        let inputs = model.graph.iter().flat_map(|graph| &graph.input).filter_map(|input| input.name.as_deref());
-        for name in inputs.filter(|name| !tracer.stored.contains_key(name)).collect::<HashSet<_>>() {
-            if let Some(&[_, count, ..]) = shapes.get(name).map(Vec::as_slice) {
-                let features = Features { axis: 1, atoms: tracer.fresh(count) };
-                tracer.fix(&features.atoms, &format!("`{name}` is an input of the graph"));
-                tracer.tensors.insert(name.to_owned(), features);
-            }
+            parts: vec![],
+            numbers: HashMap::new(),
         }
-        tracer
     }
 
     /// Follows all channels from the first node to the last.
@@ -93,7 +90,11 @@ impl<'m> Tracer<'m> {
                     let op = node.op_type.as_deref().unwrap_or_default();
                     let why = format!("`{}` ({op}): {why}", node.title());
                     let mut read = vec![];
-                    node.reads(&mut |name| read.extend(self.tensors.get(name).map(|features| features.atoms.clone())));
+                    node.reads(&mut |name| {
+                        read.extend(self.tensors.get(name).map(|features| features.atoms.clone()));
+                        let counted = self.numbers.get(name).into_iter().flatten();
+                        read.extend(counted.filter_map(Number::channels).map(<[Atom]>::to_vec));
+                    });
                     read.iter().for_each(|atoms| self.fix(atoms, &why));
                 }
             }
@@ -107,12 +108,20 @@ impl<'m> Tracer<'m> {
 
     fn follow(&mut self, index: usize, node: &NodeProto) -> Followed {
         match node.op() {
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" if self.tensor(node.arg(0)).is_some() => {
+                self.reshape(index, node)
+            }
+            "Resize" if self.tensor(node.arg(0)).is_some() => self.resize(index, node),
+            "Shape" => self.shape_of(node),
+            _ if node.input.iter().any(|name| self.numbers.contains_key(name)) => self.number(node),
             "Conv" => self.conv(index, node),
+            "ConvTranspose" => self.conv_transpose(index, node),
             "Gemm" | "MatMul" => self.product(index, node),
             "Add" | "Sub" | "Mul" | "Div" | "PRelu" | "Pow" | "Min" | "Max" => self.arithmetic(index, node),
             "BatchNormalization" | "InstanceNormalization" => self.normalization(index, node),
             "Concat" => self.concat(node),
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(index, node),
+            "Split" => self.split(index, node),
+            "Slice" => self.slice(index, node),
             _ => match self.tensor(node.arg(0)) {
                 Some(features) => self.alone(node, features).map(Some),
                 // A subgraph may read channels that the node itself does not.
@@ -136,11 +145,13 @@ impl<'m> Tracer<'m> {
             {
                 Ok(features)
             }
+            "LayerNormalization" | "GroupNormalization" | "LRN" => Err("it normalises over the channels".into()),
             "Softmax" | "LogSoftmax" => {
-                let rank = self.rank(node.arg(0))?;
-                let over = node.int("axis", -1);
-                let over = if over < 0 { over + rank as i64 } else { over };
-                if over == axis as i64 { Err("it normalises over the channels".into()) } else { Ok(features) }
+                if self.axis(node, -1)? == axis {
+                    Err("it normalises over the channels".into())
+                } else {
+                    Ok(features)
+                }
             }
             "Pad" => {
                 let rank = self.rank(node.arg(0))?;
@@ -191,9 +202,7 @@ impl<'m> Tracer<'m> {
         if all.iter().flatten().any(|features| features.axis != axis) {
             return Err("it joins channels along different dimensions".into());
         }
-        let along = node.int("axis", 0);
-        let along = if along < 0 { along + self.rank(node.input.first().map(String::as_str))? as i64 } else { along };
-        if along == axis as i64 {
+        if self.axis(node, 0)? == axis {
             let mut atoms = vec![];
             for (name, features) in node.input.iter().zip(all) {
                 match features {
@@ -252,7 +261,9 @@ impl<'m> Tracer<'m> {
                 continue;
             }
             if self.floats(Some(name)).is_none() {
-                return Err(format!("its operand `{name}` has values for each channel that are not stored"));
+                let (title, op) = (node.title(), node.op());
+                self.fix(&features.atoms, &format!("`{title}` ({op}): it meets `{name}`, whose channels stay"));
+                continue;
             }
             self.cut(index, input, axis, &features.atoms, Role::Carries);
         }
@@ -300,11 +311,17 @@ impl<'m> Tracer<'m> {
         shape.map(Vec::as_slice).ok_or_else(|| "its shape is not known".into())
     }
 
-    fn rank(&self, name: Option<&str>) -> Result<usize, String> {
+    /// The dimension that a node says it works along.
+    pub(super) fn axis(&self, node: &NodeProto, default: i64) -> Result<usize, String> {
+        let (axis, rank) = (node.int("axis", default), self.rank(node.input.first().map(String::as_str))? as i64);
+        usize::try_from(if axis < 0 { axis + rank } else { axis }).map_err(|_| "its axis is odd".into())
+    }
+
+    pub(super) fn rank(&self, name: Option<&str>) -> Result<usize, String> {
         Ok(self.shape(name)?.len())
     }
 
-    fn size(&self, name: &str, axis: usize) -> Option<usize> {
+    pub(super) fn size(&self, name: &str, axis: usize) -> Option<usize> {
         match self.stored.get(name) {
             Some(tensor) => dims(tensor).get(axis).copied(),
             None => self.shapes.get(name)?.get(axis).copied(),

@@ -6,6 +6,8 @@ use crate::onnx::proto::NodeProto;
 /// Where a node's outputs find their inputs.
 #[derive(Clone, Debug)]
 pub struct Patches {
+    /// Whether the window is laid out around each input, and not around each output.
+    transposed: bool,
     /// Input channels of one group.
     channels: usize,
     /// Of the window, by spatial dimension; none for a matrix product.
@@ -22,11 +24,13 @@ impl Patches {
     /// For a node with these weights, an input and an output of these shapes. None where they do not fit, which
     /// an engine that runs the node has excluded.
     pub fn of(node: &NodeProto, matrix: &Matrix, input: &[usize], output: &[usize]) -> Option<Patches> {
-        if node.op() != "Conv" {
+        let transposed = node.op() == "ConvTranspose";
+        if node.op() != "Conv" && !transposed {
             let fits = input.last() == Some(&matrix.cols) && output.last() == Some(&matrix.rows);
             let rows = input.iter().product::<usize>() / matrix.cols.max(1);
             let none = Vec::new;
             return fits.then(|| Patches {
+                transposed,
                 channels: matrix.cols,
                 kernel: none(),
                 strides: none(),
@@ -49,9 +53,22 @@ impl Patches {
         if [strides.len(), dilations.len(), input.len(), output.len()] != [rank; 4] {
             return None;
         }
-        let lower = node.text("auto_pad") == Some(b"SAME_LOWER");
         let auto = node.text("auto_pad").filter(|auto| !auto.is_empty() && *auto != b"NOTSET");
+        // ONNX gives the odd one to the end for SAME_UPPER; a transposed convolution's own default is the beginning.
+        let lower = if transposed { auto != Some(b"SAME_UPPER") } else { auto == Some(b"SAME_LOWER") };
         let pads = match (auto, node.ints("pads")) {
+            _ if transposed
+                && (node.ints("output_shape").is_some() || auto.is_some_and(|a| a.starts_with(b"SAME"))) =>
+            {
+                let more = node.ints("output_padding").unwrap_or_default();
+                let pad = |i: usize| {
+                    let more = more.get(i).map_or(Some(0), |&more| usize::try_from(more).ok())?;
+                    let reached = input[i].saturating_sub(1) * strides[i] + more + (kernel[i] - 1) * dilations[i] + 1;
+                    let all = reached.saturating_sub(output[i]);
+                    Some(if lower { all.div_ceil(2) } else { all / 2 })
+                };
+                (0..rank).map(pad).collect::<Option<_>>()?
+            }
             (None, Some(pads)) => {
                 pads.iter().take(rank).map(|&pad| usize::try_from(pad).ok()).collect::<Option<_>>()?
             }
@@ -64,8 +81,9 @@ impl Patches {
                 .collect(),
             _ => vec![0; rank],
         };
-        let channels = *matrix.dims.get(1)?;
+        let channels = *matrix.dims.get(usize::from(!transposed))?;
         (channels * matrix.groups == in_channels).then_some(Patches {
+            transposed,
             channels,
             kernel,
             strides,
@@ -113,7 +131,12 @@ impl Patches {
             let (out, k) = (position % self.output[axis], tap % self.kernel[axis]);
             position /= self.output[axis];
             tap /= self.kernel[axis];
-            let at = (out * self.strides[axis] + k * self.dilations[axis]).checked_sub(self.pads[axis])?;
+            let at = if self.transposed {
+                let at = (out + self.pads[axis]).checked_sub(k * self.dilations[axis])?;
+                at.is_multiple_of(self.strides[axis]).then(|| at / self.strides[axis])?
+            } else {
+                (out * self.strides[axis] + k * self.dilations[axis]).checked_sub(self.pads[axis])?
+            };
             if at >= self.input[axis] {
                 return None;
             }
@@ -161,6 +184,49 @@ mod tests {
                 let found: f32 = row.iter().zip(matrix.row(out)).map(|(a, b)| a * b).sum();
                 assert_eq!(found, sum, "{out} {y} {x}");
             }
+        }
+    }
+
+    /// ONNX's definition of ConvTranspose: each input adds its window to the output.
+    #[test]
+    fn rows_times_weights_are_the_transposed_convolution() {
+        let values: Vec<f32> = (0..2 * 3 * 3 * 2).map(|i| (i * 5 % 7) as f32 - 3.0).collect();
+        let weights = crate::onnx::f32s("w", &[2, 3, 3, 2], &values);
+        let mut node = NodeProto::test("ConvTranspose", &["x", "w"], "y");
+        node.set_ints("strides", vec![2, 3]);
+        node.set_ints("dilations", vec![1, 2]);
+        node.set_ints("pads", vec![1, 0, 0, 1]);
+        let site = crate::sites::Site {
+            node: 0,
+            name: "y".into(),
+            op: "ConvTranspose".into(),
+            inputs: vec![(0, "x".into())],
+            weights: Some(1),
+            bias: None,
+            output: "y".into(),
+            clamp: None,
+        };
+        let matrix = Matrix::of(&site, std::slice::from_ref(&node), &[("w", &weights)].into()).unwrap();
+        assert_eq!((matrix.rows, matrix.stored_order(&matrix.values)), (3, values.clone()));
+        // 2 * (4 - 1) + 3 - 1 and 3 * (3 - 1) + 2 * (2 - 1) + 1 - 1.
+        let (input, output) = ([1, 2, 4, 3], [1, 3, 8, 8]);
+        let patches = Patches::of(&node, &matrix, &input, &output).unwrap();
+        let x: Vec<f32> = (0..2 * 4 * 3).map(|i| (i * 37 % 23) as f32 - 11.0).collect();
+        let mut wanted = vec![0.0; 3 * 8 * 8];
+        for (c, iy, ix) in (0..2).flat_map(|c| (0..4).flat_map(move |iy| (0..3).map(move |ix| (c, iy, ix)))) {
+            for (o, ky, kx) in (0..3).flat_map(|o| (0..3).flat_map(move |ky| (0..2).map(move |kx| (o, ky, kx)))) {
+                let (oy, ox) = ((2 * iy + ky) as i64 - 1, (3 * ix + 2 * kx) as i64);
+                if (0..8).contains(&oy) && (0..8).contains(&ox) {
+                    wanted[o * 64 + oy as usize * 8 + ox as usize] +=
+                        x[c * 12 + iy * 3 + ix] * values[((c * 3 + o) * 3 + ky) * 2 + kx];
+                }
+            }
+        }
+        let mut row = vec![0.0; matrix.cols];
+        for (place, &wanted) in wanted.iter().enumerate() {
+            patches.row(&x, 0, place % 64, &mut row);
+            let found: f32 = row.iter().zip(matrix.row(place / 64)).map(|(a, b)| a * b).sum();
+            assert_eq!(found, wanted, "{place}");
         }
     }
 

@@ -108,6 +108,9 @@ impl Finder<'_> {
         }
         let (inputs, weights) = match node.op() {
             "Conv" => (vec![0], Some(self.weights(node, 0, &[3, 4])?)),
+            // A scale for an entry of the second dimension would be that of a channel of each group.
+            "ConvTranspose" if node.int("group", 1) != 1 => return Err("a transposed convolution in groups".into()),
+            "ConvTranspose" => (vec![0], Some(self.weights(node, 1, &[3, 4])?)),
             "Gemm"
                 if node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0 || node.int("transA", 0) != 0 =>
             {

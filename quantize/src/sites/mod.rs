@@ -60,6 +60,14 @@ impl Sites {
         Sites { sites, moves: Vec::new(), kept: self.kept.into_iter().chain(others.into_iter().map(float)).collect() }
     }
 
+    /// Those of which ONNX has an operator on integers: there is a MatMulInteger and a ConvInteger, and no other.
+    pub fn with_integer_form(mut self) -> Sites {
+        let (gone, sites): (Vec<Site>, Vec<Site>) = self.sites.into_iter().partition(|site| site.op == "ConvTranspose");
+        let float = |site: Site| (site.name, site.op, "no ONNX operator computes it in integers".to_owned());
+        self.kept.extend(gone.into_iter().map(float));
+        Sites { sites, ..self }
+    }
+
     /// Every tensor that is int8, each with the one whose range it shares: what is moved keeps its scale.
     pub fn tensors(&self) -> Vec<(String, String)> {
         let mut order: Vec<&str> = Vec::new();
