@@ -106,6 +106,16 @@ impl<'m> Lowering<'m> {
         Ok(Value::Numbers(values, dims))
     }
 
+    /// Stored values as they are repeated to dimensions `dims`, which their own broadcast to. Their number is that of an
+    /// operand that the model states nowhere, and is counted first.
+    pub(super) fn spread(&mut self, values: &[f32], from: &[usize], dims: &[usize]) -> Result<Vec<f32>, Why> {
+        let count = dims.iter().fold(1, |count: usize, dim| count.saturating_mul(*dim));
+        if count > values.len() {
+            self.tabulate(count, size_of::<f32>())?;
+        }
+        Ok(strided(values, dims, &repeating(from, dims)))
+    }
+
     fn numbers(&self, node: &Node, compute: impl FnOnce(&[usize]) -> Result<Vec<f32>, Why>) -> Result<Value<'m>, Why> {
         let dims = self.output_dims(node)?;
         let values = compute(&dims)?;

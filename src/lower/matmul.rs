@@ -1,8 +1,9 @@
 //! Products of matrices that are both computed, as attention has them, and what else of MatMul and Gemm no fully
 //! connected layer is.
 
-use tractlet_core::plan::{ArenaSpan, Binary, BinaryF32, MatMulF32, Operand, Unary, UnaryF32};
+use tractlet_core::plan::{ArenaSpan, Binary, MatMulF32, Operand, Unary, UnaryF32};
 
+use super::binary::UNBOUNDED;
 use super::fold::{repeating, strided};
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, int, number};
@@ -56,37 +57,19 @@ impl<'m> Lowering<'m> {
         }
         let beta = number(node, "beta", 1.0);
         if node.input(2).is_some() && beta != 0.0 {
-            let added = match self.value(node, 2)? {
+            let bias = match self.value(node, 2)? {
                 bias if bias.is_constant() => {
-                    let (values, from) = self.floats_of(&bias)?;
-                    let values: Vec<f32> = strided(&values, &dims, &repeating(&from, &dims));
-                    self.builder.data(&values.into_iter().map(|x| beta * x).collect::<Vec<_>>()).into()
+                    let (values, dims) = self.floats_of(&bias)?;
+                    Value::Numbers(values.into_iter().map(|x| beta * x).collect(), dims)
                 }
                 bias => {
                     let real = self.real(&node.name, &bias)?;
                     let act = self.plain(&node.name, real)?;
-                    let act = if beta == 1.0 { act } else { self.scaled(node, &act, beta) };
-                    let act = if act.dims == dims {
-                        act
-                    } else {
-                        let strides = repeating(&act.dims, &dims);
-                        self.copied(&node.name, &act, &dims, &strides, dims.clone(), Layout::Plain)
-                    };
-                    self.program.span(&act)
+                    Value::Real(if beta == 1.0 { act } else { self.scaled(node, &act, beta) })
                 }
             };
-            let sum = self.program.floats(dims, Layout::Plain);
-            let op = BinaryF32 {
-                a: self.program.span(&y),
-                b: added,
-                output: self.program.span(&sum),
-                function: Binary::Add,
-                inner: 1,
-                min: f32::NEG_INFINITY,
-                max: f32::INFINITY,
-            };
-            self.program.push(&node.name, op);
-            y = sum;
+            let operand = self.repeated(&node.name, &bias, &dims)?;
+            y = self.push_binary(&node.name, &y, operand, Binary::Add, UNBOUNDED);
         }
         self.set(node, Value::Real(y));
         Ok(())
@@ -137,7 +120,7 @@ impl<'m> Lowering<'m> {
         let count = if repeats { own.iter().product() } else { batch.iter().product() };
         let span = if value.is_constant() {
             let (values, _) = self.floats_of(value)?;
-            let values = if repeats { values } else { strided(&values, &all, &repeating(&dims, &all)) };
+            let values = if repeats { values } else { self.spread(&values, &dims, &all)? };
             self.builder.data(&values).into()
         } else {
             let real = self.real(&node.name, value)?;

@@ -4,7 +4,6 @@ use tractlet_core::plan::{Binary, NormalizeF32, Reduction, Unary};
 use tractlet_core::shape::Along;
 
 use super::binary::UNBOUNDED;
-use super::fold::{repeating, strided};
 use super::functions::Function;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, axis_of, int, number};
@@ -25,8 +24,8 @@ impl<'m> Lowering<'m> {
         let (cols, run, expected, scale, bias) = match node.op.as_str() {
             "LayerNormalization" => {
                 let dims = &act.dims[axis_of(int(node, "axis", -1), act.dims.len())?..];
-                let spread = |values: &[f32], from: &[usize]| strided(values, dims, &repeating(from, dims));
-                let (scale, bias) = (spread(&scale, &scale_dims), spread(&bias, &bias_dims));
+                let scale = self.spread(&scale, &scale_dims, dims)?;
+                let bias = self.spread(&bias, &bias_dims, dims)?;
                 (scale.len(), 1, scale.len(), scale, bias)
             }
             "GroupNormalization" => {
@@ -86,7 +85,7 @@ impl<'m> Lowering<'m> {
         let act = self.plain(&node.name, real)?;
         let dims = &act.dims[axis_of(int(node, "axis", -1), act.dims.len())?..];
         let (scale, own) = self.floats_of(&self.value(node, 1)?)?;
-        let scale = strided(&scale, dims, &repeating(&own, dims));
+        let scale = self.spread(&scale, &own, dims)?;
         let root = self.root_mean_square(node, &act, scale.len());
         let root = (self.program.span(&root), scale.len());
         let normed = self.push_binary(&node.name, &act, root, Binary::Div, UNBOUNDED);

@@ -17,6 +17,7 @@ from .models import (
     RELUS,
     RESIZE,
     SLICE,
+    build,
     constant,
     i64,
     set_attribute,
@@ -243,3 +244,20 @@ def lenient_wire_dims_not_packed(m):
     del graph.initializer[:]
     unpacked = key(1, VARINT) + b"\4" + key(1, VARINT) + b"\3" + first.SerializeToString()
     return headed(message(7, graph.SerializeToString() + message(5, unpacked) + message(5, second.SerializeToString())))
+
+
+BROADCAST = build(
+    "matmul_broadcast",
+    [
+        helper.make_node("ConstantOfShape", ["shape"], ["w"], name="weights0"),
+        helper.make_node("MatMul", ["pixels", "w"], ["scores"], name="matmul0"),
+    ],
+    [value("pixels", [2, 3, 1, 4])],
+    [value("scores", [2, None, 1, 4])],
+    {"shape": i64(2, 1, 4, 4)},
+)
+
+
+@lenient("legal: 64 bytes of weights, which a product of so many matrices repeats to 128 MB", BROADCAST)
+def lenient_matmul_repeats_weights(m):
+    m.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**20
