@@ -29,7 +29,7 @@ pub struct Limits {
     pub tensor_bytes: u64,
     /// Size of all tensors that are computed from constants alone, which engines do at load,
     /// beyond eight times the size of the stored ones, in bytes; and of all tables by which plans move elements and
-    /// resize images, and stored operands that are repeated for them, which a few bytes of a model may ask for.
+    /// resize images, and stored operands that are repeated or spaced out for them, which a few bytes of a model may ask for.
     pub folded_bytes: u64,
     /// The arena that a plan file asks for, and as much again for its inputs and outputs together, in bytes. The arena of
     /// a session of several threads, with what they work in, is held to it too.

@@ -261,3 +261,20 @@ BROADCAST = build(
 @lenient("legal: 64 bytes of weights, which a product of so many matrices repeats to 128 MB", BROADCAST)
 def lenient_matmul_repeats_weights(m):
     m.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**20
+
+
+SPACED = build(
+    "conv_transpose_of_one",
+    [
+        helper.make_node("ConstantOfShape", ["shape"], ["w"], name="weights0"),
+        helper.make_node("ConvTranspose", ["pixels", "w"], ["scores"], name="conv_transpose0", strides=[1, 1]),
+    ],
+    [value("pixels", [1, 128, 2, 2])],
+    [value("scores", [1, 128, None, None])],
+    {"shape": i64(128, 128, 1, 1)},
+)
+
+
+@lenient("legal: kernels of one pixel, which are spaced out to 64 MB of zeros", SPACED)
+def lenient_conv_transpose_wide_strides(m):
+    m.graph.node[1].attribute[0].ints[:] = [32, 32]
