@@ -37,8 +37,9 @@ impl<'m> Lowering<'m> {
         };
         match node.op.as_str() {
             "Cast" if int(node, "to", 0) == 1 && constant(0) => {}
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" | "Slice" if floats(0) => {}
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
             "Concat" if (0..node.inputs.len()).all(floats) => return self.folded_concat(node).map(Some),
+            "Slice" if floats(0) => return self.folded_slice(node).map(Some),
             "Add" | "Sub" | "Mul" | "Div" if floats(0) && floats(1) => return self.folded_binary(node).map(Some),
             _ if node.inputs.len() == 1 && constant(0) => {
                 let Some(function) = float::unary(self, node)? else { return Ok(None) };
@@ -62,16 +63,37 @@ impl<'m> Lowering<'m> {
                 self.numbers(node, |dims| Ok(strided(&values, dims, &strides)))
             }
             "Expand" => self.numbers(node, |dims| Ok(strided(&values, dims, &repeating(&from, dims)))),
-            "Slice" => {
-                let (strides, sliced) = (row_major(&from), self.sliced(node, &from)?);
-                let start = strides.iter().zip(&sliced).map(|(stride, &(start, _))| stride * start).sum();
-                let step = |(stride, &(_, step)): (&usize, &(usize, i64))| stride.wrapping_mul(step as usize);
-                let strides: Vec<usize> = strides.iter().zip(&sliced).map(step).collect();
-                self.numbers(node, |dims| Ok(strided_from(&values, start, dims, &strides)))
-            }
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    /// Reads what is cut out and no more: a model may cut one large tensor in thousands of pieces.
+    fn folded_slice(&self, node: &Node) -> Result<Value<'m>, Why> {
+        let value = self.value(node, 0)?;
+        let from = match &value {
+            Value::Numbers(_, dims) => dims,
+            Value::Stored(tensor) => &tensor.dims,
+            Value::DequantizedStored(stored) => &stored.tensor.dims,
+            _ => return Err("an input that must be constant is computed".into()),
+        };
+        let (strides, sliced) = (row_major(from), self.sliced(node, from)?);
+        let start = strides.iter().zip(&sliced).map(|(stride, &(start, _))| stride * start).sum();
+        let step = |(stride, &(_, step)): (&usize, &(usize, i64))| stride.wrapping_mul(step as usize);
+        let strides: Vec<usize> = strides.iter().zip(&sliced).map(step).collect();
+        self.numbers(node, |dims| {
+            let places = places(start, dims, &strides);
+            let picked = |values: &[f32]| places.iter().map(|&place| values[place]).collect();
+            match &value {
+                Value::Numbers(values, _) => Ok(picked(values)),
+                Value::Stored(tensor) if tensor.dtype == DType::F32 => {
+                    let bytes = self.model.bytes(tensor).map_err(|e| e.to_string())?;
+                    let values = bytes.as_chunks().0;
+                    Ok(places.iter().map(|&place| f32::from_le_bytes(values[place])).collect())
+                }
+                value => self.floats_of(value).map(|(values, _)| picked(&values)),
+            }
+        })
     }
 
     fn folded_concat(&self, node: &Node) -> Result<Value<'m>, Why> {
@@ -135,17 +157,17 @@ pub(super) fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
 
 /// The elements of `values` at all positions within `dims`, in row-major order.
 pub(super) fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
-    strided_from(values, 0, dims, strides)
+    places(0, dims, strides).into_iter().map(|place| values[place]).collect()
 }
 
-/// The same from `start` on. Strides may be negative ones, wrapped.
-fn strided_from(values: &[f32], start: usize, dims: &[usize], strides: &[usize]) -> Vec<f32> {
+/// Where all positions within `dims` lie, in row-major order, from `start` on. Strides may be negative ones, wrapped.
+fn places(start: usize, dims: &[usize], strides: &[usize]) -> Vec<usize> {
     let mut places = vec![start];
     for (&dim, &stride) in dims.iter().zip(strides) {
         let along = |place: usize| (0..dim).map(move |i: usize| place.wrapping_add(i.wrapping_mul(stride)));
         places = places.into_iter().flat_map(along).collect();
     }
-    places.into_iter().map(|place| values[place]).collect()
+    places
 }
 
 #[cfg(test)]
