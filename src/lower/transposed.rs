@@ -119,14 +119,15 @@ impl Transposed {
         (0..self.groups).flat_map(group).collect()
     }
 
-    fn shape(&self) -> Result<ConvShape, Why> {
+    /// The convolution that makes all phases, and how many weights it has.
+    fn shape(&self) -> Result<(ConvShape, usize), Why> {
         let [h, w] = &self.axes;
         let ((pad_top, out_h), (pad_left, out_w)) = (h.window()?, w.window()?);
         let factors = [self.groups, self.phases(), self.group_out, self.group_in, h.taps(), w.taps()];
         let weights = factors.iter().try_fold(1usize, |product, factor| product.checked_mul(*factor));
-        if self.phases() > MOST_PHASES || weights.is_none() {
-            return Err(format!("strides of {} by {} are not taken with a kernel of this size", h.stride, w.stride));
-        }
+        let weights = weights.filter(|_| self.phases() <= MOST_PHASES).ok_or_else(|| {
+            format!("strides of {} by {} are not taken with a kernel of this size", h.stride, w.stride)
+        })?;
         let dilation = |axis: &Axis| if axis.stride == 1 { axis.dilation } else { 1 };
         let window = Window {
             in_h: h.input,
@@ -143,7 +144,8 @@ impl Transposed {
             pad_top,
             pad_left,
         };
-        Ok(ConvShape { window, out_c: self.groups * self.phases() * self.group_out, groups: self.groups })
+        let out_c = self.groups * self.phases() * self.group_out;
+        Ok((ConvShape { window, out_c, groups: self.groups }, weights))
     }
 
     /// The convolution's weights, OIHW, of those of the model, IOHW.
@@ -219,8 +221,7 @@ impl<'m> Lowering<'m> {
     /// The convolution that makes all phases. Where strides are wider than the kernel, most of its weights are zeros that
     /// the model has nowhere: what goes beyond twice its own is counted.
     fn phased(&mut self, t: &Transposed, stored: usize, element_bytes: usize) -> Result<ConvShape, Why> {
-        let shape = t.shape()?;
-        let weights = shape.out_c * t.group_in * shape.window.kernel_h * shape.window.kernel_w;
+        let (shape, weights) = t.shape()?;
         self.tabulate(weights.saturating_sub(stored.saturating_mul(2)), element_bytes)?;
         Ok(shape)
     }

@@ -1,6 +1,7 @@
 //! How channels pass what has weights, and what gives elements other dimensions.
 
 use super::channels::{Atom, Count, Features, Role};
+use super::numbers::place;
 use super::trace::Tracer;
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{dims, floats};
@@ -109,7 +110,7 @@ impl Tracer<'_> {
     /// One part of what it reads, between stored bounds.
     pub(super) fn slice(&mut self, index: usize, node: &NodeProto) -> Result<Option<Features>, String> {
         let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
-        let (rank, count) = (self.rank(node.arg(0))?, read.atoms.len() as i64);
+        let (rank, count) = (self.rank(node.arg(0))?, read.atoms.len());
         let entries = |input| self.integers(node.arg(input)).ok_or("its bounds are computed");
         let (starts, ends) = (entries(1)?, entries(2)?);
         let axes = if node.arg(3).is_some() { entries(3)? } else { (0..starts.len() as i64).collect() };
@@ -122,8 +123,7 @@ impl Tracer<'_> {
         if steps[entry] != 1 {
             return Err("it takes channels in steps, or backwards".into());
         }
-        let place = |bound: i64| (if bound < 0 { bound.saturating_add(count) } else { bound }).clamp(0, count) as usize;
-        let (start, end) = (place(starts[entry]), place(ends[entry]));
+        let (start, end) = (place(starts[entry], count), place(ends[entry], count));
         let atoms = read.atoms.get(start..end).filter(|atoms| !atoms.is_empty()).ok_or("it takes no channels")?;
         let atoms = atoms.to_vec();
         self.parts.push(atoms.clone());

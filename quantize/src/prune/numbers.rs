@@ -27,14 +27,20 @@ impl Number {
     }
 }
 
+/// Where a bound lies among so many entries, from the end of which it counts if it is negative.
+pub fn place(bound: i64, count: usize) -> usize {
+    let count = count as i64;
+    (if bound < 0 { bound.saturating_add(count) } else { bound }).clamp(0, count) as usize
+}
+
 impl Tracer<'_> {
     /// The sizes of an activation.
     pub(super) fn shape_of(&mut self, node: &NodeProto) -> Result<Option<Features>, String> {
         let Some(read) = self.tensor(node.arg(0)) else { return Ok(None) };
-        let rank = self.rank(node.arg(0))? as i64;
-        let place = |bound: i64| (if bound < 0 { bound + rank } else { bound }).clamp(0, rank) as usize;
+        let rank = self.rank(node.arg(0))?;
         let number = |axis| if axis == read.axis { Number::Channels(read.atoms.clone()) } else { Number::Other };
-        let sizes = (place(node.int("start", 0))..place(node.int("end", rank))).map(number).collect();
+        let sizes =
+            (place(node.int("start", 0), rank)..place(node.int("end", rank as i64), rank)).map(number).collect();
         self.numbers.insert(node.out().to_owned(), sizes);
         Ok(None)
     }
@@ -55,12 +61,11 @@ impl Tracer<'_> {
             }
             ("Slice", Some(list)) => {
                 let bound = |input| self.integers(node.arg(input)).and_then(|bounds| bounds.first().copied());
-                let count = list.len() as i64;
-                let place =
-                    |bound: i64| (if bound < 0 { bound.saturating_add(count) } else { bound }).clamp(0, count) as usize;
                 let forward = node.arg(4).is_none() || bound(4) == Some(1);
                 match (bound(1), bound(2)) {
-                    (Some(start), Some(end)) if forward => list.get(place(start)..place(end)).map(<[Number]>::to_vec),
+                    (Some(start), Some(end)) if forward => {
+                        list.get(place(start, list.len())..place(end, list.len())).map(<[Number]>::to_vec)
+                    }
                     _ => None,
                 }
             }
