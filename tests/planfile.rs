@@ -131,7 +131,7 @@ fn another_cpu_version_or_model_is_refused_with_what_to_do() {
     fs::write(&path, &bytes).unwrap();
     let (kind, text) = refusal(PlanFile::open(&path));
     assert_eq!(kind, Kind::Version);
-    assert!(text.contains("plan version 3, this build runs version 9; make it anew"), "{text}");
+    assert!(text.contains("plan version 3, this build runs version 10; make it anew"), "{text}");
 
     let plan = PlanFile::open(store(&folder, KWS, &generic())).unwrap();
     plan.expect_model(&model(KWS)).unwrap();

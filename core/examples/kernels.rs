@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytemuck::cast_slice_mut;
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::ConvKernel;
-use tractlet_core::kernels::conv::{ConvArgs, Form};
+use tractlet_core::kernels::conv::{ConvArgs, Form, Results};
 use tractlet_core::plan::AlignedBytes;
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
@@ -220,10 +220,10 @@ fn time_network(isa: Isa, shapes: &[ConvShape], form: Form) -> Vec<f64> {
             };
             let output = &mut output[..w.out_h * w.out_w * shape.out_c];
             let runs = (2e5 / macs(shape)).clamp(1.0, 100.0) as u32;
-            layer.kernel.run(isa, shape, &args, output, scratch);
+            layer.kernel.run(isa, shape, &args, Results::Bytes(output), scratch);
             let start = Instant::now();
             for _ in 0..runs {
-                layer.kernel.run(isa, shape, black_box(&args), output, scratch);
+                layer.kernel.run(isa, shape, black_box(&args), Results::Bytes(output), scratch);
             }
             *best = best.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
         }

@@ -66,7 +66,7 @@ impl Window {
     }
 
     /// Whether lines are columns: the image is a single row.
-    fn is_row(&self) -> bool {
+    pub(crate) fn is_row(&self) -> bool {
         (self.in_h, self.out_h, self.kernel_h, self.pad_top) == (1, 1, 1, 0)
     }
 

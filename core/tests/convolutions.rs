@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::ConvKernel;
-use tractlet_core::kernels::conv::{ConvArgs, Form};
+use tractlet_core::kernels::conv::{ConvArgs, Form, Results};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 /// One convolution with all that it reads.
@@ -23,8 +23,9 @@ const DENSE: &[ConvKernel] = &[ConvKernel::Dense(Form::Fast), ConvKernel::Dense(
 const DEPTHWISE: &[ConvKernel] = &[ConvKernel::Depthwise];
 const GROUPED: &[ConvKernel] = &[ConvKernel::Grouped];
 
-/// Runs from exactly as many bytes as it asks for, full of what an earlier layer left.
-fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> Vec<i8> {
+/// Runs from exactly as many bytes as it asks for, full of what an earlier layer left. Results are requantized; and the
+/// sums as they are, of kernels that give those.
+fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> (Vec<i8>, Option<Vec<i32>>) {
     let mut weights = vec![0xA5; kernel.max_packed_len(isa, &case.shape)];
     let len = kernel.pack(isa, &case.shape, &case.weights, &mut weights);
     weights.truncate(len);
@@ -44,15 +45,20 @@ fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> Vec<i8> {
         input_zp: case.input_zp,
         out: case.out,
     };
-    assert!(kernel.run(isa, &case.shape, &args, &mut output, &mut scratch), "{:?}", case.shape);
-    output
+    assert!(kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output), &mut scratch), "{:?}", case.shape);
+    scratch.fill(0xA5);
+    let (mut sums, args) = (vec![77; output.len()], ConvArgs { multiplier: &[], ..args });
+    let sums_given = kernel.run(isa, &case.shape, &args, Results::Sums(&mut sums), &mut scratch);
+    assert_eq!(sums_given, kernel != ConvKernel::Dense(Form::Fast));
+    assert!(!kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output), &mut scratch), "no multipliers");
+    (output, sums_given.then_some(sums))
 }
 
 /// The definition, in integers and floats wide enough to be exact up to the multiplier's product.
-fn oracle(case: &Case) -> Vec<i8> {
+fn oracle(case: &Case) -> (Vec<i8>, Vec<i32>) {
     let (shape, w) = (&case.shape, &case.shape.window);
     let (group_in, group_out) = (w.in_c / shape.groups, shape.out_c / shape.groups);
-    let mut output = Vec::new();
+    let (mut output, mut sums) = (Vec::new(), Vec::new());
     for (oy, ox, oc) in grid(w.out_h, w.out_w, shape.out_c) {
         let mut sum = i64::from(case.bias[oc]);
         for (ky, kx, c) in grid(w.kernel_h, w.kernel_w, group_in) {
@@ -65,11 +71,12 @@ fn oracle(case: &Case) -> Vec<i8> {
             sum += i64::from(value) * i64::from(weight);
         }
         let sum = i32::try_from(sum).expect("sums of test cases fit");
+        sums.push(sum);
         let scaled = f64::from(sum as f32 * case.multiplier[oc]).round_ties_even();
         let value = scaled + f64::from(case.out.zero_point);
         output.push(value.clamp(case.out.min.into(), case.out.max.into()) as i8);
     }
-    output
+    (output, sums)
 }
 
 fn grid(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
@@ -77,10 +84,10 @@ fn grid(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usi
 }
 
 fn check(kernels: &[ConvKernel], case: &Case) -> Result<(), TestCaseError> {
-    let expected = oracle(case);
+    let (expected, expected_sums) = oracle(case);
     let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     for (isa, kernel) in isas.flat_map(|isa| kernels.iter().map(move |kernel| (isa, *kernel))) {
-        let got = run(kernel, isa, case);
+        let (got, sums) = run(kernel, isa, case);
         if let Some(at) = (0..got.len()).find(|&i| got[i] != expected[i]) {
             let (pixel, channel) = (at / case.shape.out_c, at % case.shape.out_c);
             prop_assert!(
@@ -91,6 +98,8 @@ fn check(kernels: &[ConvKernel], case: &Case) -> Result<(), TestCaseError> {
                 case.shape
             );
         }
+        let differ = sums.is_some_and(|sums| sums != expected_sums);
+        prop_assert!(!differ, "{isa}, {kernel:?}: sums of {:?}", case.shape);
     }
     Ok(())
 }

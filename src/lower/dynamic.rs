@@ -1,8 +1,12 @@
 //! Quantization by the range that a tensor has at each run: DynamicQuantizeLinear, and the sums that MatMulInteger and
 //! ConvInteger make of what it gives. Scale and zero point are tensors of one value; the nodes behind bring sums to scale.
 
-use tractlet_core::plan::{ArenaSpan, ConvS32, DynamicQuantize, DynamicScale, DynamicZeroPoint, Operand, Reduction};
-use tractlet_core::shape::{Along, ConvShape, Window};
+use tractlet_core::kernels::ConvKernel;
+use tractlet_core::kernels::conv::Form;
+use tractlet_core::plan::{
+    ArenaSpan, ConvS32, DataSpan, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Operand,
+};
+use tractlet_core::shape::{ConvShape, Window};
 
 use super::product::transpose;
 use super::value::{Layout, StoredQuant, Value};
@@ -13,17 +17,17 @@ impl<'m> Lowering<'m> {
     pub(super) fn dynamic_quantize(&mut self, node: &Node) -> Result<(), Why> {
         let name = &node.name;
         let act = self.real(name, &self.value(node, 0)?)?;
-        let along = Along { outer: 1, len: act.elements(), inner: 1 };
-        let ends = [Reduction::Min, Reduction::Max].map(|end| self.reduce(name, &act, along, end, vec![]));
-        let [min, max] = ends.each_ref().map(|end| self.program.span(end));
+        let range = self.program.floats(vec![2], Layout::Plain);
+        let (input, range) = (self.program.span(&act), self.program.span(&range));
         let (scale, zero_point) =
             (self.program.floats(vec![], Layout::Plain), self.program.bytes(vec![], Layout::Plain));
         let (scale_span, zero_point_span) = (self.program.span(&scale), self.program.span(&zero_point));
-        self.program.push(name, DynamicScale { min, max, output: scale_span });
-        self.program.push(name, DynamicZeroPoint { min, scale: scale_span, output: zero_point_span });
+        self.program.push(name, DynamicRange { input, output: range });
+        self.program.push(name, DynamicScale { range, output: scale_span });
+        self.program.push(name, DynamicZeroPoint { range, scale: scale_span, output: zero_point_span });
         let (result, channels, pixels) = self.as_bytes(node, &act);
         let op = DynamicQuantize {
-            input: self.program.span(&act),
+            input,
             scale: scale_span,
             zero_point: zero_point_span,
             output: self.program.span(&result),
@@ -57,13 +61,20 @@ impl<'m> Lowering<'m> {
             let window = Window::pixels(act.elements() / in_c, in_c);
             (act, ConvShape { window, out_c, groups: 1 }, transpose(&values, in_c, out_c), Layout::Plain)
         };
+        if ConvKernel::of(&shape, Form::Compact).max_packed_len(self.builder.isa(), &shape) == usize::MAX {
+            return Err("its sizes are beyond what kernels count to".into());
+        }
+        let sum = |weights: &[i8]| weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(w.into()));
+        let weight_sums: Vec<i32> = weights.chunks((weights.len() / shape.out_c).max(1)).map(sum).collect();
         let result = self.program.tensor(dims, layout, 4);
         let op = ConvS32 {
             input: self.program.span(&act),
             zero_point,
             output: self.program.span(&result),
             shape,
-            weights: self.builder.data(&weights),
+            // Until it is packed.
+            weights: DataSpan { offset: self.program.keep_weights(weights), len: 0 },
+            weight_sums: self.builder.data(&weight_sums),
             scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);

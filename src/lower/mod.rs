@@ -28,6 +28,7 @@ mod program;
 mod quantized;
 mod recurrent;
 mod resize;
+mod scale;
 mod snap;
 mod transposed;
 mod truth;
@@ -353,7 +354,8 @@ impl<'m> Lowering<'m> {
         self.copied(name, &act, &[act.elements()], &[1], act.dims.clone(), act.layout)
     }
 
-    fn finish(self) -> Lowered {
+    fn finish(mut self) -> Lowered {
+        self.program.scale_sums();
         let mut computed_in = self.computed_in;
         // A clamp or a quantization that went into another op is computed where that op is.
         for &index in &self.consumed {

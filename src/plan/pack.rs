@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::ConvKernel;
 use tractlet_core::kernels::conv::Form;
-use tractlet_core::plan::{ALIGN, ConvS8, DataSpan, Op, PlanBuilder};
+use tractlet_core::plan::{ALIGN, DataSpan, Op, PlanBuilder};
 use tractlet_core::shape::ConvShape;
 
-use crate::lower::Program;
+use crate::lower::{Program, Step};
 
 /// So many bytes of weights are packed for speed, whatever that takes.
 const SMALL: usize = 512 << 10;
@@ -29,20 +29,16 @@ pub(crate) fn packed(mut program: Program, builder: &mut PlanBuilder) -> Program
 pub(super) fn pack(program: &mut Program, weights: &[Vec<i8>], builder: &mut PlanBuilder) {
     let (isa, steps) = (builder.isa(), program.steps.len());
     let all: usize = weights.iter().map(Vec::len).sum();
-    let convs = program.steps.iter_mut().filter_map(|step| match &mut step.op {
-        Op::ConvS8(conv) => Some(conv),
-        _ => None,
-    });
-    let mut layers: Vec<Layer<'_>> = convs.map(|conv| Layer { weights: &weights[conv.weights.offset], conv }).collect();
+    let mut layers: Vec<Layer<'_>> = program.steps.iter_mut().filter_map(|step| Layer::of(step, weights)).collect();
     let lens = if all > SMALL {
         within(&mut layers, isa, all / 4 * 3)
     } else {
-        layers.iter().map(|layer| layer.conv.kernel().max_packed_len(isa, &layer.conv.shape)).collect()
+        layers.iter().map(|layer| layer.kernel().max_packed_len(isa, &layer.shape)).collect()
     };
     // Steps of one layer may share what is packed, and then it is packed at the end and dropped again.
     let (mut seen, mut bytes, mut again) = (HashSet::new(), 0, 0);
     for (layer, len) in layers.iter().zip(lens) {
-        match seen.insert((layer.conv.weights.offset, len)) {
+        match seen.insert((layer.place.offset, len)) {
             true => bytes += len.next_multiple_of(ALIGN),
             false => again = again.max(len),
         }
@@ -50,20 +46,43 @@ pub(super) fn pack(program: &mut Program, weights: &[Vec<i8>], builder: &mut Pla
     builder.reserve(bytes + again, steps);
     let mut packed: HashMap<_, DataSpan> = HashMap::new();
     for layer in layers {
-        let (key, Layer { conv, weights }) = ((layer.key(), layer.conv.compact), layer);
-        conv.weights = *packed.entry(key).or_insert_with(|| builder.conv_weights(conv.kernel(), &conv.shape, weights));
+        let (key, kernel) = ((layer.key(), layer.is_compact()), layer.kernel());
+        let Layer { shape, weights, place, .. } = layer;
+        *place = *packed.entry(key).or_insert_with(|| builder.conv_weights(kernel, &shape, weights));
     }
 }
 
+/// A step whose weights are to be packed.
 struct Layer<'p> {
-    conv: &'p mut ConvS8,
+    shape: ConvShape,
     weights: &'p [i8],
+    /// Their number, and then where they lie.
+    place: &'p mut DataSpan,
+    /// Whether they are compact, where that can be chosen.
+    compact: Option<&'p mut bool>,
 }
 
-impl Layer<'_> {
+impl<'p> Layer<'p> {
+    fn of(step: &'p mut Step, weights: &'p [Vec<i8>]) -> Option<Layer<'p>> {
+        let (shape, place, compact) = match &mut step.op {
+            Op::ConvS8(conv) => (conv.shape, &mut conv.weights, Some(&mut conv.compact)),
+            Op::ConvS32(conv) => (conv.shape, &mut conv.weights, None),
+            _ => return None,
+        };
+        Some(Layer { shape, weights: &weights[place.offset], place, compact })
+    }
+
+    fn is_compact(&self) -> bool {
+        self.compact.as_ref().is_none_or(|compact| **compact)
+    }
+
+    fn kernel(&self) -> ConvKernel {
+        ConvKernel::of(&self.shape, if self.is_compact() { Form::Compact } else { Form::Fast })
+    }
+
     /// What its packed weights depend on, but for their form: the number of the weights and the layer's shape.
     fn key(&self) -> (usize, ConvShape) {
-        (self.conv.weights.offset, self.conv.shape)
+        (self.place.offset, self.shape)
     }
 }
 
@@ -71,35 +90,38 @@ impl Layer<'_> {
 fn within(layers: &mut [Layer<'_>], isa: Isa, mut more: usize) -> Vec<usize> {
     let mut lens = vec![0; layers.len()];
     let mut order: Vec<usize> = (0..layers.len()).collect();
-    order.sort_by_key(|&layer| Reverse(layers[layer].conv.shape.window.out_h * layers[layer].conv.shape.window.out_w));
+    order.sort_by_key(|&layer| Reverse(layers[layer].shape.window.out_h * layers[layer].shape.window.out_w));
     let mut chosen = HashMap::new();
     for index in order {
         let key = layers[index].key();
-        let Layer { conv, weights } = &mut layers[index];
-        if let Some(&(compact, len)) = chosen.get(&key) {
-            (conv.compact, lens[index]) = (compact, len);
+        let Layer { shape, weights, compact, .. } = &mut layers[index];
+        let Some(compact) = compact else {
+            lens[index] = ConvKernel::of(shape, Form::Compact).packed_len(isa, shape, weights);
+            continue;
+        };
+        if let Some(&(form, len)) = chosen.get(&key) {
+            (**compact, lens[index]) = (form, len);
             continue;
         }
-        let [fast, compact] = [Form::Fast, Form::Compact]
-            .map(|form| ConvKernel::of(&conv.shape, form).packed_len(isa, &conv.shape, weights));
-        let added = fast.saturating_sub(compact);
-        conv.compact = added > more;
-        if !conv.compact {
+        let [fast, small] =
+            [Form::Fast, Form::Compact].map(|form| ConvKernel::of(shape, form).packed_len(isa, shape, weights));
+        let added = fast.saturating_sub(small);
+        **compact = added > more;
+        if !**compact {
             more -= added;
         }
-        lens[index] = if conv.compact { compact } else { fast };
-        chosen.insert(key, (conv.compact, lens[index]));
+        lens[index] = if **compact { small } else { fast };
+        chosen.insert(key, (**compact, lens[index]));
     }
     lens
 }
 
 #[cfg(test)]
 mod tests {
-    use tractlet_core::plan::{ArenaSpan, DataSpan, Operand};
+    use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan, Operand};
     use tractlet_core::shape::{ConvShape, Requantize, Window};
 
     use super::*;
-    use crate::lower::Step;
 
     /// 3x3 convolutions with a padding of one, of images so many pixels high and wide and so many channels.
     fn network(layers: &[(usize, usize)]) -> Program {

@@ -6,9 +6,10 @@ use crate::isa::Isa;
 use crate::kernels::ConvKernel;
 use crate::kernels::conv::Form;
 use crate::plan::{
-    AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, DType,
-    Dequantize, Fill, LutS8, MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, Shift, SoftmaxF32,
-    SoftmaxS8, StridedCopy, Unary, UnaryF32,
+    AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, ConvS32, DType,
+    Dequantize, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Fill, LutS8, MaxPoolF32, MaxPoolS8,
+    MulS8, Op, Operand, Plan, PlanBuilder, Quantize, ScaleS32, Shift, SoftmaxF32, SoftmaxS8, StridedCopy, Unary,
+    UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
@@ -322,6 +323,45 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
     builder.op("swap", Op::from(op).with_scratch_at(isa, 384));
     builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
     builder.output("squares", DType::I8, &[4]).unwrap();
+    builder.clone().finish().unwrap()
+}
+
+/// Rows, and values and sums of each, of [`dynamic`].
+pub(crate) const DYNAMIC: (usize, usize, usize) = (24, 19, 33);
+/// The scale of its weights, and its bias.
+pub(crate) const DYNAMIC_WEIGHTS: (f32, f32) = (0.25, -3.5);
+
+/// Floats in, quantized by their range, times a matrix, floats out: not below 0.
+pub(crate) fn dynamic(isa: Isa) -> Plan<AlignedBytes> {
+    let (rows, in_c, out_c) = DYNAMIC;
+    let builder = &mut PlanBuilder::new(isa);
+    let (image, answer) = (Operand::input(0, 4 * rows * in_c), Operand::output(0, 4 * rows * out_c));
+    let (range, scale, zero_point) = (Operand::arena(0, 8), Operand::arena(64, 4), Operand::arena(128, 1));
+    let (quantized, sums) = (Operand::arena(192, rows * in_c), Operand::arena(768, 4 * rows * out_c));
+    builder.input("image", DType::F32, &[rows, in_c]).unwrap().output("answer", DType::F32, &[rows, out_c]).unwrap();
+    builder.op("range", DynamicRange { input: image, output: range });
+    builder.op("scale", DynamicScale { range, output: scale });
+    builder.op("zero point", DynamicZeroPoint { range, scale, output: zero_point });
+    let quantize =
+        DynamicQuantize { input: image, scale, zero_point, output: quantized, channels: 1, pixels: rows * in_c };
+    builder.op("quantize", quantize);
+    let shape = ConvShape { window: Window::pixels(rows, in_c), out_c, groups: 1 };
+    let weights = noise(11, in_c * out_c);
+    let weight_sums: Vec<i32> = weights.chunks(in_c).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
+    let op = ConvS32 {
+        input: quantized,
+        zero_point,
+        output: sums,
+        shape,
+        weights: builder.conv_weights(ConvKernel::of(&shape, Form::Compact), &shape, &weights),
+        weight_sums: builder.data(&weight_sums),
+        scratch: ArenaSpan::default(),
+    };
+    builder.op("sums", Op::from(op).with_scratch_at(isa, 768 + sums.len.next_multiple_of(64)));
+    let (factors, bias) = (std::vec![DYNAMIC_WEIGHTS.0; out_c], std::vec![DYNAMIC_WEIGHTS.1; out_c]);
+    let (scale, bias) = (builder.data(&factors).into(), builder.data(&bias).into());
+    let (min, max) = (0.0, f32::INFINITY);
+    builder.op("floats", ScaleS32 { input: sums, scale, bias, output: answer, channels: out_c, min, max });
     builder.clone().finish().unwrap()
 }
 

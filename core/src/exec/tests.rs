@@ -221,6 +221,31 @@ fn memory_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn what_is_quantized_by_its_range_equals_its_oracle_on_every_isa() {
+    let (rows, in_c, out_c) = DYNAMIC;
+    let weights = noise(11, in_c * out_c);
+    let image: Vec<f32> = noise(12, rows * in_c).into_iter().map(|x| f32::from(x) / 100.0 + 0.5).collect();
+    let (least, greatest) = image.iter().fold((0f32, 0f32), |(a, b), &x| (a.min(x), b.max(x)));
+    let scale = (greatest - least) / 255.0;
+    let zero_point = (-least / scale).round_ties_even();
+    let quantize = |x: f32| (((x / scale).round_ties_even() + zero_point).clamp(0.0, 255.0) - zero_point) as i32;
+    let quantized: Vec<i32> = image.iter().map(|&x| quantize(x)).collect();
+    let expected = (0..rows * out_c).map(|at| {
+        let (row, filter) = (&quantized[at / out_c * in_c..][..in_c], &weights[at % out_c * in_c..][..in_c]);
+        let sum: i32 = row.iter().zip(filter).map(|(x, w)| x * i32::from(*w)).sum();
+        (sum as f32 * DYNAMIC_WEIGHTS.0 + DYNAMIC_WEIGHTS.1).max(0.0)
+    });
+    let expected: Vec<f32> = expected.collect();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let plan = dynamic(isa);
+        let (mut memory, mut outputs) = room(&plan);
+        memory.fill(0x55);
+        plan.run(&mut memory, &[AlignedBytes::from(bytemuck::cast_slice::<f32, u8>(&image))], &mut outputs).unwrap();
+        assert_eq!(bytemuck::cast_slice::<u8, f32>(&outputs[0]), expected, "{isa}");
+    }
+}
+
+#[test]
 fn inputs_and_outputs_that_do_not_fit_are_refused() {
     let plan = network(Isa::Generic);
     let (mut memory, mut outputs) = room(&plan);

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use tractlet_core::isa::Isa;
-//! use tractlet_core::kernels::conv::{self, ConvArgs, Form};
+//! use tractlet_core::kernels::conv::{self, ConvArgs, Form, Results};
 //! use tractlet_core::shape::{ConvShape, Requantize, Window};
 //!
 //! // Two inputs, one output: 10 * 3 + 20 * -4 + 7, times 0.5.
@@ -31,7 +31,7 @@
 //! };
 //! let mut output = [0];
 //! let mut scratch = vec![0; conv::scratch_len(isa, &shape, form)];
-//! conv::run(isa, &shape, form, &args, &mut output, &mut scratch);
+//! conv::run(isa, &shape, form, &args, Results::Bytes(&mut output), &mut scratch);
 //! assert_eq!(output, [-22]); // -21.5, to even
 //! ```
 
@@ -63,12 +63,39 @@ pub struct ConvArgs<'a> {
     pub weights: &'a [u8],
     /// Per output channel, the input's zero point folded in: `bias - input_zp * sum(weights)`.
     pub bias: &'a [i32],
-    /// Per output channel; see [`Requantize`].
+    /// Per output channel; see [`Requantize`]. None where results are sums.
     pub multiplier: &'a [f32],
     /// What padding reads.
     pub input_zp: i8,
-    /// How accumulators become output values.
+    /// How accumulators become output values, where they do.
     pub out: Requantize,
+}
+
+/// What becomes of accumulators, and where it goes: NHWC, `out_h * out_w * out_c`.
+#[derive(Debug)]
+pub enum Results<'a> {
+    /// They are requantized.
+    Bytes(&'a mut [i8]),
+    /// They stay as they are, which they do of [compact](Form::Compact) weights alone.
+    Sums(&'a mut [i32]),
+}
+
+impl Results<'_> {
+    /// How many there are.
+    fn len(&self) -> usize {
+        match self {
+            Results::Bytes(bytes) => bytes.len(),
+            Results::Sums(sums) => sums.len(),
+        }
+    }
+
+    /// How many multipliers they take.
+    fn multipliers(&self, out_c: usize) -> usize {
+        match self {
+            Results::Bytes(_) => out_c,
+            Results::Sums(_) => 0,
+        }
+    }
 }
 
 /// What does the work.
@@ -177,10 +204,11 @@ pub fn run(
     shape: &ConvShape,
     form: Form,
     args: &ConvArgs<'_>,
-    output: &mut [i8],
+    output: Results<'_>,
     scratch: &mut [u8],
 ) -> bool {
-    let fits = shape.groups == 1 && isa.is_available() && args.fit(shape, output);
+    let stays = form == Form::Compact || matches!(output, Results::Bytes(_));
+    let fits = shape.groups == 1 && stays && isa.is_available() && args.fit(shape, &output);
     // SAFETY: the CPU has `isa`; what is not checked yet, is there.
     fits && unsafe { simd::conv(isa, shape, form, args, output, scratch) }
 }
@@ -202,7 +230,7 @@ pub(super) fn reasonable(shape: &ConvShape) -> bool {
 impl ConvArgs<'_> {
     /// Whether `shape` is reasonable and the slices are as long as it says. Weights and scratch
     /// depend on the instruction set and are left to the caller.
-    pub(super) fn fit(&self, shape: &ConvShape, output: &[i8]) -> bool {
+    pub(super) fn fit(&self, shape: &ConvShape, output: &Results<'_>) -> bool {
         let w = &shape.window;
         // Three reasonable sizes do not overflow.
         let product = |sizes: [usize; 3]| sizes.iter().fold(1, |all, &size| all * size as u64);
@@ -210,6 +238,6 @@ impl ConvArgs<'_> {
             && product([w.in_h, w.in_w, w.in_c]) == self.input.len() as u64
             && product([w.out_h, w.out_w, shape.out_c]) == output.len() as u64
             && self.bias.len() == shape.out_c
-            && self.multiplier.len() == shape.out_c
+            && self.multiplier.len() == output.multipliers(shape.out_c)
     }
 }

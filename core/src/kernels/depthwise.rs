@@ -5,7 +5,7 @@
 use crate::isa::Isa;
 use crate::shape::ConvShape;
 
-use super::conv::{ConvArgs, reasonable};
+use super::conv::{ConvArgs, Results, reasonable};
 use super::reference;
 use super::simd::{self, Depthwise, Layout, floats};
 
@@ -82,8 +82,8 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
 
 /// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
 /// `output` as it was.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
-    let fits = shape.groups == shape.window.in_c && isa.is_available() && args.fit(shape, output);
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, scratch: &mut [u8]) -> bool {
+    let fits = shape.groups == shape.window.in_c && isa.is_available() && args.fit(shape, &output);
     fits && match Way::of(isa, shape) {
         Way::Plain => reference::run(shape, args, output),
         // SAFETY: the CPU has `isa`; what is not checked yet, is there.

@@ -5,7 +5,7 @@
 use crate::isa::Isa;
 use crate::shape::ConvShape;
 
-use super::conv::{ConvArgs, reasonable};
+use super::conv::{ConvArgs, Results, reasonable};
 use super::reference;
 
 /// Bytes that packed weights take at most, which is what they take; more than there can be if `shape` is beyond reason.
@@ -40,6 +40,6 @@ pub fn scratch_len(_isa: Isa, _shape: &ConvShape) -> usize {
 
 /// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
 /// `output` as it was.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], _scratch: &mut [u8]) -> bool {
-    isa.is_available() && args.fit(shape, output) && reference::run(shape, args, output)
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, _scratch: &mut [u8]) -> bool {
+    isa.is_available() && args.fit(shape, &output) && reference::run(shape, args, output)
 }

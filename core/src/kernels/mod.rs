@@ -24,10 +24,10 @@ pub mod reduce;
 mod reference;
 pub mod resize;
 mod round;
+pub mod scale;
 mod select;
 mod simd;
 pub mod softmax;
-pub mod sums;
 pub mod unary;
 
 pub use select::ConvKernel;

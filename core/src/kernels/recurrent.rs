@@ -9,6 +9,7 @@ use crate::shape::{ConvShape, Window};
 
 use super::conv_f32::{self, ConvF32Args};
 use super::exp::{sigmoid, tanh};
+use super::lanes::each;
 use super::per_isa::per_isa;
 
 /// What a recurrent layer reads beside its op.
@@ -170,13 +171,13 @@ per_isa! {
 #[inline(always)]
 fn activate(values: &mut [f32], function: Activation, clip: f32) {
     if clip < f32::INFINITY {
-        values.iter_mut().for_each(|x| *x = x.clamp(-clip, clip));
+        each!(values, |x| x.clamp(-clip, clip));
     }
     match function {
-        Activation::Sigmoid => values.iter_mut().for_each(|x| *x = sigmoid(*x)),
-        Activation::Tanh => values.iter_mut().for_each(|x| *x = tanh(*x)),
-        Activation::Relu => values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Activation::HardSigmoid => values.iter_mut().for_each(|x| *x = (0.2 * *x + 0.5).clamp(0.0, 1.0)),
+        Activation::Sigmoid => each!(values, |x| sigmoid(x)),
+        Activation::Tanh => each!(values, |x| tanh(x)),
+        Activation::Relu => each!(values, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::HardSigmoid => each!(values, |x| (0.2 * x + 0.5).clamp(0.0, 1.0)),
     }
 }
 

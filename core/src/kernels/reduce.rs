@@ -4,10 +4,11 @@ use crate::plan::Reduction;
 use crate::shape::Along;
 
 use super::binary::{larger, smaller};
+use super::lanes::fold_lanes;
 use super::per_isa::per_isa;
 
-/// Lanes of a sum along the last dimension.
-const LANES: usize = 8;
+/// Lanes of a range.
+const RANGE_LANES: usize = 32;
 
 per_isa! {
     /// [`ReduceF32`](crate::plan::ReduceF32): `x` is `[outer, len, inner]`, `y` `[outer, inner]`.
@@ -32,6 +33,30 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// [`DynamicRange`](crate::plan::DynamicRange): the least and the greatest of `x`.
+    pub fn range(x: &[f32], range: &mut [f32; 2]) {
+        // What compares takes no NaN, which is kept beside it: that is fewer instructions than to keep it in each of both.
+        let (mut least, mut greatest) = ([f32::INFINITY; RANGE_LANES], [f32::NEG_INFINITY; RANGE_LANES]);
+        let mut nan = [0u32; RANGE_LANES];
+        let mut take = |lane: usize, x: f32| {
+            least[lane] = if x < least[lane] { x } else { least[lane] };
+            greatest[lane] = if x > greatest[lane] { x } else { greatest[lane] };
+            nan[lane] |= u32::from(x.is_nan());
+        };
+        let (blocks, rest) = x.as_chunks::<RANGE_LANES>();
+        for block in blocks {
+            (0..RANGE_LANES).for_each(|lane| take(lane, block[lane]));
+        }
+        rest.iter().enumerate().for_each(|(lane, x)| take(lane, *x));
+        *range = if nan.iter().any(|nan| *nan > 0) {
+            [f32::NAN; 2]
+        } else {
+            [least.into_iter().fold(f32::INFINITY, smaller), greatest.into_iter().fold(f32::NEG_INFINITY, larger)]
+        };
+    }
+}
+
 /// `step` takes an element into a partial result, `join` two of these.
 #[inline(always)]
 fn fold(
@@ -45,12 +70,7 @@ fn fold(
     let Along { len, inner, .. } = *along;
     if inner == 1 {
         for (x, y) in x.chunks_exact(len).zip(y) {
-            let mut lanes = [start; LANES];
-            for x in x.chunks(LANES) {
-                lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = step(*lane, *x));
-            }
-            let [a, b, c, d, e, f, g, h] = lanes;
-            *y = join(join(join(a, e), join(c, g)), join(join(b, f), join(d, h)));
+            *y = fold_lanes(x, start, &step, &join);
         }
         return;
     }
@@ -128,6 +148,19 @@ mod tests {
                     reduce_f32(isa, &x, &mut y, &along, function);
                     prop_assert!(y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_range_is_that_of_the_definition(x in vec(any::<f32>(), 1..200), nan: bool) {
+            let x: Vec<f32> = x.into_iter().filter(|x| nan || !x.is_nan()).chain([0.5]).collect();
+            let ends = [x.iter().copied().fold(f32::INFINITY, smaller), x.iter().copied().fold(f32::NEG_INFINITY, larger)];
+            for isa in Isa::ALL {
+                let mut range = [7.0; 2];
+                super::range(isa, &x, &mut range);
+                prop_assert!(range == ends || range.iter().chain(&ends).all(|end| end.is_nan()));
             }
         }
     }

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use crate::shape::{ConvShape, Requantize, Window};
 
-use super::conv::ConvArgs;
+use super::conv::{ConvArgs, Results};
 
 /// Filters that are taken together.
 const FILTERS: usize = 4;
@@ -31,20 +31,32 @@ pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 }
 
 /// Convolves, or returns `false` where weights are not as long as they have to be.
-pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8]) -> bool {
+pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>) -> bool {
     if args.weights.len() != packed_len(shape) {
         return false;
     }
-    let w = &shape.window;
-    for (pixel, out) in output.chunks_exact_mut(shape.out_c).enumerate() {
-        let position = (pixel / w.out_w, pixel % w.out_w);
-        if is_depthwise(shape) {
-            depthwise(w, args, position, out);
-        } else {
-            dense(shape, args, position, out);
-        }
+    let out_c = shape.out_c;
+    match output {
+        Results::Bytes(bytes) => pixels(shape, args, &mut |pixel, channel, sum| {
+            bytes[pixel * out_c + channel] = requantize(sum, args.multiplier[channel], &args.out);
+        }),
+        Results::Sums(sums) => pixels(shape, args, &mut |pixel, channel, sum| sums[pixel * out_c + channel] = sum),
     }
     true
+}
+
+/// All pixels; `put` is given the sum of each pixel and channel.
+fn pixels(shape: &ConvShape, args: &ConvArgs<'_>, put: &mut dyn FnMut(usize, usize, i32)) {
+    let w = &shape.window;
+    for pixel in 0..w.out_h * w.out_w {
+        let position = (pixel / w.out_w, pixel % w.out_w);
+        let put = &mut |channel, sum| put(pixel, channel, sum);
+        if is_depthwise(shape) {
+            depthwise(w, args, position, put);
+        } else {
+            dense(shape, args, position, put);
+        }
+    }
 }
 
 fn is_depthwise(shape: &ConvShape) -> bool {
@@ -52,27 +64,28 @@ fn is_depthwise(shape: &ConvShape) -> bool {
 }
 
 /// All output channels of a pixel.
-fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), out: &mut [i8]) {
+fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), put: &mut impl FnMut(usize, i32)) {
     let (group_in, group_out) = (shape.window.in_c / shape.groups, shape.out_c / shape.groups);
     let filter_len = filter_len(shape);
-    for (group, out) in out.chunks_exact_mut(group_out).enumerate() {
+    for group in 0..shape.groups {
         let channels = group * group_in..(group + 1) * group_in;
-        for (block, out) in out.chunks_mut(FILTERS).enumerate() {
-            let first = group * group_out + block * FILTERS;
+        for block in (0..group_out).step_by(FILTERS) {
+            let (first, count) = (group * group_out + block, FILTERS.min(group_out - block));
             // Fewer filters repeat the last.
             let filters: [&[u8]; FILTERS] =
-                core::array::from_fn(|i| &args.weights[(first + i.min(out.len() - 1)) * filter_len..][..filter_len]);
+                core::array::from_fn(|i| &args.weights[(first + i.min(count - 1)) * filter_len..][..filter_len]);
             let mut sums = [0; FILTERS];
             window(&shape.window, args, position, &channels, filters, &mut sums);
-            for (i, out) in out.iter_mut().enumerate() {
-                let sum = args.bias[first + i].wrapping_add(sums[i]);
-                *out = requantize(sum, args.multiplier[first + i], &args.out);
+            for (i, sum) in sums.into_iter().enumerate().take(count) {
+                put(first + i, args.bias[first + i].wrapping_add(sum));
             }
         }
     }
 }
 
 /// Adds the products of some channels under a window and of four filters.
+// Several times as large where it is compiled into its caller.
+#[inline(never)]
 fn window(
     w: &Window,
     args: &ConvArgs<'_>,
@@ -136,11 +149,10 @@ fn padding(zero_point: i8, weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS])
 }
 
 /// All channels of a pixel, a few at a time.
-fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), out: &mut [i8]) {
-    let channels = out.len();
-    for (block, out) in out.chunks_mut(CHANNELS).enumerate() {
-        let first = block * CHANNELS;
-        let len = out.len();
+fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), put: &mut impl FnMut(usize, i32)) {
+    let channels = w.in_c;
+    for first in (0..channels).step_by(CHANNELS) {
+        let len = CHANNELS.min(channels - first);
         let mut sums = [0_i32; CHANNELS];
         for ky in 0..w.kernel_h {
             let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
@@ -159,9 +171,8 @@ fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), out: &mu
                 }
             }
         }
-        for (i, out) in out.iter_mut().enumerate() {
-            let sum = args.bias[first + i].wrapping_add(sums[i]);
-            *out = requantize(sum, args.multiplier[first + i], &args.out);
+        for (i, sum) in sums.into_iter().enumerate().take(len) {
+            put(first + i, args.bias[first + i].wrapping_add(sum));
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::shape::ConvShape;
 
-use super::conv::{ConvArgs, Form};
+use super::conv::{ConvArgs, Form, Results};
 use super::{conv, depthwise, grouped};
 
 /// The int8 convolution kernel of a shape: a function of the shape and the form of its weights alone, so that packing and
@@ -84,7 +84,14 @@ impl ConvKernel {
     }
 
     /// Convolves, and returns whether it did: what does not fit leaves `output` as it was.
-    pub fn run(self, isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+    pub fn run(
+        self,
+        isa: Isa,
+        shape: &ConvShape,
+        args: &ConvArgs<'_>,
+        output: Results<'_>,
+        scratch: &mut [u8],
+    ) -> bool {
         match self {
             Self::Dense(form) => conv::run(isa, shape, form, args, output, scratch),
             Self::Depthwise => depthwise::run(isa, shape, args, output, scratch),

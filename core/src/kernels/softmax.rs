@@ -3,10 +3,12 @@
 use crate::shape::Requantize;
 
 use super::exp::exp;
+use super::lanes::fold_lanes;
 use super::per_isa::per_isa;
 use super::round::ToI8;
 
-const LANES: usize = 8;
+/// About as many values as are worked on at a time.
+const BLOCK: usize = 1024;
 
 per_isa! {
     /// [`SoftmaxS8`](crate::plan::SoftmaxS8) of rows of `cols` values.
@@ -31,13 +33,23 @@ per_isa! {
     /// [`SoftmaxF32`](crate::plan::SoftmaxF32) of rows of `cols` values. A row that holds a NaN
     /// or nothing but negative infinity becomes NaN.
     pub fn softmax_f32(y: &mut [f32], cols: usize) {
-        for row in y.chunks_exact_mut(cols) {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for y in row.iter_mut() {
-                *y = exp(*y - max);
+        // Several rows at a time are one to `exp`, which has less to do where vectors end.
+        for rows in y.chunks_mut(BLOCK.div_ceil(cols).saturating_mul(cols)) {
+            for row in rows.chunks_exact_mut(cols) {
+                let max = fold_lanes(row, f32::NEG_INFINITY, |max, x| if x > max { x } else { max }, f32::max);
+                for y in row {
+                    *y -= max;
+                }
             }
-            let sum = sum_lanes(row, |y| y);
-            row.iter_mut().for_each(|y| *y /= sum);
+            for y in rows.iter_mut() {
+                *y = exp(*y);
+            }
+            for row in rows.chunks_exact_mut(cols) {
+                let sum = sum_lanes(row, |y| y);
+                for y in row {
+                    *y /= sum;
+                }
+            }
         }
     }
 }
@@ -45,12 +57,7 @@ per_isa! {
 /// The sum of `value(x)` in the order that [`SoftmaxS8`](crate::plan::SoftmaxS8) states.
 #[inline(always)]
 pub(super) fn sum_lanes<T: Copy>(row: &[T], value: impl Fn(T) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    for chunk in row.chunks(LANES) {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += value(*x));
-    }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    fold_lanes(row, 0.0, |sum, x| sum + value(x), |a, b| a + b)
 }
 
 #[cfg(test)]

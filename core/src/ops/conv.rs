@@ -7,7 +7,7 @@ use super::{Lines, Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
-use crate::kernels::conv::{ConvArgs, Form, MAX_SIZE};
+use crate::kernels::conv::{ConvArgs, Form, MAX_SIZE, Results};
 use crate::kernels::conv_f32::{self, ConvF32Args};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
@@ -98,7 +98,7 @@ impl Operation for ConvS8 {
             input_zp: self.input_zero_point,
             out: self.requantize,
         };
-        self.kernel().run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
+        self.kernel().run(isa, &self.shape, &args, Results::Bytes(cast_mut(output)?), scratch).then_some(())
     }
 }
 

@@ -40,7 +40,7 @@ pub use conv::{ConvF32, ConvS8};
 pub use convert::Convert;
 pub use copy::{COPY_DIMS, Fill, Shift, StridedCopy};
 pub use cumulate::CumulateF32;
-pub use dynamic::{ConvS32, DynamicQuantize, DynamicScale, DynamicZeroPoint};
+pub use dynamic::{ConvS32, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, ScaleS32};
 pub use edges::{Dequantize, Quantize};
 pub use gather::Gather;
 pub use integers::{BinaryInt, CompareInt, Whole};

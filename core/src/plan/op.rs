@@ -121,6 +121,8 @@ ops! {
     25 => DynamicZeroPoint,
     26 => DynamicQuantize,
     27 => ConvS32,
+    28 => ScaleS32,
+    29 => DynamicRange,
     32 => CompareF32,
     33 => LogicBool,
     34 => Select,

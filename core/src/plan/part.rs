@@ -17,7 +17,7 @@ const MIN_WORK: u64 = 1 << 17;
 /// The same for an op on `isa`: with 64 products of bytes an instruction, four times as much is done in that time.
 fn min_work(op: &Op, isa: Isa) -> u64 {
     match (op, isa) {
-        (Op::ConvS8(_), Isa::Avx512Vnni) => 4 * MIN_WORK,
+        (Op::ConvS8(_) | Op::ConvS32(_), Isa::Avx512Vnni) => 4 * MIN_WORK,
         _ => MIN_WORK,
     }
 }

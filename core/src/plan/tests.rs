@@ -139,7 +139,7 @@ fn kernels_pack_and_work_as_this_version_says() {
         [0xc929_f53e_1f87_00ed, 0xc919_5e10_54c7_baad],
         [0xe632_75e3_8ef8_de23, 0xc919_5e10_54c7_baad],
     ];
-    assert_eq!((VERSION, packed), (9, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (10, EXPECTED), "{packed:#x?}");
 }
 
 #[test]

@@ -99,12 +99,15 @@ def dynamic() -> None:
         g.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, "dql"))
         return names
 
-    def scaled(g: Graph, sums: str, scale: str, scales: np.ndarray, bias: np.ndarray | None) -> None:
+    def scaled(g: Graph, sums: str, scale: str, scales: np.ndarray, bias: np.ndarray | None,
+               relu: bool = False) -> None:
         y = g.op("Mul", g.op("Cast", sums, to=1), g.op("Mul", scale, g.const(scales)))
-        finish(g, y if bias is None else g.op("Add", y, g.const(bias)), quantized=False)
+        y = y if bias is None else g.op("Add", y, g.const(bias))
+        finish(g, g.op("Relu", y) if relu else y, quantized=False)
 
     def matmul(g: Graph, shape: tuple[int, ...], weights: type = np.int8, zero_points: tuple[int, ...] | int | None = None,
-               low: float = -2.0, high: float = 2.0, per_channel: bool = True, bias: bool = True) -> None:
+               low: float = -2.0, high: float = 2.0, per_channel: bool = True, bias: bool = True,
+               relu: bool = False) -> None:
         q, scale, zero_point = drawn(g, g.input(*shape, low=low, high=high))
         # Of int8 no more than ONNX Runtime sums exactly on every CPU, two products at a time in 16 bits.
         ends = (-64, 64) if weights is np.int8 else (0, 256)
@@ -112,8 +115,10 @@ def dynamic() -> None:
         behind = [] if zero_points is None else [g.const(zero_points, weights)]
         sums = g.op("MatMulInteger", q, w, zero_point, *behind)
         scales = g.rng.uniform(0.005, 0.02, 7 if per_channel else ())
-        scaled(g, sums, scale, scales, g.normal(7) if bias else None)
+        scaled(g, sums, scale, scales, g.normal(7) if bias else None, relu)
     add("dynamic_matmul", bind(matmul, shape=(4, 19)))
+    add("dynamic_matmul_one_row", bind(matmul, shape=(1, 19)))
+    add("dynamic_matmul_relu", bind(matmul, shape=(4, 19), relu=True))
     add("dynamic_matmul_3d", bind(matmul, shape=(2, 3, 19), bias=False))
     add("dynamic_matmul_per_tensor", bind(matmul, shape=(1, 19), per_channel=False))
     add("dynamic_matmul_positive", bind(matmul, shape=(3, 19), low=0.5, high=3.0))
@@ -132,7 +137,15 @@ def dynamic() -> None:
     add("dynamic_conv_pads_strides", bind(conv, shape=(1, 3, 7, 6), kernel=(3, 2), pads=[1, 0, 1, 1], strides=[2, 1]))
     add("dynamic_conv_1x1", bind(conv, shape=(1, 6, 3, 4), kernel=(1, 1)))
     add("dynamic_conv_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1]))
+    add("dynamic_conv_depthwise", bind(conv, shape=(1, 20, 7, 6), kernel=(3, 3), out=20, group=20, pads=[1, 1, 1, 1]))
     add("dynamic_conv_1d", bind(conv, shape=(1, 3, 9), kernel=(3,), pads=[1, 1]))
+
+    def sums(g: Graph) -> None:
+        q, scale, zero_point = drawn(g, g.input(3, 9))
+        w = g.const(g.rng.integers(-64, 64, (9, 5)), np.int8)
+        floats = g.op("Cast", g.op("MatMulInteger", q, w, zero_point), to=1)
+        g.output(floats, g.op("Mul", floats, scale))
+    add("dynamic_matmul_read_twice", sums)
 
     def parameters(g: Graph) -> None:
         q, scale, zero_point = drawn(g, g.input(2, 9))

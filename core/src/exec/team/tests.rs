@@ -55,7 +55,7 @@ fn in_parts(plan: &Plan<AlignedBytes>, inputs: &[AlignedBytes], most: usize) -> 
 #[test]
 fn parts_of_every_op_give_the_bits_of_the_whole() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        for plan in [network(isa), mixed(isa)] {
+        for plan in [network(isa), mixed(isa), dynamic(isa)] {
             let noise = |(seed, len): (usize, usize)| noise(seed as u32, len / 4).into_iter().map(f32::from).collect();
             let images = plan.inputs().map(|port| port.byte_len()).enumerate().map(noise);
             let inputs: Vec<AlignedBytes> =
@@ -168,6 +168,18 @@ proptest! {
             let cut = in_parts(&plan, &inputs, most);
             prop_assert_eq!(&*whole[0], &*cut[0], "{} parts on {}: {:?}", most, isa, shape);
         }
+    }
+}
+
+/// The last pixel of a row is a column, too; what it is a part of is not, and strides of its own down that.
+#[test]
+fn a_part_of_one_pixel_is_packed_as_the_row() {
+    let row = Window { stride_h: 2, ..window((1, 2), 2, (1, 2), 1) };
+    let shape = ConvShape { window: row, out_c: 2, groups: 2 };
+    for isa in Isa::ALL {
+        let op = convolution(isa, shape, Form::Fast, 0).ops().next().unwrap().1;
+        let Op::ConvS8(ConvS8 { shape: part, .. }) = op.part(isa, 0, 2) else { unreachable!() };
+        assert_eq!(packed(isa, &part, Form::Fast, 0), packed(isa, &shape, Form::Fast, 0), "{isa}");
     }
 }
 

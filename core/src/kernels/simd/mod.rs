@@ -8,7 +8,7 @@
 //! - `ops`: those operations; `avx2`, `vnni256`, `avx512vnni`, `neon` and `neon32` are the instruction sets
 //! - `layout`: how many lanes and values, and what packing needs; plain code on any machine
 //! - `panel`: which part of the input a step widens into scratch, and how
-//! - `params`: bias and multipliers
+//! - `params`: bias and multipliers; `target`: where results go, requantized or as they are
 //! - `gemm`: dense convolution as a matrix product over the panel, without im2col
 //! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
@@ -35,6 +35,7 @@ mod ops;
 mod panel;
 mod params;
 pub(super) mod row;
+mod target;
 pub(super) mod winograd;
 
 #[cfg(target_arch = "x86_64")]
@@ -55,7 +56,7 @@ mod tests;
 mod vnni256;
 
 use crate::isa::Isa;
-use crate::kernels::conv::{ConvArgs, Form};
+use crate::kernels::conv::{ConvArgs, Form, Results};
 use crate::kernels::reference;
 use crate::shape::ConvShape;
 
@@ -74,24 +75,17 @@ pub(super) unsafe fn conv(
     shape: &ConvShape,
     form: Form,
     args: &ConvArgs<'_>,
-    output: &mut [i8],
+    mut output: Results<'_>,
     scratch: &mut [u8],
 ) -> bool {
-    let fast = form == Form::Fast;
-    let filtered = if fast { winograd::kind(isa, shape) } else { None };
     // SAFETY: as the caller's.
     unsafe {
+        if let (Form::Fast, Results::Bytes(output)) = (form, &mut output)
+            && let Some(done) = fast(isa, shape, args, output, scratch)
+        {
+            return done;
+        }
         match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered == Some(winograd::Kind::Plane) => {
-                winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if filtered == Some(winograd::Kind::Line) => {
-                winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if fast && row::takes(isa, shape) => row::run::<avx2::Bytes>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
             #[cfg(target_arch = "x86_64")]
@@ -105,10 +99,6 @@ pub(super) unsafe fn conv(
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
             Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if filtered.is_some() => {
-                winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch)
-            }
-            #[cfg(target_arch = "aarch64")]
             Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonI8mm if Layout::gemm(isa, shape) == Some(Layout::I8MM) => {
@@ -121,6 +111,40 @@ pub(super) unsafe fn conv(
     }
 }
 
+/// What takes fewer products than a matrix product, where there is that; `None` where there is not.
+///
+/// # Safety
+/// As [`conv`].
+unsafe fn fast(
+    isa: Isa,
+    shape: &ConvShape,
+    args: &ConvArgs<'_>,
+    output: &mut [i8],
+    scratch: &mut [u8],
+) -> Option<bool> {
+    let filtered = winograd::kind(isa, shape);
+    // SAFETY: as the caller's.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if filtered == Some(winograd::Kind::Plane) => {
+                Some(winograd::run::<winograd::Avx2Wide, winograd::Plane>(shape, args, output, scratch))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if filtered == Some(winograd::Kind::Line) => {
+                Some(winograd::run::<winograd::Avx2Wide, winograd::Line>(shape, args, output, scratch))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if row::takes(isa, shape) => Some(row::run::<avx2::Bytes>(shape, args, output, scratch)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if filtered.is_some() => {
+                Some(winograd::run::<winograd::NeonWide, winograd::Plane>(shape, args, output, scratch))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Depthwise convolution with one output a channel; `false` as in [`conv`].
 ///
 /// # Safety
@@ -129,7 +153,7 @@ pub(super) unsafe fn depthwise(
     isa: Isa,
     shape: &ConvShape,
     args: &ConvArgs<'_>,
-    output: &mut [i8],
+    output: Results<'_>,
     scratch: &mut [u8],
 ) -> bool {
     // SAFETY: as the caller's.

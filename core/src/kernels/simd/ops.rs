@@ -120,6 +120,12 @@ pub trait Simd: Sized {
     /// Requantizes four registers, which are `4 / BLOCKS` rows, or one row of three or four blocks.
     /// Multipliers are one a column.
     unsafe fn store<const BLOCKS: usize>(acc: [Self::Acc; 4], multiplier: *const u8, out: &Epilogue, to: Rows);
+    /// Writes an i32 a lane.
+    #[inline(always)]
+    unsafe fn put(acc: Self::Acc, lanes: *mut i32) {
+        // SAFETY: as the caller's; where a lane is not an i32 of the accumulator, this is another function.
+        unsafe { lanes.cast::<Self::Acc>().write_unaligned(acc) };
+    }
     /// Turns `len` values into what quads hold. May write 64 bytes too many.
     unsafe fn widen(src: *const i8, len: usize, dst: *mut u8);
 

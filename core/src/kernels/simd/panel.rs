@@ -160,9 +160,10 @@ impl Panel {
     }
 }
 
-/// A one-column image becomes a one-row one: regions cut rows, too.
+/// A one-column image becomes a one-row one: regions cut rows, too. A single pixel is a row already, with the strides of
+/// the row that it may be a part of.
 pub fn lying(w: Window) -> Window {
-    if (w.in_w, w.out_w, w.kernel_w, w.pad_left) != (1, 1, 1, 0) {
+    if w.is_row() || (w.in_w, w.out_w, w.kernel_w, w.pad_left) != (1, 1, 1, 0) {
         return w;
     }
     Window {

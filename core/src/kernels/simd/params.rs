@@ -31,10 +31,11 @@ impl Params {
         let (mut bias, mut multiplier) = (args.bias.as_ptr().cast(), args.multiplier.as_ptr().cast());
         if len > 0 {
             let (b, m) = copies.split_at_mut(len / 2);
-            let values = args.bias.iter().zip(args.multiplier).cycle();
-            for ((b, m), (from_b, from_m)) in b.chunks_exact_mut(4).zip(m.chunks_exact_mut(4)).zip(values) {
-                b.copy_from_slice(&from_b.to_ne_bytes());
-                m.copy_from_slice(&from_m.to_ne_bytes());
+            for (b, from) in b.chunks_exact_mut(4).zip(args.bias.iter().cycle()) {
+                b.copy_from_slice(&from.to_ne_bytes());
+            }
+            for (m, from) in m.chunks_exact_mut(4).zip(args.multiplier.iter().cycle()) {
+                m.copy_from_slice(&from.to_ne_bytes());
             }
             (bias, multiplier) = (b.as_ptr(), m.as_ptr());
         }

@@ -59,8 +59,11 @@ fn row<S: Arrange>(shape: &ConvShape, weights: &[i8]) {
     packed.truncate(len);
     assert!(row::holds(shape, &packed));
     let mut scratch = vec![0xA5; row::scratch_len(shape)];
-    // SAFETY: the CPU has the instruction set, arguments fit.
-    check(shape, weights, &packed, |args, output| unsafe { row::run::<S>(shape, args, output, &mut scratch) });
+    check(shape, weights, &packed, |args, output| match output {
+        // SAFETY: the CPU has the instruction set, arguments fit.
+        Results::Bytes(output) => unsafe { row::run::<S>(shape, args, output, &mut scratch) },
+        Results::Sums(_) => false,
+    });
     assert!(!row::holds(shape, &packed[..len - 1]));
     assert!(!row::holds(shape, &vec![0xFF; len]));
     packed.extend([0; 64]);
@@ -154,8 +157,8 @@ fn each_channel<S: Interleave>() {
     }
 }
 
-/// Compares `run` on `packed` with the reference on `weights`.
-fn check(shape: &ConvShape, weights: &[i8], packed: &[u8], run: impl FnOnce(&ConvArgs<'_>, &mut [i8]) -> bool) {
+/// Compares `run` on `packed` with the reference on `weights`, requantized, and in sums where it gives those.
+fn check(shape: &ConvShape, weights: &[i8], packed: &[u8], mut run: impl FnMut(&ConvArgs<'_>, Results<'_>) -> bool) {
     let w = &shape.window;
     let mut input = noise(w.in_h * w.in_w * w.in_c);
     input.iter_mut().step_by(3).for_each(|value| *value = *value >> 7 ^ 127);
@@ -167,9 +170,16 @@ fn check(shape: &ConvShape, weights: &[i8], packed: &[u8], run: impl FnOnce(&Con
     let args = ConvArgs { input: &input, weights: &plain, bias: &bias, multiplier: &multiplier, input_zp: -9, out };
     let mut expected = vec![0; w.out_h * w.out_w * shape.out_c];
     let mut output = expected.clone();
-    assert!(reference::run(shape, &args, &mut expected));
-    assert!(run(&ConvArgs { weights: packed, ..args }, &mut output));
+    assert!(reference::run(shape, &args, Results::Bytes(&mut expected)));
+    assert!(run(&ConvArgs { weights: packed, ..args }, Results::Bytes(&mut output)));
     assert_eq!(output, expected, "{shape:?}");
+    let mut expected = vec![0; output.len()];
+    let mut sums = expected.clone();
+    let args = ConvArgs { multiplier: &[], ..args };
+    assert!(reference::run(shape, &args, Results::Sums(&mut expected)));
+    if run(&ConvArgs { weights: packed, ..args }, Results::Sums(&mut sums)) {
+        assert_eq!(sums, expected, "{shape:?}");
+    }
 }
 
 fn noise(len: usize) -> Vec<i8> {

@@ -11,12 +11,13 @@ mod pixels;
 mod planes;
 mod strips;
 
-use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv::{ConvArgs, Results};
 use crate::shape::ConvShape;
 
 use super::Layout;
-use super::ops::{self, Epilogue, Interleave, Rows, Simd, each, vectorized};
+use super::ops::{Epilogue, Interleave, Simd, each, vectorized};
 use super::params::Params;
+use super::target::Target;
 
 pub use planes::Depthwise;
 
@@ -51,7 +52,7 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 pub unsafe fn run<S: Interleave>(
     shape: &ConvShape,
     args: &ConvArgs<'_>,
-    output: &mut [i8],
+    output: Results<'_>,
     scratch: &mut [u8],
 ) -> bool {
     let layout = S::LAYOUT;
@@ -66,7 +67,7 @@ pub unsafe fn run<S: Interleave>(
     if !dw.line {
         put_columns(dw, layout.quad(args.input_zp), planes);
     }
-    let layer = &mut Layer {
+    let layer = &Layer {
         dw,
         args,
         padding: padding.as_ptr().cast(),
@@ -74,17 +75,25 @@ pub unsafe fn run<S: Interleave>(
         weights: args.weights[layout.header_len(dw.channels)..].as_ptr(),
         params,
         out: Epilogue::from(&args.out),
-        output,
     };
     let strips = (w.kernel_w, w.dilation_w) == (3, 1) && dw.channels == w.in_c;
     // SAFETY: planes are as many as `dw` says, `padding` is as long as an input row.
     unsafe {
+        let output = match output {
+            Results::Bytes(bytes) => bytes.as_mut_ptr(),
+            Results::Sums(sums) => {
+                vectorized!(S, rows::<S, 0, 0, _>(layer, sums.as_mut_ptr()));
+                return true;
+            }
+        };
         match (strips, dw.groups, w.stride_w) {
-            (true, 1, 1) => vectorized!(S, rows::<S, 1, 1>(layer)),
+            (true, 1, 1) => vectorized!(S, rows::<S, 1, 1, _>(layer, output)),
             // Where registers have four lanes, strips of two columns a pixel read no less than pixels do.
-            (true, 1, 2) if const { S::LAYOUT.lanes > 4 } => vectorized!(S, rows::<S, 1, 2>(layer)),
-            (false, 1, 1) if const { S::LAYOUT.lanes > 4 } && dw.taps() == 3 => vectorized!(S, rows::<S, 3, 0>(layer)),
-            _ => vectorized!(S, rows::<S, 0, 0>(layer)),
+            (true, 1, 2) if const { S::LAYOUT.lanes > 4 } => vectorized!(S, rows::<S, 1, 2, _>(layer, output)),
+            (false, 1, 1) if const { S::LAYOUT.lanes > 4 } && dw.taps() == 3 => {
+                vectorized!(S, rows::<S, 3, 0, _>(layer, output));
+            }
+            _ => vectorized!(S, rows::<S, 0, 0, _>(layer, output)),
         }
     }
     true
@@ -112,7 +121,6 @@ pub struct Layer<'a> {
     weights: *const u8,
     params: Params,
     out: Epilogue,
-    output: &'a mut [i8],
 }
 
 /// All output rows: as strips with `GROUPS` and `STRIDE`; or if `STRIDE` is 0, pixel by pixel with
@@ -121,20 +129,23 @@ pub struct Layer<'a> {
 /// # Safety
 /// The CPU has the instruction set; everything in `layer` is there.
 #[inline(always)]
-unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize>(layer: &mut Layer) {
+unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize, T: Target>(layer: &Layer, output: T) {
     let dw = layer.dw;
     if dw.line {
         // SAFETY: as the caller's.
-        return unsafe { line::<S, GROUPS>(layer) };
+        return unsafe { line::<S, GROUPS, T>(layer, output) };
     }
     let mut turn = 0;
     for y in 0..dw.window.out_h {
         // SAFETY: as the caller's; all planes of the row are made when its pixels are.
         unsafe {
             gather::<S>(layer, y, turn);
-            let dst = layer.output.as_mut_ptr().add(y * dw.out_row());
-            let row = &Row { layer: &*layer, dw, turn, dst };
-            if STRIDE > 0 { strips::strips_of::<S, GROUPS, STRIDE>(row) } else { pixels::pixels_of::<S, GROUPS>(row) }
+            let row = &Row { layer, dw, turn, dst: output.add(y * dw.out_row()) };
+            if STRIDE > 0 {
+                strips::strips_of::<S, GROUPS, STRIDE, T>(row);
+            } else {
+                pixels::pixels_of::<S, GROUPS, T>(row);
+            }
         }
         // The first plane of this row is the one to make way.
         turn = if dw.reach.is_none() || turn + 1 == dw.planes() { 0 } else { turn + 1 };
@@ -171,7 +182,7 @@ unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn line<S: Interleave, const GROUPS: usize>(layer: &mut Layer) {
+unsafe fn line<S: Interleave, const GROUPS: usize, T: Target>(layer: &Layer, output: T) {
     let mut piece = *layer.dw;
     let pixels = piece.pixels.max(1);
     for first in (0..piece.window.out_w).step_by(pixels) {
@@ -179,8 +190,8 @@ unsafe fn line<S: Interleave, const GROUPS: usize>(layer: &mut Layer) {
         // SAFETY: as the caller's; a piece has no more columns than the plane.
         unsafe {
             gather_line::<S>(layer, first * piece.window.stride_w);
-            let dst = layer.output.as_mut_ptr().add(first * piece.window.in_c);
-            pixels::pixels_of::<S, GROUPS>(&Row { layer: &*layer, dw: &piece, turn: 0, dst });
+            let dst = output.add(first * piece.window.in_c);
+            pixels::pixels_of::<S, GROUPS, T>(&Row { layer, dw: &piece, turn: 0, dst });
         }
     }
 }
@@ -212,15 +223,15 @@ unsafe fn gather_line<S: Interleave>(layer: &Layer, first: usize) {
 }
 
 /// What the pixels of an output row share.
-pub struct Row<'a> {
+pub struct Row<'a, T> {
     pub layer: &'a Layer<'a>,
     pub dw: &'a Depthwise,
     /// The place of the plane of the first group.
     pub turn: usize,
-    pub dst: *mut i8,
+    pub dst: T,
 }
 
-impl Row<'_> {
+impl<T: Target> Row<'_, T> {
     /// The quads of weights of tap `tap` of the block of lanes at `lane`.
     ///
     /// # Safety
@@ -231,7 +242,7 @@ impl Row<'_> {
         unsafe { S::load_weights(self.layer.weights.add((lane * self.dw.taps() + tap * S::LAYOUT.lanes) * 4)) }
     }
 
-    /// Requantizes and writes `P` pixels from `x` on, `BLOCKS` blocks of lanes from `lane` on.
+    /// Writes `P` pixels from `x` on, `BLOCKS` blocks of lanes from `lane` on.
     ///
     /// # Safety
     /// The CPU has the instruction set, and there are such pixels and lanes.
@@ -247,8 +258,8 @@ impl Row<'_> {
         let len = (BLOCKS * S::LAYOUT.lanes).min(channels - lane).min(self.dw.out_row() - (x * channels + lane));
         // SAFETY: as the caller's.
         unsafe {
-            let to = Rows { dst: self.dst.add(x * channels + lane), step: channels, len, rows: P };
-            ops::store::<S, P, BLOCKS>(acc, self.layer.params.multiplier(lane), &self.layer.out, to);
+            let dst = self.dst.add(x * channels + lane);
+            dst.put::<S, P, BLOCKS>(acc, self.layer.params.multiplier(lane), &self.layer.out, channels, len);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Any kernel, pixel by pixel or run by run.
 
 use super::super::ops::{Simd, each};
+use super::super::target::Target;
 use super::{Depthwise, Row};
 
 /// A row of any kernel. If it has `TAPS` quads a channel, one group of them, and `TAPS` is not 0,
@@ -9,24 +10,24 @@ use super::{Depthwise, Row};
 /// # Safety
 /// As [`strips_of`](super::strips::strips_of).
 #[inline(always)]
-pub unsafe fn pixels_of<S: Simd, const TAPS: usize>(row: &Row) {
+pub unsafe fn pixels_of<S: Simd, const TAPS: usize, T: Target>(row: &Row<T>) {
     let mut lane = 0;
     // SAFETY: as the caller's; blocks from `lane` on are there.
     unsafe {
         if const { S::LAYOUT.blocks == 4 } {
             while lane + 4 * S::LAYOUT.lanes <= row.dw.channels {
-                pixels::<S, 4, TAPS>(row, lane);
+                pixels::<S, 4, TAPS, T>(row, lane);
                 lane += 4 * S::LAYOUT.lanes;
             }
         }
         if const { S::LAYOUT.lanes > 4 } {
             while lane + 2 * S::LAYOUT.lanes <= row.dw.channels {
-                pixels::<S, 2, TAPS>(row, lane);
+                pixels::<S, 2, TAPS, T>(row, lane);
                 lane += 2 * S::LAYOUT.lanes;
             }
         }
         while lane < row.dw.channels {
-            pixels::<S, 1, TAPS>(row, lane);
+            pixels::<S, 1, TAPS, T>(row, lane);
             lane += S::LAYOUT.lanes;
         }
     }
@@ -35,7 +36,7 @@ pub unsafe fn pixels_of<S: Simd, const TAPS: usize>(row: &Row) {
 /// # Safety
 /// As [`pixels_of`].
 #[inline(always)]
-unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lane: usize) {
+unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize, T: Target>(row: &Row<T>, lane: usize) {
     let dw = *row.dw;
     let lanes = S::LAYOUT.lanes;
     let count = dw.out_row().div_ceil(dw.channels);
@@ -47,18 +48,18 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lan
             let weights = each!(|b| row.layer.weights.add((lane + b * lanes) * dw.taps() * 4));
             let mut x = 0;
             // Of few lanes there are registers for several pixels, which then share weights; runs of pixels may be cut short.
-            if const { S::LAYOUT.lanes == 4 } && dw.channels == dw.window.in_c {
+            if const { S::LAYOUT.lanes == 4 && !T::FEW } && dw.channels == dw.window.in_c {
                 while x + 4 <= count {
-                    some::<S, 4, BLOCKS>(row, dw, x, lane, first, weights);
+                    some::<S, 4, BLOCKS, T>(row, dw, x, lane, first, weights);
                     x += 4;
                 }
                 if x + 2 <= count {
-                    some::<S, 2, BLOCKS>(row, dw, x, lane, first, weights);
+                    some::<S, 2, BLOCKS, T>(row, dw, x, lane, first, weights);
                     x += 2;
                 }
             }
             while x < count {
-                some::<S, 1, BLOCKS>(row, dw, x, lane, first, weights);
+                some::<S, 1, BLOCKS, T>(row, dw, x, lane, first, weights);
                 x += 1;
             }
             return;
@@ -83,8 +84,8 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize>(row: &Row, lan
 /// # Safety
 /// As [`pixels_of`]; `weights` are those of the blocks from `lane` on.
 #[inline(always)]
-unsafe fn some<S: Simd, const P: usize, const BLOCKS: usize>(
-    row: &Row,
+unsafe fn some<S: Simd, const P: usize, const BLOCKS: usize, T: Target>(
+    row: &Row<T>,
     dw: Depthwise,
     x: usize,
     lane: usize,

@@ -35,7 +35,7 @@ pub struct Depthwise {
 
 impl Depthwise {
     pub fn new(layout: Layout, shape: &ConvShape) -> Depthwise {
-        let line = is_row(&lying(shape.window));
+        let line = lying(shape.window).is_row();
         let w = if line { shifted(layout, lying(shape.window)) } else { shape.window };
         let run = layout.lanes * layout.blocks;
         let runs = w.stride_w == 1 && (1..layout.lanes).contains(&w.in_c) && run.is_multiple_of(w.in_c);
@@ -125,10 +125,6 @@ impl Depthwise {
         let cols = if self.line { 1 } else { self.window.in_w };
         cols.saturating_mul(self.window.in_c).next_multiple_of(64)
     }
-}
-
-fn is_row(w: &Window) -> bool {
-    (w.in_h, w.out_h, w.kernel_h, w.pad_top) == (1, 1, 1, 0)
 }
 
 /// A kernel over one row becomes one over as many rows as a quad has taps, and as many fewer columns.

@@ -1,6 +1,7 @@
 //! The common kernels, three columns wide.
 
 use super::super::ops::{Simd, each};
+use super::super::target::Target;
 use super::Row;
 
 /// A row of a kernel with three columns, `GROUPS` groups and the stride `STRIDE`.
@@ -8,18 +9,18 @@ use super::Row;
 /// # Safety
 /// The CPU has the instruction set; planes, weights, parameters and destination are there.
 #[inline(always)]
-pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize>(row: &Row) {
+pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize, T: Target>(row: &Row<T>) {
     let mut lane = 0;
     // SAFETY: as the caller's; blocks from `lane` on are there.
     unsafe {
         if const { S::LAYOUT.blocks == 4 } {
             while lane + 4 * S::LAYOUT.lanes <= row.dw.channels {
-                strip::<S, 4, GROUPS, STRIDE>(row, lane);
+                strip::<S, 4, GROUPS, STRIDE, T>(row, lane);
                 lane += 4 * S::LAYOUT.lanes;
             }
         }
         while lane < row.dw.channels {
-            strip::<S, 1, GROUPS, STRIDE>(row, lane);
+            strip::<S, 1, GROUPS, STRIDE, T>(row, lane);
             lane += S::LAYOUT.lanes;
         }
     }
@@ -31,7 +32,10 @@ pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize>(row: 
 /// # Safety
 /// As [`strips_of`].
 #[inline(always)]
-unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE: usize>(row: &Row, lane: usize) {
+unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE: usize, T: Target>(
+    row: &Row<T>,
+    lane: usize,
+) {
     let dw = row.dw;
     let lanes = S::LAYOUT.lanes;
     // SAFETY: as the caller's; the columns under pixels of the row are in the planes.

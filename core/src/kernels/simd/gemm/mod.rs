@@ -9,13 +9,14 @@ mod tiles;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv::{ConvArgs, Results};
 use crate::shape::ConvShape;
 
 use super::Layout;
 use super::ops::{Epilogue, Simd, vectorized};
 use super::panel::{Fill, Panel};
 use super::params::Params;
+use super::target::{Dst, Target};
 use tiles::{Product, columns};
 
 /// Pixels a region has at most: a multiple of the height of tiles, whichever it is.
@@ -141,13 +142,19 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 ///
 /// # Safety
 /// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`.
-pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+pub unsafe fn run<S: Simd>(
+    shape: &ConvShape,
+    args: &ConvArgs<'_>,
+    mut output: Results<'_>,
+    scratch: &mut [u8],
+) -> bool {
     let gemm = &Gemm::new(S::LAYOUT, shape);
     if args.weights.len() != gemm.packed_len(S::LAYOUT) || scratch.len() < gemm.scratch_len(S::LAYOUT) {
         return false;
     }
     let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
     let panel = panel.as_mut_ptr();
+    let output = Dst::of(&mut output);
     let mut product = Product {
         gemm,
         panel,
@@ -155,7 +162,7 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
         weights: args.weights[S::LAYOUT.header_len(shape.out_c)..].as_ptr(),
         params,
         out: Epilogue::from(&args.out),
-        dst: output.as_mut_ptr(),
+        dst: output,
         channel: 0,
         groups: 0,
     };
@@ -173,7 +180,8 @@ pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut 
         let pixels = region.rows * region.cols;
         let first = (region.y * gemm.panel.window.out_w + region.x) * shape.out_c;
         product.windows = &windows[..pixels];
-        product.dst = output[first..][..pixels * shape.out_c].as_mut_ptr();
+        // SAFETY: regions are parts of the output.
+        product.dst = unsafe { output.add(first) };
         if in_place {
             product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
         }

@@ -1,7 +1,8 @@
 //! The matrix product: tiles of rows and blocks of columns whose accumulators stay in registers.
 
-use super::super::ops::{Epilogue, Rows, Simd, each, store, vectorized};
+use super::super::ops::{Epilogue, Simd, each, vectorized};
 use super::super::params::Params;
+use super::super::target::{Dst, Target};
 use super::{Gemm, Groups};
 
 /// The windows of some pixels times the filters of all channels from `channel` on.
@@ -16,7 +17,7 @@ pub struct Product<'a> {
     pub params: Params,
     pub out: Epilogue,
     /// The first pixel's first channel.
-    pub dst: *mut i8,
+    pub dst: Dst,
     pub channel: usize,
     /// Of how many groups of blocks, all of the same size.
     pub groups: usize,
@@ -105,8 +106,7 @@ impl Product<'_> {
         // SAFETY: as above; rows from `row` on are pixels of the destination.
         unsafe {
             let dst = self.dst.add(row * out_c + self.channel);
-            let to = Rows { dst, step: out_c, len, rows: ROWS };
-            store::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, to);
+            dst.put::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, out_c, len);
         }
     }
 }

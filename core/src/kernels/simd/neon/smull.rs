@@ -130,6 +130,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn put(acc: int32x4x2_t, lanes: *mut i32) {
+        vst1q_s32(lanes, vpaddq_s32(acc.0, acc.1));
+    }
+
+    #[inline(always)]
     unsafe fn widen(src: *const i8, len: usize, dst: *mut u8) {
         copy(src, len, dst);
     }

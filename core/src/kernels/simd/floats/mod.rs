@@ -9,13 +9,16 @@
 //! Channels are taken eight or sixteen at a time, each time over a panel of their own, which is
 //! small.
 
+mod results;
+
 use core::mem::MaybeUninit;
 
-use crate::kernels::conv::ConvArgs;
+use crate::kernels::conv::{ConvArgs, Results};
 use crate::shape::{ConvShape, Window};
 
 use super::ops::{Epilogue, Rows, each, vectorized};
 use super::panel::{Fill, Panel, Region, lying};
+use results::Target;
 
 /// Values of a register.
 const LANES: usize = 8;
@@ -25,6 +28,8 @@ const BYTES: usize = LANES * 4;
 const TILES: usize = 24;
 /// Pixels a region has at most.
 const MAX_PIXELS: usize = 20 * TILES;
+/// What stands for multipliers where nothing is scaled.
+const NONE: &[f32; 2 * LANES] = &[0.0; 2 * LANES];
 /// The most taps of a channel: 2^9 products of at most 2^14 each.
 pub const MAX_TAPS: usize = 1 << 9;
 
@@ -134,7 +139,7 @@ pub fn scratch_len(shape: &ConvShape) -> usize {
 /// # Safety
 /// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`, which this
 /// module [takes].
-pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mut [i8], scratch: &mut [u8]) -> bool {
+pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, scratch: &mut [u8]) -> bool {
     let panel = &panel_of(&shape.window);
     if args.weights.len() != packed_len(shape) || scratch.len() < panel.len() {
         return false;
@@ -142,26 +147,32 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: &mu
     let w = &panel.window;
     let taps = w.kernel_h * w.kernel_w;
     let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
-    let work = &Work {
-        panel,
-        args,
-        windows: panel.windows(&mut windows),
-        few: Few::new(args),
-        memory: scratch.as_mut_ptr(),
-        dst: output.as_mut_ptr(),
-    };
+    let work =
+        &Work { panel, args, windows: panel.windows(&mut windows), few: Few::new(args), memory: scratch.as_mut_ptr() };
     // A sum that starts from a bias stays exact if that is small; a larger one is added at the end.
     let room = (1 << 24) - (taps << 14) as u32;
     let small = args.bias.iter().fold(0, |largest, bias| bias.unsigned_abs().max(largest)) <= room;
     let three = (w.kernel_w, w.dilation_w) == (3, 1);
     // SAFETY: as the caller's; weights and scratch are there.
     unsafe {
+        let dst = match output {
+            Results::Bytes(bytes) => bytes.as_mut_ptr(),
+            Results::Sums(sums) => {
+                let dst = sums.as_mut_ptr();
+                if panel.pixel_bytes == BYTES {
+                    vectorized!(F, blocks::<F, 1, 0, true, _>(work, dst));
+                } else {
+                    vectorized!(F, blocks::<F, 2, 0, true, _>(work, dst));
+                }
+                return true;
+            }
+        };
         match (panel.pixel_bytes == BYTES, three, small) {
-            (true, _, true) => vectorized!(F, blocks::<F, 1, 0, false>(work)),
-            (true, _, false) => vectorized!(F, blocks::<F, 1, 0, true>(work)),
-            (false, true, true) => vectorized!(F, blocks::<F, 2, 3, false>(work)),
-            (false, _, true) => vectorized!(F, blocks::<F, 2, 0, false>(work)),
-            (false, _, false) => vectorized!(F, blocks::<F, 2, 0, true>(work)),
+            (true, _, true) => vectorized!(F, blocks::<F, 1, 0, false, _>(work, dst)),
+            (true, _, false) => vectorized!(F, blocks::<F, 1, 0, true, _>(work, dst)),
+            (false, true, true) => vectorized!(F, blocks::<F, 2, 3, false, _>(work, dst)),
+            (false, _, true) => vectorized!(F, blocks::<F, 2, 0, false, _>(work, dst)),
+            (false, _, false) => vectorized!(F, blocks::<F, 2, 0, true, _>(work, dst)),
         }
     }
     true
@@ -216,7 +227,6 @@ struct Work<'a> {
     windows: &'a [u32],
     few: Few,
     memory: *mut u8,
-    dst: *mut i8,
 }
 
 /// Takes region by region the channels a block at a time.
@@ -224,18 +234,21 @@ struct Work<'a> {
 /// # Safety
 /// The CPU has the instruction set; panel, weights and destination are there.
 #[inline(always)]
-unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(work: &Work) {
+unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
+    work: &Work,
+    dst: T,
+) {
     let w = &work.panel.window;
     let step = w.kernel_h * w.kernel_w * BLOCKS * BYTES;
     let count = w.in_c.div_ceil(BLOCKS * LANES);
     for region in work.panel.regions() {
         // SAFETY: as the caller's; the pixels of a region follow each other in the output.
         unsafe {
-            let pixels = work.dst.add((region.y * w.out_w + region.x) * w.in_c);
+            let pixels = dst.add((region.y * w.out_w + region.x) * w.in_c);
             for index in 0..count {
                 let block = Block::new(index, w.in_c);
                 let weights = work.args.weights.as_ptr().add(index * step);
-                channels::<F, BLOCKS, COLS, LATE_BIAS>(work, region, block, weights, pixels.add(block.first));
+                channels::<F, BLOCKS, COLS, LATE_BIAS, T>(work, region, block, weights, pixels.add(block.first));
             }
         }
     }
@@ -246,19 +259,22 @@ unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_B
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(
+unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
     work: &Work,
     region: Region,
     block: Block,
     weights: *const u8,
-    mut dst: *mut i8,
+    mut dst: T,
 ) {
     let Panel { window: w, pitch, .. } = *work.panel;
     let (panel, args) = (work.memory, work.args);
     let (bias, multiplier): (*const i32, *const f32) = if w.in_c < LANES {
         (work.few.bias.as_ptr(), work.few.multiplier.as_ptr())
     } else {
-        (args.bias[block.first..].as_ptr(), args.multiplier[block.first..].as_ptr())
+        (
+            args.bias[block.first..].as_ptr(),
+            if args.multiplier.is_empty() { NONE.as_ptr() } else { args.multiplier[block.first..].as_ptr() },
+        )
     };
     // SAFETY: as the caller's; a block has no lanes beyond the last channel, but where there are few. Tiles take the region's
     // pixels one after the other.
@@ -286,20 +302,23 @@ unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE
             ($pixels:literal) => {
                 let (tiles, few) = rest.as_chunks::<$pixels>();
                 for windows in tiles {
-                    tile::<F, $pixels, BLOCKS, COLS, LATE_BIAS>(common, windows, dst);
+                    tile::<F, $pixels, BLOCKS, COLS, LATE_BIAS, T>(common, windows, dst);
                     dst = dst.add($pixels * w.in_c);
                 }
                 rest = few;
             };
         }
         // Sums side by side, enough to hide the latency of the multiply-add.
-        if BLOCKS == 1 {
+        if const { T::FEW } {
+        } else if BLOCKS == 1 {
             tiles!(8);
         } else if const { F::PIXELS == 6 } {
             tiles!(6);
         }
         tiles!(4);
-        tiles!(2);
+        if const { !T::FEW } {
+            tiles!(2);
+        }
         tiles!(1);
         debug_assert!(rest.is_empty());
     }
@@ -335,10 +354,10 @@ impl<F: Floats, const BLOCKS: usize> Copy for Common<F, BLOCKS> {}
 /// # Safety
 /// As [`channels`].
 #[inline(always)]
-unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool>(
+unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
     common: Common<F, BLOCKS>,
     windows: &[u32; P],
-    dst: *mut i8,
+    dst: T,
 ) {
     // SAFETY: windows lie inside the panel; there are as many weights as taps.
     unsafe {
@@ -362,23 +381,7 @@ unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize
                 break;
             }
         }
-        // Not a loop: indices have to be constants from the start, or accumulators live in memory.
-        macro_rules! store {
-            ($($first:literal)+) => {$(
-                if $first < P && $first % (4 / BLOCKS) == 0 {
-                    let four: [F::Vec; 4] = each!(|i| {
-                        let acc = acc[($first + i / BLOCKS).min(P - 1)][i % BLOCKS];
-                        let late = common.late.add(i % BLOCKS * LANES).cast();
-                        if LATE_BIAS { F::add_integers(acc, late) } else { acc }
-                    });
-                    let dst = dst.add($first * common.channels);
-                    let rows = (4 / BLOCKS).min(P - $first);
-                    let to = Rows { dst, step: common.channels, len: common.len, rows };
-                    F::store::<BLOCKS>(four, common.multiplier, common.finish, to);
-                }
-            )+};
-        }
-        store!(0 2 4);
+        dst.put::<F, P, BLOCKS, LATE_BIAS>(&common, acc);
     }
 }
 
