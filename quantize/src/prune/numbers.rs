@@ -6,6 +6,9 @@ use super::channels::{Atom, Count, Features};
 use super::trace::Tracer;
 use crate::onnx::proto::NodeProto;
 
+/// Entries of a list of sizes, at most: a tensor has few dimensions, and what is longer is no list of them.
+const LONGEST: usize = 64;
+
 /// An entry of a list of integers.
 #[derive(Clone, Debug)]
 pub enum Number {
@@ -89,7 +92,7 @@ impl Tracer<'_> {
         }
         match self.shapes.get(name)?.as_slice() {
             [] => Some(vec![Number::Other]),
-            &[count] => Some(vec![Number::Other; count]),
+            &[count] if count <= LONGEST => Some(vec![Number::Other; count]),
             _ => None,
         }
     }

@@ -1,34 +1,6 @@
-//! Groups on small graphs, and removal of channels that are nothing, on an engine that computes them plainly.
+//! Which channels go together, and what is made smaller with them.
 
 use super::*;
-use crate::onnx::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use crate::onnx::{dims, f32s, floats, i64s, stored};
-use crate::pool::Pool;
-use crate::{EngineError, Runner};
-
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    let inputs = inputs.iter().map(|&name| name.to_owned()).collect();
-    NodeProto::new(op, format!("{output}_node"), inputs, vec![output.to_owned()])
-}
-
-fn weights(name: &str, shape: &[usize]) -> TensorProto {
-    // Any values that differ, of either sign.
-    let value = |i: usize| ((i * 7919 + name.len() * 104_729) % 41) as f32 / 20.0 - 1.0;
-    f32s(name, shape, &(0..shape.iter().product()).map(value).collect::<Vec<_>>())
-}
-
-fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
-    let output = nodes.last().map(|node| ValueInfoProto::untyped(node.out()));
-    let graph = GraphProto {
-        node: nodes,
-        initializer,
-        input: vec![ValueInfoProto::untyped("x")],
-        output: output.into_iter().collect(),
-        ..GraphProto::default()
-    };
-    let opset_import = vec![OperatorSetIdProto { domain: None, version: Some(13) }];
-    ModelProto { graph: Some(graph), opset_import, ..ModelProto::default() }
-}
 
 fn channels(model: &ModelProto, shapes: &[(&str, &[usize])]) -> Channels {
     Channels::of(model, &shapes.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect())
@@ -41,10 +13,6 @@ fn summary(model: &ModelProto, channels: &Channels) -> Vec<(Vec<String>, usize, 
         (names, group.classes.len(), group.classes.iter().filter(|&&class| !channels.fixed[class]).count())
     };
     channels.groups.iter().map(of).collect()
-}
-
-fn names(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 #[test]
@@ -265,6 +233,22 @@ fn a_number_of_channels_that_is_computed_with_holds_them() {
     assert_eq!(of(2), None);
 }
 
+/// Nothing is made for each of its elements: there are more than memory has room for.
+#[test]
+fn what_has_more_entries_than_a_shape_is_no_list_of_sizes() {
+    let nodes = vec![
+        node("Conv", &["x", "w0"], "a"),
+        node("Shape", &["a"], "s"),
+        with_axis(node("Concat", &["s", "long"], "joined"), 0),
+        node("Conv", &["a", "w1"], "y"),
+    ];
+    let model = model(nodes, vec![weights("w0", &[4, 1, 1, 1]), weights("w1", &[1, 4, 1, 1])]);
+    let shapes: [(&str, &[usize]); 5] =
+        [("x", &[1, 1, 2, 2]), ("a", &[1, 4, 2, 2]), ("s", &[4]), ("long", &[usize::MAX >> 8]), ("y", &[1, 1, 2, 2])];
+    let why = channels(&model, &shapes).groups[0].fixed.clone();
+    assert_eq!(why.as_deref(), Some("`joined_node` (Concat): it computes with the number of channels"));
+}
+
 #[test]
 fn a_transposed_convolution_reads_and_writes_channels() {
     let mut depthwise = node("ConvTranspose", &["a", "w1"], "b");
@@ -315,21 +299,6 @@ fn channels_of_rows_are_the_last_dimension() {
     assert_eq!(channels.groups[1].fixed.as_deref(), Some("`e_node` (Add): it meets `x`, whose channels stay"));
 }
 
-/// A Gemm that scales is no layer that is weighed; by what its weights are, channels may still be ranked.
-#[test]
-fn channels_that_are_not_weighed_stay() {
-    let mut source = flattened();
-    let gemm = source.graph_mut().node.last_mut().unwrap();
-    gemm.attribute.push(onnx::proto::AttributeProto { f: Some(2.0), name: Some("alpha".into()), ..Default::default() });
-    let with = |criterion| {
-        let options = Options { ratio: 0.25, multiple: 1, criterion, refit: false, ..Options::default() };
-        prune(&source.encode_to_vec(), &Plain::new(), &options, &())
-    };
-    let error = with(Criterion::Activation).unwrap_err().to_string();
-    assert!(error.contains("`y_node` (Gemm): what channels matter to it is not measured"), "{error}");
-    assert_eq!(with(Criterion::Magnitude).unwrap().report.groups[0].after, 3);
-}
-
 /// Nothing is made for each of them: there are more than memory has room for.
 #[test]
 fn weights_without_elements_have_no_channels() {
@@ -351,35 +320,6 @@ fn what_is_not_known_keeps_its_channels() {
     assert_eq!(why, "`b_node` (DepthToSpace): channels cannot be followed through it");
 }
 
-/// Convolution, a depthwise one, ReLU, flattened into a Gemm; channel 1 of 4 is nothing, and so is what it meets.
-fn flattened() -> ModelProto {
-    let mut first = weights("w0", &[4, 2, 1, 1]);
-    let mut values = floats(&first).unwrap();
-    values[2..4].fill(0.0);
-    first = f32s("w0", &[4, 2, 1, 1], &values);
-    let mut depthwise = node("Conv", &["b", "w1"], "c");
-    depthwise.set_int("group", 4);
-    let mut product = node("Gemm", &["d", "w2", "b2"], "y");
-    product.set_int("transB", 1);
-    model(
-        vec![
-            node("Conv", &["x", "w0", "b0"], "a"),
-            node("Relu", &["a"], "b"),
-            depthwise,
-            node("Reshape", &["c", "shape"], "d"),
-            product,
-        ],
-        vec![
-            first,
-            f32s("b0", &[4], &[0.5, 0.0, -0.25, 0.125]),
-            weights("w1", &[4, 1, 1, 1]),
-            i64s("shape", &[2], &[1, 24]),
-            weights("w2", &[3, 24]),
-            f32s("b2", &[3], &[0.0, 1.0, 2.0]),
-        ],
-    )
-}
-
 #[test]
 fn flattening_gives_each_channel_its_rows() {
     let model = flattened();
@@ -394,208 +334,4 @@ fn flattening_gives_each_channel_its_rows() {
     assert_eq!([shape(0, 1), shape(2, 1), shape(4, 1)], [vec![3, 2, 1, 1], vec![3, 1, 1, 1], vec![3, 18]]);
     assert_eq!((shape(0, 2), cut.nodes()[2].int("group", 1)), (vec![3], 3));
     assert_eq!(onnx::integers(stored(&cut, 3, 1).unwrap()).unwrap(), [1, 18]);
-}
-
-#[test]
-fn channels_that_are_nothing_go_without_a_trace() {
-    for (criterion, refit) in
-        [(Criterion::Activation, true), (Criterion::Activation, false), (Criterion::Magnitude, false)]
-    {
-        let engine = Plain::new();
-        let model = flattened();
-        let options = Options { ratio: 0.25, multiple: 1, criterion, refit, ..Options::default() };
-        let pruned = prune(&model.encode_to_vec(), &engine, &options, &()).unwrap();
-        assert_eq!((pruned.report.groups[0].before, pruned.report.groups[0].after), (4, 3));
-        let answers = |model: &ModelProto| {
-            let pool = Pool::open(&engine, model, &["y"]).unwrap();
-            pool.each(&[0, 1, 2, 3], |runner, _| Ok(runner.output(0).to_vec())).unwrap()
-        };
-        let (before, after) = (answers(&model), answers(&onnx::decode(&pruned.model).unwrap()));
-        for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
-            assert!((before - after).abs() < 1e-5, "{criterion:?} {refit}: {before} {after}");
-        }
-        let again = prune(&model.encode_to_vec(), &engine, &options, &()).unwrap();
-        assert_eq!(again.model, pruned.model);
-    }
-}
-
-/// `source` pruned runs, with its first `layers` layers narrower, and its outputs have the shape that they had.
-fn narrows(source: &ModelProto, layers: usize) {
-    let options = Options { ratio: 0.25, multiple: 1, allocation: Allocation::Uniform, ..Options::default() };
-    let engine = Plain::new();
-    let pruned = prune(&source.encode_to_vec(), &engine, &options, &()).unwrap();
-    let kept: Vec<_> = pruned.report.groups.iter().take(layers).map(|group| (group.before, group.after)).collect();
-    assert!(kept.len() == layers && kept.iter().all(|kept| *kept == (4, 3)), "{kept:?}");
-    let shapes = |model: &ModelProto| Pool::open(&engine, model, &["y"]).unwrap().shapes().unwrap();
-    assert_eq!(shapes(&onnx::decode(&pruned.model).unwrap()), shapes(source));
-}
-
-#[test]
-fn a_bias_that_refitting_adds_has_the_channels_that_stay() {
-    let nodes = vec![
-        node("Conv", &["x", "w0"], "a"),
-        node("Relu", &["a"], "b"),
-        node("Conv", &["b", "w1"], "c"),
-        node("Relu", &["c"], "d"),
-        node("Conv", &["d", "w2"], "y"),
-    ];
-    let stored = [("w0", [4, 2, 1, 1]), ("w1", [4, 4, 1, 1]), ("w2", [3, 4, 1, 1])];
-    narrows(&model(nodes, stored.map(|(name, shape)| weights(name, &shape)).into()), 2);
-}
-
-#[test]
-fn a_bias_of_a_row_loses_entries_of_the_row() {
-    let product = |inputs: &[&str], output| {
-        let mut product = node("Gemm", inputs, output);
-        product.set_int("transB", 1);
-        product
-    };
-    let nodes = vec![
-        node("Reshape", &["x", "shape"], "f"),
-        product(&["f", "w0", "b0"], "a"),
-        node("Relu", &["a"], "b"),
-        product(&["b", "w1", "b1"], "c"),
-        node("Relu", &["c"], "d"),
-        product(&["d", "w2"], "y"),
-    ];
-    let stored = [("w0", [4, 12]), ("b0", [1, 4]), ("w1", [4, 4]), ("b1", [1, 4]), ("w2", [3, 4])];
-    let stored = stored.iter().map(|(name, shape)| weights(name, shape)).chain([i64s("shape", &[2], &[1, 12])]);
-    narrows(&model(nodes, stored.collect()), 2);
-}
-
-#[test]
-fn a_layer_may_read_what_its_sum_adds() {
-    let nodes = vec![
-        node("Conv", &["x", "w0"], "a"),
-        node("Relu", &["a"], "b"),
-        node("Conv", &["b", "w1"], "c"),
-        node("Add", &["b", "c"], "d"),
-        node("Conv", &["d", "w2"], "y"),
-    ];
-    let stored = [("w0", [4, 2, 1, 1]), ("w1", [4, 4, 1, 1]), ("w2", [3, 4, 1, 1])];
-    narrows(&model(nodes, stored.map(|(name, shape)| weights(name, &shape)).into()), 1);
-}
-
-#[test]
-fn what_remains_is_refitted() {
-    // Channel 1 says what channel 0 says: without it, who reads both has to read 0 twice.
-    let mut source = flattened();
-    let graph = source.graph_mut();
-    let filters = [1.0, -0.5, 0.5, -0.25, -0.8, 0.9, 0.7, 0.6];
-    graph.initializer[0] = f32s("w0", &[4, 2, 1, 1], &filters);
-    graph.initializer[1] = f32s("b0", &[4], &[0.5, 0.25, -0.25, 0.125]);
-    let engine = Plain::new();
-    let error = |refit: bool| {
-        let options =
-            Options { ratio: 0.25, multiple: 1, criterion: Criterion::Magnitude, refit, ..Options::default() };
-        prune(&source.encode_to_vec(), &engine, &options, &()).unwrap().report.score.sqnr_db
-    };
-    let (with, without) = (error(true), error(false));
-    assert!(with > without + 20.0, "{with} {without}");
-}
-
-#[test]
-fn a_model_without_channels_to_take_says_why() {
-    let model = model(vec![node("Conv", &["x", "w0"], "y")], vec![weights("w0", &[4, 2, 1, 1])]);
-    let error = prune(&model.encode_to_vec(), &Plain::new(), &Options::default(), &()).unwrap_err();
-    assert!(matches!(&error, QuantizeError::NothingToPrune(why) if why.contains("output of the graph")), "{error}");
-}
-
-#[test]
-fn answers_count_alike_however_rare_they_are() {
-    let answers = [vec![0; 24], vec![1; 4], vec![2; 2]].concat();
-    let weights = balance(&answers);
-    let of = |answer| answers.iter().zip(&weights).filter(|(a, _)| **a == answer).map(|(_, w)| w).sum::<f64>();
-    assert!([0, 1, 2].iter().all(|&answer| (of(answer) - 10.0).abs() < 1e-9), "{weights:?}");
-    // Values of which any may be the largest are no classes.
-    assert_eq!(balance(&[0, 1, 2, 3, 4, 4]), [1.0; 6]);
-}
-
-/// Runs what these graphs consist of, with 1x1 windows: input `x` is an image of 2 channels, 2 by 3.
-struct Plain(Vec<Vec<f32>>);
-
-impl Plain {
-    fn new() -> Plain {
-        let value = |i: usize| ((i * 2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
-        Plain((0..64).map(|sample| (0..12).map(|i| value(sample * 12 + i)).collect()).collect())
-    }
-}
-
-struct Run {
-    model: ModelProto,
-    samples: Vec<Vec<f32>>,
-    outputs: Vec<Vec<f32>>,
-    shapes: Vec<Vec<usize>>,
-}
-
-impl Engine for Plain {
-    fn samples(&self) -> usize {
-        self.0.len()
-    }
-
-    fn shape(&self, _: &str) -> Option<&[usize]> {
-        None
-    }
-
-    fn stored(&self, _tensor: &str) -> Result<Vec<u8>, EngineError> {
-        Err(EngineError("nothing lies elsewhere".into()))
-    }
-
-    fn open(&self, model: &[u8]) -> Result<Box<dyn Runner>, EngineError> {
-        let model = onnx::decode(model).map_err(|error| EngineError(error.to_string()))?;
-        let mut run = Run { model, samples: self.0.clone(), outputs: vec![], shapes: vec![] };
-        run.run(0, &[])?;
-        Ok(Box::new(run))
-    }
-}
-
-impl Runner for Run {
-    fn shapes(&self) -> &[Vec<usize>] {
-        &self.shapes
-    }
-
-    fn run(&mut self, sample: usize, _: &[&[f32]]) -> Result<(), EngineError> {
-        let graph = self.model.graph.as_ref().unwrap();
-        let declared: HashSet<&str> = graph.output_names().into_iter().collect();
-        if declared.len() < graph.output.len() {
-            return Err(EngineError("an output is declared twice".into()));
-        }
-        let mut held: HashMap<&str, (Vec<usize>, Vec<f32>)> = HashMap::new();
-        held.insert("x", (vec![1, 2, 2, 3], self.samples[sample].clone()));
-        let stored = graph.stored();
-        for node in &graph.node {
-            let (shape, x) = held[node.input[0].as_str()].clone();
-            let operand = |i: usize| node.arg(i).map(|name| floats(stored[name]).unwrap());
-            let made = match node.op() {
-                "Identity" => (shape, x),
-                "Add" => (shape, x.iter().zip(&held[node.input[1].as_str()].1).map(|(x, y)| x + y).collect()),
-                "Relu" => (shape, x.iter().map(|x| x.max(0.0)).collect()),
-                "Reshape" => {
-                    let target = onnx::integers(stored[node.input[1].as_str()]).unwrap();
-                    (target.iter().map(|&size| size as usize).collect(), x)
-                }
-                op => {
-                    let w = operand(1).unwrap();
-                    let plane: usize = if op == "Conv" { shape[2..].iter().product() } else { 1 };
-                    let rows = stored[node.input[1].as_str()].dims[0] as usize;
-                    let bias = operand(2).unwrap_or_else(|| vec![0.0; rows]);
-                    let (cols, depthwise) = (w.len() / rows, node.int("group", 1) > 1);
-                    let y = (0..rows * plane).map(|i| {
-                        let (row, place) = (i / plane, i % plane);
-                        let from = |col: usize| if depthwise { row } else { col };
-                        bias[row] + (0..cols).map(|col| w[row * cols + col] * x[from(col) * plane + place]).sum::<f32>()
-                    });
-                    let shape = [&[1, rows], shape.get(2..).unwrap_or_default()].concat();
-                    (shape, y.collect())
-                }
-            };
-            held.insert(node.out(), made);
-        }
-        (self.shapes, self.outputs) = graph.output_names().iter().map(|name| held[name].clone()).unzip();
-        Ok(())
-    }
-
-    fn output(&self, index: usize) -> &[f32] {
-        &self.outputs[index]
-    }
 }
