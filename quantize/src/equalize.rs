@@ -18,6 +18,7 @@ use crate::layer::Matrix;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Edges, dims, set, stored};
 use crate::pool::Pool;
+use crate::quantizer::Effort;
 use crate::reader::Reader;
 use crate::sites::{Site, Sites};
 use crate::work::Work;
@@ -29,9 +30,9 @@ const WAYS: [(f32, Measure); 4] =
     [(0.5, Measure::Peak), (1.0, Measure::Peak), (0.5, Measure::Power), (1.0, Measure::Power)];
 /// The most that a channel is enlarged.
 const MOST: f32 = 8.0;
-/// Of the largest value of all channels, what one that is enlarged reaches at most: on new samples it may be twice as loud,
-/// and what goes beyond the range is cut off.
-const FILLED: f32 = 0.5;
+/// Of the largest value of all channels, what one that is enlarged reaches at most. On new samples it may be louder, and what
+/// goes beyond the range is cut off: of half it may be twice as loud, and all of it is tried where many samples judge.
+const FILLS: [f32; 2] = [0.5, 1.0];
 
 /// Two layers with channels between them.
 #[derive(Clone, Debug)]
@@ -126,10 +127,11 @@ fn best(
     let (Some(halves), Some(read)) = (channels, seam.tensors.last()) else { return Ok(None) };
     let all: Vec<Channel> = halves[0].iter().zip(&halves[1]).map(|(&one, &other)| one.with(other)).collect();
     let way = |way| {
-        let of = |channels: &[Channel]| factors(&writes, &reads, channels, way);
+        let of = |channels: &[Channel]| factors((&writes, &reads), channels, way);
         Some(Way { factors: of(&all)?, halves: [of(&halves[0])?, of(&halves[1])?] })
     };
-    let ways: Vec<Way> = WAYS.into_iter().filter_map(way).collect();
+    let fills = if work.options.effort == Effort::Best { &FILLS[..] } else { &FILLS[..1] };
+    let ways: Vec<Way> = fills.iter().flat_map(|&fill| WAYS.map(|way| (way, fill))).filter_map(way).collect();
     if ways.is_empty() {
         return Ok(None);
     }
@@ -234,13 +236,12 @@ fn channels_of(values: &[f32], (count, run): (usize, usize)) -> Vec<Channel> {
     (0..count).map(channel).collect()
 }
 
-/// What the channels of a seam are multiplied by in one of the [`WAYS`]; none where its layers do not have the same
-/// channels.
+/// What the channels of a seam are multiplied by in one of the [`WAYS`], with one of the [`FILLS`]; none where its layers do not
+/// have the same channels.
 fn factors(
-    writes: &Matrix,
-    reads: &Matrix,
+    (writes, reads): (&Matrix, &Matrix),
     channels: &[Channel],
-    (share, measure): (f32, Measure),
+    ((share, measure), fill): ((f32, Measure), f32),
 ) -> Option<Vec<f32>> {
     let size = |channel: &Channel| match measure {
         Measure::Peak => channel.peak(),
@@ -273,7 +274,7 @@ fn factors(
         return None;
     }
     let peaks = || channels.iter().map(Channel::peak);
-    let room = peaks().fold(0.0, f32::max) * FILLED;
+    let room = peaks().fold(0.0, f32::max) * fill;
     let bounded = |(f, peak): (&Option<f32>, f32)| {
         let most = if room > peak { MOST.min(room / peak) } else { 1.0 };
         f.map_or(1.0, |f| (f * top / reached).clamp(1.0 / MOST, most))
@@ -322,7 +323,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_quiet_channel_is_enlarged_to_half_of_the_loudest_at_most() {
+    fn a_quiet_channel_is_enlarged_to_a_share_of_the_loudest_at_most() {
         let layer = |dims: [usize; 4], groups| Matrix {
             rows: dims[0],
             cols: dims[1],
@@ -335,7 +336,8 @@ mod tests {
         let channels =
             [8.0, -1.0, 0.1].map(|peak: f32| Channel { min: peak.min(0.0), max: peak.max(0.0), squares: 1.0 });
         let (writes, depthwise) = (layer([3, 1, 1, 1], 1), layer([3, 1, 1, 1], 3));
-        assert_eq!(factors(&writes, &depthwise, &channels, (1.0, Measure::Peak)).unwrap(), [1.0, 4.0, MOST]);
+        let filled = |fill| factors((&writes, &depthwise), &channels, ((1.0, Measure::Peak), fill)).unwrap();
+        assert_eq!([filled(0.5), filled(1.0)], [[1.0, 4.0, MOST], [1.0, 8.0, MOST]]);
     }
 
     #[test]
