@@ -166,6 +166,12 @@ fn the_other_commands_report_what_scripts_rely_on() {
     if EngineChoice::Tract.is_built() {
         assert_eq!(json(&["inspect", KWS, "--engine", "tract"])["steps"], serde_json::json!([]));
     }
+    let divided = "tests/golden/ops/div_scalar/model.onnx";
+    let why = "there is no op on integers for it";
+    assert_eq!(json(&["inspect", divided, "--engine", "plan"])["nodes"][2]["why_float"], why);
+    let text = tractlet(&["inspect", divided, "--engine", "plan"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains(&format!("Quantized, but in float:\n  d8 (Div): {why}\n")), "{text}");
     let sums = fs::read_to_string(repository().join("models/SHA256SUMS")).unwrap();
     assert!(sums.contains(inspect["model"]["sha256"].as_str().unwrap()));
 

@@ -39,8 +39,8 @@ Examples:
   tractlet inspect model.onnx --hop 16
 
 JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of
-{name, dtype, shape}, nodes[].{name, op, dtype, engine}, int8_ratio (null where nothing computes),
-steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, names,
+{name, dtype, shape}, nodes[].{name, op, dtype, engine, why_float (of what is quantized, and in float)},
+int8_ratio (null where nothing computes), steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, names,
 offset, bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of
 the steps that write there, scratch is true where a kernel works and no tensor lies), hop (null without --hop) of {axis, rows,
 window_rows, runs (that fill the first window), window_macs, whole_from.{step, why}}, model.{path, bytes, sha256, opset, producer, held}.
@@ -242,7 +242,19 @@ impl Report<'_> {
             Some(ratio) => format!("{:.0} % of its computing nodes run in int8", 100.0 * ratio),
             None => "none of them computes".to_owned(),
         };
-        format!("{text}\n{nodes}\n{} nodes; {ratio}\n{}", self.nodes.len(), self.steps_text())
+        format!("{text}\n{nodes}\n{} nodes; {ratio}\n{}{}", self.nodes.len(), self.floats_text(), self.steps_text())
+    }
+
+    /// Why nodes that are quantized compute in float.
+    fn floats_text(&self) -> String {
+        let lines = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some(format!("  {} ({}): {}\n", node.name, node.op, node.why_float.as_ref()?)));
+        match lines.collect::<String>() {
+            none if none.is_empty() => none,
+            lines => format!("\nQuantized, but in float:\n{lines}"),
+        }
     }
 
     /// The plan, where there is one.

@@ -138,6 +138,9 @@ pub struct NodeReport {
     /// On ONNX Runtime the execution provider that runs it, as it is called there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// On a plan, why it computes in float although its input or its weights are quantized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_float: Option<String>,
     /// Whether it does arithmetic on activations, and so counts in [`int8_ratio`].
     #[serde(skip)]
     pub computes: bool,

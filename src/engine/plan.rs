@@ -109,14 +109,20 @@ pub(crate) fn compile(
     hop: Option<HopAsked>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
-    let Lowered { program, mut constants, computed_in } = lower::lower(model, shapes, isa)?;
-    let report = |node: &crate::model::Node| NodeReport {
-        name: node.name.clone(),
-        op: node.op.clone(),
-        dtype: node.outputs.first().and_then(|output| computed_in.get(output)).copied().unwrap_or("int8"),
-        engine: EngineName::Plan,
-        provider: None,
-        computes: computes(&node.op),
+    let Lowered { program, mut constants, computed_in, mut why_float } = lower::lower(model, shapes, isa)?;
+    let report = |node: &crate::model::Node| {
+        let output = node.outputs.first();
+        let dtype = output.and_then(|output| computed_in.get(output)).copied().unwrap_or("int8");
+        NodeReport {
+            name: node.name.clone(),
+            op: node.op.clone(),
+            dtype,
+            engine: EngineName::Plan,
+            provider: None,
+            // What floats were tried for may be on integers in another way.
+            why_float: output.and_then(|output| why_float.remove(output)).filter(|_| dtype == "float32"),
+            computes: computes(&node.op),
+        }
     };
     let nodes = model.graph().nodes.iter().map(report).collect();
     if let Some(Origin { name, digest }) = origin {

@@ -248,6 +248,7 @@ fn node_reports(model: &Model, shapes: &Shapes) -> Vec<NodeReport> {
             dtype,
             engine: EngineName::Tract,
             provider: None,
+            why_float: None,
             computes: computes(&node.op),
         }
     };

@@ -64,6 +64,8 @@ pub(crate) struct Lowered {
     pub constants: PlanBuilder,
     /// By the name of the node's first output.
     pub computed_in: HashMap<String, &'static str>,
+    /// By the same, why a node whose input or weights are quantized computes in float.
+    pub why_float: HashMap<String, String>,
 }
 
 /// Why a node cannot be lowered; the caller adds its name.
@@ -143,6 +145,8 @@ struct Lowering<'m> {
     /// Nodes that went into the op of an earlier one.
     consumed: HashSet<usize>,
     computed_in: HashMap<String, &'static str>,
+    /// Why what is quantized is in float, by the model's tensor.
+    why_float: HashMap<String, String>,
     program: Program,
     builder: PlanBuilder,
     /// Bytes of the tables that are made here, by which elements are moved.
@@ -209,6 +213,7 @@ impl<'m> Lowering<'m> {
             read: HashMap::new(),
             consumed: HashSet::new(),
             computed_in: HashMap::new(),
+            why_float: HashMap::new(),
             program: Program::default(),
             builder,
             tables: 0,
@@ -363,7 +368,7 @@ impl<'m> Lowering<'m> {
                 computed_in.entry(output.clone()).or_insert(DType::I8.name());
             }
         }
-        Lowered { program: self.program, constants: self.builder, computed_in }
+        Lowered { program: self.program, constants: self.builder, computed_in, why_float: self.why_float }
     }
 
     fn value(&self, node: &Node, index: usize) -> Result<Value<'m>, Why> {

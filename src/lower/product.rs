@@ -188,19 +188,30 @@ impl<'m> Lowering<'m> {
     }
 
     /// Whether the sums fit 32 bits, whatever the input, and with them the bias, which in their steps is what the model
-    /// states to a quarter of the output's step; a layer is left to floats else.
-    pub(super) fn sums_hold(&self, node: &Node, x: QParams, (stored, values): &Stored8<'m>, to: QParams) -> bool {
+    /// states to a quarter of the output's step; a layer is left to floats else, for the reason that is the error.
+    pub(super) fn sums_hold(
+        &self,
+        node: &Node,
+        x: QParams,
+        (stored, values): &Stored8<'m>,
+        to: QParams,
+    ) -> Result<(), String> {
         let magnitudes = magnitudes(node, &stored.tensor.dims, values);
         let farthest = (127 - i64::from(x.zero_point)).max(i64::from(x.zero_point) + 128);
         // What is none for each channel is refused where it is used.
-        let Ok(bias) = self.bias(node, magnitudes.len()) else { return true };
+        let Ok(bias) = self.bias(node, magnitudes.len()) else { return Ok(()) };
         let holds = |(c, &magnitude): (usize, &i64)| {
             let scale = stored.scales[c % stored.scales.len()];
             let steps = bias.in_steps(c, f64::from(x.scale) * f64::from(scale), to);
             let is_dead = scale == 0.0 || magnitude == 0;
             Bias::hold(steps, magnitude * farthest) || is_dead && !bias.values[c].is_nan()
         };
-        magnitudes.iter().enumerate().all(holds)
+        match magnitudes.iter().enumerate().position(|channel| !holds(channel)) {
+            None => Ok(()),
+            Some(channel) => Err(format!(
+                "the sums of its channel {channel} may leave 32 bits, or its bias is not a whole number of their steps"
+            )),
+        }
     }
 
     /// Of a node on integers alone: on floats the Add stays what it is.

@@ -12,6 +12,9 @@ use super::value::{Act, QParams, Value};
 use super::{Lowering, Why, axis_of, float, int, number};
 use crate::model::{DType, Node};
 
+/// Why a node is in float of whose operator, or of this form of it, there is none on integers.
+const NO_OP: &str = "there is no op on integers for it";
+
 /// What follows an operator and goes into its op.
 pub(super) struct Tail {
     /// The last tensor that the op makes.
@@ -34,7 +37,7 @@ impl<'m> Lowering<'m> {
     /// Lowers a node to an integer op if it works on integers from end to end.
     ///
     /// # Errors
-    /// It does, but is not covered; `Ok(false)` leaves it to floats.
+    /// It does, but is not covered; `Ok(false)` leaves it to floats, and says [why](Self::in_float) of one that is quantized.
     pub(super) fn quantized(&mut self, node: &Node) -> Result<bool, Why> {
         let (act, q) = match (self.value(node, self.operand(node))?, node.op.as_str()) {
             // The greatest integer is the greatest number: the scale does not matter.
@@ -59,36 +62,54 @@ impl<'m> Lowering<'m> {
                 return Ok(true);
             }
             (Value::Dequantized(act, q), "ReduceMax") => {
-                let Some(reduced) = self.reduce_max_s8(node, act)? else { return Ok(false) };
+                let Some(reduced) = self.reduce_max_s8(node, act)? else { return self.in_float(node, NO_OP) };
                 self.set(node, Value::Dequantized(reduced, q));
                 return Ok(true);
             }
             (Value::Dequantized(act, q), _) => (act, q),
+            (Value::Real(_), _) if matches!(self.value(node, 1), Ok(Value::DequantizedStored(_))) => {
+                return self.in_float(node, "its stored operand is quantized, its input is not");
+            }
             _ => return Ok(false),
         };
         let is_product = matches!(node.op.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
         let tail = if is_product { self.tail_of_product(node)? } else { self.tail(node)? };
         let Some((to, dtype)) = tail.quantized else {
-            return Ok(false);
+            let follows = self.follows(&tail.output);
+            return self.in_float(node, follows);
         };
         let x = Input { act, q };
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
-            _ if is_product => match self.weights_of(node)? {
-                Some(stored) if !self.sums_hold(node, x.q, &stored, to) => return Ok(false),
-                Some(stored) if node.op == "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
-                Some(stored) if node.op == "ConvTranspose" => {
-                    self.conv_transpose_s8(node, x, stored, to, requantize)?
+            _ if is_product => {
+                let Some(stored) = self.weights_of(node)? else {
+                    let computed = self.value(node, 1)?.act().is_some();
+                    let why = if computed {
+                        "both its operands are computed"
+                    } else {
+                        "its weights, less their zero points, are no int8"
+                    };
+                    return self.in_float(node, why);
+                };
+                if let Err(why) = self.sums_hold(node, x.q, &stored, to) {
+                    return self.in_float(node, why);
                 }
-                Some(stored) if unscaled(node) && self.is_layer(node) => {
-                    self.fully_connected_s8(node, x, stored, to, requantize)?
+                match node.op.as_str() {
+                    "Conv" => self.conv_s8(node, x, stored, to, requantize)?,
+                    "ConvTranspose" => self.conv_transpose_s8(node, x, stored, to, requantize)?,
+                    _ if unscaled(node) && self.is_layer(node) => {
+                        self.fully_connected_s8(node, x, stored, to, requantize)?
+                    }
+                    _ => {
+                        return self
+                            .in_float(node, "it is more than a product by a stored matrix and a row that is added");
+                    }
                 }
-                _ => return Ok(false),
-            },
+            }
             "ReduceMean" | "ReduceSum" if node.op == "ReduceSum" || !self.is_over_pixels(node, &x.act) => {
                 match self.reduce_s8(node, x, to, requantize)? {
                     Some(output) => output,
-                    None => return Ok(false),
+                    None => return self.in_float(node, NO_OP),
                 }
             }
             "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool_s8(node, x, to, requantize)?,
@@ -103,13 +124,36 @@ impl<'m> Lowering<'m> {
                 }
                 None if matches!(op, "Add" | "Sub" | "Mul") => match self.binary_s8(node, x, to, requantize)? {
                     Some(output) => output,
-                    None => return Ok(false),
+                    None => {
+                        return self
+                            .in_float(node, "its second operand is not quantized in 8 bits, for all of it alike");
+                    }
                 },
-                None => return Ok(false),
+                None => return self.in_float(node, NO_OP),
             },
         };
         self.take(tail, Value::Integers(output, dtype));
         Ok(true)
+    }
+
+    /// Leaves a node that is quantized to floats, and keeps why for who asks.
+    fn in_float(&mut self, node: &Node, why: impl Into<String>) -> Result<bool, Why> {
+        if let Some(output) = node.outputs.first() {
+            let origin = self.origins.get(output.as_str()).copied().unwrap_or(output);
+            self.why_float.insert(origin.to_owned(), why.into());
+        }
+        Ok(false)
+    }
+
+    /// What there is behind a tensor in place of the QuantizeLinear that would make an integer op of what it comes from.
+    fn follows(&self, tensor: &str) -> String {
+        let reader = self.sole_reader(tensor).map(|(_, reader)| reader.op.as_str());
+        match (reader, self.readers.get(tensor).map_or(0, Vec::len)) {
+            (Some("QuantizeLinear"), _) => "a QuantizeLinear to 16 bits follows it".into(),
+            (Some(op), _) => format!("{op} follows it, and no QuantizeLinear"),
+            (None, 0 | 1) => "its result is an output of the model, and not quantized".into(),
+            (None, readers) => format!("its result has {readers} readers, and no QuantizeLinear before them"),
+        }
     }
 
     /// Follows the single readers of a node's output through Relu and Clip to a QuantizeLinear.
@@ -226,4 +270,51 @@ fn requantize(tail: &Tail, to: QParams) -> Requantize {
 
 fn limited(q: i8, requantize: Requantize) -> i8 {
     q.clamp(requantize.min, requantize.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use tractlet_core::isa::Isa;
+
+    use crate::lower::lower;
+    use crate::model::Model;
+
+    /// Why nodes of a golden model are in float, in the order of their names.
+    fn why_float(name: &str) -> Vec<String> {
+        let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let model = Model::open(path).unwrap();
+        let reasons = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap().why_float;
+        let mut reasons: Vec<_> = reasons.into_iter().collect();
+        reasons.sort();
+        reasons.into_iter().map(|(_, why)| why).collect()
+    }
+
+    #[test]
+    fn what_is_quantized_and_in_float_says_why() {
+        let cases = [
+            ("div_scalar", "there is no op on integers for it"),
+            ("conv_float_weights", "its weights, less their zero points, are no int8"),
+            ("matmul_computed_quantized", "both its operands are computed"),
+            ("gemm_alpha_beta", "it is more than a product by a stored matrix and a row that is added"),
+            ("add_constant_image", "its second operand is not quantized in 8 bits, for all of it alike"),
+            ("matmul_add_column", "Add follows it, and no QuantizeLinear"),
+            ("output_before_its_activation", "its result is an output of the model, and not quantized"),
+            ("quantized_twice", "its result has 2 readers, and no QuantizeLinear before them"),
+            ("unread_channels_of_a_product_of_floats", "its stored operand is quantized, its input is not"),
+            (
+                "conv_int32_bias_between_coarse_sums",
+                "the sums of its channel 0 may leave 32 bits, or its bias is not a whole number of their steps",
+            ),
+        ];
+        for (name, why) in cases {
+            assert_eq!(why_float(name), [why], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_integers_or_not_quantized_has_nothing_to_say() {
+        for name in ["conv_3x3_pad", "conv_f32_relu6", "add_channels", "resize_linear_to_another_scale"] {
+            assert_eq!(why_float(name).is_empty(), name != "resize_linear_to_another_scale", "{name}");
+        }
+    }
 }

@@ -360,6 +360,7 @@ fn report(event: &Event) -> NodeReport {
         dtype: event.dtype,
         engine: EngineName::Ort,
         provider: Some(event.provider.clone()),
+        why_float: None,
         computes: computes(&event.op),
     }
 }
