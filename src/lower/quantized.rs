@@ -118,6 +118,11 @@ impl<'m> Lowering<'m> {
             "Resize" | "Upsample" if to == x.q && tail.nodes.len() == 1 && !Self::is_cubic(node) => {
                 self.resized(node, x.act)?
             }
+            "Div" => {
+                let Some((c, first)) = self.scalar_operand(node) else { return self.in_float(node, NO_OP) };
+                let of = |x: f32| if first { c / x } else { x / c };
+                self.table(&node.name, &x.act, |v| limited(to.quantize(of(x.q.dequantize(v))), requantize))
+            }
             op => match float::unary(self, node)? {
                 Some(function) => {
                     self.table(&node.name, &x.act, |v| limited(to.quantize(function.of(x.q.dequantize(v))), requantize))
@@ -292,7 +297,7 @@ mod tests {
     #[test]
     fn what_is_quantized_and_in_float_says_why() {
         let cases = [
-            ("div_scalar", "there is no op on integers for it"),
+            ("layer_norm_quantized", "there is no op on integers for it"),
             ("conv_float_weights", "its weights, less their zero points, are no int8"),
             ("matmul_computed_quantized", "both its operands are computed"),
             ("gemm_alpha_beta", "it is more than a product by a stored matrix and a row that is added"),
@@ -313,7 +318,14 @@ mod tests {
 
     #[test]
     fn what_is_in_integers_or_not_quantized_has_nothing_to_say() {
-        for name in ["conv_3x3_pad", "conv_f32_relu6", "add_channels", "resize_linear_to_another_scale"] {
+        for name in [
+            "conv_3x3_pad",
+            "conv_f32_relu6",
+            "add_channels",
+            "div_scalar",
+            "div_scalar_first",
+            "resize_linear_to_another_scale",
+        ] {
             assert_eq!(why_float(name).is_empty(), name != "resize_linear_to_another_scale", "{name}");
         }
     }
