@@ -200,18 +200,21 @@ impl<'m> Lowering<'m> {
         let farthest = (127 - i64::from(x.zero_point)).max(i64::from(x.zero_point) + 128);
         // What is none for each channel is refused where it is used.
         let Ok(bias) = self.bias(node, magnitudes.len()) else { return Ok(()) };
-        let holds = |(c, &magnitude): (usize, &i64)| {
+        for (c, &magnitude) in magnitudes.iter().enumerate() {
             let scale = stored.scales[c % stored.scales.len()];
             let steps = bias.in_steps(c, f64::from(x.scale) * f64::from(scale), to);
             let is_dead = scale == 0.0 || magnitude == 0;
-            Bias::hold(steps, magnitude * farthest) || is_dead && !bias.values[c].is_nan()
-        };
-        match magnitudes.iter().enumerate().position(|channel| !holds(channel)) {
-            None => Ok(()),
-            Some(channel) => Err(format!(
-                "the sums of its channel {channel} may leave 32 bits, or its bias is not a whole number of their steps"
-            )),
+            if Bias::hold(steps, magnitude * farthest) || is_dead && !bias.values[c].is_nan() {
+                continue;
+            }
+            return Err(match Bias::hold((steps.0, 0.0), magnitude * farthest) {
+                true => {
+                    format!("the bias of its channel {c} is too fine to be a whole number of the steps of its sums")
+                }
+                false => format!("the sums of its channel {c}, with the bias, may leave 32 bits"),
+            });
         }
+        Ok(())
     }
 
     /// Of a node on integers alone: on floats the Add stays what it is.

@@ -308,12 +308,14 @@ mod tests {
             ("unread_channels_of_a_product_of_floats", "its stored operand is quantized, its input is not"),
             (
                 "conv_int32_bias_between_coarse_sums",
-                "the sums of its channel 0 may leave 32 bits, or its bias is not a whole number of their steps",
+                "the bias of its channel 0 is too fine to be a whole number of the steps of its sums",
             ),
         ];
         for (name, why) in cases {
             assert_eq!(why_float(name), [why], "{name}");
         }
+        let full = why_float("matmul_add_row_that_fills_the_sums");
+        assert!(full.contains(&"the sums of its channel 0, with the bias, may leave 32 bits".to_owned()), "{full:?}");
     }
 
     #[test]
