@@ -18,7 +18,8 @@ impl Program {
             let Op::Convert(Convert { input, output, from: DType::I32, to: DType::F32 }) = self.steps[first].op else {
                 continue;
             };
-            let Some(product) = next(output) else { continue };
+            // One of two conversions that are multiplied with each other is left as it is.
+            let Some(product) = next(output).filter(|&product| !left_out[product]) else { continue };
             let Some((mut op, bounded)) = scaled(input, output, &self.steps[product].op) else { continue };
             let mut last = product;
             if !bounded
@@ -131,5 +132,6 @@ mod tests {
     #[test]
     fn what_somebody_else_reads_stays() {
         assert_eq!(steps("dynamic_matmul_read_twice"), (vec!["ConvS32", "Convert", "BinaryF32"], None));
+        assert_eq!(steps("dynamic_matmul_products_add").0, ["ConvS32", "ConvS32", "Convert", "ScaleS32"]);
     }
 }

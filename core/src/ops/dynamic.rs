@@ -281,7 +281,7 @@ impl Operation for ScaleS32 {
     }
 
     fn lines(&self, _: Isa) -> Lines {
-        // A line of a cache has one writer.
+        // No shorter than a line of a cache.
         Lines { count: self.output.len / self.pixel_bytes(), unit: ALIGN.div_ceil(self.pixel_bytes()) }
     }
 

@@ -147,6 +147,13 @@ def dynamic() -> None:
         g.output(floats, g.op("Mul", floats, scale))
     add("dynamic_matmul_read_twice", sums)
 
+    def products(g: Graph) -> None:
+        q, scale, zero_point = drawn(g, g.input(1, 9))
+        floats = [g.op("Cast", g.op("MatMulInteger", q, g.const(g.rng.integers(-64, 64, (9, 5)), np.int8), zero_point), to=1)
+                  for _ in range(2)]
+        g.output(g.op("Add", g.op("Mul", *floats), g.const(g.normal(5))), scale)
+    add("dynamic_matmul_products_add", products)
+
     def parameters(g: Graph) -> None:
         q, scale, zero_point = drawn(g, g.input(2, 9))
         g.output(q, scale, zero_point)

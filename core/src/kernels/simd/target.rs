@@ -137,6 +137,9 @@ unsafe fn put<S: Simd>(acc: &[S::Acc], blocks: usize, dst: *mut i32, step: usize
     for (row, acc) in acc.chunks_exact(blocks).enumerate() {
         for (block, &acc) in acc.iter().enumerate() {
             let left = len - len.min(block * lanes);
+            if left == 0 {
+                break;
+            }
             // SAFETY: as the caller's; of the last lanes no more are copied than there are results.
             unsafe {
                 let dst = dst.add(row * step + block * lanes);
