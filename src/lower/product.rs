@@ -208,6 +208,7 @@ impl<'m> Lowering<'m> {
                 continue;
             }
             return Err(match Bias::hold((steps.0, 0.0), magnitude * farthest) {
+                _ if bias.values[c].is_nan() => format!("the bias of its channel {c} is NaN"),
                 true => {
                     format!("the bias of its channel {c} is too fine to be a whole number of the steps of its sums")
                 }

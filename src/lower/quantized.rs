@@ -83,11 +83,13 @@ impl<'m> Lowering<'m> {
         let output = match node.op.as_str() {
             _ if is_product => {
                 let Some(stored) = self.weights_of(node)? else {
-                    let computed = self.value(node, 1)?.act().is_some();
-                    let why = if computed {
-                        "both its operands are computed"
-                    } else {
-                        "its weights, less their zero points, are no int8"
+                    let why = match self.value(node, 1)? {
+                        Value::DequantizedStored(q) if matches!(q.tensor.dtype, DType::I8 | DType::U8) => {
+                            "its weights, less their zero points, are no int8".into()
+                        }
+                        Value::DequantizedStored(q) => format!("its weights are {}", q.tensor.dtype),
+                        value if value.act().is_some() => "both its operands are computed".into(),
+                        _ => "its weights are not quantized".into(),
                     };
                     return self.in_float(node, why);
                 };
@@ -131,7 +133,7 @@ impl<'m> Lowering<'m> {
                     Some(output) => output,
                     None => {
                         return self
-                            .in_float(node, "its second operand is not quantized in 8 bits, for all of it alike");
+                            .in_float(node, "its other operand is not quantized in 8 bits, for all of it alike");
                     }
                 },
                 None => return self.in_float(node, NO_OP),
@@ -298,10 +300,11 @@ mod tests {
     fn what_is_quantized_and_in_float_says_why() {
         let cases = [
             ("layer_norm_quantized", "there is no op on integers for it"),
-            ("conv_float_weights", "its weights, less their zero points, are no int8"),
+            ("conv_float_weights", "its weights are not quantized"),
+            ("conv_u8_weights_zero_point_0", "its weights, less their zero points, are no int8"),
             ("matmul_computed_quantized", "both its operands are computed"),
             ("gemm_alpha_beta", "it is more than a product by a stored matrix and a row that is added"),
-            ("add_constant_image", "its second operand is not quantized in 8 bits, for all of it alike"),
+            ("add_constant_image", "its other operand is not quantized in 8 bits, for all of it alike"),
             ("matmul_add_column", "Add follows it, and no QuantizeLinear"),
             ("output_before_its_activation", "its result is an output of the model, and not quantized"),
             ("quantized_twice", "its result has 2 readers, and no QuantizeLinear before them"),
