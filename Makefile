@@ -153,8 +153,7 @@ arm-figures: ## Count instructions of an inference on ARM cores under QEMU; writ
 	@targets/build.sh pi4 slim
 	@targets/build.sh armv7 slim
 	@targets/figures.sh >$(TARGET)/arm-figures.md
-	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/arm-figures.md' docs/arm.md
-	@cat $(TARGET)/arm-figures.md
+	@scripts/into.sh figures $(TARGET)/arm-figures.md docs/arm.md
 
 board-figures: ## Build every board's binaries, which takes long, and measure size and memory under QEMU; writes README.md's table
 	@for board in pi4 armv7; do \
@@ -162,19 +161,16 @@ board-figures: ## Build every board's binaries, which takes long, and measure si
 	@targets/build.sh pi-zero slim
 	@cargo build --quiet --bin tractlet
 	@HOST_TRACTLET=$(TARGET)/debug/tractlet targets/board-figures.sh >$(TARGET)/board-figures.md
-	@sed -i -e '/^<!-- boards/,/^<!-- end/{//!d}' -e '/^<!-- boards/r $(TARGET)/board-figures.md' README.md
-	@cat $(TARGET)/board-figures.md
+	@scripts/into.sh boards $(TARGET)/board-figures.md README.md
 
 arm-peers: pack ## The same for ONNX Runtime and LiteRT, and tract after make pi4; needs PACK=dir, and Debian's and PyPI's packages
 	@targets/build.sh pi4 slim
 	@PACK=$(PACK) targets/peers.sh >$(TARGET)/arm-peers.md
-	@sed -i -e '/^<!-- peers/,/^<!-- end/{//!d}' -e '/^<!-- peers/r $(TARGET)/arm-peers.md' docs/arm.md
-	@cat $(TARGET)/arm-peers.md
+	@scripts/into.sh peers $(TARGET)/arm-peers.md docs/arm.md
 
 arm-mca: ## Cycles of inner loops on ARM cores by llvm-mca; MCA=program, of LLVM 16 or newer
 	@MCA=$(MCA) targets/mca.sh >$(TARGET)/arm-mca.md
-	@sed -i -e '/^<!-- mca/,/^<!-- end/{//!d}' -e '/^<!-- mca/r $(TARGET)/arm-mca.md' docs/arm.md
-	@cat $(TARGET)/arm-mca.md
+	@scripts/into.sh mca $(TARGET)/arm-mca.md docs/arm.md
 
 # Counters on every edge tell the fuzzer what is new. The flags are unstable, and the compiler at hand has them all the
 # same; --target keeps them from build scripts.
@@ -310,31 +306,26 @@ bench: build ## Measure latency on every shipped model
 
 figures: build ## Measure the README's table of figures anew; DATA=dir adds quality
 	@scripts/figures.sh $(RELEASE) $(DATA) >$(TARGET)/figures.md
-	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/figures.md' README.md
-	@cat $(TARGET)/figures.md
+	@scripts/into.sh figures $(TARGET)/figures.md README.md
 
 peers: build $(VENV)/ready ## Measure the shipped models beside tract, rten and ONNX Runtime, all taking turns; writes README.md's table
 	cargo build --quiet --release --locked --manifest-path tests/parity/rten/Cargo.toml --target-dir $(TARGET)/rten
 	$(VENV)/bin/python tests/parity/latency.py --tractlet $(RELEASE) --rten $(TARGET)/rten/release/rten-latency >$(TARGET)/peers.md
-	@sed -i -e '/^<!-- peers/,/^<!-- end/{//!d}' -e '/^<!-- peers/r $(TARGET)/peers.md' README.md
-	@cat $(TARGET)/peers.md
+	@scripts/into.sh peers $(TARGET)/peers.md README.md
 
 loading: build $(VENV)/ready ## Measure what loading takes, the table of core/benches/memory.md, anew; PACK=dir adds its models; ROUNDS=21
 	@mkdir -p $(TARGET)/large && $(VENV)/bin/python scripts/large_models.py $(TARGET)/large
 	@scripts/loading.sh $(RELEASE) $(or $(wildcard $(PACK)/models/*_f32.onnx $(PACK)/models/*_int8_qdq_minmax.onnx),models/*/*.onnx) \
 		$(TARGET)/large/*.onnx >$(TARGET)/loading.md
-	@sed -i -e '/^<!-- loading/,/^<!-- end/{//!d}' -e '/^<!-- loading/r $(TARGET)/loading.md' core/benches/memory.md
-	@cat $(TARGET)/loading.md
+	@scripts/into.sh loading $(TARGET)/loading.md core/benches/memory.md
 
 hops: build ## Measure the table of hops in models/README.md anew, with times; ROUNDS=5
 	@scripts/hops.sh $(RELEASE) $(or $(ROUNDS),5) >$(TARGET)/hops.md
-	@sed -i -e '/^<!-- hops/,/^<!-- end/{//!d}' -e '/^<!-- hops/r $(TARGET)/hops.md' models/README.md
-	@cat $(TARGET)/hops.md
+	@scripts/into.sh hops $(TARGET)/hops.md models/README.md
 
 rates: build ## Measure the table of rates in models/README.md anew; SECONDS=20, WALK= and BANDS= for real recordings
 	@WALK=$(WALK) BANDS=$(BANDS) scripts/rates.sh $(RELEASE) $(or $(SECONDS),20) >$(TARGET)/rates.md
-	@sed -i -e '/^<!-- rates/,/^<!-- end/{//!d}' -e '/^<!-- rates/r $(TARGET)/rates.md' models/README.md
-	@cat $(TARGET)/rates.md
+	@scripts/into.sh rates $(TARGET)/rates.md models/README.md
 
 budgets: ## Write models/*/budget.toml anew, from what the plans of the int8 models take now
 	@cargo build --quiet --bin tractlet
@@ -361,8 +352,7 @@ test-cuda: PROVIDERS_PYTHON = python3
 
 networks: build ## Hold the plan engine against ONNX Runtime on networks exported from PyTorch; NETWORKS_PYTHON has torch
 	$(or $(NETWORKS_PYTHON),python3) tests/parity/networks.py --tractlet $(RELEASE) --work $(TARGET)/networks >$(TARGET)/networks.md
-	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/networks.md' docs/networks.md
-	@cat $(TARGET)/networks.md
+	@scripts/into.sh figures $(TARGET)/networks.md docs/networks.md
 
 onnx-node: build $(VENV)/ready ## Run the onnx package's node tests on the plan engine: docs/operators.md, and what tests/onnx_node.rs holds
 	$(VENV)/bin/python tests/parity/onnx_node.py --tractlet $(RELEASE) --table docs/operators.md --archive tests/golden/onnx_node/plan.bin
@@ -377,8 +367,7 @@ differential: $(VENV)/ready ## Hold random graphs on the plan engine against tra
 parity-quantized: pack build $(VENV)/ready ## Quantize the pack's models and measure them here and in ONNX Runtime; needs PACK=dir
 	@$(VENV)/bin/pip install --quiet ai-edge-litert==2.3.0
 	$(VENV)/bin/python tests/parity/quantized.py --tractlet $(RELEASE) --pack $(PACK) >$(TARGET)/quantized.md
-	@sed -i -e '/^<!-- figures/,/^<!-- end/{//!d}' -e '/^<!-- figures/r $(TARGET)/quantized.md' quantize/README.md
-	@cat $(TARGET)/quantized.md
+	@scripts/into.sh figures $(TARGET)/quantized.md quantize/README.md
 
 pack:
 	@test -n '$(PACK)' || { echo 'this needs the benchmark pack: PACK=dir' >&2; exit 1; }
