@@ -4,7 +4,7 @@ set -eu
 [ $# -eq 3 ] || { echo 'usage: into.sh MARKER TABLE FILE' >&2; exit 2; }
 marker=$1 table=$2 file=$3
 [ -s "$table" ] || { echo "into.sh: $table is empty" >&2; exit 1; }
-new=$(mktemp "$file.XXXXXX")
+new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 # One pair of the markers, the second behind the first; else everything to the end would go.
 awk -v marker="<!-- $marker" -v table="$table" '

@@ -1,7 +1,6 @@
 //! Quantization by the range that a tensor has at each run: DynamicQuantizeLinear, and the sums that MatMulInteger and
 //! ConvInteger make of what it gives. Scale and zero point are tensors of one value; the nodes behind bring sums to scale.
 
-use tractlet_core::kernels::ConvKernel;
 use tractlet_core::kernels::conv::Form;
 use tractlet_core::plan::{
     ArenaSpan, ConvS32, DataSpan, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Operand,
@@ -61,9 +60,7 @@ impl<'m> Lowering<'m> {
             let window = Window::pixels(act.elements() / in_c, in_c);
             (act, ConvShape { window, out_c, groups: 1 }, transpose(&values, in_c, out_c), Layout::Plain)
         };
-        if ConvKernel::of(&shape, Form::Compact).max_packed_len(self.builder.isa(), &shape) == usize::MAX {
-            return Err("its sizes are beyond what kernels count to".into());
-        }
+        self.is_counted(&shape, Form::Compact)?;
         let sum = |weights: &[i8]| weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(w.into()));
         let weight_sums: Vec<i32> = weights.chunks((weights.len() / shape.out_c).max(1)).map(sum).collect();
         let result = self.program.tensor(dims, layout, 4);

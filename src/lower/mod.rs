@@ -46,7 +46,7 @@ use tractlet_core::plan::{ALIGN, DType as PlanDType, PlanBuilder};
 use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
-pub(crate) use program::{Hop, Port, Program, Step, TensorId};
+pub(crate) use program::{Hop, Port, Program, Step, TensorId, reads};
 use value::{Act, Layout, Levels, Value};
 
 /// A node that no op of a plan can stand for.
@@ -94,6 +94,14 @@ pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered,
         refusals.push(Refusal { node: "output".into(), op: String::new(), why });
     }
     if refusals.is_empty() { Ok(lowering.finish()) } else { Err(refusals) }
+}
+
+/// A golden model, lowered for plain code.
+#[cfg(test)]
+pub(crate) fn golden(name: &str) -> Lowered {
+    let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
+    let model = Model::open(path).unwrap();
+    lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap()
 }
 
 /// A node of the model, or one of the chain that it stands for.

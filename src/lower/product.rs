@@ -140,9 +140,7 @@ impl<'m> Lowering<'m> {
         to: (QParams, Requantize),
         output: &Act,
     ) -> Result<(), Why> {
-        if ConvKernel::of(&shape, Form::Fast).max_packed_len(self.builder.isa(), &shape) == usize::MAX {
-            return Err("its sizes are beyond what kernels count to".into());
-        }
+        self.is_counted(&shape, Form::Fast)?;
         let out_c = weights.scales.len();
         let row = weights.values.len() / shape.out_c;
         let bias = self.bias(node, out_c)?;
@@ -185,6 +183,14 @@ impl<'m> Lowering<'m> {
         };
         self.program.push(&node.name, op);
         Ok(())
+    }
+
+    /// Refuses an int8 convolution of sizes that no kernel takes.
+    pub(super) fn is_counted(&self, shape: &ConvShape, form: Form) -> Result<(), Why> {
+        match ConvKernel::of(shape, form).max_packed_len(self.builder.isa(), shape) {
+            usize::MAX => Err("its sizes are beyond what kernels count to".into()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the sums fit 32 bits, whatever the input, and with them the bias, which in their steps is what the model

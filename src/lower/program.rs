@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tractlet_core::plan::{Op, Operand};
+use tractlet_core::plan::{Op, Operand, Section};
 
 use super::value::{Act, Layout};
 use crate::model::DType;
@@ -101,4 +101,12 @@ impl Program {
     pub(super) fn push(&mut self, name: &str, op: impl Into<Op>) {
         self.steps.push(Step { name: name.to_owned(), op: op.into() });
     }
+}
+
+/// Tensors that an op reads.
+pub(crate) fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
+    op.inputs()
+        .into_iter()
+        .filter(|operand| operand.section == Section::Arena && operand.len > 0)
+        .map(|operand| operand.offset)
 }

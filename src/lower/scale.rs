@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tractlet_core::plan::{Binary, BinaryF32, Convert, DType, DataSpan, Op, Operand, ScaleS32, Section};
 
 use super::binary::UNBOUNDED;
-use super::program::{Program, TensorId};
+use super::program::{Program, TensorId, reads};
 
 impl Program {
     /// Puts together what nobody else reads the steps between of.
@@ -40,8 +40,7 @@ impl Program {
     fn only_readers(&self) -> HashMap<TensorId, usize> {
         let mut readers: HashMap<TensorId, Vec<usize>> = HashMap::new();
         for (index, step) in self.steps.iter().enumerate() {
-            let read = step.op.inputs().into_iter().filter(|input| input.section == Section::Arena && input.len > 0);
-            read.for_each(|input| readers.entry(input.offset).or_default().push(index));
+            reads(&step.op).for_each(|tensor| readers.entry(tensor).or_default().push(index));
         }
         let shared = self.parts.iter().flat_map(|(part, (whole, _))| [*part, *whole]);
         for tensor in shared.chain(self.outputs.iter().map(|output| output.tensor)) {
@@ -92,18 +91,14 @@ fn add(op: &mut ScaleS32, sum: &Op) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tractlet_core::isa::Isa;
     use tractlet_core::plan::Op;
 
-    use crate::lower::lower;
-    use crate::model::Model;
+    use crate::lower::golden;
 
     /// The kinds of the steps from the sums of a golden model on, and the channels of the op that scales them and whether it
     /// adds a bias.
     fn steps(name: &str) -> (Vec<&'static str>, Option<(usize, bool)>) {
-        let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
-        let model = Model::open(path).unwrap();
-        let steps = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap().program.steps;
+        let steps = golden(name).program.steps;
         let scaled = steps.iter().find_map(|step| match step.op {
             Op::ScaleS32(op) => Some((op.channels, op.bias.len > 0)),
             _ => None,

@@ -167,25 +167,20 @@ fn kept<T: Copy>(
 
 #[cfg(test)]
 mod tests {
-    use tractlet_core::isa::Isa;
     use tractlet_core::plan::{ConvF32, ConvS8, Op};
 
     use super::*;
-    use crate::lower::lower;
-    use crate::model::Model;
+    use crate::lower::golden;
 
     /// Input and output channels of each convolution of a golden model.
     fn channels(name: &str) -> Vec<[usize; 2]> {
-        let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
-        let model = Model::open(path).unwrap();
-        let lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap();
         let shape = |op: &Op| match op {
             Op::ConvS8(ConvS8 { shape, .. }) | Op::ConvF32(ConvF32 { shape, .. }) => {
                 Some([shape.window.in_c, shape.out_c])
             }
             _ => None,
         };
-        lowered.program.steps.iter().filter_map(|step| shape(&step.op)).collect()
+        golden(name).program.steps.iter().filter_map(|step| shape(&step.op)).collect()
     }
 
     #[test]

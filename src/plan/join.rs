@@ -3,8 +3,8 @@
 
 use tractlet_core::plan::{Op, Section, StridedCopy};
 
-use super::lifetime::{Groups, reads};
-use crate::lower::{Program, TensorId};
+use super::lifetime::Groups;
+use crate::lower::{Program, TensorId, reads};
 
 /// Which blocks lie in another one.
 pub(super) struct Joined {
@@ -111,19 +111,15 @@ fn is_dense(copy: &StridedCopy) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tractlet_core::isa::Isa;
     use tractlet_core::plan::{AlignedBytes, Plan};
 
     use super::*;
-    use crate::lower::lower;
-    use crate::model::Model;
+    use crate::lower::golden;
     use crate::plan::packed;
 
     /// Copies in the plan of a golden model.
     fn copies(name: &str) -> usize {
-        let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
-        let model = Model::open(path).unwrap();
-        let mut lowered = lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap();
+        let mut lowered = golden(name);
         let program = packed(lowered.program, &mut lowered.constants);
         let plan: Plan<AlignedBytes> = super::super::plan(program, lowered.constants).unwrap();
         plan.ops().filter(|(_, op)| matches!(op, Op::StridedCopy(_))).count()

@@ -8,7 +8,7 @@ use tractlet_core::isa::Isa;
 use tractlet_core::plan::{Op, Section};
 
 use super::join::Joined;
-use crate::lower::{Program, TensorId};
+use crate::lower::{Program, TensorId, reads};
 
 /// A block of the arena: its length and the steps from which and to which it holds something.
 #[derive(Clone, Copy, Debug)]
@@ -156,14 +156,6 @@ fn groups(program: &Program) -> Groups {
         last_write[owners[base(step.op.output().offset)]] = Some(index);
     }
     Groups { owners, sections, first, last: ends, last_write }
-}
-
-/// Tensors that an op reads.
-pub(super) fn reads(op: &Op) -> impl Iterator<Item = TensorId> {
-    op.inputs()
-        .into_iter()
-        .filter(|operand| operand.section == Section::Arena && operand.len > 0)
-        .map(|operand| operand.offset)
 }
 
 /// An addition works in place on its first operand: the one that is not read again should be that.

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use tractlet_core::plan::Op;
 
-use super::lifetime::reads;
-use crate::lower::{Program, TensorId};
+use crate::lower::{Program, TensorId, reads};
 
 /// Of steps that could all be next, how many are looked at: networks have fewer, and what has thousands would take
 /// time with their square.

@@ -52,10 +52,7 @@ per_isa! {
     /// [`BinaryF32`], then limited to `min..=max`; a NaN stays one.
     pub fn binary_f32(a: &mut [f32], b: &[f32], op: &BinaryF32) {
         let BinaryF32 { min, max, inner, .. } = *op;
-        let clamp = |value: f32| {
-            let value = if value < min { min } else { value };
-            if value > max { max } else { value }
-        };
+        let clamp = |value: f32| limit(value, min, max);
         match op.function {
             Binary::Add => zip_runs(a, b, inner, |a, b| clamp(a + b)),
             Binary::Sub => zip_runs(a, b, inner, |a, b| clamp(a - b)),
@@ -70,6 +67,13 @@ per_isa! {
             Binary::LeakyRelu => zip_runs(a, b, inner, |a, b| clamp(if a < 0.0 { a * b } else { a })),
         }
     }
+}
+
+/// `x` limited to `min..=max`; NaN stays NaN.
+#[inline(always)]
+pub(super) fn limit(x: f32, min: f32, max: f32) -> f32 {
+    let x = if x < min { min } else { x };
+    if x > max { max } else { x }
 }
 
 /// The larger one; NaN if one of them is.

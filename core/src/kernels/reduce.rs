@@ -31,9 +31,7 @@ per_isa! {
             _ => {}
         }
     }
-}
 
-per_isa! {
     /// [`DynamicRange`](crate::plan::DynamicRange): the least and the greatest of `x`.
     pub fn range(x: &[f32], range: &mut [f32; 2]) {
         // What compares takes no NaN, which is kept beside it: that is fewer instructions than to keep it in each of both.

@@ -2,6 +2,7 @@
 
 use crate::ops::ScaleS32;
 
+use super::binary::limit;
 use super::per_isa::per_isa;
 
 per_isa! {
@@ -9,8 +10,7 @@ per_isa! {
     /// for all channels.
     pub fn scale_s32(sums: &mut [i32], scale: &[f32], bias: &[f32], op: &ScaleS32) {
         let (min, max) = (op.min, op.max);
-        let clamp = |y: f32| if y < min { min } else if y > max { max } else { y };
-        let put = |y: &mut i32, value: f32| *y = clamp(value).to_bits() as i32;
+        let put = |y: &mut i32, value: f32| *y = limit(value, min, max).to_bits() as i32;
         match (scale, bias) {
             ([], _) => {}
             ([scale], []) => sums.iter_mut().for_each(|y| put(y, *y as f32 * scale)),

@@ -4,6 +4,7 @@ use core::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use crate::plan::Unary;
 
+use super::binary::limit;
 use super::exp;
 use super::lanes::each;
 use super::per_isa::per_isa;
@@ -76,13 +77,6 @@ fn nearest(x: f32, least: f32) -> f32 {
     const ROUNDING: f32 = 12_582_912.0;
     let x = if x > least { x } else { least };
     limit(x, least, least + 65_535.0) + ROUNDING - ROUNDING
-}
-
-/// `x` limited to `min..=max`; NaN stays NaN.
-#[inline(always)]
-fn limit(x: f32, min: f32, max: f32) -> f32 {
-    let x = if x < min { min } else { x };
-    if x > max { max } else { x }
 }
 
 /// NaN stays NaN.

@@ -16,9 +16,8 @@ use std::ops::Range;
 
 use tractlet_core::plan::{Op, Operand, PlanBuilder, Shift, StridedCopy};
 
-use super::lifetime::reads;
 use super::pack::pack;
-use crate::lower::{Hop, Port, Program, Step, TensorId};
+use crate::lower::{Hop, Port, Program, Step, TensorId, reads};
 use rows::{Along, Copied, Law, Rows, Source, channels_of, follow, slid};
 
 /// A program that runs hop by hop, and what is to be said of it.

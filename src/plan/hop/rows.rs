@@ -9,8 +9,7 @@ use std::ops::Range;
 use tractlet_core::plan::{Op, Operand, Section, StridedCopy};
 use tractlet_core::shape::Window;
 
-use crate::lower::TensorId;
-use crate::plan::lifetime::reads;
+use crate::lower::{TensorId, reads};
 
 /// A tensor that lies row by row along time.
 #[derive(Clone, Debug, PartialEq, Eq)]

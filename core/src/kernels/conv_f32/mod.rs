@@ -12,6 +12,7 @@ mod vector;
 use crate::isa::Isa;
 use crate::shape::{ConvShape, Window};
 
+use super::binary::limit;
 use super::lanes::for_each_block;
 
 /// What a convolution reads beside its shape.
@@ -75,8 +76,7 @@ impl ConvF32Args<'_> {
 
     #[inline(always)]
     fn limit(&self, value: f32) -> f32 {
-        let value = if value < self.min { self.min } else { value };
-        if value > self.max { self.max } else { value }
+        limit(value, self.min, self.max)
     }
 }
 

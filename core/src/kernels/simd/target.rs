@@ -6,7 +6,7 @@ use super::ops::{Epilogue, Rows, Simd, store};
 
 /// Where results go.
 pub trait Target: Copy {
-    /// Whether code for single pixels is all that is worth its room.
+    /// Whether code for few sizes of tiles is all that is worth its room.
     const FEW: bool = false;
 
     /// So many results further.
@@ -14,19 +14,6 @@ pub trait Target: Copy {
     /// # Safety
     /// There are as many, or it is where they end.
     unsafe fn add(self, results: usize) -> Self;
-
-    /// Writes `ROWS <= 6` rows of `len` results, `step` from each other.
-    ///
-    /// # Safety
-    /// As [`Simd::store`].
-    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
-        self,
-        acc: [[S::Acc; BLOCKS]; ROWS],
-        multiplier: *const u8,
-        out: &Epilogue,
-        step: usize,
-        len: usize,
-    );
 }
 
 /// Requantized.
@@ -35,19 +22,6 @@ impl Target for *mut i8 {
     unsafe fn add(self, results: usize) -> Self {
         // SAFETY: as the caller's.
         unsafe { self.add(results) }
-    }
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
-        self,
-        acc: [[S::Acc; BLOCKS]; ROWS],
-        multiplier: *const u8,
-        out: &Epilogue,
-        step: usize,
-        len: usize,
-    ) {
-        // SAFETY: as the caller's.
-        unsafe { store::<S, ROWS, BLOCKS>(acc, multiplier, out, Rows { dst: self, step, len, rows: ROWS }) };
     }
 }
 
@@ -60,21 +34,6 @@ impl Target for *mut i32 {
         // SAFETY: as the caller's.
         unsafe { self.add(results) }
     }
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
-        self,
-        acc: [[S::Acc; BLOCKS]; ROWS],
-        _: *const u8,
-        _: &Epilogue,
-        step: usize,
-        len: usize,
-    ) {
-        // A copy, so that what is requantized elsewhere is not in memory.
-        let copy = acc;
-        // SAFETY: as the caller's.
-        unsafe { put::<S>(copy.as_flattened(), BLOCKS, self, step, len) };
-    }
 }
 
 /// Either, which is known when it runs.
@@ -84,8 +43,8 @@ pub enum Dst {
     Sums(*mut i32),
 }
 
-impl Dst {
-    pub fn of(results: &mut Results<'_>) -> Dst {
+impl From<Results<'_>> for Dst {
+    fn from(results: Results<'_>) -> Dst {
         match results {
             Results::Bytes(bytes) => Dst::Bytes(bytes.as_mut_ptr()),
             Results::Sums(sums) => Dst::Sums(sums.as_mut_ptr()),
@@ -104,7 +63,57 @@ impl Target for Dst {
             }
         }
     }
+}
 
+/// What accumulators of integers are written to.
+pub trait Put: Target {
+    /// Writes `ROWS <= 6` rows of `len` results, `step` from each other.
+    ///
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+        self,
+        acc: [[S::Acc; BLOCKS]; ROWS],
+        multiplier: *const u8,
+        out: &Epilogue,
+        step: usize,
+        len: usize,
+    );
+}
+
+impl Put for *mut i8 {
+    #[inline(always)]
+    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+        self,
+        acc: [[S::Acc; BLOCKS]; ROWS],
+        multiplier: *const u8,
+        out: &Epilogue,
+        step: usize,
+        len: usize,
+    ) {
+        // SAFETY: as the caller's.
+        unsafe { store::<S, ROWS, BLOCKS>(acc, multiplier, out, Rows { dst: self, step, len, rows: ROWS }) };
+    }
+}
+
+impl Put for *mut i32 {
+    #[inline(always)]
+    unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+        self,
+        acc: [[S::Acc; BLOCKS]; ROWS],
+        _: *const u8,
+        _: &Epilogue,
+        step: usize,
+        len: usize,
+    ) {
+        // A copy, so that what is requantized elsewhere is not in memory.
+        let copy = acc;
+        // SAFETY: as the caller's.
+        unsafe { put::<S>(copy.as_flattened(), BLOCKS, self, step, len) };
+    }
+}
+
+impl Put for Dst {
     #[inline(always)]
     unsafe fn put<S: Simd, const ROWS: usize, const BLOCKS: usize>(
         self,
@@ -117,8 +126,8 @@ impl Target for Dst {
         // SAFETY: as the caller's.
         unsafe {
             match self {
-                Dst::Bytes(dst) => Target::put::<S, ROWS, BLOCKS>(dst, acc, multiplier, out, step, len),
-                Dst::Sums(dst) => Target::put::<S, ROWS, BLOCKS>(dst, acc, multiplier, out, step, len),
+                Dst::Bytes(dst) => dst.put::<S, ROWS, BLOCKS>(acc, multiplier, out, step, len),
+                Dst::Sums(dst) => dst.put::<S, ROWS, BLOCKS>(acc, multiplier, out, step, len),
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::shape::ConvShape;
 use super::Layout;
 use super::ops::{Epilogue, Interleave, Simd, each, vectorized};
 use super::params::Params;
-use super::target::Target;
+use super::target::Put;
 
 pub use planes::Depthwise;
 
@@ -129,7 +129,7 @@ pub struct Layer<'a> {
 /// # Safety
 /// The CPU has the instruction set; everything in `layer` is there.
 #[inline(always)]
-unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize, T: Target>(layer: &Layer, output: T) {
+unsafe fn rows<S: Interleave, const GROUPS: usize, const STRIDE: usize, T: Put>(layer: &Layer, output: T) {
     let dw = layer.dw;
     if dw.line {
         // SAFETY: as the caller's.
@@ -182,7 +182,7 @@ unsafe fn gather<S: Interleave>(layer: &Layer, y: usize, turn: usize) {
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn line<S: Interleave, const GROUPS: usize, T: Target>(layer: &Layer, output: T) {
+unsafe fn line<S: Interleave, const GROUPS: usize, T: Put>(layer: &Layer, output: T) {
     let mut piece = *layer.dw;
     let pixels = piece.pixels.max(1);
     for first in (0..piece.window.out_w).step_by(pixels) {
@@ -231,7 +231,7 @@ pub struct Row<'a, T> {
     pub dst: T,
 }
 
-impl<T: Target> Row<'_, T> {
+impl<T: Put> Row<'_, T> {
     /// The quads of weights of tap `tap` of the block of lanes at `lane`.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! Any kernel, pixel by pixel or run by run.
 
 use super::super::ops::{Simd, each};
-use super::super::target::Target;
+use super::super::target::Put;
 use super::{Depthwise, Row};
 
 /// A row of any kernel. If it has `TAPS` quads a channel, one group of them, and `TAPS` is not 0,
@@ -10,7 +10,7 @@ use super::{Depthwise, Row};
 /// # Safety
 /// As [`strips_of`](super::strips::strips_of).
 #[inline(always)]
-pub unsafe fn pixels_of<S: Simd, const TAPS: usize, T: Target>(row: &Row<T>) {
+pub unsafe fn pixels_of<S: Simd, const TAPS: usize, T: Put>(row: &Row<T>) {
     let mut lane = 0;
     // SAFETY: as the caller's; blocks from `lane` on are there.
     unsafe {
@@ -36,7 +36,7 @@ pub unsafe fn pixels_of<S: Simd, const TAPS: usize, T: Target>(row: &Row<T>) {
 /// # Safety
 /// As [`pixels_of`].
 #[inline(always)]
-unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize, T: Target>(row: &Row<T>, lane: usize) {
+unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize, T: Put>(row: &Row<T>, lane: usize) {
     let dw = *row.dw;
     let lanes = S::LAYOUT.lanes;
     let count = dw.out_row().div_ceil(dw.channels);
@@ -84,7 +84,7 @@ unsafe fn pixels<S: Simd, const BLOCKS: usize, const TAPS: usize, T: Target>(row
 /// # Safety
 /// As [`pixels_of`]; `weights` are those of the blocks from `lane` on.
 #[inline(always)]
-unsafe fn some<S: Simd, const P: usize, const BLOCKS: usize, T: Target>(
+unsafe fn some<S: Simd, const P: usize, const BLOCKS: usize, T: Put>(
     row: &Row<T>,
     dw: Depthwise,
     x: usize,

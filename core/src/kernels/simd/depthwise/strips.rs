@@ -1,7 +1,7 @@
 //! The common kernels, three columns wide.
 
 use super::super::ops::{Simd, each};
-use super::super::target::Target;
+use super::super::target::Put;
 use super::Row;
 
 /// A row of a kernel with three columns, `GROUPS` groups and the stride `STRIDE`.
@@ -9,7 +9,7 @@ use super::Row;
 /// # Safety
 /// The CPU has the instruction set; planes, weights, parameters and destination are there.
 #[inline(always)]
-pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize, T: Target>(row: &Row<T>) {
+pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize, T: Put>(row: &Row<T>) {
     let mut lane = 0;
     // SAFETY: as the caller's; blocks from `lane` on are there.
     unsafe {
@@ -32,7 +32,7 @@ pub unsafe fn strips_of<S: Simd, const GROUPS: usize, const STRIDE: usize, T: Ta
 /// # Safety
 /// As [`strips_of`].
 #[inline(always)]
-unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE: usize, T: Target>(
+unsafe fn strip<S: Simd, const BLOCKS: usize, const GROUPS: usize, const STRIDE: usize, T: Put>(
     row: &Row<T>,
     lane: usize,
 ) {

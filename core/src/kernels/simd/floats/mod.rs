@@ -18,7 +18,7 @@ use crate::shape::{ConvShape, Window};
 
 use super::ops::{Epilogue, Rows, each, vectorized};
 use super::panel::{Fill, Panel, Region, lying};
-use results::Target;
+use results::Put;
 
 /// Values of a register.
 const LANES: usize = 8;
@@ -234,7 +234,7 @@ struct Work<'a> {
 /// # Safety
 /// The CPU has the instruction set; panel, weights and destination are there.
 #[inline(always)]
-unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
+unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Put>(
     work: &Work,
     dst: T,
 ) {
@@ -259,7 +259,7 @@ unsafe fn blocks<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_B
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
+unsafe fn channels<F: Floats, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Put>(
     work: &Work,
     region: Region,
     block: Block,
@@ -354,7 +354,7 @@ impl<F: Floats, const BLOCKS: usize> Copy for Common<F, BLOCKS> {}
 /// # Safety
 /// As [`channels`].
 #[inline(always)]
-unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Target>(
+unsafe fn tile<F: Floats, const P: usize, const BLOCKS: usize, const COLS: usize, const LATE_BIAS: bool, T: Put>(
     common: Common<F, BLOCKS>,
     windows: &[u32; P],
     dst: T,

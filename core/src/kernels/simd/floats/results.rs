@@ -1,19 +1,11 @@
 //! Results of a tile: requantized, or the sums as they are.
 
 use super::super::ops::{Rows, each};
+use super::super::target::Target;
 use super::{Common, Floats, LANES};
 
-/// Where results go.
-pub trait Target: Copy {
-    /// Whether code for single pixels and four of them is all that is worth its room.
-    const FEW: bool = false;
-
-    /// So many results further.
-    ///
-    /// # Safety
-    /// There are as many, or it is where they end.
-    unsafe fn add(self, results: usize) -> Self;
-
+/// What accumulators of floats are written to.
+pub trait Put: Target {
     /// Writes `P` pixels.
     ///
     /// # Safety
@@ -26,13 +18,7 @@ pub trait Target: Copy {
 }
 
 /// Requantized.
-impl Target for *mut i8 {
-    #[inline(always)]
-    unsafe fn add(self, results: usize) -> Self {
-        // SAFETY: as the caller's.
-        unsafe { self.add(results) }
-    }
-
+impl Put for *mut i8 {
     #[inline(always)]
     unsafe fn put<F: Floats, const P: usize, const BLOCKS: usize, const LATE_BIAS: bool>(
         self,
@@ -63,15 +49,7 @@ impl Target for *mut i8 {
 }
 
 /// As the integers that they are.
-impl Target for *mut i32 {
-    const FEW: bool = true;
-
-    #[inline(always)]
-    unsafe fn add(self, results: usize) -> Self {
-        // SAFETY: as the caller's.
-        unsafe { self.add(results) }
-    }
-
+impl Put for *mut i32 {
     #[inline(always)]
     unsafe fn put<F: Floats, const P: usize, const BLOCKS: usize, const LATE_BIAS: bool>(
         self,

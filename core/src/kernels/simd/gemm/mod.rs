@@ -142,19 +142,14 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 ///
 /// # Safety
 /// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`.
-pub unsafe fn run<S: Simd>(
-    shape: &ConvShape,
-    args: &ConvArgs<'_>,
-    mut output: Results<'_>,
-    scratch: &mut [u8],
-) -> bool {
+pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, scratch: &mut [u8]) -> bool {
     let gemm = &Gemm::new(S::LAYOUT, shape);
     if args.weights.len() != gemm.packed_len(S::LAYOUT) || scratch.len() < gemm.scratch_len(S::LAYOUT) {
         return false;
     }
     let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
     let panel = panel.as_mut_ptr();
-    let output = Dst::of(&mut output);
+    let output = Dst::from(output);
     let mut product = Product {
         gemm,
         panel,

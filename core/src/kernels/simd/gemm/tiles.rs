@@ -2,7 +2,7 @@
 
 use super::super::ops::{Epilogue, Simd, each, vectorized};
 use super::super::params::Params;
-use super::super::target::{Dst, Target};
+use super::super::target::{Dst, Put, Target};
 use super::{Gemm, Groups};
 
 /// The windows of some pixels times the filters of all channels from `channel` on.
