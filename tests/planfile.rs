@@ -11,6 +11,7 @@ use tractlet::{
     CompileOptions, EngineChoice, Isa, Limits, Model, ModelFile, OpenOptions, PlanCache, PlanFile, PlanFileError,
     PlanFileErrorKind as Kind, Session, SessionOptions, compile,
 };
+use tractlet_core::plan::VERSION;
 
 const SHIPPED: [&str; 5] = ["ad_autoencoder", "har_cnn1d", "ic_resnet8", "kws_dscnn", "sww_conv1d"];
 const KWS: &str = "models/kws_dscnn/int8.onnx";
@@ -131,7 +132,8 @@ fn another_cpu_version_or_model_is_refused_with_what_to_do() {
     fs::write(&path, &bytes).unwrap();
     let (kind, text) = refusal(PlanFile::open(&path));
     assert_eq!(kind, Kind::Version);
-    assert!(text.contains("plan version 3, this build runs version 10; make it anew"), "{text}");
+    let versions = format!("plan version 3, this build runs version {VERSION}; make it anew");
+    assert!(text.contains(&versions), "{text}");
 
     let plan = PlanFile::open(store(&folder, KWS, &generic())).unwrap();
     plan.expect_model(&model(KWS)).unwrap();

@@ -1,7 +1,8 @@
 //! What is not quantized, in f32.
 
 use bytemuck::NoUninit;
-use tractlet_core::plan::{ArenaSpan, AveragePoolF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
+use tractlet_core::kernels::conv_f32;
+use tractlet_core::plan::{AveragePoolF32, ConvF32, MaxPoolF32, Operand, SoftmaxF32, Unary, UnaryF32};
 use tractlet_core::shape::{ConvShape, Window};
 
 use super::binary::UNALIGNED;
@@ -74,14 +75,14 @@ impl<'m> Lowering<'m> {
         let mut output_dims = self.output_dims(node)?;
         output_dims[1] = out_c;
         let window = geometry::window(node, &act, &output_dims, &kernel)?;
-        let weights = geometry::hwio(&values, out_c, in_c, kernel.iter().product());
+        let taps: usize = kernel.iter().product();
+        let weight = |[tap, input, output]: [usize; 3]| values[(output * in_c + input) * taps + tap];
         let shape = ConvShape { window, out_c, groups };
         let mut bias = self.bias_of(node, dims[0])?;
         if let Some(outputs) = outputs {
             bias = outputs.iter().map(|&channel| bias[channel]).collect();
         }
-        let (name, output) =
-            self.conv_op_f32(node, &act, shape, weights, &bias, (output_dims, Layout::ChannelsLast))?;
+        let (name, output) = self.conv_op_f32(node, &act, shape, weight, &bias, (output_dims, Layout::ChannelsLast))?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
@@ -106,7 +107,7 @@ impl<'m> Lowering<'m> {
         let window = Window::pixels(act.elements() / channels, channels);
         let shape = ConvShape { window, out_c: channels, groups: channels };
         let made = (act.dims.clone(), act.layout);
-        let (name, output) = self.conv_op_f32(node, &act, shape, weights.into_iter(), &bias, made)?;
+        let (name, output) = self.conv_op_f32(node, &act, shape, |[_, _, output]| weights[output], &bias, made)?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
@@ -138,8 +139,7 @@ impl<'m> Lowering<'m> {
         let transposed = int(node, "transB", 0) != 0;
         let (in_c, out_c) = if transposed { (b, a) } else { (a, b) };
         let alpha = number(node, "alpha", 1.0);
-        let at = |i: usize, o: usize| alpha * if transposed { values[o * in_c + i] } else { values[i * out_c + o] };
-        let weights = (0..in_c).flat_map(|i| (0..out_c).map(move |o| at(i, o)));
+        let weight = |[_, i, o]: [usize; 3]| alpha * values[if transposed { o * in_c + i } else { i * out_c + o }];
         if act.dims.last() != Some(&in_c) {
             return Err("its input does not end in the weights' rows".into());
         }
@@ -147,18 +147,19 @@ impl<'m> Lowering<'m> {
         let beta = number(node, "beta", 1.0);
         let bias: Vec<f32> = self.bias_of(node, out_c)?.into_iter().map(|bias| beta * bias).collect();
         let output_dims = self.output_dims(node)?;
-        let (name, output) = self.conv_op_f32(node, &act, shape, weights, &bias, (output_dims, Layout::Plain))?;
+        let (name, output) = self.conv_op_f32(node, &act, shape, weight, &bias, (output_dims, Layout::Plain))?;
         self.values.insert(name, Value::Real(output));
         Ok(())
     }
 
-    /// A convolution with the clamps that follow it: the tensor at their end by name, and where it is.
+    /// A convolution with the clamps that follow it: the tensor at their end by name, and where it is. Weights are asked for by
+    /// tap, input channel of the group, and output channel.
     pub(super) fn conv_op_f32(
         &mut self,
         node: &Node,
         act: &Act,
         shape: ConvShape,
-        weights: impl Iterator<Item = f32>,
+        weight: impl Fn([usize; 3]) -> f32,
         bias: &[f32],
         output: (Vec<usize>, Layout),
     ) -> Result<(String, Act), Why> {
@@ -169,11 +170,10 @@ impl<'m> Lowering<'m> {
             output: self.program.span(&output),
             shape,
             // Straight into the plan, of which they may be most.
-            weights: self.builder.data_of(weights),
+            weights: self.builder.data_of(conv_f32::order(&shape).map(weight)),
             bias: self.builder.data(bias),
             min,
             max,
-            scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);
         Ok((name, output))

@@ -112,12 +112,6 @@ pub(super) fn whole(input: &Act) -> Window {
     Window { out_w: 1, kernel_w: pixels, in_w: pixels, ..Window::pixels(1, input.channels()) }
 }
 
-/// OIHW to HWIO.
-pub(super) fn hwio<T: Copy>(weights: &[T], out_c: usize, in_c: usize, taps: usize) -> impl Iterator<Item = T> {
-    let at = move |tap: usize, i: usize, o: usize| weights[(o * in_c + i) * taps + tap];
-    (0..taps).flat_map(move |tap| (0..in_c).flat_map(move |i| (0..out_c).map(move |o| at(tap, i, o))))
-}
-
 /// OIHW to OHWI, of as many outputs as there are weights for.
 pub(super) fn ohwi<T: Copy>(weights: &[T], in_c: usize, taps: usize) -> Vec<T> {
     let mut moved = weights.to_vec();

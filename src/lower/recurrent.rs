@@ -1,5 +1,6 @@
 //! RNN, LSTM and GRU: what inputs add to the gates of all steps in one fully connected layer, then the steps.
 
+use tractlet_core::kernels::{conv_f32, recurrent};
 use tractlet_core::plan::{Activation, ArenaSpan, Cell, ConvF32, DataSpan, Operand, RecurrentF32, StridedCopy};
 use tractlet_core::shape::{ConvShape, Window};
 
@@ -113,7 +114,8 @@ impl<'m> Lowering<'m> {
         let Sizes { cell, steps, batch, inputs, hidden, .. } = *sizes;
         let gates = cell.gates() * hidden;
         let weights = self.parameter(node, 1, direction)?.ok_or("its weights are left out")?;
-        let weights = strided(&weights, &[inputs, gates], &[1, inputs]);
+        let shape = ConvShape { window: Window::pixels(steps * batch, inputs), out_c: gates, groups: 1 };
+        let weights = conv_f32::order(&shape).map(|[_, input, gate]| weights[gate * inputs + input]);
         let mut bias = vec![0.0; gates];
         if let Some(biases) = self.parameter(node, 3, direction)? {
             let (own, of_state) = biases.split_at(gates);
@@ -125,12 +127,11 @@ impl<'m> Lowering<'m> {
         let op = ConvF32 {
             input: self.program.span(act),
             output: self.program.span(&output),
-            shape: ConvShape { window: Window::pixels(steps * batch, inputs), out_c: gates, groups: 1 },
-            weights: self.builder.data(&weights),
+            shape,
+            weights: self.builder.data_of(weights),
             bias: self.builder.data(&bias),
             min: f32::NEG_INFINITY,
             max: f32::INFINITY,
-            scratch: ArenaSpan::default(),
         };
         self.program.push(&node.name, op);
         Ok(output)
@@ -140,14 +141,16 @@ impl<'m> Lowering<'m> {
     fn recurrence(&mut self, node: &Node, sizes: &Sizes, direction: usize) -> Result<DataSpan, Why> {
         let (hidden, gates) = (sizes.hidden, sizes.cell.gates() * sizes.hidden);
         let weights = self.parameter(node, 2, direction)?.ok_or("its weights are left out")?;
-        let turned = |weights: &[f32]| strided(weights, &[hidden, weights.len() / hidden], &[1, hidden]);
+        let packed = |weights: &[f32]| -> Vec<f32> {
+            recurrent::order(hidden, weights.len() / hidden).map(|[from, to]| weights[to * hidden + from]).collect()
+        };
         let weights = match sizes.cell {
             // The candidate's product comes after its gates are known.
             Cell::Gru => {
                 let (of_gates, of_candidate) = weights.split_at(2 * hidden * hidden);
-                [turned(of_gates), turned(of_candidate)].concat()
+                [packed(of_gates), packed(of_candidate)].concat()
             }
-            _ => turned(&weights),
+            _ => packed(&weights),
         };
         debug_assert_eq!(weights.len(), hidden * gates);
         Ok(self.builder.data(&weights))

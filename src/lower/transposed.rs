@@ -183,11 +183,11 @@ impl<'m> Lowering<'m> {
         let taps = window.kernel_h * window.kernel_w;
         let weights = t.weights(&values);
         drop(values);
-        let weights = geometry::hwio(&weights, out_c, t.group_in, taps);
+        let weight = |[tap, input, output]: [usize; 3]| weights[(output * t.group_in + input) * taps + tap];
         let bias = self.bias_of(node, t.groups * t.group_out)?;
         let bias: Vec<f32> = t.channels().into_iter().map(|channel| bias[channel]).collect();
         let made = (vec![1, out_c, window.out_h, window.out_w], Layout::ChannelsLast);
-        let (name, phases) = self.conv_op_f32(node, &act, shape, weights, &bias, made)?;
+        let (name, phases) = self.conv_op_f32(node, &act, shape, weight, &bias, made)?;
         let output = self.in_space(&node.name, &t, phases);
         self.values.insert(name, Value::Real(output));
         Ok(())

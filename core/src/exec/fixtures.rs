@@ -288,10 +288,8 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
         bias,
         min: 0.0,
         max: f32::INFINITY,
-        scratch: ArenaSpan::default(),
     };
-    // Where later tensors lie.
-    builder.op("conv", Op::from(op).with_scratch_at(isa, 256));
+    builder.op("conv", op);
     let halved = Window { stride_h: 2, stride_w: 2, ..window((4, 4), 4, (2, 2), 2) };
     builder.op("max", MaxPoolF32 { input: convolved, output: small, window: halved });
     let whole = window((2, 2), 4, (1, 1), 2);

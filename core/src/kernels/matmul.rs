@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::shape::{ConvShape, Window};
 
-use super::conv_f32::{self, ConvF32Args};
+use super::conv_f32::{self, ConvF32Args, Weights};
 
 /// Sizes of [`MatMulF32`](crate::ops::MatMulF32).
 #[derive(Clone, Copy, Debug)]
@@ -23,22 +23,27 @@ impl Product {
         ConvShape { window, out_c: self.cols, groups: 1 }
     }
 
-    /// `f32` values of scratch: a bias of zeros, and what the layer takes.
+    /// `f32` values of scratch: a bias of zeros.
     pub fn scratch_len(&self) -> usize {
-        self.cols + self.inner
+        self.cols
     }
 
     /// `y[i] = a[i] * b[i]` with the matrices of `a` and of `b` repeated where they are fewer than those of `y`; `false`
     /// where slices do not fit.
-    pub fn run(&self, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) -> bool {
+    pub fn run(&self, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], bias: &mut [f32]) -> bool {
         let shape = self.layer();
-        let (bias, padding) = scratch.split_at_mut(self.cols);
         bias.fill(0.0);
         let a = a.chunks_exact(self.rows * self.inner).cycle();
         let b = b.chunks_exact(self.inner * self.cols).cycle();
         a.zip(b).zip(y.chunks_exact_mut(self.rows * self.cols)).all(|((input, weights), y)| {
-            let args = ConvF32Args { input, weights, bias, min: f32::NEG_INFINITY, max: f32::INFINITY };
-            conv_f32::run(isa, &shape, &args, y, padding)
+            let args = ConvF32Args {
+                input,
+                weights: Weights::Rows(weights),
+                bias,
+                min: f32::NEG_INFINITY,
+                max: f32::INFINITY,
+            };
+            conv_f32::run(isa, &shape, &args, y)
         })
     }
 }

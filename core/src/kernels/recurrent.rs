@@ -7,7 +7,7 @@ use crate::isa::Isa;
 use crate::ops::{Activation, Cell, RecurrentF32};
 use crate::shape::{ConvShape, Window};
 
-use super::conv_f32::{self, ConvF32Args};
+use super::conv_f32::{self, ConvF32Args, Weights};
 use super::exp::{sigmoid, tanh};
 use super::lanes::each;
 use super::per_isa::per_isa;
@@ -21,7 +21,8 @@ pub struct RecurrentArgs<'a> {
     pub state: &'a [f32],
     /// `[batch, hidden]`; empty for zeros.
     pub cell: &'a [f32],
-    /// `[hidden, gates * hidden]`; of a [`Cell::Gru`] `[hidden, 2 * hidden]` and then `[hidden, hidden]`.
+    /// `[hidden, gates * hidden]`; of a [`Cell::Gru`] `[hidden, 2 * hidden]` and then `[hidden, hidden]`. Each matrix is in its
+    /// [`order`].
     pub weights: &'a [f32],
     /// `[hidden]` of a [`Cell::GruResetAfter`].
     pub bias: &'a [f32],
@@ -29,11 +30,16 @@ pub struct RecurrentArgs<'a> {
     pub peepholes: &'a [f32],
 }
 
-/// `f32` values of scratch: gates, a bias for them, the state before the first step, what is reset of a state, what the
-/// layer takes, and the cells.
+/// The order of the weights of a matrix: the value of the state that each is multiplied with, and the output that it adds to.
+pub fn order(hidden: usize, outputs: usize) -> impl Iterator<Item = [usize; 2]> {
+    conv_f32::order(&fully_connected(hidden, outputs)).map(|[_, input, output]| [input, output])
+}
+
+/// `f32` values of scratch: gates, a bias for them, the state before the first step, what is reset of a state, and the
+/// cells.
 pub fn scratch_len(op: &RecurrentF32) -> usize {
     let hidden = op.hidden;
-    (2 * op.cell_kind.gates() + 3).saturating_mul(hidden).saturating_add(op.batch.saturating_mul(hidden))
+    (2 * op.cell_kind.gates() + 2).saturating_mul(hidden).saturating_add(op.batch.saturating_mul(hidden))
 }
 
 /// Runs all steps. Slices have the lengths that the op states; `false` where its layers do not fit them.
@@ -42,8 +48,7 @@ pub fn run(isa: Isa, op: &RecurrentF32, args: &RecurrentArgs<'_>, output: &mut [
     let (values, rest) = scratch.split_at_mut(gates);
     let (bias, rest) = rest.split_at_mut(gates);
     let (zeros, rest) = rest.split_at_mut(hidden);
-    let (reset, rest) = rest.split_at_mut(hidden);
-    let (padding, cells) = rest.split_at_mut(hidden);
+    let (reset, cells) = rest.split_at_mut(hidden);
     zeros.fill(0.0);
     match args.cell {
         [] => cells.fill(0.0),
@@ -65,8 +70,9 @@ pub fn run(isa: Isa, op: &RecurrentF32, args: &RecurrentArgs<'_>, output: &mut [
             };
             let input = &args.input[(step * op.batch + sample) * gates..][..gates];
             let mut layer = |state: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]| {
+                let weights = Weights::Packed(weights);
                 let args = ConvF32Args { input: state, weights, bias, min: f32::NEG_INFINITY, max: f32::INFINITY };
-                fits &= conv_f32::run(isa, &fully_connected(hidden, y.len()), &args, y, padding);
+                fits &= conv_f32::run(isa, &fully_connected(hidden, y.len()), &args, y);
             };
             match op.cell_kind {
                 Cell::Rnn => {
@@ -200,8 +206,9 @@ mod tests {
         }
     }
 
-    /// ONNX's formulas, one value at a time, in double precision: states of all steps, then the last cells.
-    fn exact(op: &RecurrentF32, args: &RecurrentArgs<'_>) -> (Vec<f64>, Vec<f64>) {
+    /// ONNX's formulas, one value at a time, in double precision: states of all steps, then the last cells. `weights` are
+    /// matrices row by row.
+    fn exact(op: &RecurrentF32, args: &RecurrentArgs<'_>, weights: &[f32]) -> (Vec<f64>, Vec<f64>) {
         let (hidden, gates) = (op.hidden, op.cell_kind.gates());
         let start = |values: &[f32]| match values {
             [] => vec![0.0; op.batch * hidden],
@@ -220,9 +227,9 @@ mod tests {
                     |gate: usize| f64::from(args.input[((step * op.batch + sample) * gates + gate) * hidden + unit]);
                 let product = |gate: usize, unit: usize, row: &[f64]| -> f64 {
                     let weight = |k: usize| match op.cell_kind {
-                        Cell::Gru if gate < 2 => args.weights[k * 2 * hidden + gate * hidden + unit],
-                        Cell::Gru => args.weights[2 * hidden * hidden + k * hidden + unit],
-                        _ => args.weights[(k * gates + gate) * hidden + unit],
+                        Cell::Gru if gate < 2 => weights[k * 2 * hidden + gate * hidden + unit],
+                        Cell::Gru => weights[2 * hidden * hidden + k * hidden + unit],
+                        _ => weights[(k * gates + gate) * hidden + unit],
                     };
                     row.iter().enumerate().map(|(k, x)| x * f64::from(weight(k))).sum()
                 };
@@ -294,17 +301,25 @@ mod tests {
             let gates = kind.gates();
             let input = noise(seed, steps * batch * gates * hidden);
             let weights = noise(seed ^ 0x5555, hidden * gates * hidden);
+            let (first, second) = weights.split_at(if kind == Cell::Gru { 2 * hidden * hidden } else { weights.len() });
+            let packed: Vec<f32> = [first, second]
+                .into_iter()
+                .flat_map(|matrix| {
+                    let outputs = matrix.len() / hidden;
+                    order(hidden, outputs).map(move |[input, output]| matrix[input * outputs + output])
+                })
+                .collect();
             let (state, cell) = (noise(seed ^ 1, batch * hidden), noise(seed ^ 2, batch * hidden));
             let (bias, peepholes) = (noise(seed ^ 3, hidden), noise(seed ^ 4, 3 * hidden));
             let args = RecurrentArgs {
                 input: &input,
                 state: if starts { &state } else { &[] },
                 cell: if starts && lstm { &cell } else { &[] },
-                weights: &weights,
+                weights: &packed,
                 bias: if kind == Cell::GruResetAfter { &bias } else { &[] },
                 peepholes: if looks && lstm { &peepholes } else { &[] },
             };
-            let (mut expected, cells) = exact(&op, &args);
+            let (mut expected, cells) = exact(&op, &args, &weights);
             if lstm {
                 expected.extend(cells);
             }

@@ -8,7 +8,7 @@ use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
 use crate::kernels::conv::{ConvArgs, Form, MAX_SIZE, Results};
-use crate::kernels::conv_f32::{self, ConvF32Args};
+use crate::kernels::conv_f32::{self, ConvF32Args, Weights};
 use crate::plan::rules::{check_conv, check_multiplier, check_requantize, product, require};
 use crate::plan::wire::record;
 use crate::plan::{ArenaSpan, DType, DataSpan, Fault, FieldFault, Operand, Verifier};
@@ -111,7 +111,7 @@ record! {
         output: Operand,
         /// Window, output channels, groups.
         shape: ConvShape,
-        /// f32 `[kernel_h, kernel_w, in_c / groups, out_c]`.
+        /// f32, of each output channel `kernel_h * kernel_w * in_c / groups`, in their [`order`](crate::kernels::conv_f32::order).
         weights: DataSpan,
         /// f32 `[out_c]`.
         bias: DataSpan,
@@ -119,13 +119,11 @@ record! {
         min: f32,
         /// Upper bound of the output; may be infinite.
         max: f32,
-        /// What the kernel works in; [`Op::with_scratch_at`](crate::plan::Op::with_scratch_at) places it.
-        scratch: ArenaSpan,
     }
 }
 
 impl Operation for ConvF32 {
-    operands!(input => output, scratch);
+    operands!(input => output);
 
     fn dtype(&self) -> DType {
         DType::F32
@@ -151,10 +149,6 @@ impl Operation for ConvF32 {
         cut(&mut self.shape, (&mut self.input, 4), (&mut self.output, 4), &lines);
     }
 
-    fn scratch_bytes(&self, _: Isa) -> usize {
-        conv_f32::scratch_len(&self.shape)
-    }
-
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_conv(plan, &self.shape, (self.input, 4), (self.output, 4))?;
         let ConvShape { window, out_c, groups } = self.shape;
@@ -165,16 +159,15 @@ impl Operation for ConvF32 {
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
-        let (rest, output, scratch) = memory.split_scratch(self.output, self.scratch)?;
+        let (rest, output) = memory.split(self.output)?;
         let args = ConvF32Args {
             input: cast(rest.operand(self.input)?)?,
-            weights: cast(rest.data(self.weights)?)?,
+            weights: Weights::Packed(cast(rest.data(self.weights)?)?),
             bias: cast(rest.data(self.bias)?)?,
             min: self.min,
             max: self.max,
         };
-        let scratch = cast_mut(scratch)?;
-        conv_f32::run(isa, &self.shape, &args, cast_mut(output)?, scratch).then_some(())
+        conv_f32::run(isa, &self.shape, &args, cast_mut(output)?).then_some(())
     }
 }
 

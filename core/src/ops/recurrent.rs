@@ -75,7 +75,7 @@ record! {
         /// Whether the last cells are part of the output.
         keeps_cell: bool,
         /// f32 `[hidden, gates * hidden]`; of a [`Cell::Gru`] `[hidden, 2 * hidden]` for its gates, and behind it
-        /// `[hidden, hidden]`.
+        /// `[hidden, hidden]`. Each matrix is in its [`order`](crate::kernels::recurrent::order).
         weights: DataSpan,
         /// f32 `[hidden]` of a [`Cell::GruResetAfter`], empty otherwise.
         bias: DataSpan,

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::builder::seal;
 use super::*;
-use crate::exec::fixtures::{self, hopping, mixed, network, room};
+use crate::exec::fixtures::{self, dynamic, hopping, mixed, network, room};
 use crate::kernels::ConvKernel;
 use crate::kernels::conv::Form;
 use crate::kernels::conv_f32;
@@ -29,7 +29,8 @@ fn flip_every_byte(pristine: &Plan<AlignedBytes>, repair: impl Fn(&mut [u8])) ->
                     accepted += 1;
                     // A size in the header may have grown; what must not happen is a panic.
                     assert!(plan.arena_bytes() <= i32::MAX as usize);
-                    assert_eq!(plan.inputs().count() + plan.outputs().count(), 3);
+                    assert_eq!(plan.inputs().count(), pristine.inputs().count());
+                    assert_eq!(plan.outputs().count(), pristine.outputs().count());
                     assert_eq!(plan.ops().count(), pristine.ops().count());
                     let ports = plan.inputs().chain(plan.outputs());
                     if ports.map(|port| port.byte_len()).sum::<usize>() + plan.arena_bytes() <= 1 << 20 {
@@ -119,33 +120,35 @@ fn kernels_pack_and_work_as_this_version_says() {
             let taps = shape.window.kernel_h * shape.window.kernel_w * shape.window.in_c / shape.groups;
             let weights = fixtures::noise(seed, taps * shape.out_c);
             builder.conv_weights(ConvKernel::of(shape, Form::Fast), shape, &weights);
+            builder.conv_weights(ConvKernel::of(shape, Form::Compact), shape, &weights);
+            builder.data_of(conv_f32::order(shape).flatten().map(|index| index as u32));
         }
         let unused = Fill { output: Operand::output(0, 1), element_bytes: 1, bits: 0 };
         builder.output("y", DType::I8, &[1]).unwrap().op("fill", unused);
         let scratch = |shape: &ConvShape| {
-            [ConvKernel::of(shape, Form::Fast).scratch_len(isa, shape), conv_f32::scratch_len(shape)]
+            [Form::Fast, Form::Compact].map(|form| ConvKernel::of(shape, form).scratch_len(isa, shape))
         };
         let scratch: Vec<u8> = shapes.iter().flat_map(scratch).flat_map(|len| (len as u64).to_le_bytes()).collect();
         [checksum(builder.finish().unwrap().data()), checksum(&scratch)]
     });
     // In the order of `Isa::ALL`.
     const EXPECTED: [[u64; 2]; 8] = [
-        [0xe816_07b4_1003_ed0e, 0x9f1e_194e_4c2c_4a27],
-        [0x9359_df3a_e2dd_a490, 0x905b_935b_b17f_fe06],
-        [0xae95_9571_68fa_0197, 0xd87f_7e8b_2c94_dad5],
-        [0xe184_62ae_768f_87bb, 0xd773_f57d_563b_f639],
-        [0x61d2_1595_9ef5_7e1c, 0x0c3d_acab_800d_b440],
-        [0x0cb7_36b2_caa9_166d, 0xd68c_1b40_513d_b1e2],
-        [0xc929_f53e_1f87_00ed, 0xc919_5e10_54c7_baad],
-        [0xe632_75e3_8ef8_de23, 0xc919_5e10_54c7_baad],
+        [0xb562_da4d_bc30_1498, 0xf310_4d40_f0ed_4473],
+        [0xc51e_389f_0611_ed1f, 0x0ff4_ddbf_b56a_f185],
+        [0x515a_4b6c_cf9f_bc38, 0x0804_453a_0018_cfae],
+        [0xe5df_1dd9_83f0_f91f, 0xfbb8_a214_c469_7b06],
+        [0xa117_4ab5_0776_3f3e, 0xfa75_465d_69ae_302d],
+        [0x8f56_51d6_28a9_c1e2, 0xe5d9_f661_6c0b_49d1],
+        [0xb26c_d0df_e7b3_1481, 0x84b2_d023_2af5_b827],
+        [0xf47c_2840_4050_3661, 0x84b2_d023_2af5_b827],
     ];
-    assert_eq!((VERSION, packed), (10, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (11, EXPECTED), "{packed:#x?}");
 }
 
 #[test]
 fn a_hostile_plan_is_refused_or_runs_within_bounds() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        for plan in [network(isa), mixed(isa), hopping(isa)] {
+        for plan in [network(isa), mixed(isa), hopping(isa), dynamic(isa)] {
             let (refused, accepted) = flip_every_byte(&plan, seal);
             assert!(refused > 1_000 && accepted > 1_000, "{refused} refused, {accepted} accepted");
         }
@@ -234,42 +237,43 @@ fn an_op_stays_within_the_slices_of_the_caller() {
     assert_eq!(refused(halves), FieldFault::new("input", Fault::Overlap));
 }
 
-/// One convolution in f32, of one pixel of four channels, whose kernel works in 16 bytes. Scratch, input
+/// One product of a row of four values and a matrix, whose kernel works in 16 bytes. Scratch, input
 /// and output lie at 0, 64 and 128 of the arena, which ends where the output does: at 192.
-fn convolution(change: impl Fn(&mut ConvF32)) -> Result<Plan<AlignedBytes>, BuildError> {
+fn product(change: impl Fn(&mut MatMulF32)) -> Result<Plan<AlignedBytes>, BuildError> {
     let input = Operand::arena(64, 16);
-    let one = Window::pixels(1, 4);
     let mut builder = PlanBuilder::new(Isa::Generic);
-    let mut op = ConvF32 {
-        input,
+    let mut op = MatMulF32 {
+        a: input,
+        b: builder.data(&[0.5f32; 16]).into(),
         output: Operand::arena(128, 16),
-        shape: ConvShape { window: one, out_c: 4, groups: 1 },
-        weights: builder.data(&[0.5f32; 16]),
-        bias: builder.data(&[1f32; 4]),
-        min: f32::NEG_INFINITY,
-        max: f32::INFINITY,
+        count: 1,
+        a_count: 1,
+        b_count: 1,
+        rows: 1,
+        inner: 4,
+        cols: 4,
         scratch: ArenaSpan { offset: 0, len: 16 },
     };
     change(&mut op);
     builder.output("y", DType::F32, &[4])?;
     builder.op("fill", Fill { output: input, element_bytes: 4, bits: 1f32.to_bits().into() });
-    builder.op("conv", op);
+    builder.op("product", op);
     builder.op("fill", Fill { output: Operand::output(0, 16), element_bytes: 4, bits: 0 });
     builder.finish()
 }
 
 #[test]
 fn scratch_lies_in_the_arena_apart_from_tensors() {
-    let refused = |change: fn(&mut ConvF32)| match convolution(change) {
-        Err(BuildError::Invalid(PlanError::Op { index: 1, kind: "ConvF32", fault })) => {
+    let refused = |change: fn(&mut MatMulF32)| match product(change) {
+        Err(BuildError::Invalid(PlanError::Op { index: 1, kind: "MatMulF32", fault })) => {
             assert_eq!(fault.field, "scratch");
             fault.fault
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(convolution(|_| ()).unwrap().arena_bytes(), 192);
+    assert_eq!(product(|_| ()).unwrap().arena_bytes(), 192);
     // Before, between and behind the tensors, and where the output is the caller's.
-    let orders: [fn(&mut ConvF32); 5] = [
+    let orders: [fn(&mut MatMulF32); 5] = [
         |_| (),
         |op| (op.output.offset, op.scratch.offset) = (192, 128),
         |op| op.scratch.offset = 192,
@@ -277,7 +281,7 @@ fn scratch_lies_in_the_arena_apart_from_tensors() {
         |op| (op.output, op.scratch.offset) = (Operand::output(0, 16), 128),
     ];
     for order in orders {
-        let plan = convolution(order).unwrap();
+        let plan = product(order).unwrap();
         let (mut memory, mut outputs) = room(&plan);
         assert_eq!(plan.run(&mut memory, &[] as &[&[u8]], &mut outputs), Ok(()));
     }
@@ -287,12 +291,12 @@ fn scratch_lies_in_the_arena_apart_from_tensors() {
     assert_eq!(refused(|op| op.scratch.len = 12), Fault::Length { expected: 16, found: 12 });
     assert_eq!(refused(|op| op.scratch = ArenaSpan::default()), Fault::Length { expected: 16, found: 0 });
     // Behind the end of the arena, whose length in the header the builder would have raised.
-    let mut bytes = AlignedBytes::from(convolution(|op| op.scratch.offset = 192).unwrap().as_bytes());
+    let mut bytes = AlignedBytes::from(product(|op| op.scratch.offset = 192).unwrap().as_bytes());
     let arena_bytes = bytes.chunks_exact(4).position(|word| word == 256u32.to_le_bytes()).unwrap();
     bytes[4 * arena_bytes..][..4].copy_from_slice(&192u32.to_le_bytes());
     seal(&mut bytes);
     let fault = FieldFault::new("scratch", Fault::OutOfBounds);
-    assert_eq!(Plan::parse(bytes).unwrap_err(), PlanError::Op { index: 1, kind: "ConvF32", fault });
+    assert_eq!(Plan::parse(bytes).unwrap_err(), PlanError::Op { index: 1, kind: "MatMulF32", fault });
 }
 
 #[test]
@@ -348,13 +352,13 @@ fn a_plan_that_takes_too_long_to_verify_is_refused() {
 
 #[test]
 fn nothing_works_in_the_state() {
-    let mut bytes = AlignedBytes::from(convolution(|_| ()).unwrap().as_bytes());
+    let mut bytes = AlignedBytes::from(product(|_| ()).unwrap().as_bytes());
     let [state_bytes, window_rows] = [3, 1].map(|before_end| MAGIC.len() + 4 * (Header::WORDS - before_end));
     bytes[state_bytes..][..4].copy_from_slice(&64u32.to_le_bytes());
     bytes[window_rows..][..4].copy_from_slice(&1u32.to_le_bytes());
     seal(&mut bytes);
     let fault = FieldFault::new("scratch", Fault::Overlap);
-    assert_eq!(Plan::parse(bytes).map(drop), Err(PlanError::Op { index: 1, kind: "ConvF32", fault }));
+    assert_eq!(Plan::parse(bytes).map(drop), Err(PlanError::Op { index: 1, kind: "MatMulF32", fault }));
 }
 
 #[test]

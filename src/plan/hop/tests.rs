@@ -135,7 +135,7 @@ impl Net {
             let weights: Vec<f32> = weights.into_iter().map(|w| f32::from(w) * scale).collect();
             let bias: Vec<f32> = bias.into_iter().map(|b| b as f32 / 5000.0).collect();
             let (weights, bias) = (self.builder.data(&weights), self.builder.data(&bias));
-            self.push(ConvF32 { input, output, shape, weights, bias, min: -3.0, max: 4.0, scratch });
+            self.push(ConvF32 { input, output, shape, weights, bias, min: -3.0, max: 4.0 });
         } else {
             self.program.weights.push(weights);
             let weights = DataSpan { offset: self.program.weights.len() - 1, len: 0 };

@@ -1,7 +1,7 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
 //! Plain loops over output channels everywhere, and register tiles with fused multiply-add where
-//! the CPU has it (`tiles`, `vector`). Sums are in a different order in each, so that results agree within
+//! the CPU has it (`tiles`, `vector`). Roundings differ between them, so that results agree within
 //! rounding and not in every bit.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -9,19 +9,23 @@ mod tiles;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 
+use core::ops::Range;
+
 use crate::isa::Isa;
 use crate::shape::{ConvShape, Window};
 
 use super::binary::limit;
-use super::lanes::for_each_block;
+
+/// Output channels of a block of packed weights: a full tile's.
+const BLOCK: usize = 16;
 
 /// What a convolution reads beside its shape.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvF32Args<'a> {
     /// `[in_h, in_w, in_c]`.
     pub input: &'a [f32],
-    /// `[kernel_h, kernel_w, in_c / groups, out_c]`.
-    pub weights: &'a [f32],
+    /// Of each output channel `kernel_h * kernel_w * in_c / groups`.
+    pub weights: Weights<'a>,
     /// `[out_c]`.
     pub bias: &'a [f32],
     /// Lower bound of the output.
@@ -30,32 +34,60 @@ pub struct ConvF32Args<'a> {
     pub max: f32,
 }
 
-/// Bytes of scratch that [`run`] works in: padding under a row of the kernel.
-pub fn scratch_len(shape: &ConvShape) -> usize {
-    segment(shape).saturating_mul(size_of::<f32>())
+/// Weights, and the order in which they lie.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// In [`order`].
+    Packed(&'a [f32]),
+    /// `[in_c, out_c]` of a layer that is one product of matrices: what is computed is not packed.
+    Rows(&'a [f32]),
+}
+
+/// The order of packed weights, which is that in which they are read: the tap of each in a kernel `[kernel_h, kernel_w]`, its
+/// input channel of the group's, and its output channel. A group's output channels go in blocks of 16, or what is left of them;
+/// those of a depthwise convolution are all one block. A block has tap after tap, each has input channel after input channel,
+/// and each has the block's output channels.
+pub fn order(shape: &ConvShape) -> impl Iterator<Item = [usize; 3]> + use<> {
+    let (taps, group_in) = (shape.window.kernel_h * shape.window.kernel_w, group_in(shape));
+    blocks(shape).flat_map(move |block| {
+        (0..taps).flat_map(move |tap| {
+            let block = block.clone();
+            (0..group_in).flat_map(move |input| block.clone().map(move |output| [tap, input, output]))
+        })
+    })
+}
+
+/// The output channels of each block.
+fn blocks(shape: &ConvShape) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (all, each) = if is_depthwise(shape) { (shape.out_c, shape.out_c) } else { (group_out(shape), BLOCK) };
+    (0..shape.out_c).step_by(all.max(1)).flat_map(move |group| {
+        (group..group + all).step_by(each.max(1)).map(move |first| first..(first + each).min(group + all))
+    })
 }
 
 /// Convolves, and returns whether it did: slices that do not fit `shape` leave `output` as it was.
-pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32], scratch: &mut [f32]) -> bool {
-    if !args.fit(shape, output) || scratch.len() < segment(shape) {
+pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) -> bool {
+    if !args.fit(shape, output) {
         return false;
     }
-    let depthwise = shape.groups == shape.window.in_c && shape.groups == shape.out_c;
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if isa != Isa::Generic && isa.is_available() && !depthwise {
-        let padding = &mut scratch[..segment(shape)];
-        padding.fill(0.0);
+    if isa != Isa::Generic && isa.is_available() && !(is_depthwise(shape) && shape.out_c < vector::LANES) {
         // SAFETY: every other instruction set includes AVX2 and FMA on x86-64 and NEON on aarch64,
         // this CPU has it, and the lengths fit.
-        unsafe { tiles::run(shape, args, output, padding) };
+        unsafe { tiles::run(shape, args, output) };
         return true;
     }
-    if depthwise {
-        depthwise_f32(isa, shape, args, output);
-    } else {
-        plain(shape, args, output);
-    }
+    let _ = isa;
+    plain(shape, args, output);
     true
+}
+
+impl<'a> Weights<'a> {
+    fn values(&self) -> &'a [f32] {
+        match self {
+            Weights::Packed(values) | Weights::Rows(values) => values,
+        }
+    }
 }
 
 impl ConvF32Args<'_> {
@@ -63,13 +95,15 @@ impl ConvF32Args<'_> {
     fn fit(&self, shape: &ConvShape, output: &[f32]) -> bool {
         let w = &shape.window;
         let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let is_product = (w.kernel_h, w.kernel_w, shape.groups) == (1, 1, 1);
         w.in_c > 0
             && shape.groups > 0
             && shape.out_c > 0
             && w.in_c.is_multiple_of(shape.groups)
             && shape.out_c.is_multiple_of(shape.groups)
+            && (is_product || matches!(self.weights, Weights::Packed(_)))
             && product(&[w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
-            && product(&[w.kernel_h, w.kernel_w, group_in(shape), shape.out_c]) == Some(self.weights.len())
+            && product(&[w.kernel_h, w.kernel_w, group_in(shape), shape.out_c]) == Some(self.weights.values().len())
             && self.bias.len() == shape.out_c
             && product(&[w.out_h, w.out_w, shape.out_c]) == Some(output.len())
     }
@@ -80,71 +114,61 @@ impl ConvF32Args<'_> {
     }
 }
 
+/// Whether each channel of the input makes one of the output.
+fn is_depthwise(shape: &ConvShape) -> bool {
+    shape.groups > 1 && shape.groups == shape.window.in_c && shape.groups == shape.out_c
+}
+
 fn group_in(shape: &ConvShape) -> usize {
     shape.window.in_c / shape.groups
 }
 
-/// Values of a window that follow each other: those of a row, or where groups or dilation part them, of a pixel.
-fn segment(shape: &ConvShape) -> usize {
-    let w = &shape.window;
-    if shape.groups == 1 && w.dilation_w == 1 { w.kernel_w.saturating_mul(w.in_c) } else { group_in(shape) }
+fn group_out(shape: &ConvShape) -> usize {
+    shape.out_c / shape.groups
+}
+
+/// Places of a filter.
+fn places(shape: &ConvShape) -> usize {
+    shape.window.kernel_h * shape.window.kernel_w * group_in(shape)
 }
 
 /// Where the channels of a tap start in the input; `None` in the padding.
-#[inline(always)]
-pub(super) fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (usize, usize)) -> Option<usize> {
+fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (usize, usize)) -> Option<usize> {
     let iy = (out_y * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
     let ix = (out_x * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
     (iy < w.in_h && ix < w.in_w).then(|| (iy * w.in_w + ix) * w.in_c)
 }
 
 fn plain(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
-    let ConvShape { window, out_c, groups } = shape;
-    let (group_in, group_out) = (group_in(shape), out_c / groups);
+    let ConvShape { window, out_c, .. } = shape;
+    let (places, group_in, depthwise) = (places(shape), group_in(shape), is_depthwise(shape));
     for (pixel, y) in output.chunks_exact_mut(*out_c).enumerate() {
         let position = (pixel / window.out_w, pixel % window.out_w);
         y.copy_from_slice(args.bias);
-        for (tap, weights) in args.weights.chunks_exact(group_in * out_c).enumerate() {
-            let tap = (tap / window.kernel_w, tap % window.kernel_w);
-            let Some(start) = tap_start(window, position, tap) else { continue };
-            for (c, weights) in weights.chunks_exact(*out_c).enumerate() {
-                if *groups == 1 {
-                    let x = args.input[start + c];
-                    y.iter_mut().zip(weights).for_each(|(y, w)| *y += x * w);
-                } else {
-                    let x = &args.input[start..][..window.in_c];
-                    for (oc, (y, w)) in y.iter_mut().zip(weights).enumerate() {
-                        *y += x[oc / group_out * group_in + c] * w;
+        for block in blocks(shape) {
+            let (weights, step) = match args.weights {
+                Weights::Packed(values) => (&values[block.start * places..], block.len()),
+                Weights::Rows(values) => (&values[block.start..], *out_c),
+            };
+            let group = block.start / group_out(shape) * group_in;
+            let y = &mut y[block];
+            for tap in 0..places / group_in {
+                let Some(start) = tap_start(window, position, (tap / window.kernel_w, tap % window.kernel_w)) else {
+                    continue;
+                };
+                for c in 0..group_in {
+                    let weights = &weights[(tap * group_in + c) * step..][..y.len()];
+                    let pairs = y.iter_mut().zip(weights);
+                    if depthwise {
+                        pairs.zip(&args.input[start..]).for_each(|((y, w), x)| *y += x * w);
+                    } else {
+                        let x = args.input[start + group + c];
+                        pairs.for_each(|(y, w)| *y += x * w);
                     }
                 }
             }
         }
         y.iter_mut().for_each(|y| *y = args.limit(*y));
-    }
-}
-
-super::per_isa::per_isa! {
-    /// One group for each channel, one output channel for each group.
-    pub fn depthwise_f32(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
-        let ConvShape { window, out_c, .. } = shape;
-        for (pixel, y) in output.chunks_exact_mut(*out_c).enumerate() {
-            let position = (pixel / window.out_w, pixel % window.out_w);
-            for_each_block!(y, |first, sums| {
-                let len = sums.len();
-                sums.copy_from_slice(&args.bias[first..][..len]);
-                for ky in 0..window.kernel_h {
-                    for kx in 0..window.kernel_w {
-                        let Some(start) = tap_start(window, position, (ky, kx)) else { continue };
-                        let weights = (ky * window.kernel_w + kx) * out_c + first;
-                        let weights = &args.weights[weights..][..len];
-                        let x = &args.input[start + first..][..len];
-                        let products = x.iter().zip(weights).map(|(x, w)| x * w);
-                        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
-                    }
-                }
-                sums.iter_mut().for_each(|sum| *sum = args.limit(*sum));
-            });
-        }
     }
 }
 
@@ -162,14 +186,15 @@ mod tests {
     fn sizes_whose_product_overflows_fit_nothing() {
         let mut shape = ConvShape { window: Window::pixels(1, 1), out_c: 8, groups: 1 };
         shape.window.kernel_h = 1 << (usize::BITS - 3);
-        let args = ConvF32Args { input: &[1.0], weights: &[], bias: &[0.0; 8], min: -1.0, max: 1.0 };
+        let args = ConvF32Args { input: &[1.0], weights: Weights::Packed(&[]), bias: &[0.0; 8], min: -1.0, max: 1.0 };
         for isa in Isa::ALL {
-            assert!(!run(isa, &shape, &args, &mut [0.0; 8], &mut [0.0]), "{isa}");
+            assert!(!run(isa, &shape, &args, &mut [0.0; 8]), "{isa}");
         }
     }
 
-    /// The definition, in double precision, output channel by output channel.
-    fn exact(shape: &ConvShape, args: &ConvF32Args<'_>) -> Vec<f64> {
+    /// The definition, in double precision, output channel by output channel, with weights `[kernel_h, kernel_w, in_c / groups,
+    /// out_c]`.
+    fn exact(shape: &ConvShape, args: &ConvF32Args<'_>, weights: &[f32]) -> Vec<f64> {
         let w = &shape.window;
         let (group_in, group_out) = (group_in(shape), shape.out_c / shape.groups);
         let mut y = Vec::new();
@@ -187,7 +212,7 @@ mod tests {
                                 let pixel = iy as usize * w.in_w + ix as usize;
                                 let x = args.input[pixel * w.in_c + oc / group_out * group_in + c];
                                 let tap = (ky * w.kernel_w + kx) * group_in + c;
-                                let weight = args.weights[tap * shape.out_c + oc];
+                                let weight = weights[tap * shape.out_c + oc];
                                 sum += f64::from(x) * f64::from(weight);
                             }
                         }
@@ -220,12 +245,17 @@ mod tests {
             let taps = w.kernel_h * w.kernel_w * w.in_c / shape.groups;
             let weights = noise(seed ^ 0x5555, taps * shape.out_c);
             let bias = noise(seed ^ 0x3333, shape.out_c);
-            let args = ConvF32Args { input: &input, weights: &weights, bias: &bias, min: -1.5, max: 2.0 };
-            let expected = exact(&shape, &args);
-            for isa in Isa::ALL {
+            let inputs = w.in_c / shape.groups;
+            let packed: Vec<f32> = order(&shape)
+                .map(|[tap, input, output]| weights[(tap * inputs + input) * shape.out_c + output])
+                .collect();
+            let of = |weights| ConvF32Args { input: &input, weights, bias: &bias, min: -1.5, max: 2.0 };
+            let expected = exact(&shape, &of(Weights::Packed(&packed)), &weights);
+            let is_product = (w.kernel_h, w.kernel_w, shape.groups) == (1, 1, 1);
+            let rows = is_product.then_some(Weights::Rows(&weights));
+            for (isa, weights) in Isa::ALL.into_iter().flat_map(|isa| rows.into_iter().chain([Weights::Packed(&packed)]).map(move |weights| (isa, weights))) {
                 let mut y = vec![f32::NAN; expected.len()];
-                let mut scratch = vec![f32::NAN; scratch_len(&shape) / size_of::<f32>()];
-                prop_assert!(run(isa, &shape, &args, &mut y, &mut scratch));
+                prop_assert!(run(isa, &shape, &of(weights), &mut y));
                 for (y, expected) in y.iter().zip(&expected) {
                     let error = (f64::from(*y) - expected).abs();
                     prop_assert!(error <= 1e-5 * (taps as f64).sqrt(), "{} is not {}", y, expected);
