@@ -23,6 +23,9 @@ const DENSE: &[ConvKernel] = &[ConvKernel::Dense(Form::Fast), ConvKernel::Dense(
 const DEPTHWISE: &[ConvKernel] = &[ConvKernel::Depthwise];
 const GROUPED: &[ConvKernel] = &[ConvKernel::Grouped];
 
+/// Results behind the last, which stay as they are.
+const GUARD: usize = 64;
+
 /// Runs from exactly as many bytes as it asks for, full of what an earlier layer left. Results are requantized; and the
 /// sums as they are, of kernels that give those.
 fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> (Vec<i8>, Option<Vec<i32>>) {
@@ -36,7 +39,8 @@ fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> (Vec<i8>, Option<Vec<i32>>)
     assert_eq!(exactly, weights, "{:?}", case.shape);
     let mut scratch = vec![0xA5; kernel.scratch_len(isa, &case.shape)];
     let w = &case.shape.window;
-    let mut output = vec![77; w.out_h * w.out_w * case.shape.out_c];
+    let len = w.out_h * w.out_w * case.shape.out_c;
+    let mut output = vec![77; len + GUARD];
     let args = ConvArgs {
         input: &case.input,
         weights: &weights,
@@ -45,12 +49,13 @@ fn run(kernel: ConvKernel, isa: Isa, case: &Case) -> (Vec<i8>, Option<Vec<i32>>)
         input_zp: case.input_zp,
         out: case.out,
     };
-    assert!(kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output), &mut scratch), "{:?}", case.shape);
+    assert!(kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output[..len]), &mut scratch), "{:?}", case.shape);
     scratch.fill(0xA5);
-    let (mut sums, args) = (vec![77; output.len()], ConvArgs { multiplier: &[], ..args });
-    let sums_given = kernel.run(isa, &case.shape, &args, Results::Sums(&mut sums), &mut scratch);
+    let (mut sums, args) = (vec![77; len + GUARD], ConvArgs { multiplier: &[], ..args });
+    let sums_given = kernel.run(isa, &case.shape, &args, Results::Sums(&mut sums[..len]), &mut scratch);
     assert_eq!(sums_given, kernel != ConvKernel::Dense(Form::Fast));
-    assert!(!kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output), &mut scratch), "no multipliers");
+    assert!(!kernel.run(isa, &case.shape, &args, Results::Bytes(&mut output[..len]), &mut scratch), "no multipliers");
+    assert_eq!((output.split_off(len), sums.split_off(len)), (vec![77; GUARD], vec![77; GUARD]), "{:?}", case.shape);
     (output, sums_given.then_some(sums))
 }
 

@@ -195,7 +195,7 @@ mod tests {
             (channels, pixels) in prop_oneof![(1usize..12, 1usize..170), (1usize..60, 1usize..36), (Just(2), 1020usize..1030)],
             scale in prop_oneof![0.001f32..2.0, Just(f32::MIN_POSITIVE)],
             zero_point: i8,
-            seed in vec(prop_oneof![any::<f32>(), -200f32..200.0], 2100),
+            seed in vec(prop_oneof![prop::num::f32::ANY, -200f32..200.0], 2100),
             halves: bool,
         ) {
             // Where rounding turns: halves of the scale, and their neighbours.

@@ -11,7 +11,8 @@ use super::per_isa::per_isa;
 
 per_isa! {
     /// [`UnaryF32`](crate::plan::UnaryF32): `y = function(y)`. NaN stays NaN. The functions that
-    /// are not algebraic are those of libm, within one unit in the last place, but for what is made of `exp`, three.
+    /// are not algebraic are those of libm, within one unit in the last place, but for what is made of `exp`, three; of the two
+    /// Gelus these are units of `x`.
     pub fn unary_f32(y: &mut [f32], function: Unary, alpha: f32, beta: f32) {
         let map = |y: &mut [f32], function: &dyn Fn(f32) -> f32| {
             y.iter_mut().for_each(|y| *y = function(*y));

@@ -1,4 +1,4 @@
-//! aarch64: sums and maxima of i8 values, sixteen at a time.
+//! aarch64: sums, maxima and dequantization of i8 values, sixteen at a time.
 
 use core::arch::aarch64::*;
 

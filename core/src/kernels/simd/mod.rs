@@ -14,7 +14,7 @@
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI, dot products of aarch64)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
-//! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `bytes`: sums and maxima (aarch64)
+//! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `bytes`: sums, maxima, from i8 to f32 (aarch64)
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.

@@ -123,7 +123,9 @@ pub trait Simd: Sized {
     /// Writes an i32 a lane.
     #[inline(always)]
     unsafe fn put(acc: Self::Acc, lanes: *mut i32) {
-        // SAFETY: as the caller's; where a lane is not an i32 of the accumulator, this is another function.
+        // Where a lane is not an i32 of the accumulator, this is another function.
+        const { assert!(size_of::<Self::Acc>() == 4 * Self::LAYOUT.lanes) };
+        // SAFETY: as the caller's.
         unsafe { lanes.cast::<Self::Acc>().write_unaligned(acc) };
     }
     /// Turns `len` values into what quads hold. May write 64 bytes too many.

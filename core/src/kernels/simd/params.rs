@@ -55,13 +55,9 @@ impl Params {
         }
     }
 
-    /// Where the multipliers of the block of lanes at `lane` are.
-    ///
-    /// # Safety
-    /// `lane` begins one of the blocks.
+    /// Where the multipliers of the block of lanes at `lane` are, if results are requantized: those of sums are nowhere.
     #[inline(always)]
-    pub unsafe fn multiplier(&self, lane: usize) -> *const u8 {
-        // SAFETY: as the caller's.
-        unsafe { self.multiplier.add(lane * 4) }
+    pub fn multiplier(&self, lane: usize) -> *const u8 {
+        self.multiplier.wrapping_add(lane * 4)
     }
 }

@@ -1,5 +1,5 @@
 //! Dense convolution as a matrix product: rows are the windows of output pixels in the panel,
-//! columns are output channels. Accumulators start from the bias and leave as i8.
+//! columns are output channels. Accumulators start from the bias and leave as i8, or as they are.
 //!
 //! The window of a pixel is `outer * inner` contiguous segments of the panel: `Gemm` says which,
 //! `tiles` multiplies.
