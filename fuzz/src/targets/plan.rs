@@ -1,7 +1,7 @@
 //! A plan: as a file, and behind its checksum.
 
 use tractlet::{CompileOptions, Isa, Model, PlanFile, SessionOptions, compile};
-use tractlet_core::plan::{AlignedBytes, Plan};
+use tractlet_core::plan::{AlignedBytes, MAGIC, Plan, VERSION};
 
 use super::{MAX_MACS, files, infer, noise, options};
 use crate::memory_file::in_file;
@@ -16,10 +16,13 @@ pub fn file(bytes: &[u8]) {
     });
 }
 
-/// Gives a plan the checksum that its bytes have, verifies and runs it: what a forger would.
+/// Gives a plan this build's version and the checksum that its bytes have, verifies and runs it: what a forger would.
 pub fn verifier(bytes: &[u8]) {
     let mut plan = AlignedBytes::zeroed(bytes.len());
     plan.copy_from_slice(bytes);
+    if let Some(place) = plan.get_mut(MAGIC.len()..MAGIC.len() + 4) {
+        place.copy_from_slice(&VERSION.to_le_bytes());
+    }
     let sum = checksum(&plan);
     if let Some(place) = plan.get_mut(CHECKSUM) {
         place.copy_from_slice(&sum.to_le_bytes());
