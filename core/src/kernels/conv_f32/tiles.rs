@@ -8,8 +8,10 @@ use crate::shape::ConvShape;
 use super::vector::{self, LANES, Vector};
 use super::{BLOCK, ConvF32Args, Weights, group_in, group_out, is_depthwise, places};
 
-/// Pixels of a full tile.
-const PIXELS: usize = 6;
+/// Rows of fewer pixels, at the upper and lower edge of an image, are put together, whatever taps are inside.
+const NARROW: usize = 4;
+/// And with all between them, unless these have so many pixels.
+const MANY: usize = 12;
 /// Vectors of channels of a full tile: sums fill 12 of 16 registers, or 24 of 32.
 const VECTORS: usize = BLOCK / LANES;
 /// Blocks of channels of a tile of one pixel: only many sums hide the latency of one.
@@ -22,38 +24,50 @@ const BLOCKS: usize = 4;
 pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
     let w = &shape.window;
     let mut tiles = Tiles { shape, args, output };
-    for rows in alike(w.out_h, w.kernel_h, |y| w.rows_inside(y)) {
-        for columns in alike(w.out_w, w.kernel_w, |x| w.cols_inside(x)) {
-            let part = Part::new(shape, rows.clone(), columns);
-            // SAFETY: as the caller's; the part has no fewer pixels.
-            unsafe {
-                match part.pixels {
-                    1 => tiles.part::<1>(&part),
-                    2 | 3 => tiles.part::<2>(&part),
-                    4 | 5 => tiles.part::<4>(&part),
-                    _ => tiles.part::<PIXELS>(&part),
-                }
+    let rows = middle(w.out_h, w.kernel_h, |y| w.rows_inside(y));
+    for columns in alike(w.out_w, &middle(w.out_w, w.kernel_w, |x| w.cols_inside(x))) {
+        let mut part = |rows: Range<usize>| {
+            if !rows.is_empty() {
+                // SAFETY: as the caller's.
+                unsafe { tiles.part(&Part::new(shape, rows, columns.clone())) };
             }
+        };
+        if columns.len() >= NARROW || is_depthwise(shape) {
+            alike(w.out_h, &rows).for_each(part);
+        } else if rows.len() * columns.len() >= MANY {
+            [0..rows.start, rows.clone(), rows.end..w.out_h].into_iter().for_each(part);
+        } else {
+            part(0..w.out_h);
         }
     }
 }
 
-/// Rows of the output, or columns, under which the same ones of the kernel lie inside the image: those in the middle, under
-/// which all do, and each beside them.
-fn alike(size: usize, kernel: usize, inside: impl Fn(usize) -> Range<usize>) -> impl Iterator<Item = Range<usize>> {
+/// Rows of the output, or columns, under which all those of the kernel lie inside the image.
+fn middle(size: usize, kernel: usize, inside: impl Fn(usize) -> Range<usize>) -> Range<usize> {
     let whole = |&at: &usize| inside(at) == (0..kernel);
     let first = (0..size).find(whole).unwrap_or(size);
-    let end = (first..size).rfind(whole).map_or(first, |last| last + 1);
-    let each = |range: Range<usize>| range.map(|at| at..at + 1);
-    each(0..first).chain((first < end).then_some(first..end)).chain(each(end..size))
+    first..(first..size).rfind(whole).map_or(first, |last| last + 1)
 }
 
-/// Pixels of the output under which the same taps lie inside the image.
+/// Rows of the output, or columns, under which the same ones of the kernel lie inside the image: those in the middle, and each
+/// beside them.
+fn alike(size: usize, middle: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let each = |range: Range<usize>| range.map(|at| at..at + 1);
+    let inner = (!middle.is_empty()).then(|| middle.clone());
+    each(0..middle.start).chain(inner).chain(each(middle.end..size))
+}
+
+/// What a row of the kernel that is outside the image reads.
+static ZEROS: [f32; 128] = [0.0; 128];
+
+/// Pixels of the output under which the same columns of the kernel lie inside the image, and the same rows unless it says so.
 struct Part {
     pixels: usize,
     /// Pixels of a row.
     width: usize,
-    /// Rows and columns of the kernel that are inside the image.
+    /// Whether some rows of the kernel are outside the image under some pixels.
+    ragged: bool,
+    /// Rows and columns of the kernel that are inside the image; all rows if that differs.
     rows: Range<usize>,
     columns: Range<usize>,
     first: Pixel,
@@ -83,19 +97,18 @@ impl Part {
     fn new(shape: &ConvShape, rows: Range<usize>, columns: Range<usize>) -> Part {
         let (w, out_c) = (&shape.window, shape.out_c);
         let (pixels, width, y, x) = (rows.len() * columns.len(), columns.len(), rows.start, columns.start);
-        let (rows, columns) = (w.rows_inside(y), w.cols_inside(x));
-        let mut input = 0;
-        // Where no tap is inside nothing is read.
-        if !rows.is_empty() && !columns.is_empty() {
-            let iy = y * w.stride_h + rows.start * w.dilation_h - w.pad_top;
-            let ix = x * w.stride_w + columns.start * w.dilation_w - w.pad_left;
-            input = (iy * w.in_w + ix) * w.in_c;
-        }
+        let (inside, columns) = (w.rows_inside(y), w.cols_inside(x));
+        let ragged = inside != w.rows_inside(rows.end - 1);
+        let rows = if ragged { 0..w.kernel_h } else { inside };
+        // Of what is outside, nothing is read.
+        let iy = (y * w.stride_h + rows.start * w.dilation_h).wrapping_sub(w.pad_top);
+        let ix = (x * w.stride_w + columns.start * w.dilation_w).wrapping_sub(w.pad_left);
+        let input = iy.wrapping_mul(w.in_w).wrapping_add(ix).wrapping_mul(w.in_c);
         let first = Pixel { input, output: (y * w.out_w + x) * out_c };
         let step = Pixel { input: w.stride_w * w.in_c, output: out_c };
         let row = Pixel { input: w.stride_h * w.in_w * w.in_c, output: w.out_w * out_c };
         let turn = row.plus(step, (width - 1).wrapping_neg());
-        Part { pixels, width, rows, columns, first, step, row, turn }
+        Part { pixels, width, ragged, rows, columns, first, step, row, turn }
     }
 
     /// Tiles of so many pixels, of which there are as many. The last one begins early enough to be whole, and its first pixels
@@ -146,8 +159,30 @@ impl Tiles<'_> {
     /// All channels of a part.
     ///
     /// # Safety
+    /// As [`run`].
+    unsafe fn part(&mut self, part: &Part) {
+        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as one.
+        let sizes = if part.ragged { [6, 4, 2] } else { [6, 5, 4] };
+        let fits = sizes.into_iter().filter(|&size| size <= part.pixels);
+        let size = fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 1)).unwrap_or(part.pixels);
+        // SAFETY: as the caller's; the part has no fewer pixels.
+        unsafe {
+            match size {
+                1 => self.channels::<1>(part),
+                2 => self.channels::<2>(part),
+                3 => self.channels::<3>(part),
+                4 => self.channels::<4>(part),
+                5 => self.channels::<5>(part),
+                _ => self.channels::<6>(part),
+            }
+        }
+    }
+
+    /// The same in tiles of so many pixels.
+    ///
+    /// # Safety
     /// As [`run`]; the part has `ROWS` pixels at least.
-    unsafe fn part<const ROWS: usize>(&mut self, part: &Part) {
+    unsafe fn channels<const ROWS: usize>(&mut self, part: &Part) {
         let out_c = self.shape.out_c;
         if is_depthwise(self.shape) {
             // SAFETY: as the caller's; there are as many channels.
@@ -174,21 +209,40 @@ impl Tiles<'_> {
             // SAFETY: as the caller's; these channels exist, or if they are the rest of a vector, the first of them does.
             unsafe {
                 while ROWS == 1 && end - first >= BLOCKS * BLOCK {
-                    self.dense::<1, { BLOCKS * VECTORS }, false>(part, of(first, first));
+                    self.dense::<1, { BLOCKS * VECTORS }, false, false>(part, of(first, first));
                     first += BLOCKS * BLOCK;
                 }
                 while end - first >= BLOCK {
-                    self.dense::<ROWS, VECTORS, false>(part, of(first, first));
+                    self.some::<ROWS, VECTORS, false>(part, of(first, first));
                     first += BLOCK;
                 }
                 let block = first;
                 while end - first >= LANES {
-                    self.dense::<ROWS, 1, false>(part, of(first, block));
+                    self.some::<ROWS, 1, false>(part, of(first, block));
                     first += LANES;
                 }
                 if first < end {
-                    self.dense::<ROWS, 1, true>(part, of(first, block));
+                    self.some::<ROWS, 1, true>(part, of(first, block));
                 }
+            }
+        }
+    }
+
+    /// [`dense`](Self::dense) of a part as it is. Ragged ones are taken in pairs.
+    ///
+    /// # Safety
+    /// As [`dense`](Self::dense).
+    unsafe fn some<const ROWS: usize, const VECTORS: usize, const REST: bool>(
+        &mut self,
+        part: &Part,
+        channels: Channels,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            if part.ragged && ROWS.is_multiple_of(2) {
+                self.dense::<ROWS, VECTORS, REST, true>(part, channels);
+            } else {
+                self.dense::<ROWS, VECTORS, REST, false>(part, channels);
             }
         }
     }
@@ -196,11 +250,11 @@ impl Tiles<'_> {
     /// All pixels of a part, for some channels of a group.
     ///
     /// # Safety
-    /// As [`part`](Self::part); the group has `VECTORS` vectors of channels from the first on. If it is the `REST` of them, one
+    /// As [`channels`](Self::channels); the group has `VECTORS` vectors of channels from the first on. If it is the `REST` of them, one
     /// that is not full.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn dense<const ROWS: usize, const VECTORS: usize, const REST: bool>(
+    unsafe fn dense<const ROWS: usize, const VECTORS: usize, const REST: bool, const RAGGED: bool>(
         &mut self,
         part: &Part,
         channels: Channels,
@@ -212,30 +266,33 @@ impl Tiles<'_> {
         let together = self.shape.groups == 1 && w.dilation_w == 1;
         let (segments, run) =
             if together { (1, part.columns.len() * group_in) } else { (part.columns.len(), group_in) };
-        // SAFETY: windows lie inside the image; the caller's channels exist, of biases, weights and results.
+        // SAFETY: windows lie inside the image but for rows that read zeros; the caller's channels exist, of biases, weights and
+        // results.
         unsafe {
             let input = self.args.input.as_ptr().add(channels.group * group_in);
             let bias = array::from_fn(|v| load::<REST>(self.args.bias, channels.first + v * LANES));
             for pixels in part.tiles::<ROWS>() {
                 let mut sums: [[Vector; VECTORS]; ROWS] = [bias; ROWS];
                 let x: [*const f32; ROWS] = array::from_fn(|row| input.wrapping_add(pixels[row].input));
+                let inside: [Range<usize>; ROWS] = array::from_fn(|row| match RAGGED {
+                    true => w.rows_inside(pixels[row].output / part.row.output),
+                    false => part.rows.clone(),
+                });
                 for ky in part.rows.clone() {
                     for segment in 0..segments {
                         let tap = self.distance(ky - part.rows.start, segment);
                         let place = (ky * w.kernel_w + part.columns.start + segment) * group_in;
-                        let mut weights = channels.weights + place * channels.step;
-                        for i in tap..tap + run {
-                            let row: [Vector; VECTORS] = array::from_fn(|v| {
-                                let (block, lane) = (v * LANES / BLOCK, v * LANES % BLOCK);
-                                load::<REST>(values, weights + block * channels.block + lane)
+                        let weights = channels.weights + place * channels.step;
+                        if !RAGGED {
+                            products::<ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, values, weights, &channels);
+                            continue;
+                        }
+                        for from in (0..run).step_by(ZEROS.len()) {
+                            let x = array::from_fn(|row| {
+                                if inside[row].contains(&ky) { x[row].wrapping_add(tap + from) } else { ZEROS.as_ptr() }
                             });
-                            for (sums, x) in sums.iter_mut().zip(&x) {
-                                let x = vector::splat(*x.add(i));
-                                for (sum, weights) in sums.iter_mut().zip(&row) {
-                                    *sum = vector::fma(*sum, x, *weights);
-                                }
-                            }
-                            weights += channels.step;
+                            let (places, weights) = (0..ZEROS.len().min(run - from), weights + from * channels.step);
+                            products::<ROWS, VECTORS, REST>(&mut sums, x, places, values, weights, &channels);
                         }
                     }
                 }
@@ -250,7 +307,7 @@ impl Tiles<'_> {
     /// early enough to be as many.
     ///
     /// # Safety
-    /// As [`part`](Self::part).
+    /// As [`channels`](Self::channels).
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     unsafe fn depthwise<const ROWS: usize, const VECTORS: usize>(&mut self, part: &Part) {
@@ -264,7 +321,8 @@ impl Tiles<'_> {
                 unsafe {
                     let bias = array::from_fn(|v| load::<false>(self.args.bias, first + v * LANES));
                     let mut sums: [[Vector; VECTORS]; ROWS] = [bias; ROWS];
-                    let x: [*const f32; ROWS] = array::from_fn(|row| input.wrapping_add(pixels[row].input + first));
+                    let x: [*const f32; ROWS] =
+                        array::from_fn(|row| input.wrapping_add(pixels[row].input.wrapping_add(first)));
                     for ky in part.rows.clone() {
                         for kx in part.columns.clone() {
                             let tap = self.distance(ky - part.rows.start, kx - part.columns.start);
@@ -317,6 +375,37 @@ impl Tiles<'_> {
                     vector::store(self.output.as_mut_ptr().add(at + v * LANES), sum);
                 }
             }
+        }
+    }
+}
+
+/// Adds to sums the products of some places of a filter, counted from each of `x`, with weights from `weights` on.
+///
+/// # Safety
+/// The CPU has the instruction set, and all of that is there.
+#[inline(always)]
+unsafe fn products<const ROWS: usize, const VECTORS: usize, const REST: bool>(
+    sums: &mut [[Vector; VECTORS]; ROWS],
+    x: [*const f32; ROWS],
+    places: Range<usize>,
+    values: &[f32],
+    mut weights: usize,
+    channels: &Channels,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for place in places {
+            let row: [Vector; VECTORS] = array::from_fn(|v| {
+                let (block, lane) = (v * LANES / BLOCK, v * LANES % BLOCK);
+                load::<REST>(values, weights + block * channels.block + lane)
+            });
+            for (sums, x) in sums.iter_mut().zip(&x) {
+                let x = vector::splat(*x.add(place));
+                for (sum, weights) in sums.iter_mut().zip(&row) {
+                    *sum = vector::fma(*sum, x, *weights);
+                }
+            }
+            weights += channels.step;
         }
     }
 }
