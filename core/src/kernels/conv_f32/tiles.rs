@@ -161,34 +161,32 @@ impl Tiles<'_> {
     /// # Safety
     /// As [`run`].
     unsafe fn part(&mut self, part: &Part) {
-        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as one.
-        let sizes = if part.ragged { [6, 4, 2] } else { [6, 5, 4] };
-        let fits = sizes.into_iter().filter(|&size| size <= part.pixels);
-        let size = fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 1)).unwrap_or(part.pixels);
+        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as two. Each size
+        // takes room in programs for small boards: what is rare has two.
+        let sizes: &[usize] = if part.ragged || is_depthwise(self.shape) { &[6, 2] } else { &[6, 4, 2] };
+        let fits = sizes.iter().copied().filter(|&size| size <= part.pixels);
+        let size = fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 2)).unwrap_or(1);
         // SAFETY: as the caller's; the part has no fewer pixels.
         unsafe {
             match size {
                 1 => self.channels::<1>(part),
                 2 => self.channels::<2>(part),
-                3 => self.channels::<3>(part),
                 4 => self.channels::<4>(part),
-                5 => self.channels::<5>(part),
                 _ => self.channels::<6>(part),
             }
         }
     }
 
-    /// The same in tiles of so many pixels.
+    /// The same in tiles of so many pixels, which are not four of a depthwise convolution.
     ///
     /// # Safety
     /// As [`run`]; the part has `ROWS` pixels at least.
     unsafe fn channels<const ROWS: usize>(&mut self, part: &Part) {
         let out_c = self.shape.out_c;
-        if is_depthwise(self.shape) {
+        if ROWS != 4 && is_depthwise(self.shape) {
             // SAFETY: as the caller's; there are as many channels.
             unsafe {
                 match out_c {
-                    _ if ROWS == 1 && out_c >= BLOCKS * BLOCK => self.depthwise::<1, { BLOCKS * VECTORS }>(part),
                     BLOCK.. => self.depthwise::<ROWS, VECTORS>(part),
                     _ => self.depthwise::<ROWS, 1>(part),
                 }
@@ -228,7 +226,7 @@ impl Tiles<'_> {
         }
     }
 
-    /// [`dense`](Self::dense) of a part as it is. Ragged ones are taken in pairs.
+    /// [`dense`](Self::dense) of a part as it is. Ragged ones are taken by two or six.
     ///
     /// # Safety
     /// As [`dense`](Self::dense).
@@ -239,7 +237,7 @@ impl Tiles<'_> {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            if part.ragged && ROWS.is_multiple_of(2) {
+            if part.ragged && matches!(ROWS, 2 | 6) {
                 self.dense::<ROWS, VECTORS, REST, true>(part, channels);
             } else {
                 self.dense::<ROWS, VECTORS, REST, false>(part, channels);
