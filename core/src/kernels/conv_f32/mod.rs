@@ -1,9 +1,12 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
-//! Plain loops over output channels everywhere, and register tiles with fused multiply-add where
-//! the CPU has it (`tiles`, `vector`). Roundings differ between them, so that results agree within
-//! rounding and not in every bit.
+//! Plain loops everywhere (`plain`), and register tiles with fused multiply-add where the CPU has it
+//! (`tiles`, `vector`). Roundings differ between them, so that results agree within rounding and not
+//! in every bit.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod part;
+mod plain;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tiles;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -12,9 +15,10 @@ mod vector;
 use core::ops::Range;
 
 use crate::isa::Isa;
-use crate::shape::{ConvShape, Window};
+use crate::shape::ConvShape;
 
 use super::binary::limit;
+use super::conv::reasonable;
 
 /// Output channels of a block of packed weights: a full tile's.
 const BLOCK: usize = 16;
@@ -78,7 +82,7 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
         return true;
     }
     let _ = isa;
-    plain(shape, args, output);
+    plain::run(shape, args, output);
     true
 }
 
@@ -91,16 +95,12 @@ impl<'a> Weights<'a> {
 }
 
 impl ConvF32Args<'_> {
-    /// Whether the slices are as long as `shape` says.
+    /// Whether `shape` is reasonable and the slices are as long as it says.
     fn fit(&self, shape: &ConvShape, output: &[f32]) -> bool {
         let w = &shape.window;
         let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
         let is_product = (w.kernel_h, w.kernel_w, shape.groups) == (1, 1, 1);
-        w.in_c > 0
-            && shape.groups > 0
-            && shape.out_c > 0
-            && w.in_c.is_multiple_of(shape.groups)
-            && shape.out_c.is_multiple_of(shape.groups)
+        reasonable(shape)
             && (is_product || matches!(self.weights, Weights::Packed(_)))
             && product(&[w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
             && product(&[w.kernel_h, w.kernel_w, group_in(shape), shape.out_c]) == Some(self.weights.values().len())
@@ -132,46 +132,6 @@ fn places(shape: &ConvShape) -> usize {
     shape.window.kernel_h * shape.window.kernel_w * group_in(shape)
 }
 
-/// Where the channels of a tap start in the input; `None` in the padding.
-fn tap_start(w: &Window, (out_y, out_x): (usize, usize), (ky, kx): (usize, usize)) -> Option<usize> {
-    let iy = (out_y * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
-    let ix = (out_x * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
-    (iy < w.in_h && ix < w.in_w).then(|| (iy * w.in_w + ix) * w.in_c)
-}
-
-fn plain(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
-    let ConvShape { window, out_c, .. } = shape;
-    let (places, group_in, depthwise) = (places(shape), group_in(shape), is_depthwise(shape));
-    for (pixel, y) in output.chunks_exact_mut(*out_c).enumerate() {
-        let position = (pixel / window.out_w, pixel % window.out_w);
-        y.copy_from_slice(args.bias);
-        for block in blocks(shape) {
-            let (weights, step) = match args.weights {
-                Weights::Packed(values) => (&values[block.start * places..], block.len()),
-                Weights::Rows(values) => (&values[block.start..], *out_c),
-            };
-            let group = block.start / group_out(shape) * group_in;
-            let y = &mut y[block];
-            for tap in 0..places / group_in {
-                let Some(start) = tap_start(window, position, (tap / window.kernel_w, tap % window.kernel_w)) else {
-                    continue;
-                };
-                for c in 0..group_in {
-                    let weights = &weights[(tap * group_in + c) * step..][..y.len()];
-                    let pairs = y.iter_mut().zip(weights);
-                    if depthwise {
-                        pairs.zip(&args.input[start..]).for_each(|((y, w), x)| *y += x * w);
-                    } else {
-                        let x = args.input[start + group + c];
-                        pairs.for_each(|(y, w)| *y += x * w);
-                    }
-                }
-            }
-        }
-        y.iter_mut().for_each(|y| *y = args.limit(*y));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -181,6 +141,7 @@ mod tests {
     use super::*;
     use crate::kernels::noise::noise;
     use crate::kernels::pool::tests::any_window;
+    use crate::shape::Window;
 
     #[test]
     fn sizes_whose_product_overflows_fit_nothing() {
@@ -189,6 +150,26 @@ mod tests {
         let args = ConvF32Args { input: &[1.0], weights: Weights::Packed(&[]), bias: &[0.0; 8], min: -1.0, max: 1.0 };
         for isa in Isa::ALL {
             assert!(!run(isa, &shape, &args, &mut [0.0; 8]), "{isa}");
+        }
+    }
+
+    #[test]
+    fn positions_that_overflow_fit_nothing() {
+        let changes: [fn(&mut Window); 4] = [
+            |w| w.stride_w = 1 << (usize::BITS - 3),
+            |w| w.dilation_h = 0,
+            |w| w.dilation_w = 1 << (usize::BITS - 2),
+            |w| w.pad_left = usize::MAX,
+        ];
+        for change in changes {
+            let mut window = Window { kernel_h: 2, kernel_w: 2, pad_top: 1, pad_left: 1, ..Window::pixels(9, 1) };
+            change(&mut window);
+            let shape = ConvShape { window, out_c: 16, groups: 1 };
+            let weights = Weights::Packed(&[1.0; 64]);
+            let args = ConvF32Args { input: &[1.0; 9], weights, bias: &[0.0; 16], min: -1.0, max: 1.0 };
+            for isa in Isa::ALL {
+                assert!(!run(isa, &shape, &args, &mut [0.0; 144]), "{isa}, {window:?}");
+            }
         }
     }
 
@@ -253,13 +234,51 @@ mod tests {
             let expected = exact(&shape, &of(Weights::Packed(&packed)), &weights);
             let is_product = (w.kernel_h, w.kernel_w, shape.groups) == (1, 1, 1);
             let rows = is_product.then_some(Weights::Rows(&weights));
-            for (isa, weights) in Isa::ALL.into_iter().flat_map(|isa| rows.into_iter().chain([Weights::Packed(&packed)]).map(move |weights| (isa, weights))) {
+            let orders = || rows.into_iter().chain([Weights::Packed(&packed)]);
+            for (isa, weights) in Isa::ALL.into_iter().flat_map(|isa| orders().map(move |weights| (isa, weights))) {
                 let mut y = vec![f32::NAN; expected.len()];
                 prop_assert!(run(isa, &shape, &of(weights), &mut y));
                 for (y, expected) in y.iter().zip(&expected) {
                     let error = (f64::from(*y) - expected).abs();
                     prop_assert!(error <= 1e-5 * (taps as f64).sqrt(), "{} is not {}", y, expected);
                 }
+            }
+        }
+
+        /// Also of infinite weights, which zeros would turn to NaN, and of sums that are -0.
+        #[test]
+        fn lines_are_the_same_however_they_are_cut(
+            window in any_window(2), out_c in 1usize..40, at in 0.0..1.0, infinite in 0usize..30, seed: u32,
+        ) {
+            let shape = ConvShape { window, out_c, groups: 1 };
+            let mut input = noise(seed, window.in_h * window.in_w * window.in_c);
+            input.iter_mut().for_each(|x| *x = x.abs());
+            let mut weights = noise(seed, window.kernel_h * window.kernel_w * window.in_c * out_c);
+            weights.iter_mut().filter(|w| **w < 0.0).for_each(|w| *w = -0.0);
+            for weight in weights.iter_mut().skip(infinite).step_by(30) {
+                *weight = f32::INFINITY;
+            }
+            let bias = vec![-0.0; out_c];
+            let run = |isa: Isa, window: Window, input: &[f32], y: &mut [f32]| {
+                let weights = Weights::Packed(&weights);
+                let args = ConvF32Args { input, weights, bias: &bias, min: f32::NEG_INFINITY, max: f32::INFINITY };
+                run(isa, &ConvShape { window, ..shape }, &args, y)
+            };
+            let cut = (at * window.lines() as f64) as usize;
+            let [line_in, line_out] = window.line_pixels();
+            for isa in Isa::ALL {
+                let mut whole = vec![f32::NAN; window.out_h * window.out_w * out_c];
+                prop_assert!(run(isa, window, &input, &mut whole));
+                let mut parts = vec![f32::NAN; whole.len()];
+                for lines in [0..cut, cut..window.lines()].into_iter().filter(|lines| !lines.is_empty()) {
+                    let part = window.part(lines.clone());
+                    let (line_in, line_out) = (line_in * window.in_c, line_out * out_c);
+                    let input = &input[part.input.start * line_in..][..part.input.len() * line_in];
+                    let y = &mut parts[lines.start * line_out..][..lines.len() * line_out];
+                    prop_assert!(run(isa, part.window, input, y));
+                }
+                let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&whole), bits(&parts));
             }
         }
     }

@@ -5,137 +5,21 @@ use core::ops::Range;
 
 use crate::shape::ConvShape;
 
+use super::part::{self, Part};
 use super::vector::{self, LANES, Vector};
 use super::{BLOCK, ConvF32Args, Weights, group_in, group_out, is_depthwise, places};
 
-/// Rows of fewer pixels, at the upper and lower edge of an image, are put together, whatever taps are inside.
-const NARROW: usize = 4;
-/// And with all between them, unless these have so many pixels.
-const MANY: usize = 12;
 /// Vectors of channels of a full tile: sums fill 12 of 16 registers, or 24 of 32.
 const VECTORS: usize = BLOCK / LANES;
-/// Blocks of channels of a tile of one pixel: only many sums hide the latency of one.
-const BLOCKS: usize = 4;
 
 /// Convolves.
 ///
 /// # Safety
 /// The CPU has the instruction set; the slices fit `shape`, which has a vector of channels if it is depthwise.
 pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
-    let w = &shape.window;
     let mut tiles = Tiles { shape, args, output };
-    let rows = middle(w.out_h, w.kernel_h, |y| w.rows_inside(y));
-    for columns in alike(w.out_w, &middle(w.out_w, w.kernel_w, |x| w.cols_inside(x))) {
-        let mut part = |rows: Range<usize>| {
-            if !rows.is_empty() {
-                // SAFETY: as the caller's.
-                unsafe { tiles.part(&Part::new(shape, rows, columns.clone())) };
-            }
-        };
-        if columns.len() >= NARROW || is_depthwise(shape) {
-            alike(w.out_h, &rows).for_each(part);
-        } else if rows.len() * columns.len() >= MANY {
-            [0..rows.start, rows.clone(), rows.end..w.out_h].into_iter().for_each(part);
-        } else {
-            part(0..w.out_h);
-        }
-    }
-}
-
-/// Rows of the output, or columns, under which all those of the kernel lie inside the image.
-fn middle(size: usize, kernel: usize, inside: impl Fn(usize) -> Range<usize>) -> Range<usize> {
-    let whole = |&at: &usize| inside(at) == (0..kernel);
-    let first = (0..size).find(whole).unwrap_or(size);
-    first..(first..size).rfind(whole).map_or(first, |last| last + 1)
-}
-
-/// Rows of the output, or columns, under which the same ones of the kernel lie inside the image: those in the middle, and each
-/// beside them.
-fn alike(size: usize, middle: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-    let each = |range: Range<usize>| range.map(|at| at..at + 1);
-    let inner = (!middle.is_empty()).then(|| middle.clone());
-    each(0..middle.start).chain(inner).chain(each(middle.end..size))
-}
-
-/// What a row of the kernel that is outside the image reads.
-static ZEROS: [f32; 128] = [0.0; 128];
-
-/// Pixels of the output under which the same columns of the kernel lie inside the image, and the same rows unless it says so.
-struct Part {
-    pixels: usize,
-    /// Pixels of a row.
-    width: usize,
-    /// Whether some rows of the kernel are outside the image under some pixels.
-    ragged: bool,
-    /// Rows and columns of the kernel that are inside the image; all rows if that differs.
-    rows: Range<usize>,
-    columns: Range<usize>,
-    first: Pixel,
-    /// From a pixel to the next in its row, from one row to the next, and from the last of a row to the first of the next.
-    step: Pixel,
-    row: Pixel,
-    turn: Pixel,
-}
-
-/// Where in the input the values under the first tap of a pixel begin, and its results in the output.
-#[derive(Clone, Copy)]
-struct Pixel {
-    input: usize,
-    output: usize,
-}
-
-impl Pixel {
-    /// So many times as far on; back where that wraps.
-    #[inline(always)]
-    fn plus(self, by: Pixel, times: usize) -> Pixel {
-        let plus = |at: usize, by: usize| at.wrapping_add(by.wrapping_mul(times));
-        Pixel { input: plus(self.input, by.input), output: plus(self.output, by.output) }
-    }
-}
-
-impl Part {
-    fn new(shape: &ConvShape, rows: Range<usize>, columns: Range<usize>) -> Part {
-        let (w, out_c) = (&shape.window, shape.out_c);
-        let (pixels, width, y, x) = (rows.len() * columns.len(), columns.len(), rows.start, columns.start);
-        let (inside, columns) = (w.rows_inside(y), w.cols_inside(x));
-        let ragged = inside != w.rows_inside(rows.end - 1);
-        let rows = if ragged { 0..w.kernel_h } else { inside };
-        // Of what is outside, nothing is read.
-        let iy = (y * w.stride_h + rows.start * w.dilation_h).wrapping_sub(w.pad_top);
-        let ix = (x * w.stride_w + columns.start * w.dilation_w).wrapping_sub(w.pad_left);
-        let input = iy.wrapping_mul(w.in_w).wrapping_add(ix).wrapping_mul(w.in_c);
-        let first = Pixel { input, output: (y * w.out_w + x) * out_c };
-        let step = Pixel { input: w.stride_w * w.in_c, output: out_c };
-        let row = Pixel { input: w.stride_h * w.in_w * w.in_c, output: w.out_w * out_c };
-        let turn = row.plus(step, (width - 1).wrapping_neg());
-        Part { pixels, width, ragged, rows, columns, first, step, row, turn }
-    }
-
-    /// Tiles of so many pixels, of which there are as many. The last one begins early enough to be whole, and its first pixels
-    /// are computed twice.
-    #[inline(always)]
-    fn tiles<const ROWS: usize>(&self) -> impl Iterator<Item = [Pixel; ROWS]> {
-        let last = (self.pixels - 1) / ROWS;
-        let (mut next, mut x) = (self.first, 0);
-        (0..=last).map(move |tile| {
-            if tile == last {
-                let from = self.pixels - ROWS;
-                x = from % self.width;
-                next = self.first.plus(self.row, from / self.width).plus(self.step, x);
-            }
-            let mut pixels = [self.first; ROWS];
-            for pixel in &mut pixels {
-                *pixel = next;
-                x += 1;
-                if x < self.width {
-                    next = next.plus(self.step, 1);
-                } else {
-                    (next, x) = (next.plus(self.turn, 1), 0);
-                }
-            }
-            pixels
-        })
-    }
+    // SAFETY: the caller's.
+    part::each(shape, |part| unsafe { tiles.part(part) });
 }
 
 /// Channels of the output that have their weights next to each other, for each place of their filters.
@@ -149,98 +33,106 @@ struct Channels {
     block: usize,
 }
 
+/// [`Tiles::dense`] of some size.
+type Dense<'a> = unsafe fn(&mut Tiles<'a>, &Part, Channels);
+
+/// The same in tiles of so many pixels, and of ever fewer channels.
+struct Widths<'a> {
+    /// Each with its vectors.
+    full: [(usize, Dense<'a>); 3],
+    /// Of the rest of a vector.
+    rest: Dense<'a>,
+}
+
+impl<'a> Widths<'a> {
+    fn new<const ROWS: usize, const MOST: usize, const SOME: usize, const RAGGED: bool>() -> Widths<'a> {
+        Widths {
+            full: [
+                (MOST, Tiles::dense::<ROWS, MOST, false, RAGGED>),
+                (SOME, Tiles::dense::<ROWS, SOME, false, RAGGED>),
+                (1, Tiles::dense::<ROWS, 1, false, RAGGED>),
+            ],
+            rest: Tiles::dense::<ROWS, 1, true, RAGGED>,
+        }
+    }
+}
+
 struct Tiles<'a> {
     shape: &'a ConvShape,
     args: &'a ConvF32Args<'a>,
     output: &'a mut [f32],
 }
 
-impl Tiles<'_> {
+impl<'a> Tiles<'a> {
     /// All channels of a part.
     ///
     /// # Safety
     /// As [`run`].
     unsafe fn part(&mut self, part: &Part) {
-        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as two. Each size
-        // takes room in programs for small boards: what is rare has two.
-        let sizes: &[usize] = if part.ragged || is_depthwise(self.shape) { &[6, 2] } else { &[6, 4, 2] };
-        let fits = sizes.iter().copied().filter(|&size| size <= part.pixels);
-        let size = fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 2)).unwrap_or(1);
-        // SAFETY: as the caller's; the part has no fewer pixels.
+        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as two.
+        let best = |sizes: &[usize]| {
+            let fits = sizes.iter().copied().filter(|&size| size <= part.pixels);
+            fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 2)).unwrap_or(1)
+        };
+        // Each size takes room in programs for small boards: what is rare has fewer. Tiles of few pixels have more channels:
+        // only many sums hide the latency of one.
+        let narrow = group_out(self.shape) < BLOCK;
+        // SAFETY: as the caller's; the part has as many pixels, and if it is depthwise, there are as many channels.
         unsafe {
-            match size {
-                1 => self.channels::<1>(part),
-                2 => self.channels::<2>(part),
-                4 => self.channels::<4>(part),
-                _ => self.channels::<6>(part),
+            if is_depthwise(self.shape) {
+                match (best(&[6, 2]), self.shape.out_c >= BLOCK) {
+                    (1, false) => self.depthwise::<1, 1>(part),
+                    (1, true) => self.depthwise::<1, VECTORS>(part),
+                    (2, false) => self.depthwise::<2, 1>(part),
+                    (2, true) => self.depthwise::<2, VECTORS>(part),
+                    (_, false) => self.depthwise::<6, 1>(part),
+                    (_, true) => self.depthwise::<6, VECTORS>(part),
+                }
+            } else if part.ragged {
+                match best(if narrow { &[6, 2] } else { &[2] }) {
+                    2 => self.groups(part, &Widths::new::<2, { 2 * VECTORS }, VECTORS, true>()),
+                    _ => self.groups(part, &Widths::new::<6, 1, 1, true>()),
+                }
+            } else {
+                match best(&[6, 4, 3, 2]) {
+                    1 => self.groups(part, &Widths::new::<1, { 4 * VECTORS }, VECTORS, false>()),
+                    2 => self.groups(part, &Widths::new::<2, { 2 * VECTORS }, VECTORS, false>()),
+                    3 => self.groups(part, &Widths::new::<3, { 2 * VECTORS }, VECTORS, false>()),
+                    4 => self.groups(part, &Widths::new::<4, VECTORS, VECTORS, false>()),
+                    _ => self.groups(part, &Widths::new::<6, VECTORS, VECTORS, false>()),
+                }
             }
         }
     }
 
-    /// The same in tiles of so many pixels, which are not four of a depthwise convolution.
+    /// All channels of a part, group by group.
     ///
     /// # Safety
-    /// As [`run`]; the part has `ROWS` pixels at least.
-    unsafe fn channels<const ROWS: usize>(&mut self, part: &Part) {
-        let out_c = self.shape.out_c;
-        if ROWS != 4 && is_depthwise(self.shape) {
-            // SAFETY: as the caller's; there are as many channels.
-            unsafe {
-                match out_c {
-                    BLOCK.. => self.depthwise::<ROWS, VECTORS>(part),
-                    _ => self.depthwise::<ROWS, 1>(part),
-                }
-            }
-            return;
-        }
+    /// As [`run`]; the part has as many pixels as a tile.
+    unsafe fn groups(&mut self, part: &Part, widths: &Widths<'a>) {
         let (places, group_out) = (places(self.shape), group_out(self.shape));
         for group in 0..self.shape.groups {
-            let end = (group + 1) * group_out;
-            let of = |first: usize, block: usize| match self.args.weights {
+            let (start, end) = (group * group_out, (group + 1) * group_out);
+            let of = |first: usize| match self.args.weights {
                 Weights::Packed(_) => {
+                    let block = first - (first - start) % BLOCK;
                     let (step, weights) = (BLOCK.min(end - block), block * places + first - block);
                     Channels { first, group, weights, step, block: BLOCK * places }
                 }
-                Weights::Rows(_) => Channels { first, group, weights: first, step: out_c, block: BLOCK },
+                Weights::Rows(_) => Channels { first, group, weights: first, step: self.shape.out_c, block: BLOCK },
             };
-            let mut first = group * group_out;
+            let mut first = start;
             // SAFETY: as the caller's; these channels exist, or if they are the rest of a vector, the first of them does.
             unsafe {
-                while ROWS == 1 && end - first >= BLOCKS * BLOCK {
-                    self.dense::<1, { BLOCKS * VECTORS }, false, false>(part, of(first, first));
-                    first += BLOCKS * BLOCK;
-                }
-                while end - first >= BLOCK {
-                    self.some::<ROWS, VECTORS, false>(part, of(first, first));
-                    first += BLOCK;
-                }
-                let block = first;
-                while end - first >= LANES {
-                    self.some::<ROWS, 1, false>(part, of(first, block));
-                    first += LANES;
+                for (vectors, tiles) in widths.full {
+                    while end - first >= vectors * LANES {
+                        tiles(self, part, of(first));
+                        first += vectors * LANES;
+                    }
                 }
                 if first < end {
-                    self.some::<ROWS, 1, true>(part, of(first, block));
+                    (widths.rest)(self, part, of(first));
                 }
-            }
-        }
-    }
-
-    /// [`dense`](Self::dense) of a part as it is. Ragged ones are taken by two or six.
-    ///
-    /// # Safety
-    /// As [`dense`](Self::dense).
-    unsafe fn some<const ROWS: usize, const VECTORS: usize, const REST: bool>(
-        &mut self,
-        part: &Part,
-        channels: Channels,
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            if part.ragged && matches!(ROWS, 2 | 6) {
-                self.dense::<ROWS, VECTORS, REST, true>(part, channels);
-            } else {
-                self.dense::<ROWS, VECTORS, REST, false>(part, channels);
             }
         }
     }
@@ -248,8 +140,8 @@ impl Tiles<'_> {
     /// All pixels of a part, for some channels of a group.
     ///
     /// # Safety
-    /// As [`channels`](Self::channels); the group has `VECTORS` vectors of channels from the first on. If it is the `REST` of them, one
-    /// that is not full.
+    /// As [`groups`](Self::groups); the group has `VECTORS` vectors of channels from the first on, or if it is the `REST` of them,
+    /// one that is not full. The part is `RAGGED` or not.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     unsafe fn dense<const ROWS: usize, const VECTORS: usize, const REST: bool, const RAGGED: bool>(
@@ -277,20 +169,20 @@ impl Tiles<'_> {
                     false => part.rows.clone(),
                 });
                 for ky in part.rows.clone() {
+                    // A pixel under which this row is outside goes along with one under which it is not, and its sums stay.
+                    let counts: [bool; ROWS] = array::from_fn(|row| !RAGGED || inside[row].contains(&ky));
+                    let Some(one) = counts.iter().position(|&counts| counts) else { continue };
+                    let x = array::from_fn(|row| if counts[row] { x[row] } else { x[one] });
+                    let before = sums;
                     for segment in 0..segments {
                         let tap = self.distance(ky - part.rows.start, segment);
                         let place = (ky * w.kernel_w + part.columns.start + segment) * group_in;
                         let weights = channels.weights + place * channels.step;
-                        if !RAGGED {
-                            products::<ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, values, weights, &channels);
-                            continue;
-                        }
-                        for from in (0..run).step_by(ZEROS.len()) {
-                            let x = array::from_fn(|row| {
-                                if inside[row].contains(&ky) { x[row].wrapping_add(tap + from) } else { ZEROS.as_ptr() }
-                            });
-                            let (places, weights) = (0..ZEROS.len().min(run - from), weights + from * channels.step);
-                            products::<ROWS, VECTORS, REST>(&mut sums, x, places, values, weights, &channels);
+                        products::<ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, values, weights, &channels);
+                    }
+                    for ((sums, before), counts) in sums.iter_mut().zip(before).zip(counts) {
+                        if !counts {
+                            *sums = before;
                         }
                     }
                 }
@@ -305,7 +197,7 @@ impl Tiles<'_> {
     /// early enough to be as many.
     ///
     /// # Safety
-    /// As [`channels`](Self::channels).
+    /// As [`groups`](Self::groups).
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     unsafe fn depthwise<const ROWS: usize, const VECTORS: usize>(&mut self, part: &Part) {
@@ -341,6 +233,12 @@ impl Tiles<'_> {
         }
     }
 
+    /// Apart, since it is wanted by many tiles and seldom.
+    #[inline(never)]
+    fn store_few(&mut self, at: usize, values: &[f32]) {
+        self.output[at..][..values.len()].copy_from_slice(values);
+    }
+
     /// How far the values under a tap are from those under one that is so many rows and columns before it.
     #[inline(always)]
     fn distance(&self, rows: usize, columns: usize) -> usize {
@@ -368,7 +266,7 @@ impl Tiles<'_> {
                 if REST {
                     let mut all = [0.0; LANES];
                     vector::store(all.as_mut_ptr(), sum);
-                    self.output[at..][..rest].copy_from_slice(&all[..rest]);
+                    self.store_few(at, &all[..rest]);
                 } else {
                     vector::store(self.output.as_mut_ptr().add(at + v * LANES), sum);
                 }
@@ -393,14 +291,27 @@ unsafe fn products<const ROWS: usize, const VECTORS: usize, const REST: bool>(
     // SAFETY: the caller's.
     unsafe {
         for place in places {
-            let row: [Vector; VECTORS] = array::from_fn(|v| {
+            let weight = |v: usize| {
                 let (block, lane) = (v * LANES / BLOCK, v * LANES % BLOCK);
                 load::<REST>(values, weights + block * channels.block + lane)
-            });
-            for (sums, x) in sums.iter_mut().zip(&x) {
-                let x = vector::splat(*x.add(place));
-                for (sum, weights) in sums.iter_mut().zip(&row) {
-                    *sum = vector::fma(*sum, x, *weights);
+            };
+            let value = |row: usize| vector::splat(*x[row].add(place));
+            // Beside the sums, registers hold all of what is less, and one of the other.
+            if ROWS < VECTORS {
+                let x: [Vector; ROWS] = array::from_fn(value);
+                for v in 0..VECTORS {
+                    let weight = weight(v);
+                    for (sums, x) in sums.iter_mut().zip(&x) {
+                        sums[v] = vector::fma(sums[v], *x, weight);
+                    }
+                }
+            } else {
+                let weights: [Vector; VECTORS] = array::from_fn(weight);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = value(row);
+                    for (sum, weight) in sums.iter_mut().zip(&weights) {
+                        *sum = vector::fma(*sum, x, *weight);
+                    }
                 }
             }
             weights += channels.step;
@@ -418,10 +329,14 @@ unsafe fn load<const REST: bool>(values: &[f32], at: usize) -> Vector {
     // SAFETY: as many as a vector has.
     unsafe {
         if REST && values.len() - at < LANES {
-            let mut few = [0.0; LANES];
-            few[..values.len() - at].copy_from_slice(&values[at..]);
-            return vector::load(few.as_ptr());
+            return vector::load(few(values, at).as_ptr());
         }
         vector::load(values.as_ptr().add(at))
     }
+}
+
+/// The values from `at` on, which are fewer than a vector has, and zeros.
+#[cold]
+fn few(values: &[f32], at: usize) -> [f32; LANES] {
+    array::from_fn(|lane| values.get(at + lane).copied().unwrap_or_default())
 }
