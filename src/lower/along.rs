@@ -18,7 +18,7 @@ pub(super) fn works_along(op: &str) -> bool {
     reduction(op).is_some() || matches!(op, "ArgMax" | "ArgMin" | "TopK" | "LogSoftmax" | "Hardmax" | "CumSum")
 }
 
-fn reduction(op: &str) -> Option<Reduction> {
+pub(super) fn reduction(op: &str) -> Option<Reduction> {
     Some(match op {
         "ReduceSum" => Reduction::Sum,
         "ReduceMean" => Reduction::Mean,
@@ -106,7 +106,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// The dimensions that a reduction is over, from the first to the last.
-    fn axes(&self, node: &Node, rank: usize) -> Result<Vec<usize>, Why> {
+    pub(super) fn axes(&self, node: &Node, rank: usize) -> Result<Vec<usize>, Why> {
         let stated = match (ints(node, "axes"), node.input(1)) {
             (Some(axes), _) => axes.to_vec(),
             (None, None) => vec![],

@@ -1,6 +1,12 @@
 //! What follows from constants alone is computed now: the scale of a QOperator's bias, a state of zeros that is expanded
 //! to a batch.
 
+use tractlet_core::isa::Isa;
+use tractlet_core::kernels::reduce::reduce_f32;
+use tractlet_core::plan::Reduction;
+use tractlet_core::shape::Along;
+
+use super::along::reduction;
 use super::binary::broadcast_dims;
 use super::edges::row_major;
 use super::value::Value;
@@ -36,11 +42,16 @@ impl<'m> Lowering<'m> {
             _ => constant(index),
         };
         match node.op.as_str() {
-            "Cast" if int(node, "to", 0) == 1 && constant(0) => {}
+            "Cast" if int(node, "to", 0) == 1 && self.value(node, 0).is_ok_and(|value| value.is_constant()) => {}
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
             "Concat" if (0..node.inputs.len()).all(floats) => return self.folded_concat(node).map(Some),
             "Slice" if floats(0) => return self.folded_slice(node).map(Some),
             "Add" | "Sub" | "Mul" | "Div" if floats(0) && floats(1) => return self.folded_binary(node).map(Some),
+            op if floats(0)
+                && let Some(function) = reduction(op) =>
+            {
+                return self.folded_reduction(node, function).map(Some);
+            }
             _ if node.inputs.len() == 1 && constant(0) => {
                 let Some(function) = float::unary(self, node)? else { return Ok(None) };
                 let (values, _) = self.floats_of(&self.value(node, 0)?)?;
@@ -50,7 +61,11 @@ impl<'m> Lowering<'m> {
         }
         let value = self.value(node, 0)?;
         // Whole numbers become floats by a Cast and by nothing else.
-        let (values, from) = if node.op == "Cast" { self.numbers_of(&value)? } else { self.floats_of(&value)? };
+        let (values, from) = match &value {
+            Value::Known(values) => (values.iter().map(|&v| v as f32).collect(), vec![]),
+            value if node.op == "Cast" => self.numbers_of(value)?,
+            value => self.floats_of(value)?,
+        };
         match node.op.as_str() {
             "Transpose" => {
                 let rank = from.len();
@@ -126,6 +141,25 @@ impl<'m> Lowering<'m> {
         let spread = |values: &[f32], from: &[usize]| strided(values, &dims, &repeating(from, &dims));
         let values = spread(&a, &a_dims).into_iter().zip(spread(&b, &b_dims)).map(|(a, b)| function(a, b)).collect();
         Ok(Value::Numbers(values, dims))
+    }
+
+    fn folded_reduction(&self, node: &Node, function: Reduction) -> Result<Value<'m>, Why> {
+        let (values, from) = self.floats_of(&self.value(node, 0)?)?;
+        if values.is_empty() {
+            return Err("what it reduces is empty".into());
+        }
+        let axes = self.axes(node, from.len())?;
+        let len = axes.iter().map(|&axis| from[axis]).product();
+        let strides = row_major(&from);
+        let order = (0..from.len()).filter(|axis| !axes.contains(axis)).chain(axes.iter().copied());
+        let (sizes, strides): (Vec<usize>, Vec<usize>) = order.map(|axis| (from[axis], strides[axis])).unzip();
+        let rows = strided(&values, &sizes, &strides);
+        self.numbers(node, |dims| {
+            let mut reduced = vec![0.0; dims.iter().product()];
+            let along = Along { outer: reduced.len(), len, inner: 1 };
+            reduce_f32(Isa::Generic, &rows, &mut reduced, &along, function);
+            Ok(reduced)
+        })
     }
 
     /// Stored values as they are repeated to dimensions `dims`, which their own broadcast to. Their number is that of an

@@ -65,6 +65,8 @@ per_isa! {
             Unary::Atanh => map(y, &libm::atanhf),
             // As good, and vectors can.
             Unary::Power if alpha == 2.0 => each!(y, |x| x * x),
+            // Of a Gelu by its tanh, as exporters write it out.
+            Unary::Power if alpha == 3.0 => each!(y, |x| x * x * x),
             Unary::Power => map(y, &|x| libm::powf(x, alpha)),
             Unary::Snap => each!(y, |x| alpha * nearest(x / alpha, beta)),
         }

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::onnx::proto::{ModelProto, NodeProto, data_type};
 use crate::onnx::{Edges, floats};
 use crate::pool::Pool;
+use crate::sites;
 use crate::{Engine, QuantizeError};
 
 pub use opset::{OPSET, WIDE_OPSET};
@@ -106,8 +107,11 @@ fn refuse_not_finite(model: &ModelProto) -> Result<(), QuantizeError> {
     // What nothing is to be taken of may be infinite: a bound that does nothing, a mask before a Softmax.
     let means_it = |op: &str| matches!(op, "Clip" | "Add" | "Sub" | "Where" | "Min" | "Max" | "Pad");
     let mut finite = HashSet::new();
-    for node in model.nodes().iter().filter(|node| !means_it(node.op())) {
-        finite.extend(node.input.iter().map(String::as_str));
+    for node in model.nodes().iter().rev().filter(|node| !means_it(node.op())) {
+        let read = || node.output.iter().any(|name| finite.contains(name.as_str()));
+        if !(sites::hands_on(node.op()) || node.op() == "Trilu") || read() {
+            finite.extend(node.input.iter().map(String::as_str));
+        }
     }
     let graph = model.graph.iter().flat_map(|graph| &graph.initializer);
     for tensor in graph.filter(|tensor| tensor.data_type == Some(data_type::FLOAT)) {
@@ -181,6 +185,7 @@ fn remove(model: &mut ModelProto, gone: &HashSet<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::f32s;
     use crate::onnx::proto::{GraphProto, ValueInfoProto};
 
     #[test]
@@ -199,6 +204,21 @@ mod tests {
         };
         assert_eq!(model(&["b"]), ["Relu", "Concat"]);
         assert_eq!(model(&["b", "mask"]), ["Relu", "Dropout", "Concat"]);
+    }
+
+    #[test]
+    fn a_mask_may_be_infinite_however_it_is_laid() {
+        let refused = |last: &str| {
+            let nodes = vec![
+                NodeProto::test("Expand", &["infinite", "size"], "a"),
+                NodeProto::test("Trilu", &["a"], "b"),
+                NodeProto::test(last, &["x", "b"], "y"),
+            ];
+            let initializer = vec![f32s("infinite", &[1], &[f32::NEG_INFINITY])];
+            let graph = GraphProto { node: nodes, initializer, ..GraphProto::default() };
+            refuse_not_finite(&ModelProto { graph: Some(graph), ..ModelProto::default() }).is_err()
+        };
+        assert!(refused("Mul") && !refused("Add"));
     }
 
     #[test]

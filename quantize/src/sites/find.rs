@@ -300,7 +300,7 @@ fn pads_by_another_than_zero(node: &NodeProto, stored: &HashMap<&str, &TensorPro
 }
 
 /// What an engine may do with integers as well as with what they stand for, whether it is a move here or not.
-fn hands_on(op: &str) -> bool {
+pub fn hands_on(op: &str) -> bool {
     matches!(
         op,
         "Reshape"

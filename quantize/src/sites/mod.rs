@@ -6,7 +6,7 @@ mod types;
 
 use std::collections::HashMap;
 
-pub use find::find;
+pub use find::{find, hands_on};
 
 /// A node that computes in integers.
 #[derive(Clone, Debug)]

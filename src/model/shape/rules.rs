@@ -40,8 +40,6 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         | "Exp"
         | "Log"
         | "Sqrt"
-        | "Abs"
-        | "Neg"
         | "Floor"
         | "Ceil"
         | "Round"
@@ -141,6 +139,7 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             per_channel(c)?;
             same_as(c, 0)
         }
+        "Abs" | "Neg" => Ok(vec![Some(Fact { values: values::sign(c), ..Fact::new(c.dtype(0), c.dims(0).cloned()) })]),
         "IsNaN" | "IsInf" => one(Some(DType::Bool), c.dims(0).cloned()),
         "Cast" => {
             let dtype = c.int("to").and_then(DType::from_onnx);

@@ -59,8 +59,31 @@ pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
             _ => None,
         }
     };
-    let fits = |value: &i64| dtype != Some(DType::I32) || i32::try_from(*value).is_ok();
-    (0..together(&[a, b])?).map(|i| apply(i).filter(fits)).collect()
+    let values: Option<Vec<i64>> = (0..together(&[a, b])?).map(apply).collect();
+    values.filter(|values| fit(dtype, values))
+}
+
+/// Short integer tensors with another sign, where that leaves no type.
+pub(super) fn sign(c: &Context<'_>) -> Option<Vec<i64>> {
+    let signed = |value: &i64| if c.node.op == "Neg" { value.checked_neg() } else { value.checked_abs() };
+    c.values(0)?.iter().map(signed).collect::<Option<Vec<_>>>().filter(|values| fit(c.dtype(0), values))
+}
+
+/// What a reduction over all of a short integer tensor comes to.
+pub(super) fn reduced(c: &Context<'_>) -> Option<Vec<i64>> {
+    let mut values = c.values(0)?.iter().copied();
+    let one = match c.node.op.as_str() {
+        "ReduceSum" => values.try_fold(0, i64::checked_add),
+        "ReduceProd" => values.try_fold(1, i64::checked_mul),
+        "ReduceMax" => values.max(),
+        "ReduceMin" => values.min(),
+        _ => None,
+    };
+    one.map(|value| vec![value]).filter(|values| fit(c.dtype(0), values))
+}
+
+fn fit(dtype: Option<DType>, values: &[i64]) -> bool {
+    dtype != Some(DType::I32) || values.iter().all(|value| i32::try_from(*value).is_ok())
 }
 
 /// `condition ? a : b` of short tensors, of which some may be scalars.

@@ -391,7 +391,9 @@ pub(super) fn reduce(c: &Context<'_>, dtype: Option<DType>) -> Ruled<Outputs> {
         (true, true) => Some(Some(1)),
         (true, false) => None,
     });
-    Ok(vec![Some(Fact::new(dtype, Some(dims.collect())))])
+    let dims: Dims = dims.collect();
+    let values = if reduced.len() == input.len() { values::reduced(c) } else { None };
+    Ok(vec![Some(Fact { values, ..Fact::new(dtype, Some(dims)) })])
 }
 
 #[cfg(test)]

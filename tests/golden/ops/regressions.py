@@ -129,6 +129,29 @@ def constants() -> None:
         finish(g, g.op("Gather", g.input(5), g.op("Cast", g.const([3, 0, 4, 1], np.int32), to=7)), quantized=False)
     add("cast_of_stored_to_int64", cast_to_integers)
 
+    # As PyTorch writes the variance of a sample: by the number of its values less one.
+    def count(g: Graph) -> None:
+        x = g.input(2, 3, 4)
+        sizes = g.op("Gather", g.op("Shape", x), g.const([1, 2], np.int64))
+        values = g.op("Cast", g.op("ReduceProd", sizes, keepdims=0), to=1)
+        finish(g, g.op("Div", g.op("Mul", x, values), g.op("Sub", values, g.const(1.0))), quantized=False)
+    add("values_counted", count)
+
+    # As Keras cuts off what a transposed convolution pads.
+    def cut(g: Graph) -> None:
+        end = g.op("Neg", g.op("Sub", g.const(3, np.int64), g.const(1, np.int64)))
+        ends = g.op("Unsqueeze", end, g.const([0], np.int64))
+        finish(g, g.op("Slice", g.input(2, 3, 5), g.const([0], np.int64), ends, g.const([2], np.int64)), quantized=False)
+    add("slice_to_a_negated_size", cut)
+
+    # As PyTorch writes the norm of weights.
+    def normed(g: Graph) -> None:
+        v = g.const(g.normal(4, 3, 3))
+        length = g.op("ReduceL2", v, axes=[1, 2])
+        weights = g.op("Mul", g.op("Div", v, length), g.const(g.normal(4, 1, 1)))
+        finish(g, g.op("Conv", g.input(1, 3, 8), weights), quantized=False)
+    add("conv_f32_of_normed_weights", normed)
+
     # Its bounds are no operands.
     def clip(g: Graph) -> None:
         stored = g.op("Clip", g.const([[-2.0, -0.5, 0.25], [0.75, 1.5, 3.0]]), g.const(-1.0), g.const(1.0))
