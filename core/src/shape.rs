@@ -145,6 +145,15 @@ pub struct ConvShape {
     pub groups: usize,
 }
 
+impl ConvShape {
+    /// One of its groups, on an image of that group's channels alone.
+    pub(crate) const fn group(&self) -> ConvShape {
+        let groups = if self.groups == 0 { 1 } else { self.groups };
+        let window = Window { in_c: self.window.in_c / groups, ..self.window };
+        ConvShape { window, out_c: self.out_c / groups, groups: 1 }
+    }
+}
+
 /// An image and what it is brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resized {

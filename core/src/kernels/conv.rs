@@ -1,7 +1,7 @@
-//! Dense int8 convolution (`groups == 1`), 1x1 and fully connected included: a fully connected
+//! Dense int8 convolution, in groups or not, 1x1 and fully connected included: a fully connected
 //! layer is a 1x1 convolution of a 1x1 image.
 //!
-//! Like [`depthwise`](super::depthwise) and [`grouped`](super::grouped) it has six functions:
+//! Like [`depthwise`](super::depthwise) it has six functions:
 //! how much memory packed weights take at most, packing, whether weights are packed for a shape, which
 //! parts of it they serve, how much scratch a run takes, and the run. Its weights have two forms, of which
 //! [`ConvArgs::weights`] is one: the fastest, and where that is larger a [compact](Form) one.
@@ -48,7 +48,7 @@ pub(crate) const MAX_SIZE: usize = 1 << 20;
 /// How weights are packed, where there is a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// For speed, whatever it takes: up to four bytes a weight.
+    /// For speed, whatever it takes: up to four bytes a weight. One group alone has this form.
     Fast,
     /// A byte a weight, but for what fills up vectors.
     Compact,
@@ -114,7 +114,7 @@ enum Way {
 impl Way {
     fn of(isa: Isa, shape: &ConvShape, form: Form) -> Way {
         let fast = form == Form::Fast;
-        match (winograd::layout(isa, shape), Layout::gemm(isa, shape)) {
+        match (winograd::layout(isa, shape), Layout::gemm(isa, &shape.group())) {
             _ if fast && row::takes(isa, shape) => Way::Row,
             (Some(layout), _) if fast => Way::Winograd(layout),
             (_, Some(layout)) => Way::Gemm(layout),
@@ -208,7 +208,7 @@ pub fn run(
     scratch: &mut [u8],
 ) -> bool {
     let stays = form == Form::Compact || matches!(output, Results::Bytes(_));
-    let fits = shape.groups == 1 && stays && isa.is_available() && args.fit(shape, &output);
+    let fits = (shape.groups == 1 || form == Form::Compact) && stays && isa.is_available() && args.fit(shape, &output);
     // SAFETY: the CPU has `isa`; what is not checked yet, is there.
     fits && unsafe { simd::conv(isa, shape, form, args, output, scratch) }
 }

@@ -1,4 +1,4 @@
-//! Depthwise int8 convolution: `groups == in_c`, `out_c` any multiple of it.
+//! Depthwise int8 convolution: `groups`, `in_c` and `out_c` are the same.
 //!
 //! The functions are those of [`conv`](super::conv).
 
@@ -11,7 +11,7 @@ use super::simd::{self, Depthwise, Layout, floats};
 
 /// What does the work.
 enum Way {
-    /// Plain code: where there are more outputs than one a channel, too.
+    /// Plain code.
     Plain,
     /// Integer quads.
     Quads(Layout),
@@ -22,7 +22,6 @@ enum Way {
 impl Way {
     fn of(isa: Isa, shape: &ConvShape) -> Way {
         match Layout::depthwise(isa) {
-            _ if shape.out_c != shape.window.in_c => Way::Plain,
             Some(layout) => Way::Quads(layout),
             None if isa != Isa::Generic && floats::takes(shape) => Way::Floats,
             None => Way::Plain,
@@ -83,7 +82,8 @@ pub fn scratch_len(isa: Isa, shape: &ConvShape) -> usize {
 /// Convolves, and returns whether it did: slices that do not fit `shape`, or an `isa` that this CPU lacks, leave
 /// `output` as it was.
 pub fn run(isa: Isa, shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, scratch: &mut [u8]) -> bool {
-    let fits = shape.groups == shape.window.in_c && isa.is_available() && args.fit(shape, &output);
+    let one_a_channel = shape.groups == shape.window.in_c && shape.groups == shape.out_c;
+    let fits = one_a_channel && isa.is_available() && args.fit(shape, &output);
     fits && match Way::of(isa, shape) {
         Way::Plain => reference::run(shape, args, output),
         // SAFETY: the CPU has `isa`; what is not checked yet, is there.

@@ -8,7 +8,6 @@ pub mod copy;
 pub mod depthwise;
 mod exp;
 pub mod gather;
-pub mod grouped;
 mod lanes;
 pub mod lut;
 pub mod matmul;

@@ -31,31 +31,30 @@ pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
 }
 
 /// Convolves, or returns `false` where weights are not as long as they have to be.
-pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>) -> bool {
+pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> bool {
     if args.weights.len() != packed_len(shape) {
         return false;
     }
-    let out_c = shape.out_c;
-    match output {
-        Results::Bytes(bytes) => pixels(shape, args, &mut |pixel, channel, sum| {
-            bytes[pixel * out_c + channel] = requantize(sum, args.multiplier[channel], &args.out);
-        }),
-        Results::Sums(sums) => pixels(shape, args, &mut |pixel, channel, sum| sums[pixel * out_c + channel] = sum),
-    }
-    true
-}
-
-/// All pixels; `put` is given the sum of each pixel and channel.
-fn pixels(shape: &ConvShape, args: &ConvArgs<'_>, put: &mut dyn FnMut(usize, usize, i32)) {
     let w = &shape.window;
     for pixel in 0..w.out_h * w.out_w {
         let position = (pixel / w.out_w, pixel % w.out_w);
-        let put = &mut |channel, sum| put(pixel, channel, sum);
+        let put = &mut |channel, sum| put(args, &mut output, pixel * shape.out_c + channel, channel, sum);
         if is_depthwise(shape) {
             depthwise(w, args, position, put);
         } else {
             dense(shape, args, position, put);
         }
+    }
+    true
+}
+
+/// Puts the sum of a channel where it goes.
+// Otherwise there is a copy of everything for either kind of results.
+#[inline(never)]
+fn put(args: &ConvArgs<'_>, output: &mut Results<'_>, at: usize, channel: usize, sum: i32) {
+    match output {
+        Results::Bytes(bytes) => bytes[at] = requantize(sum, args.multiplier[channel], &args.out),
+        Results::Sums(sums) => sums[at] = sum,
     }
 }
 
@@ -150,7 +149,7 @@ fn padding(zero_point: i8, weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS])
 
 /// All channels of a pixel, a few at a time.
 fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), put: &mut impl FnMut(usize, i32)) {
-    let channels = w.in_c;
+    let (channels, padding) = (w.in_c, [args.input_zp; CHANNELS]);
     for first in (0..channels).step_by(CHANNELS) {
         let len = CHANNELS.min(channels - first);
         let mut sums = [0_i32; CHANNELS];
@@ -159,15 +158,11 @@ fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), put: &mu
             for kx in 0..w.kernel_w {
                 let ix = (ox * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
                 let weights = &args.weights[(ky * w.kernel_w + kx) * channels + first..][..len];
-                let mut add = |values: &[i8]| {
-                    for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
-                        *sum = sum.wrapping_add(i32::from(value) * i32::from(weight as i8));
-                    }
-                };
-                if iy < w.in_h && ix < w.in_w {
-                    add(&args.input[(iy * w.in_w + ix) * channels + first..][..len]);
-                } else {
-                    add(&[args.input_zp; CHANNELS]);
+                let inside = iy < w.in_h && ix < w.in_w;
+                let values =
+                    if inside { &args.input[(iy * w.in_w + ix) * channels + first..][..len] } else { &padding[..len] };
+                for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
+                    *sum = sum.wrapping_add(i32::from(value) * i32::from(weight as i8));
                 }
             }
         }

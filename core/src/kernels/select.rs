@@ -4,27 +4,25 @@ use crate::isa::Isa;
 use crate::shape::ConvShape;
 
 use super::conv::{ConvArgs, Form, Results};
-use super::{conv, depthwise, grouped};
+use super::{conv, depthwise};
 
 /// The int8 convolution kernel of a shape: a function of the shape and the form of its weights alone, so that packing and
 /// running agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvKernel {
-    /// One group, [`conv`].
+    /// Of each output channel all inputs, or those of a group, [`conv`].
     Dense(Form),
-    /// One group for each input channel, [`depthwise`].
+    /// A group of one output for each input channel, [`depthwise`].
     Depthwise,
-    /// Anything between, [`grouped`].
-    Grouped,
 }
 
 impl ConvKernel {
-    /// The kernel for `shape`; only a dense one has a choice of forms.
+    /// The kernel for `shape`; only one in one group has a choice of forms.
     pub const fn of(shape: &ConvShape, form: Form) -> Self {
         match shape.groups {
             1 => Self::Dense(form),
-            groups if groups == shape.window.in_c => Self::Depthwise,
-            _ => Self::Grouped,
+            groups if groups == shape.window.in_c && groups == shape.out_c => Self::Depthwise,
+            _ => Self::Dense(Form::Compact),
         }
     }
 
@@ -33,7 +31,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::max_packed_len(isa, shape, form),
             Self::Depthwise => depthwise::max_packed_len(isa, shape),
-            Self::Grouped => grouped::max_packed_len(isa, shape),
         }
     }
 
@@ -51,7 +48,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::pack(isa, shape, form, weights, dst),
             Self::Depthwise => depthwise::pack(isa, shape, weights, dst),
-            Self::Grouped => grouped::pack(isa, shape, weights, dst),
         }
     }
 
@@ -60,7 +56,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::holds(isa, shape, form, packed),
             Self::Depthwise => depthwise::holds(isa, shape, packed),
-            Self::Grouped => grouped::holds(isa, shape, packed),
         }
     }
 
@@ -70,7 +65,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::line_unit(isa, shape, form),
             Self::Depthwise => depthwise::line_unit(isa, shape),
-            Self::Grouped => grouped::line_unit(isa, shape),
         }
     }
 
@@ -79,7 +73,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::scratch_len(isa, shape, form),
             Self::Depthwise => depthwise::scratch_len(isa, shape),
-            Self::Grouped => grouped::scratch_len(isa, shape),
         }
     }
 
@@ -95,7 +88,6 @@ impl ConvKernel {
         match self {
             Self::Dense(form) => conv::run(isa, shape, form, args, output, scratch),
             Self::Depthwise => depthwise::run(isa, shape, args, output, scratch),
-            Self::Grouped => grouped::run(isa, shape, args, output, scratch),
         }
     }
 }

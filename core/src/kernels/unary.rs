@@ -63,10 +63,11 @@ per_isa! {
             // Beyond its domain libm's has numbers.
             Unary::Acosh => map(y, &|x| if x < 1.0 { f32::NAN } else { libm::acoshf(x) }),
             Unary::Atanh => map(y, &libm::atanhf),
-            // As good, and vectors can.
-            Unary::Power if alpha == 2.0 => each!(y, |x| x * x),
-            // Of a Gelu by its tanh, as exporters write it out.
-            Unary::Power if alpha == 3.0 => each!(y, |x| x * x * x),
+            // As good, and vectors can. The third is that of a Gelu by its tanh, as exporters write it out.
+            Unary::Power if alpha == 2.0 || alpha == 3.0 => {
+                let is_cube = alpha == 3.0;
+                each!(y, |x| x * x * if is_cube { x } else { 1.0 });
+            }
             Unary::Power => map(y, &|x| libm::powf(x, alpha)),
             Unary::Snap => each!(y, |x| alpha * nearest(x / alpha, beta)),
         }

@@ -70,7 +70,7 @@ pub const MAGIC: [u8; 8] = *b"TRACTLET";
 ///
 /// It goes up with any change of what a record holds or means, or of how a kernel's weights are packed or what it works in:
 /// plans lie in files, and an older one must not be run with kernels that it was not packed for.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 /// What the plan, its data blocks and the arena are aligned to, in bytes.
 pub const ALIGN: usize = 64;
 /// Dimensions that an input or output can have.

@@ -134,15 +134,15 @@ fn kernels_pack_and_work_as_this_version_says() {
     // In the order of `Isa::ALL`.
     const EXPECTED: [[u64; 2]; 8] = [
         [0xb562_da4d_bc30_1498, 0xf310_4d40_f0ed_4473],
-        [0xc51e_389f_0611_ed1f, 0x0ff4_ddbf_b56a_f185],
-        [0x515a_4b6c_cf9f_bc38, 0x0804_453a_0018_cfae],
-        [0xe5df_1dd9_83f0_f91f, 0xfbb8_a214_c469_7b06],
-        [0xa117_4ab5_0776_3f3e, 0xfa75_465d_69ae_302d],
-        [0x8f56_51d6_28a9_c1e2, 0xe5d9_f661_6c0b_49d1],
-        [0xb26c_d0df_e7b3_1481, 0x84b2_d023_2af5_b827],
-        [0xf47c_2840_4050_3661, 0x84b2_d023_2af5_b827],
+        [0x8768_a82a_e23d_7398, 0x88cf_4b0c_edef_2a1c],
+        [0x385c_7c36_aed9_6180, 0x138f_85d1_6020_763f],
+        [0x009c_c120_0080_2059, 0x4afd_ded1_264d_a6a4],
+        [0x6455_855d_5b63_0cc7, 0x9471_b3f7_73ad_e98d],
+        [0xd850_a928_b724_89bb, 0x4462_260e_b74d_1ac7],
+        [0x8f3d_5e71_f10a_5feb, 0x1c17_52e3_ccaa_de05],
+        [0xf79a_dea1_81f0_2316, 0x1c17_52e3_ccaa_de05],
     ];
-    assert_eq!((VERSION, packed), (11, EXPECTED), "{packed:#x?}");
+    assert_eq!((VERSION, packed), (12, EXPECTED), "{packed:#x?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! - `layout`: how many lanes and values, and what packing needs; plain code on any machine
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers; `target`: where results go, requantized or as they are
-//! - `gemm`: dense convolution as a matrix product over the panel, without im2col
+//! - `gemm`: convolution as a matrix product over the panel, without im2col
 //! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI, dot products of aarch64)
@@ -85,29 +85,27 @@ pub(super) unsafe fn conv(
         {
             return done;
         }
-        match isa {
+        let Some(layout) = Layout::gemm(isa, &shape.group()) else { return reference::run(shape, args, output) };
+        gemm::parts(layout, shape, args, output, scratch, |part| match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => gemm::run::<avx2::Avx2>(shape, args, output, scratch),
+            Isa::Avx2 => part.run::<avx2::Avx2>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => gemm::run::<vnni256::AvxVnni>(shape, args, output, scratch),
+            Isa::AvxVnni => part.run::<vnni256::AvxVnni>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni if shape.out_c <= Layout::NARROW => {
-                gemm::run::<vnni256::Avx512Vnni256>(shape, args, output, scratch)
-            }
+            Isa::Avx512Vnni if layout == Layout::NARROW_VNNI => part.run::<vnni256::Avx512Vnni256>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>(shape, args, output, scratch),
+            Isa::Avx512Vnni => part.run::<avx512vnni::Avx512Vnni>(),
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
-            Isa::Neon32 => gemm::run::<neon32::Neon32>(shape, args, output, scratch),
+            Isa::Neon32 => part.run::<neon32::Neon32>(),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => gemm::run::<neon::Neon>(shape, args, output, scratch),
+            Isa::Neon => part.run::<neon::Neon>(),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonI8mm if Layout::gemm(isa, shape) == Some(Layout::I8MM) => {
-                gemm::run::<neon::I8mm>(shape, args, output, scratch)
-            }
+            Isa::NeonI8mm if layout == Layout::I8MM => part.run::<neon::I8mm>(),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod | Isa::NeonI8mm => gemm::run::<neon::Dotprod>(shape, args, output, scratch),
-            _ => reference::run(shape, args, output),
-        }
+            Isa::NeonDotprod | Isa::NeonI8mm => part.run::<neon::Dotprod>(),
+            // No other of this architecture has a layout.
+            _ => {}
+        })
     }
 }
 

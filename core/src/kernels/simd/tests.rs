@@ -112,19 +112,21 @@ fn window((kernel, stride, in_c, _): (usize, usize, usize, usize)) -> Window {
     }
 }
 
+/// In one group, and in three.
 fn dense<S: Simd>() {
-    for case in SHAPES {
-        let one = Window { out_h: 1, out_w: 1, ..window(case) };
-        for window in [window(case), one] {
-            let shape = ConvShape { window, out_c: case.3, groups: 1 };
-            let weights = noise(case.3 * window.kernel_h * window.kernel_w * window.in_c);
+    for (case, groups) in SHAPES.iter().flat_map(|case| [(*case, 1), (*case, 3)]) {
+        let all = Window { in_c: groups * case.2, ..window(case) };
+        let one = Window { out_h: 1, out_w: 1, ..all };
+        for window in [all, one] {
+            let shape = ConvShape { window, out_c: groups * case.3, groups };
+            let weights = noise(shape.out_c * window.kernel_h * window.kernel_w * case.2);
             let gemm = Gemm::new(S::LAYOUT, &shape);
             let mut packed = vec![0; gemm.packed_len(S::LAYOUT)];
             gemm::pack(S::LAYOUT, &shape, &weights, &mut packed);
             let mut scratch = vec![0xA5; gemm.scratch_len(S::LAYOUT)];
             // SAFETY: the CPU has the instruction set, arguments fit.
             check(&shape, (&weights, &packed), true, |args, output| unsafe {
-                gemm::run::<S>(&shape, args, output, &mut scratch)
+                gemm::parts(S::LAYOUT, &shape, args, output, &mut scratch, |part| part.run::<S>())
             });
         }
     }

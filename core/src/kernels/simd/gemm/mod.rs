@@ -1,5 +1,8 @@
-//! Dense convolution as a matrix product: rows are the windows of output pixels in the panel,
+//! Convolution as a matrix product: rows are the windows of output pixels in the panel,
 //! columns are output channels. Accumulators start from the bias and leave as i8, or as they are.
+//!
+//! Groups of channels are products of their own, one after the other. Narrow ones are taken together, as many as have
+//! lanes in a register that would be left empty: each channel has weights of 0 for what is not its group's.
 //!
 //! The window of a pixel is `outer * inner` contiguous segments of the panel: `Gemm` says which,
 //! `tiles` multiplies.
@@ -10,7 +13,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use crate::kernels::conv::{ConvArgs, Results};
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, Window};
 
 use super::Layout;
 use super::ops::{Epilogue, Simd, vectorized};
@@ -22,11 +25,16 @@ use tiles::{Product, columns};
 /// Pixels a region has at most: a multiple of the height of tiles, whichever it is.
 const MAX_PIXELS: usize = 240;
 
-/// How a dense convolution is cut into regions, and a pixel's window into segments.
+/// How a convolution is cut into regions, and a pixel's window into segments.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     pub panel: Panel,
+    /// Products of their own, groups of each, and its output channels.
+    pub parts: usize,
+    pub together: usize,
     pub out_c: usize,
+    /// Results from one pixel to the next.
+    pub out_step: usize,
     /// Segments of a window, bytes between them, quads of each.
     pub outer: usize,
     pub outer_step: usize,
@@ -39,7 +47,10 @@ pub struct Gemm {
 
 impl Gemm {
     pub fn new(layout: Layout, shape: &ConvShape) -> Gemm {
-        let w = shape.window.flattened();
+        let (group, groups) = (shape.group(), shape.groups.max(1));
+        let room = (layout.lanes / group.out_c.max(1)).max(1);
+        let together = 1 << groups.trailing_zeros().min(room.ilog2());
+        let w = Window { in_c: together * group.window.in_c, ..shape.window }.flattened();
         let panel = Panel::new(w, w.in_c * layout.value_bytes(), MAX_PIXELS, layout.rows);
         let whole_rows = w.dilation_w == 1 || w.kernel_w == 1;
         let one_segment = whole_rows && w.dilation_h == 1 && panel.input_cols() == w.kernel_w;
@@ -50,7 +61,10 @@ impl Gemm {
         };
         Gemm {
             panel,
-            out_c: shape.out_c,
+            parts: groups / together,
+            together,
+            out_c: together * group.out_c,
+            out_step: shape.out_c,
             outer,
             outer_step: panel.pitch.saturating_mul(w.dilation_h),
             inner,
@@ -62,11 +76,16 @@ impl Gemm {
 
     /// Whether windows are read in the input itself. Vectors have to end where segments do: nobody has slack there.
     pub fn reads_input(&self, layout: Layout) -> bool {
-        layout.is_plain() && self.segment.is_multiple_of(16) && self.panel.is_image()
+        layout.is_plain() && self.segment.is_multiple_of(16) && self.panel.is_image() && self.parts == 1
     }
 
     /// Bytes of the packed weights.
     pub fn packed_len(&self, layout: Layout) -> usize {
+        self.part_len(layout).saturating_mul(self.parts)
+    }
+
+    /// Bytes of those of a part.
+    fn part_len(&self, layout: Layout) -> usize {
         self.block_bytes(layout)
             .saturating_mul(self.out_c.div_ceil(layout.lanes))
             .saturating_add(layout.header_len(self.out_c))
@@ -108,29 +127,43 @@ pub struct Groups {
     pub groups: usize,
 }
 
-/// Corrections; then group by group of blocks of `lanes` channels, quad by quad of the window, and
+/// Part by part: corrections; then group by group of blocks of `lanes` channels, quad by quad of the window, and
 /// block by block, the `taps` weights of every lane: in the order in which they are read. Lanes and
 /// taps beyond the end are 0.
 pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     let gemm = Gemm::new(layout, shape);
-    let filter_len = shape.window.kernel_h * shape.window.kernel_w * shape.window.in_c;
-    let segment_len = filter_len / (gemm.outer * gemm.inner);
+    let filter_len = shape.window.kernel_h * shape.window.kernel_w * shape.group().window.in_c;
     assert_eq!(weights.len(), shape.out_c * filter_len);
     dst.fill(0);
-    let (header, groups) = dst.split_at_mut(layout.header_len(shape.out_c));
+    let parts = dst.chunks_exact_mut(gemm.part_len(layout));
+    for (weights, dst) in weights.chunks_exact(gemm.out_c * filter_len).zip(parts) {
+        pack_part(layout, &gemm, weights, dst);
+    }
+}
+
+fn pack_part(layout: Layout, gemm: &Gemm, weights: &[i8], dst: &mut [u8]) {
+    let filter_len = weights.len() / gemm.out_c;
+    let (header, groups) = dst.split_at_mut(layout.header_len(gemm.out_c));
+    let (in_c, segment_len) = (gemm.panel.window.in_c, gemm.segment);
+    // Weights that follow each other in a window, and from the first of them to the first of the next.
+    let (run, step) = if gemm.together == 1 { (segment_len, segment_len) } else { (in_c / gemm.together, in_c) };
     for (first, count) in gemm.groups(layout) {
         let group = &mut groups[first * gemm.block_bytes(layout)..];
-        let channels = first * layout.lanes..((first + count) * layout.lanes).min(shape.out_c);
+        let channels = first * layout.lanes..((first + count) * layout.lanes).min(gemm.out_c);
         for channel in channels {
             let filter = &weights[channel * filter_len..][..filter_len];
             layout.put_correction(header, channel, filter);
             let (block, lane) = (channel / layout.lanes - first, channel % layout.lanes);
-            for (s, segment) in filter.chunks_exact(segment_len).enumerate() {
-                for (q, taps) in segment.chunks(layout.taps).enumerate() {
-                    let quad = (s * gemm.quads + q) * count + block;
-                    let at = (quad * layout.lanes + lane) * layout.taps;
-                    for (d, &w) in group[at..].iter_mut().zip(taps) {
-                        *d = w as u8;
+            let own = channel / (gemm.out_c / gemm.together) * (in_c / gemm.together);
+            for (r, run) in filter.chunks_exact(run).enumerate() {
+                let place = if gemm.together == 1 { r * step } else { r * step + own };
+                let (segment, place) = (place / segment_len, place % segment_len);
+                let (mut quad, mut tap) = (segment * gemm.quads + place / layout.taps, place % layout.taps);
+                for &w in run {
+                    group[((quad * count + block) * layout.lanes + lane) * layout.taps + tap] = w as u8;
+                    tap += 1;
+                    if tap == layout.taps {
+                        (quad, tap) = (quad + 1, 0);
                     }
                 }
             }
@@ -138,72 +171,112 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     }
 }
 
-/// Convolves, or returns `false` where weights or scratch are not as long as they have to be.
+/// Convolves part by part, each by `run`; or returns `false` where weights or scratch are not as long as they have to be.
 ///
 /// # Safety
-/// The CPU has the instruction set; `args` otherwise [fit](ConvArgs::fit) `shape`.
-pub unsafe fn run<S: Simd>(shape: &ConvShape, args: &ConvArgs<'_>, output: Results<'_>, scratch: &mut [u8]) -> bool {
-    let gemm = &Gemm::new(S::LAYOUT, shape);
-    if args.weights.len() != gemm.packed_len(S::LAYOUT) || scratch.len() < gemm.scratch_len(S::LAYOUT) {
+/// `args` otherwise [fit](ConvArgs::fit) `shape`.
+pub unsafe fn parts(
+    layout: Layout,
+    shape: &ConvShape,
+    args: &ConvArgs<'_>,
+    output: Results<'_>,
+    scratch: &mut [u8],
+    run: impl Fn(Part),
+) -> bool {
+    let gemm = &Gemm::new(layout, shape);
+    if args.weights.len() != gemm.packed_len(layout) || scratch.len() < gemm.scratch_len(layout) {
         return false;
     }
-    let (params, panel) = Params::new(S::LAYOUT, args, shape.out_c, scratch);
-    let panel = panel.as_mut_ptr();
-    let output = Dst::from(output);
-    let mut product = Product {
-        gemm,
-        panel,
-        windows: &[0],
-        weights: args.weights[S::LAYOUT.header_len(shape.out_c)..].as_ptr(),
-        params,
-        out: Epilogue::from(&args.out),
-        dst: output,
-        channel: 0,
-        groups: 0,
-    };
-    let in_place = gemm.reads_input(S::LAYOUT);
-    if in_place && gemm.panel.window.out_w == 1 {
-        product.panel = args.input.as_ptr().cast();
-        // SAFETY: as the caller's; all values are under the one window.
-        unsafe { columns::<S>(product) };
-        return true;
-    }
-    let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
-    let windows = gemm.panel.windows(&mut windows);
-    let source = Widened::<S>::new(args, shape);
-    for region in gemm.panel.regions() {
-        let pixels = region.rows * region.cols;
-        let first = (region.y * gemm.panel.window.out_w + region.x) * shape.out_c;
-        product.windows = &windows[..pixels];
-        // SAFETY: regions are parts of the output.
-        product.dst = unsafe { output.add(first) };
-        if in_place {
-            product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
-        }
-        // SAFETY: the region is no larger than the one that the panel and the windows were made for.
-        unsafe {
-            if !in_place {
-                vectorized!(S, gemm.panel.fill(&source, region, panel));
-            }
-            columns::<S>(product);
-        }
+    let (output, part_len) = (Dst::from(output), gemm.part_len(layout));
+    for part in 0..gemm.parts {
+        let first = part * gemm.out_c;
+        let channels = first..first + gemm.out_c;
+        // All are there, but for multipliers where results are sums.
+        let args = ConvArgs {
+            input: args.input.get(part * gemm.panel.window.in_c..).unwrap_or_default(),
+            weights: args.weights.get(part * part_len..).unwrap_or_default(),
+            bias: args.bias.get(channels.clone()).unwrap_or_default(),
+            multiplier: args.multiplier.get(channels).unwrap_or_default(),
+            ..*args
+        };
+        // SAFETY: as the caller's; these are channels of the first pixel.
+        let output = unsafe { output.add(first) };
+        run(Part { gemm, pitch: shape.window.in_c, args: &args, output, scratch });
     }
     true
+}
+
+/// A product of its own, of a part of the channels of an image.
+pub struct Part<'a> {
+    gemm: &'a Gemm,
+    /// Channels of the image.
+    pitch: usize,
+    args: &'a ConvArgs<'a>,
+    output: Dst,
+    scratch: &'a mut [u8],
+}
+
+impl Part<'_> {
+    /// Convolves it.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set, for whose layout it was made.
+    pub unsafe fn run<S: Simd>(self) {
+        let Part { gemm, pitch, args, output, scratch } = self;
+        let (params, panel) = Params::new(S::LAYOUT, args, gemm.out_c, scratch);
+        let panel = panel.as_mut_ptr();
+        let mut product = Product {
+            gemm,
+            panel,
+            windows: &[0],
+            weights: args.weights.as_ptr().wrapping_add(S::LAYOUT.header_len(gemm.out_c)),
+            params,
+            out: Epilogue::from(&args.out),
+            dst: output,
+            channel: 0,
+            groups: 0,
+        };
+        let in_place = gemm.reads_input(S::LAYOUT);
+        if in_place && gemm.panel.window.out_w == 1 {
+            product.panel = args.input.as_ptr().cast();
+            // SAFETY: as the caller's; all values are under the one window.
+            unsafe { columns::<S>(product) };
+            return;
+        }
+        let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
+        let windows = gemm.panel.windows(&mut windows);
+        let in_c = gemm.panel.window.in_c;
+        let source =
+            Widened::<S> { input: args.input, in_c, pitch, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData };
+        for region in gemm.panel.regions() {
+            let pixels = region.rows * region.cols;
+            let first = (region.y * gemm.panel.window.out_w + region.x) * gemm.out_step;
+            product.windows = &windows[..pixels];
+            // SAFETY: regions are parts of the output.
+            product.dst = unsafe { output.add(first) };
+            if in_place {
+                product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
+            }
+            // SAFETY: the region is no larger than the one that the panel and the windows were made for.
+            unsafe {
+                if !in_place {
+                    vectorized!(S, gemm.panel.fill(&source, region, panel));
+                }
+                columns::<S>(product);
+            }
+        }
+    }
 }
 
 /// Pixels as the quads of an instruction set want them.
 struct Widened<'a, S> {
     input: &'a [i8],
+    /// Values of a pixel that are taken, and from one pixel to the next.
     in_c: usize,
+    pitch: usize,
     /// Two values of padding.
     pad: [u8; 4],
     simd: PhantomData<S>,
-}
-
-impl<'a, S: Simd> Widened<'a, S> {
-    fn new(args: &ConvArgs<'a>, shape: &ConvShape) -> Self {
-        Widened { input: args.input, in_c: shape.window.in_c, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData }
-    }
 }
 
 impl<S: Simd> Fill for Widened<'_, S> {
@@ -212,13 +285,13 @@ impl<S: Simd> Fill for Widened<'_, S> {
         let pixel_bytes = self.in_c * S::LAYOUT.value_bytes();
         // SAFETY: pixels are inside the image, and there is room for them.
         unsafe {
-            let src = self.input.as_ptr().add(first * self.in_c);
-            if skip == 1 {
+            let src = self.input.as_ptr().add(first * self.pitch);
+            if skip == 1 && self.in_c == self.pitch {
                 S::widen(src, count * self.in_c, dst);
                 return;
             }
             for x in 0..count {
-                S::widen(src.add(x * skip * self.in_c), self.in_c, dst.add(x * pixel_bytes));
+                S::widen(src.add(x * skip * self.pitch), self.in_c, dst.add(x * pixel_bytes));
             }
         }
     }

@@ -69,7 +69,7 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
     }
     product.windows = rest;
     // SAFETY: `whole` are the first pixels of the destination.
-    product.dst = unsafe { product.dst.add(whole.len() * product.gemm.out_c) };
+    product.dst = unsafe { product.dst.add(whole.len() * product.gemm.out_step) };
     // SAFETY: as the caller's.
     unsafe {
         match rest.len() {
@@ -101,12 +101,12 @@ impl Product<'_> {
 
     #[inline(always)]
     unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Acc; BLOCKS]; ROWS], row: usize) {
-        let out_c = self.gemm.out_c;
+        let Gemm { out_c, out_step, .. } = *self.gemm;
         let len = (BLOCKS * S::LAYOUT.lanes).min(out_c - self.channel);
         // SAFETY: as above; rows from `row` on are pixels of the destination.
         unsafe {
-            let dst = self.dst.add(row * out_c + self.channel);
-            dst.put::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, out_c, len);
+            let dst = self.dst.add(row * out_step + self.channel);
+            dst.put::<S, ROWS, BLOCKS>(acc, self.params.multiplier(self.channel), &self.out, out_step, len);
         }
     }
 }
