@@ -2,6 +2,7 @@
 //! biases as integers behind a DequantizeLinear. That is ONNX's QDQ form.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::layer::{Layer, Matrix};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
@@ -50,6 +51,7 @@ impl Emission<'_> {
             edges: Edges::of(self.model),
             activations: self.activations,
             stored: Vec::new(),
+            alike: HashMap::new(),
             before: BTreeMap::new(),
             behind: BTreeMap::new(),
             first: Vec::new(),
@@ -86,6 +88,8 @@ struct Writer {
     edges: Edges,
     activations: Activations,
     stored: Vec<TensorProto>,
+    /// What is stored, by a hash of its type, shape and bytes.
+    alike: HashMap<u64, Vec<usize>>,
     /// New nodes by the one that they stand before, or behind.
     before: BTreeMap<usize, Vec<NodeProto>>,
     behind: BTreeMap<usize, Vec<NodeProto>>,
@@ -161,8 +165,7 @@ impl Writer {
         let values = matrix.stored_order(&layer.values);
         let bytes = values.iter().map(|&value| value as u8).collect();
         let weights = &mut model.graph_mut().node[site.node].input[1];
-        let name = self.names.fresh(&format!("{weights}_quantized"));
-        self.stored.push(raw(&name, data_type::INT8, &matrix.dims, bytes));
+        let name = self.store(raw(&format!("{weights}_quantized"), data_type::INT8, &matrix.dims, bytes));
         *weights = self.dequantize(site.node, &name, matrix.axis, &layer.scales, data_type::INT8);
     }
 
@@ -177,31 +180,49 @@ impl Writer {
             node.input.resize(input + 1, String::new());
         }
         let Some(steps) = steps else {
-            node.input[input] = self.names.fresh(&wanted);
-            self.stored.push(f32s(&node.input[input], &shape, bias));
+            node.input[input] = self.store(f32s(&wanted, &shape, bias));
             return;
         };
         let whole = |(&bias, &step): (&f32, &f32)| (f64::from(bias) / f64::from(step)).round_ties_even() as i32;
         let integers: Vec<i32> = bias.iter().zip(&steps).map(whole).collect();
-        let name = self.names.fresh(&format!("{wanted}_quantized"));
-        self.stored.push(i32s(&name, &shape, &integers));
+        let name = self.store(i32s(&format!("{wanted}_quantized"), &shape, &integers));
         node.input[input] = self.dequantize(at, &name, shape.len().saturating_sub(1), &steps, data_type::INT32);
     }
 
     /// A DequantizeLinear of stored integers with a scale for each channel; gives its output.
     fn dequantize(&mut self, before: usize, integers: &str, axis: usize, scales: &[f32], kind: i32) -> String {
-        let scale = self.names.fresh(&format!("{integers}_scale"));
-        let zero_point = self.names.fresh(&format!("{integers}_zero_point"));
         let output = self.names.fresh(&format!("{integers}_dequantized"));
         let width = if kind == data_type::INT32 { 4 } else { 1 };
-        self.stored.push(f32s(&scale, &[scales.len()], scales));
-        self.stored.push(raw(&zero_point, kind, &[scales.len()], vec![0; width * scales.len()]));
+        let scale = self.store(f32s(&format!("{integers}_scale"), &[scales.len()], scales));
+        let zeros = vec![0; width * scales.len()];
+        let zero_point = self.store(raw(&format!("{integers}_zero_point"), kind, &[scales.len()], zeros));
         let inputs = vec![integers.to_owned(), scale, zero_point];
         let mut node =
             NodeProto::new("DequantizeLinear", format!("{output}_DequantizeLinear"), inputs, vec![output.clone()]);
         node.set_int("axis", axis as i64);
         self.before.entry(before).or_default().push(node);
         output
+    }
+
+    /// Stores a tensor under its name or one like it, unless the same is stored already; gives the name.
+    fn store(&mut self, mut tensor: TensorProto) -> String {
+        let content = |tensor: &TensorProto| {
+            let mut hasher = DefaultHasher::new();
+            (tensor.data_type, &tensor.dims, &tensor.raw_data).hash(&mut hasher);
+            hasher.finish()
+        };
+        let is_same = |kept: &TensorProto| {
+            (kept.data_type, &kept.dims, &kept.raw_data) == (tensor.data_type, &tensor.dims, &tensor.raw_data)
+        };
+        let alike = self.alike.entry(content(&tensor)).or_default();
+        if let Some(kept) = alike.iter().map(|&at| &self.stored[at]).find(|kept| is_same(kept)) {
+            return kept.name.clone().unwrap_or_default();
+        }
+        let name = self.names.fresh(tensor.name.as_deref().unwrap_or_default());
+        tensor.name = Some(name.clone());
+        alike.push(self.stored.len());
+        self.stored.push(tensor);
+        name
     }
 
     fn finish(mut self, mut model: ModelProto) -> Emitted {

@@ -1,7 +1,7 @@
 //! A prepared model with its sites: what the steps between calibration and writing share.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -178,10 +178,22 @@ impl<'a> Work<'a> {
         progress.begin("reconstruct layers", layers.len());
         let samples = judge::spread(self.engine.samples(), self.options.effort.learned());
         let mut frontier = Frontier::new(self.engine, &self.model, &samples);
+        // Weights of several layers, as of the steps of a recurrent one that is written out, stay those of all.
+        let mut readers: HashMap<&str, usize> = HashMap::new();
+        let weights = |site: &Site| self.model.nodes()[site.node].arg(1).filter(|_| site.weights.is_some());
+        for name in self.sites.sites.iter().filter_map(weights) {
+            *readers.entry(name).or_default() += 1;
+        }
         for site in &self.sites.sites {
             let (Some(matrix), Some(mut layer)) = (self.matrix(site), layers.get(&site.node).cloned()) else {
                 continue;
             };
+            let is_shared = weights(site).is_some_and(|name| readers[name] > 1);
+            if is_shared && layer.bias.is_none() {
+                progress.advance(1);
+                continue;
+            }
+            let depth = if is_shared { Depth::Bias } else { depth };
             let quantized = self.emit(params, &layers);
             frontier.advance(site.node, &quantized)?;
             let task = Task {
@@ -267,6 +279,27 @@ mod tests {
         let work = Work::new(of("Tanh"), &Nothing, Cow::Borrowed(&options)).unwrap();
         let (model, copies) = work.parted();
         assert_eq!((inputs(&model), copies.len()), (["x", "x", "a"].map(String::from).into(), 0));
+    }
+
+    #[test]
+    fn weights_of_several_layers_are_stored_once() {
+        let graph = GraphProto {
+            node: vec![NodeProto::test("MatMul", &["x", "w"], "a"), NodeProto::test("MatMul", &["a", "w"], "y")],
+            input: vec![ValueInfoProto::floats("x", &[1, 2])],
+            output: vec![ValueInfoProto::untyped("y")],
+            initializer: vec![f32s("w", &[2, 2], &[0.5, -1.0, 2.0, 0.25])],
+            ..GraphProto::default()
+        };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let options = Options::default();
+        let work = Work::new(model, &Nothing, Cow::Borrowed(&options)).unwrap();
+        let params = ["x", "a", "y"].map(|name| (name.to_owned(), QParams { scale: 1.0, zero_point: 0 })).into();
+        // No samples are asked for: as one of them would have weights rounded, they are not for the other.
+        let layers = work.layers(&params, &()).unwrap();
+        let emitted = work.emit(&params, &layers).model.graph.unwrap();
+        let stored = emitted.initializer.iter().filter_map(|tensor| tensor.name.as_deref());
+        let of_weights: Vec<&str> = stored.filter(|name| name.starts_with("w_")).collect();
+        assert_eq!(of_weights, ["w_quantized", "w_quantized_scale", "w_quantized_zero_point"]);
     }
 
     #[test]
