@@ -189,6 +189,49 @@ impl<'m> Lowering<'m> {
         Ok(self.looked_up(&node.name, &act, axis, (indices, count, true), dims))
     }
 
+    /// Parts that indices name by their first dimensions: along these as if they were one, which they are where the
+    /// indices are computed.
+    pub(super) fn gather_nd(&mut self, node: &Node, act: Act) -> Result<Act, Why> {
+        if int(node, "batch_dims", 0) != 0 {
+            return Err("indices of their own for each of a batch are not taken".into());
+        }
+        let act = self.plain(&node.name, act)?;
+        let dims = self.output_dims(node)?;
+        if let Some((places, depth)) = self.places_of(node, &act.dims)? {
+            let named = act.dims[..depth].iter().product();
+            let act = act.viewed([&[named], &act.dims[depth..]].concat(), Layout::Plain);
+            let count = places.len();
+            let stored = self.stored_indices(&places, named)?;
+            return Ok(self.looked_up(&node.name, &act, 0, (stored, count, false), dims));
+        }
+        let indices = self.indices(node, 1)?;
+        if indices.dims.last() != Some(&1) {
+            return Err("its indices are computed, and of several dimensions".into());
+        }
+        let (count, indices) = (indices.elements(), self.program.span(&indices));
+        Ok(self.looked_up(&node.name, &act, 0, (indices, count, false), dims))
+    }
+
+    /// Where the rows of stored indices point, and how many of the data's dimensions, `dims`, each of them names; `None`
+    /// if they are computed.
+    fn places_of(&self, node: &Node, dims: &[usize]) -> Result<Option<(Vec<i64>, usize)>, Why> {
+        let Some(indices) = self.stored_longs(node, 1)? else { return Ok(None) };
+        let (_, shape) = self.shapes.get(node.input(1).unwrap_or_default()).ok_or("its indices have no shape")?;
+        let depth = shape.last().copied().filter(|depth| (1..=dims.len()).contains(depth));
+        let depth = depth.ok_or("its indices name no dimensions, or more than there are")?;
+        let place = |row: &[i64]| {
+            row.iter().zip(dims).try_fold(0, |place: i64, (&index, &dim)| {
+                let dim = dim as i64;
+                let at = if index < 0 { index.saturating_add(dim) } else { index };
+                match (0..dim).contains(&at) {
+                    true => Ok(place * dim + at),
+                    false => Err(format!("index {index} is out of range for {dim}")),
+                }
+            })
+        };
+        Ok(Some((indices.chunks(depth).map(place).collect::<Result<_, Why>>()?, depth)))
+    }
+
     /// Elements along an axis by indices that are known.
     pub(super) fn picked(&mut self, name: &str, act: Act, axis: usize, indices: &[i64]) -> Result<Act, Why> {
         let act = self.plain(name, act)?;

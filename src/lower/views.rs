@@ -26,6 +26,7 @@ pub(super) fn moves(op: &str) -> bool {
             | "Expand"
             | "Gather"
             | "GatherElements"
+            | "GatherND"
             | "DepthToSpace"
             | "SpaceToDepth"
             | "OneHot"
@@ -50,6 +51,7 @@ impl<'m> Lowering<'m> {
                     "Expand" => self.expand(node, act)?,
                     "Gather" => self.gather(node, act)?,
                     "GatherElements" => self.gather_elements(node, act)?,
+                    "GatherND" => self.gather_nd(node, act)?,
                     "DepthToSpace" | "SpaceToDepth" => self.depth_space(node, act)?,
                     "Transpose" => self.transpose(node, act)?,
                     _ => self.reshape(node, act)?,

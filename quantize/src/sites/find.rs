@@ -319,6 +319,7 @@ pub fn hands_on(op: &str) -> bool {
             | "Expand"
             | "Gather"
             | "GatherElements"
+            | "GatherND"
             | "DepthToSpace"
             | "SpaceToDepth"
     )

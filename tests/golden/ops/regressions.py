@@ -144,6 +144,21 @@ def constants() -> None:
         finish(g, g.op("Slice", g.input(2, 3, 5), g.const([0], np.int64), ends, g.const([2], np.int64)), quantized=False)
     add("slice_to_a_negated_size", cut)
 
+    # As PyTorch writes `x[:, i, j]` and `x[i]`.
+    def by_pairs(g: Graph, quantized: bool) -> None:
+        x = image(g, 4, 5, quantized=quantized)
+        x = g.op("Transpose", x, perm=[1, 2, 0])
+        y = g.op("GatherND", x, g.const([[0, 1], [3, 2], [3, 0], [2, 0]] if quantized else [[0, 1], [3, 2], [-1, -5], [2, 0]], np.int64))
+        finish(g, g.op("Reshape", y, g.const([2, 2], np.int64)), quantized=quantized)
+    add("gather_nd_pairs", bind(by_pairs, quantized=False), without_tract="collapse_axis: Index")
+    add("gather_nd_pairs_quantized", bind(by_pairs, quantized=True))
+
+    def by_places(g: Graph) -> None:
+        x = g.input(6, 3)
+        g.nodes.append(helper.make_node("TopK", [g.op("ReduceSum", x, axes=[1], keepdims=0), g.const([4], np.int64)], ["v", "i"], "top"))
+        finish(g, g.op("GatherND", x, g.op("Unsqueeze", "i", axes=[1])), quantized=False)
+    add("gather_nd_computed", by_places, opset=11)
+
     # As PyTorch writes the norm of weights.
     def normed(g: Graph) -> None:
         v = g.const(g.normal(4, 3, 3))
