@@ -21,10 +21,8 @@ else
 fi
 cargo fetch --locked --target "$triple"
 # No relocations: nothing is there that would carry them out. Nor is there anything for a loader to protect once it has
-# relocated, which would have a page of 64 KiB of its own in the file, or anybody to unwind, nor what the standard library
-# brings for that.
+# relocated, which would have a page of 64 KiB of its own in the file, or anybody to unwind.
 CARGO_ENCODED_RUSTFLAGS=$(printf '%s\037-Crelocation-model=static\037-Clink-arg=-Wl,-z,norelro\037-Cforce-unwind-tables=no' "$(rustflags)")
-CARGO_ENCODED_RUSTFLAGS=$(printf '%s\037-Clink-arg=-Wl,--no-eh-frame-hdr,-T,targets/no-unwind.ld' "$CARGO_ENCODED_RUSTFLAGS")
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export CARGO_ENCODED_RUSTFLAGS SOURCE_DATE_EPOCH
 cargo build --locked --profile plan --target "$triple" -p tractlet-runner --features bare --bin tractlet-plan

@@ -65,6 +65,8 @@ pub(super) use gemm::Gemm;
 pub(super) use interleave::{columns8, interleave3};
 pub(super) use layout::Layout;
 pub(super) use nearest::nearest;
+#[cfg(all(target_arch = "arm", target_os = "linux"))]
+pub(super) use neon32::neon;
 
 /// Dense convolution; `false` where weights or scratch are not as long as they have to be.
 ///
@@ -86,26 +88,28 @@ pub(super) unsafe fn conv(
             return done;
         }
         let Some(layout) = Layout::gemm(isa, &shape.group()) else { return reference::run(shape, args, output) };
-        gemm::parts(layout, shape, args, output, scratch, |part| match isa {
+        // Out here it is seen which instruction sets this program has, and no others are in it.
+        let run: unsafe fn(gemm::Part<'_>) = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => part.run::<avx2::Avx2>(),
+            Isa::Avx2 => gemm::run::<avx2::Avx2>,
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => part.run::<vnni256::AvxVnni>(),
+            Isa::AvxVnni => gemm::run::<vnni256::AvxVnni>,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni if layout == Layout::NARROW_VNNI => part.run::<vnni256::Avx512Vnni256>(),
+            Isa::Avx512Vnni if layout == Layout::NARROW_VNNI => gemm::run::<vnni256::Avx512Vnni256>,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => part.run::<avx512vnni::Avx512Vnni>(),
+            Isa::Avx512Vnni => gemm::run::<avx512vnni::Avx512Vnni>,
             #[cfg(all(target_arch = "arm", target_os = "linux"))]
-            Isa::Neon32 => part.run::<neon32::Neon32>(),
+            Isa::Neon32 => gemm::run::<neon32::Neon32>,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => part.run::<neon::Neon>(),
+            Isa::Neon => gemm::run::<neon::Neon>,
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonI8mm if layout == Layout::I8MM => part.run::<neon::I8mm>(),
+            Isa::NeonI8mm if layout == Layout::I8MM => gemm::run::<neon::I8mm>,
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod | Isa::NeonI8mm => part.run::<neon::Dotprod>(),
+            Isa::NeonDotprod | Isa::NeonI8mm => gemm::run::<neon::Dotprod>,
             // No other of this architecture has a layout.
-            _ => {}
-        })
+            _ => return reference::run(shape, args, output),
+        };
+        gemm::parts(layout, shape, args, output, scratch, run)
     }
 }
 

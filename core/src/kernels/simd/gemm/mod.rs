@@ -174,14 +174,15 @@ fn pack_part(layout: Layout, gemm: &Gemm, weights: &[i8], dst: &mut [u8]) {
 /// Convolves part by part, each by `run`; or returns `false` where weights or scratch are not as long as they have to be.
 ///
 /// # Safety
-/// `args` otherwise [fit](ConvArgs::fit) `shape`.
+/// `run` is [`run`] for an instruction set that the CPU has and that `layout` is of; `args` otherwise
+/// [fit](ConvArgs::fit) `shape`.
 pub unsafe fn parts(
     layout: Layout,
     shape: &ConvShape,
     args: &ConvArgs<'_>,
     output: Results<'_>,
     scratch: &mut [u8],
-    run: impl Fn(Part),
+    run: unsafe fn(Part<'_>),
 ) -> bool {
     let gemm = &Gemm::new(layout, shape);
     if args.weights.len() != gemm.packed_len(layout) || scratch.len() < gemm.scratch_len(layout) {
@@ -200,8 +201,7 @@ pub unsafe fn parts(
             ..*args
         };
         // SAFETY: as the caller's; these are channels of the first pixel.
-        let output = unsafe { output.add(first) };
-        run(Part { gemm, pitch: shape.window.in_c, args: &args, output, scratch });
+        unsafe { run(Part { gemm, pitch: shape.window.in_c, args: &args, output: output.add(first), scratch }) };
     }
     true
 }
@@ -216,54 +216,51 @@ pub struct Part<'a> {
     scratch: &'a mut [u8],
 }
 
-impl Part<'_> {
-    /// Convolves it.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set, for whose layout it was made.
-    pub unsafe fn run<S: Simd>(self) {
-        let Part { gemm, pitch, args, output, scratch } = self;
-        let (params, panel) = Params::new(S::LAYOUT, args, gemm.out_c, scratch);
-        let panel = panel.as_mut_ptr();
-        let mut product = Product {
-            gemm,
-            panel,
-            windows: &[0],
-            weights: args.weights.as_ptr().wrapping_add(S::LAYOUT.header_len(gemm.out_c)),
-            params,
-            out: Epilogue::from(&args.out),
-            dst: output,
-            channel: 0,
-            groups: 0,
-        };
-        let in_place = gemm.reads_input(S::LAYOUT);
-        if in_place && gemm.panel.window.out_w == 1 {
-            product.panel = args.input.as_ptr().cast();
-            // SAFETY: as the caller's; all values are under the one window.
-            unsafe { columns::<S>(product) };
-            return;
+/// Convolves a part.
+///
+/// # Safety
+/// The CPU has the instruction set, for whose layout it was made.
+pub unsafe fn run<S: Simd>(part: Part<'_>) {
+    let Part { gemm, pitch, args, output, scratch } = part;
+    let (params, panel) = Params::new(S::LAYOUT, args, gemm.out_c, scratch);
+    let panel = panel.as_mut_ptr();
+    let mut product = Product {
+        gemm,
+        panel,
+        windows: &[0],
+        weights: args.weights.as_ptr().wrapping_add(S::LAYOUT.header_len(gemm.out_c)),
+        params,
+        out: Epilogue::from(&args.out),
+        dst: output,
+        channel: 0,
+        groups: 0,
+    };
+    let in_place = gemm.reads_input(S::LAYOUT);
+    if in_place && gemm.panel.window.out_w == 1 {
+        product.panel = args.input.as_ptr().cast();
+        // SAFETY: as the caller's; all values are under the one window.
+        unsafe { columns::<S>(product) };
+        return;
+    }
+    let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
+    let windows = gemm.panel.windows(&mut windows);
+    let in_c = gemm.panel.window.in_c;
+    let source = Widened::<S> { input: args.input, in_c, pitch, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData };
+    for region in gemm.panel.regions() {
+        let pixels = region.rows * region.cols;
+        let first = (region.y * gemm.panel.window.out_w + region.x) * gemm.out_step;
+        product.windows = &windows[..pixels];
+        // SAFETY: regions are parts of the output.
+        product.dst = unsafe { output.add(first) };
+        if in_place {
+            product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
         }
-        let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
-        let windows = gemm.panel.windows(&mut windows);
-        let in_c = gemm.panel.window.in_c;
-        let source =
-            Widened::<S> { input: args.input, in_c, pitch, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData };
-        for region in gemm.panel.regions() {
-            let pixels = region.rows * region.cols;
-            let first = (region.y * gemm.panel.window.out_w + region.x) * gemm.out_step;
-            product.windows = &windows[..pixels];
-            // SAFETY: regions are parts of the output.
-            product.dst = unsafe { output.add(first) };
-            if in_place {
-                product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
+        // SAFETY: the region is no larger than the one that the panel and the windows were made for.
+        unsafe {
+            if !in_place {
+                vectorized!(S, gemm.panel.fill(&source, region, panel));
             }
-            // SAFETY: the region is no larger than the one that the panel and the windows were made for.
-            unsafe {
-                if !in_place {
-                    vectorized!(S, gemm.panel.fill(&source, region, panel));
-                }
-                columns::<S>(product);
-            }
+            columns::<S>(product);
         }
     }
 }
