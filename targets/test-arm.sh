@@ -1,8 +1,8 @@
 #!/bin/sh
 # test-arm.sh: tests cross-compiled and run under QEMU on the cores of the boards: the shipped models against their
-# golden outputs, the integer kernels against their plain twins, and every int8 model's outputs against this machine's, bit
-# for bit. Without the engine `tract`. Then the program that runs plans alone, for aarch64; and `core`, which needs no
-# operating system, is checked for a Cortex-M4.
+# golden outputs, the integer kernels against their plain twins, the float ones against their definition, and every int8
+# model's outputs against this machine's, bit for bit. Without the engine `tract`. Then the program that runs plans alone,
+# for aarch64; and `core`, which needs no operating system, is checked for a Cortex-M4.
 #
 # HOST_TRACTLET is the binary of this machine to compare with; without it one is built.
 set -eu
@@ -45,7 +45,7 @@ CARGO_ENCODED_RUSTFLAGS=$(rustflags)
 export CARGO_ENCODED_RUSTFLAGS
 echo 'building'
 cargo test "$@" --no-run --no-default-features --test models
-cargo test "$@" --no-run -p tractlet-core --features alloc,std --test convolutions
+cargo test "$@" --no-run -p tractlet-core --features alloc,std --lib --test convolutions
 
 # Not before the others, since it may be what somebody builds just now; with the compiler of this machine.
 HOST_TRACTLET=${HOST_TRACTLET:-}
@@ -72,6 +72,7 @@ on_cores() { # TRIPLE
     # The last core has every instruction that there are kernels for.
     tests "$emulator" "$1" --no-default-features --test models
     tests "$emulator" "$1" -p tractlet-core --features alloc,std --test convolutions
+    tests "$emulator" "$1" -p tractlet-core --features alloc,std --lib kernels::conv_f32
 }
 
 # Both platforms at once: nothing is left to build.

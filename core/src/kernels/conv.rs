@@ -222,8 +222,15 @@ pub(super) fn reasonable(shape: &ConvShape) -> bool {
     let steps = [w.stride_h, w.stride_w, w.dilation_h, w.dilation_w];
     // One comparison for all of them: each less 1 is below the limit if none has a bit that is not.
     let bits = sizes.iter().chain(&steps).fold(0, |bits, size| bits | size.wrapping_sub(1));
+    // Beyond the image by less than an image.
+    let reaches = |count: usize, stride: usize, kernel: usize, dilation: usize| {
+        let last = |count: usize, step: usize| (count - 1) as u64 * step as u64;
+        last(count, stride) + last(kernel, dilation) < 4 * MAX_SIZE as u64
+    };
     bits < MAX_SIZE
         && w.pad_top.max(w.pad_left) <= MAX_SIZE
+        && reaches(w.out_h, w.stride_h, w.kernel_h, w.dilation_h)
+        && reaches(w.out_w, w.stride_w, w.kernel_w, w.dilation_w)
         && (shape.groups == 1 || w.in_c.is_multiple_of(shape.groups) && shape.out_c.is_multiple_of(shape.groups))
 }
 

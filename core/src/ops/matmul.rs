@@ -3,7 +3,6 @@
 use super::{Operation, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
-use crate::kernels::conv::MAX_SIZE;
 use crate::kernels::matmul::Product;
 use crate::plan::rules::{check_tensor, require};
 use crate::plan::wire::record;
@@ -58,10 +57,8 @@ impl Operation for MatMulF32 {
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
-        for (field, size) in [("rows", self.rows), ("inner", self.inner), ("cols", self.cols)] {
-            require((1..=MAX_SIZE).contains(&size), field, Fault::OutOfRange)?;
-        }
-        require(self.count > 0, "count", Fault::OutOfRange)?;
+        let sizes = [("rows", self.rows), ("inner", self.inner), ("cols", self.cols), ("count", self.count)];
+        sizes.iter().try_for_each(|(field, size)| require(*size > 0, field, Fault::OutOfRange))?;
         for (field, count) in [("a_count", self.a_count), ("b_count", self.b_count)] {
             require(count > 0 && self.count.is_multiple_of(count), field, Fault::OutOfRange)?;
         }

@@ -1,10 +1,12 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
-//! Plain loops everywhere (`plain`), and register tiles with fused multiply-add where the CPU has it
-//! (`tiles`, `vector`). Roundings differ between them, so that results agree within rounding and not
-//! in every bit.
+//! Plain loops everywhere (`plain`), and register tiles where the CPU has fused multiply-add
+//! (`tiles`, `vector`) or 32-bit NEON (`neon32`), over parts of the image (`part`). Roundings differ
+//! between them, so that results agree within rounding and not in every bit.
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(all(target_arch = "arm", target_os = "linux"))]
+mod neon32;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", all(target_arch = "arm", target_os = "linux")))]
 mod part;
 mod plain;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -15,7 +17,7 @@ mod vector;
 use core::ops::Range;
 
 use crate::isa::Isa;
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, Window};
 
 use super::binary::limit;
 use super::conv::reasonable;
@@ -81,8 +83,15 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
         unsafe { tiles::run(shape, args, output) };
         return true;
     }
+    #[cfg(all(target_arch = "arm", target_os = "linux"))]
+    if isa == Isa::Neon32 && isa.is_available() {
+        // SAFETY: this CPU has it, and the lengths fit.
+        unsafe { neon32::run(shape, args, output) };
+        plain::run(shape, args, output, |block| neon32::rest(shape, block));
+        return true;
+    }
     let _ = isa;
-    plain::run(shape, args, output);
+    plain::run(shape, args, output, |block| block.start);
     true
 }
 
@@ -99,8 +108,11 @@ impl ConvF32Args<'_> {
     fn fit(&self, shape: &ConvShape, output: &[f32]) -> bool {
         let w = &shape.window;
         let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        // The positions of a fully connected layer are those of its values, however many.
+        let connected = *w == Window::pixels(w.in_w, w.in_c) && shape.groups == 1;
+        let sizes = connected && w.in_w > 0 && w.in_c > 0 && shape.out_c > 0;
         let is_product = (w.kernel_h, w.kernel_w, shape.groups) == (1, 1, 1);
-        reasonable(shape)
+        (sizes || reasonable(shape))
             && (is_product || matches!(self.weights, Weights::Packed(_)))
             && product(&[w.in_h, w.in_w, w.in_c]) == Some(self.input.len())
             && product(&[w.kernel_h, w.kernel_w, group_in(shape), shape.out_c]) == Some(self.weights.values().len())
@@ -141,7 +153,6 @@ mod tests {
     use super::*;
     use crate::kernels::noise::noise;
     use crate::kernels::pool::tests::any_window;
-    use crate::shape::Window;
 
     #[test]
     fn sizes_whose_product_overflows_fit_nothing() {
@@ -154,12 +165,32 @@ mod tests {
     }
 
     #[test]
+    fn a_fully_connected_layer_may_have_any_size() {
+        let count = (1 << 20) + 1;
+        for (window, out_c) in
+            [(Window::pixels(count, 1), 1), (Window::pixels(1, count), 1), (Window::pixels(1, 1), count)]
+        {
+            let shape = ConvShape { window, out_c, groups: 1 };
+            let (input, weights) = (vec![1.0; window.in_w * window.in_c], vec![0.5; window.in_c * out_c]);
+            let bias = vec![0.25; out_c];
+            for isa in Isa::ALL {
+                let args =
+                    ConvF32Args { input: &input, weights: Weights::Rows(&weights), bias: &bias, min: 0.0, max: 9e9 };
+                let mut y = vec![f32::NAN; window.in_w * out_c];
+                assert!(run(isa, &shape, &args, &mut y), "{isa}");
+                assert!(y.iter().all(|y| *y == 0.25 + 0.5 * window.in_c as f32), "{isa}");
+            }
+        }
+    }
+
+    #[test]
     fn positions_that_overflow_fit_nothing() {
-        let changes: [fn(&mut Window); 4] = [
+        let changes: [fn(&mut Window); 5] = [
             |w| w.stride_w = 1 << (usize::BITS - 3),
             |w| w.dilation_h = 0,
             |w| w.dilation_w = 1 << (usize::BITS - 2),
             |w| w.pad_left = usize::MAX,
+            |w| w.stride_w = 1 << 20,
         ];
         for change in changes {
             let mut window = Window { kernel_h: 2, kernel_w: 2, pad_top: 1, pad_left: 1, ..Window::pixels(9, 1) };

@@ -3,9 +3,9 @@
 use core::iter;
 use core::ops::Range;
 
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, Window};
 
-use super::is_depthwise;
+use super::{group_in, is_depthwise};
 
 /// Rows of fewer pixels, at the upper and lower edge of an image, are put together, whatever taps are inside.
 const NARROW: usize = 4;
@@ -16,13 +16,13 @@ const MANY: usize = 12;
 pub(super) fn each(shape: &ConvShape, mut then: impl FnMut(&Part)) {
     let w = &shape.window;
     let rows = || alike(w.out_h, w.kernel_h, |y| w.rows_inside(y));
+    let middle = rows().find(|rows| w.rows_inside(rows.start) == (0..w.kernel_h)).unwrap_or(0..0);
     for columns in alike(w.out_w, w.kernel_w, |x| w.cols_inside(x)) {
         let part = |rows: Range<usize>| {
             if !rows.is_empty() {
                 then(&Part::new(shape, rows, columns.clone()));
             }
         };
-        let middle = rows().find(|rows| w.rows_inside(rows.start) == (0..w.kernel_h)).unwrap_or(0..0);
         if columns.len() >= NARROW || is_depthwise(shape) {
             rows().for_each(part);
         } else if middle.len() * columns.len() >= MANY {
@@ -61,7 +61,7 @@ pub(super) struct Part {
     first: Pixel,
     /// From a pixel to the next in its row, from one row to the next, and from the last of a row to the first of the next.
     step: Pixel,
-    pub(super) row: Pixel,
+    row: Pixel,
     turn: Pixel,
 }
 
@@ -97,6 +97,27 @@ impl Part {
         let row = Pixel { input: w.stride_h * w.in_w * w.in_c, output: w.out_w * out_c };
         let turn = row.plus(step, (width - 1).wrapping_neg());
         Part { pixels, width, ragged, rows, columns, first, step, row, turn }
+    }
+
+    /// How many runs of taps next to each other a row of the kernel has under a pixel, and how many values each. Those of
+    /// neighbouring taps follow each other, unless something parts them.
+    pub(super) fn runs(&self, shape: &ConvShape) -> (usize, usize) {
+        let (columns, group_in) = (self.columns.len(), group_in(shape));
+        let together = shape.groups == 1 && shape.window.dilation_w == 1;
+        if together { (1, columns * group_in) } else { (columns, group_in) }
+    }
+
+    /// How far the values under a tap, in a row of the kernel and the `column`th of those inside, are from where those of the
+    /// pixel begin.
+    #[inline(always)]
+    pub(super) fn distance(&self, w: &Window, ky: usize, column: usize) -> usize {
+        ((ky - self.rows.start) * w.dilation_h * w.in_w + column * w.dilation_w) * w.in_c
+    }
+
+    /// The row of the output that a pixel is in.
+    #[inline(always)]
+    pub(super) fn row_of(&self, pixel: Pixel) -> usize {
+        pixel.output / self.row.output
     }
 
     /// Tiles of so many pixels, of which there are as many. The last one begins early enough to be whole, and its first pixels

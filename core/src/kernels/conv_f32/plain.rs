@@ -1,4 +1,4 @@
-//! Plain loops, for CPUs without fused multiply-add.
+//! Plain loops, for CPUs that there are no tiles for, and for channels that do not fill one.
 
 use core::array;
 use core::ops::Range;
@@ -7,15 +7,23 @@ use crate::shape::ConvShape;
 
 use super::{BLOCK, ConvF32Args, Weights, blocks, group_in, group_out, is_depthwise, places};
 
-/// Convolves slices that fit `shape`.
-pub(super) fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
+/// Convolves slices that fit `shape`: of each block, the channels from `first` on.
+pub(super) fn run(
+    shape: &ConvShape,
+    args: &ConvF32Args<'_>,
+    output: &mut [f32],
+    first: impl Fn(&Range<usize>) -> usize,
+) {
     let w = &shape.window;
+    if blocks(shape).all(|block| first(&block) == block.end) {
+        return;
+    }
     for (pixel, y) in output.chunks_exact_mut(shape.out_c).enumerate() {
         let (out_y, out_x) = (pixel / w.out_w, pixel % w.out_w);
         let (rows, columns) = (w.rows_inside(out_y), w.cols_inside(out_x));
         let pixel = Pixel { shape, args, out_y, out_x, rows, columns };
         for block in blocks(shape) {
-            let mut first = block.start;
+            let mut first = first(&block);
             while first < block.end {
                 // Only so many sums as are known beforehand are kept in registers.
                 first += match block.end - first {

@@ -152,12 +152,9 @@ impl<'a> Tiles<'a> {
         let (w, group_in) = (&self.shape.window, group_in(self.shape));
         let values = self.args.weights.values();
         let rest = (channels.group + 1) * group_out(self.shape) - channels.first;
-        // Taps in a row follow each other as the values under them do, unless something parts them.
-        let together = self.shape.groups == 1 && w.dilation_w == 1;
-        let (segments, run) =
-            if together { (1, part.columns.len() * group_in) } else { (part.columns.len(), group_in) };
-        // SAFETY: windows lie inside the image but for rows that read zeros; the caller's channels exist, of biases, weights and
-        // results.
+        let (segments, run) = part.runs(self.shape);
+        // SAFETY: what is read lies under rows and columns that are inside the image; where a ragged part's begin may be
+        // outside. The caller's channels exist, of biases, weights and results.
         unsafe {
             let input = self.args.input.as_ptr().add(channels.group * group_in);
             let bias = array::from_fn(|v| load::<REST>(self.args.bias, channels.first + v * LANES));
@@ -165,7 +162,7 @@ impl<'a> Tiles<'a> {
                 let mut sums: [[Vector; VECTORS]; ROWS] = [bias; ROWS];
                 let x: [*const f32; ROWS] = array::from_fn(|row| input.wrapping_add(pixels[row].input));
                 let inside: [Range<usize>; ROWS] = array::from_fn(|row| match RAGGED {
-                    true => w.rows_inside(pixels[row].output / part.row.output),
+                    true => w.rows_inside(part.row_of(pixels[row])),
                     false => part.rows.clone(),
                 });
                 for ky in part.rows.clone() {
@@ -175,7 +172,7 @@ impl<'a> Tiles<'a> {
                     let x = array::from_fn(|row| if counts[row] { x[row] } else { x[one] });
                     let before = sums;
                     for segment in 0..segments {
-                        let tap = self.distance(ky - part.rows.start, segment);
+                        let tap = part.distance(w, ky, segment);
                         let place = (ky * w.kernel_w + part.columns.start + segment) * group_in;
                         let weights = channels.weights + place * channels.step;
                         products::<ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, values, weights, &channels);
@@ -215,7 +212,7 @@ impl<'a> Tiles<'a> {
                         array::from_fn(|row| input.wrapping_add(pixels[row].input.wrapping_add(first)));
                     for ky in part.rows.clone() {
                         for kx in part.columns.clone() {
-                            let tap = self.distance(ky - part.rows.start, kx - part.columns.start);
+                            let tap = part.distance(w, ky, kx - part.columns.start);
                             let at = (ky * w.kernel_w + kx) * out_c + first;
                             let weights: [Vector; VECTORS] = array::from_fn(|v| load::<false>(values, at + v * LANES));
                             for (sums, x) in sums.iter_mut().zip(&x) {
@@ -237,13 +234,6 @@ impl<'a> Tiles<'a> {
     #[inline(never)]
     fn store_few(&mut self, at: usize, values: &[f32]) {
         self.output[at..][..values.len()].copy_from_slice(values);
-    }
-
-    /// How far the values under a tap are from those under one that is so many rows and columns before it.
-    #[inline(always)]
-    fn distance(&self, rows: usize, columns: usize) -> usize {
-        let w = &self.shape.window;
-        (rows * w.dilation_h * w.in_w + columns * w.dilation_w) * w.in_c
     }
 
     /// Writes sums, limited, at `at`: of a `REST` that is not full, so many.
@@ -295,7 +285,7 @@ unsafe fn products<const ROWS: usize, const VECTORS: usize, const REST: bool>(
                 let (block, lane) = (v * LANES / BLOCK, v * LANES % BLOCK);
                 load::<REST>(values, weights + block * channels.block + lane)
             };
-            let value = |row: usize| vector::splat(*x[row].add(place));
+            let value = |row: usize| vector::splat(*x[row].wrapping_add(place));
             // Beside the sums, registers hold all of what is less, and one of the other.
             if ROWS < VECTORS {
                 let x: [Vector; ROWS] = array::from_fn(value);

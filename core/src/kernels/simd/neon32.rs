@@ -9,8 +9,6 @@
 // Every function here is nothing but unsafe operations, all under the contract of `Simd`.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use core::arch::asm;
-
 use super::Layout;
 use super::floats::Floats;
 use super::ops::{Epilogue, Rows, Simd, each};
@@ -24,7 +22,7 @@ pub struct Vmla;
 /// Assembly that may write to every register of NEON. The directive holds for these lines alone.
 macro_rules! neon {
     ($($line:expr),+; $($operand:tt)+) => {
-        asm!(
+        ::core::arch::asm!(
             ".fpu neon",
             $($line,)+
             $($operand)+,
@@ -36,6 +34,8 @@ macro_rules! neon {
         )
     };
 }
+
+pub(crate) use neon;
 
 /// The products of some rows: for each its window, the register of its values and the two of its sums.
 ///

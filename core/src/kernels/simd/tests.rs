@@ -126,7 +126,7 @@ fn dense<S: Simd>() {
             let mut scratch = vec![0xA5; gemm.scratch_len(S::LAYOUT)];
             // SAFETY: the CPU has the instruction set, arguments fit.
             check(&shape, (&weights, &packed), true, |args, output| unsafe {
-                gemm::parts(S::LAYOUT, &shape, args, output, &mut scratch, |part| part.run::<S>())
+                gemm::parts(S::LAYOUT, &shape, args, output, &mut scratch, gemm::run::<S>)
             });
         }
     }
