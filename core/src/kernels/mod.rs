@@ -26,6 +26,9 @@ mod round;
 pub mod scale;
 mod select;
 mod simd;
+// ARMv5, which has no such atomics either, does not have it.
+#[cfg(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"))]
+mod smlad;
 pub mod softmax;
 pub mod unary;
 

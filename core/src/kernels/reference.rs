@@ -66,6 +66,7 @@ fn is_depthwise(shape: &ConvShape) -> bool {
 fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), put: &mut impl FnMut(usize, i32)) {
     let (group_in, group_out) = (shape.window.in_c / shape.groups, shape.out_c / shape.groups);
     let filter_len = filter_len(shape);
+    let pixel = pixel(&shape.window, args, position);
     for group in 0..shape.groups {
         let channels = group * group_in..(group + 1) * group_in;
         for block in (0..group_out).step_by(FILTERS) {
@@ -74,12 +75,23 @@ fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), put: 
             let filters: [&[u8]; FILTERS] =
                 core::array::from_fn(|i| &args.weights[(first + i.min(count - 1)) * filter_len..][..filter_len]);
             let mut sums = [0; FILTERS];
-            window(&shape.window, args, position, &channels, filters, &mut sums);
+            match pixel {
+                Some(pixel) => products(&pixel[channels.clone()], filters, &mut sums),
+                None => window(&shape.window, args, position, &channels, filters, &mut sums),
+            }
             for (i, sum) in sums.into_iter().enumerate().take(count) {
                 put(first + i, args.bias[first + i].wrapping_add(sum));
             }
         }
     }
+}
+
+/// All that is under the window of a kernel of one pixel, `None` of other kernels, and in the padding.
+fn pixel<'a>(w: &Window, args: &ConvArgs<'a>, (oy, ox): (usize, usize)) -> Option<&'a [i8]> {
+    let iy = (oy * w.stride_h).wrapping_sub(w.pad_top);
+    let ix = (ox * w.stride_w).wrapping_sub(w.pad_left);
+    let is_inside = (w.kernel_h, w.kernel_w) == (1, 1) && iy < w.in_h && ix < w.in_w;
+    is_inside.then(|| &args.input[(iy * w.in_w + ix) * w.in_c..][..w.in_c])
 }
 
 /// Adds the products of some channels under a window and of four filters.
@@ -127,9 +139,13 @@ fn window(
 #[inline]
 fn products(values: &[i8], weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS]) {
     let len = values.len();
+    #[cfg(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"))]
+    let done = super::smlad::products(values, weights, sums);
+    #[cfg(not(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64")))]
+    let done = 0;
     let [a, b, c, d] = weights.map(|weights| &weights[..len]);
     let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
-    for i in 0..len {
+    for i in done..len {
         let value = i32::from(values[i]);
         sum_a = sum_a.wrapping_add(value * i32::from(a[i] as i8));
         sum_b = sum_b.wrapping_add(value * i32::from(b[i] as i8));
@@ -178,7 +194,10 @@ fn requantize(acc: i32, multiplier: f32, out: &Requantize) -> i8 {
     let zero_point = i32::from(out.zero_point);
     let low = (i32::from(out.min) - zero_point) as f32;
     let high = (i32::from(out.max) - zero_point) as f32;
-    let value = (acc as f32 * multiplier).min(high).max(low);
+    let value = acc as f32 * multiplier;
+    // `f32::min` is a call on some CPUs.
+    let value = if value < high { value } else { high };
+    let value = if value > low { value } else { low };
     (round_half_even(value) + zero_point) as i8
 }
 
