@@ -68,7 +68,7 @@ pub(super) use nearest::nearest;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]
 pub(super) use neon32::neon;
 
-/// Dense convolution; `false` where weights or scratch are not as long as they have to be.
+/// Convolution in groups or none; `false` where weights or scratch are not as long as they have to be.
 ///
 /// # Safety
 /// The CPU has `isa`; `args` and `output` otherwise [fit](ConvArgs::fit) `shape`.
