@@ -27,7 +27,7 @@ $(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build asan tsan msan dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build asan tsan msan loom dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
 	fuzz fuzz-replay fuzz-minimise hunt soak rust-src
 
@@ -225,6 +225,10 @@ tsan: rust-src ## Run the tests of what has threads, and the program in them, un
 msan: rust-src ## Run the kernels' tests under MemorySanitizer, which tells what is read before it is written; needs rust-src
 	$(call SANITIZED,memory -Zsanitizer-memory-track-origins=2,msan) -p tractlet-core --lib
 
+# Its own target folder: other profiles, and a lock of its own.
+loom: ## Run the threads of a session in every order, by a model checker; LOOM_MAX_PREEMPTIONS=4 for more of those of two helpers
+	cargo run --quiet --locked --manifest-path tests/loom/Cargo.toml --target-dir $(TARGET)/loom
+
 soak: build ## Run a stream for MINUTES=5 with faults of all kinds, and hold it to its memory, descriptors and latency; Python 3
 	@python3 scripts/soak.py $(RELEASE) --minutes $(or $(MINUTES),5)
 
@@ -260,6 +264,7 @@ fmt-check: ## Check how the sources are formatted
 	cargo fmt --all --check
 	cargo fmt --manifest-path targets/firmware/Cargo.toml --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/loom/Cargo.toml --check
 
 clippy: ## Run clippy in every form of the build
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -267,6 +272,7 @@ clippy: ## Run clippy in every form of the build
 	cargo clippy --no-default-features --features ort,quantize,torch,tch/doc-only --all-targets -- -D warnings
 	cargo clippy --profile plan -p tractlet-runner --features bare --bins -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET) --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path tests/loom/Cargo.toml --target-dir $(TARGET)/loom -- -D warnings
 	@cargo metadata --locked --format-version 1 --manifest-path targets/firmware/Cargo.toml >/dev/null
 
 # ARCHITECTURE.md says who may name what. The compiler cannot hold this line; this does.
@@ -300,6 +306,7 @@ fmt: ## Format the sources
 	cargo fmt --all
 	cargo fmt --manifest-path targets/firmware/Cargo.toml
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path tests/loom/Cargo.toml
 
 bench: build ## Measure latency on every shipped model
 	@for model in models/*/*.onnx; do echo "$$model"; $(RELEASE) bench $$model || exit 1; echo; done

@@ -4,6 +4,7 @@
 #[cfg(feature = "ort")]
 mod ort;
 mod plan;
+mod sync;
 mod threads;
 #[cfg(feature = "torch")]
 pub(crate) mod torch;

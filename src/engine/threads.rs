@@ -5,18 +5,21 @@
 //! comes late costs nothing, since its part is done by then. The ops of a run follow each other within microseconds, so a
 //! thread without work looks out for more for [`PATIENCE`], which is dearer than to sleep and sooner there; then it sleeps
 //! until it is woken. Between runs, nothing spins.
+//!
+//! `make loom` runs this file in every order that its threads may take: `tests/loom`.
 
 #![allow(unsafe_code)]
 
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tractlet_core::exec::Team;
+
+use super::sync::{AtomicUsize, Builder, Condvar, Instant, JoinHandle, Mutex, MutexGuard};
 
 /// How long a thread looks out for work, or for the end of others' work, before it sleeps: longer than waking one takes.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -195,7 +198,7 @@ impl Shared {
     }
 }
 
-/// Looks out for `news`, for a while.
+/// Looks out for `news`, for a while. It does not say whether there are any: what is read without the lock decides nothing.
 fn look_out(news: impl Fn() -> bool) {
     let start = Instant::now();
     while !news() && start.elapsed() < PATIENCE {
