@@ -98,12 +98,8 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = args.isa.or(args.board).map_or(options.clone(), |isa| options.isa(isa));
     let options = args.dim.iter().fold(options, |options, (name, size)| options.bind(name, *size));
     let options = args.hop.rows().map_or(options.clone(), |rows| options.hop(rows));
-    files::expect_file(&args.output)?;
-    if files::same(&args.model, &args.output) {
-        return Err(
-            format!("{}: the plan would overwrite its model; give -o another name", args.output.display()).into()
-        );
-    }
+    let external: Vec<PathBuf> = model.external_paths().collect();
+    files::expect_apart(&args.output, "the plan", external.iter().chain([&args.model]).map(PathBuf::as_path))?;
     let plan = tractlet::compile(&model, &options)?;
     plan.write(&args.output)?;
     let report = Report {

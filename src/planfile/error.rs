@@ -97,9 +97,9 @@ impl PlanFault {
     /// The fault, what was expected, and what to do about it.
     fn text(&self, path: &Path, model: &str) -> String {
         let model = if model.is_empty() { "MODEL.onnx" } else { model };
-        let compile = |model: &str, option: &str| {
-            format!("tractlet compile {} -o {}{option}", quoted(model), quoted(&path.display().to_string()))
-        };
+        let compile_to =
+            |model: &str, output: &str, option: &str| format!("tractlet compile {} -o {output}{option}", quoted(model));
+        let compile = |model: &str, option: &str| compile_to(model, &quoted(&path.display().to_string()), option);
         let anew = || format!("make it anew: {}", compile(model, ""));
         match self {
             PlanFault::File(_) | PlanFault::Write(_) | PlanFault::Variable(_) => self.to_string(),
@@ -111,14 +111,19 @@ impl PlanFault {
                 format!("{error}; {}", anew())
             }
             PlanFault::Plan(error) => format!("plan is damaged: {error}; {}", anew()),
+            // It may be a board's: what is to run here gets another name, and does not take its place.
             PlanFault::Isa { found, held_to: Some(isa) } => {
-                let option = format!(" --isa {isa}");
-                format!("plan is for the instruction set {found}, TRACTLET_ISA is {isa}; {}", compile(model, &option))
+                let beside = compile_to(model, "OTHER.plan", &format!(" --isa {isa}"));
+                format!(
+                    "plan is for the instruction set {found}, TRACTLET_ISA is {isa}; compile one for that under another name: {beside}"
+                )
             }
             PlanFault::Isa { found, held_to: None } => {
                 let here: Vec<&str> = Isa::ALL.iter().filter(|isa| isa.is_available()).map(|isa| isa.name()).collect();
-                let here = here.join(", ");
-                format!("plan is for the instruction set {found}, this CPU has {here}; {}", anew())
+                let (here, beside) = (here.join(", "), compile_to(model, "OTHER.plan", ""));
+                format!(
+                    "plan is for the instruction set {found}, this CPU has {here}; run it on a CPU with {found}, or compile one for this CPU under another name: {beside}"
+                )
             }
             PlanFault::Stale { found, expected, model: path } => {
                 let anew = compile(&path.display().to_string(), "");
