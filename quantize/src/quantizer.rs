@@ -274,20 +274,19 @@ fn nodes(mixed: &Mixed<'_>, emitted: &Emitted, samples: &[usize]) -> Result<Vec<
             None => why.clone(),
         };
         let (name, op) = (name.clone(), op.clone());
-        nodes.push((index, NodeReport { name, op, scheme: "float32", how, sqnr_db: None }));
+        nodes.push((index, NodeReport { name, op, scheme: "float32".into(), how, sqnr_db: None }));
     }
     nodes.sort_by_key(|(index, _)| *index);
     Ok(nodes.into_iter().map(|(_, report)| report).collect())
 }
 
 /// What a site computes in, in words.
-fn scheme(options: &Options, site: &Site) -> &'static str {
-    match (options.scheme, options.activations.is_wide(), &site.weights) {
-        (Scheme::WeightOnly, ..) => "int8 weights",
-        (Scheme::Dynamic, ..) => "int8 dynamic",
-        (Scheme::Static, false, Some(_)) => "int8 per-channel",
-        (Scheme::Static, false, None) => "int8",
-        (Scheme::Static, true, Some(_)) => "int16, int8 weights",
-        (Scheme::Static, true, None) => "int16",
+fn scheme(options: &Options, site: &Site) -> String {
+    match (options.scheme, options.activations, &site.weights) {
+        (Scheme::WeightOnly, ..) => "int8 weights".into(),
+        (Scheme::Dynamic, ..) => "int8 dynamic".into(),
+        (Scheme::Static, Activations::Int8, Some(_)) => "int8 per-channel".into(),
+        (Scheme::Static, activations, Some(_)) => format!("{}, int8 weights", activations.name()),
+        (Scheme::Static, activations, None) => activations.name().into(),
     }
 }

@@ -26,8 +26,9 @@ pub struct NodeReport {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// `int8`, `int8 per-channel`, `int16`, `int16, int8 weights`, `int8 weights`, `int8 dynamic` or `float32`.
-    pub scheme: &'static str,
+    /// The type of its activations: `int8`, with weights `int8 per-channel`; another, with weights as in
+    /// `uint8, int8 weights`; or `int8 weights`, `int8 dynamic` or `float32`.
+    pub scheme: String,
     /// How its range was drawn, or why it stays in float.
     pub how: String,
     /// Ratio of its output's power to that of the error there, all nodes before it quantized too, in dB; none

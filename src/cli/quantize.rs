@@ -202,7 +202,7 @@ fn report(args: &QuantizeArgs, report: &Report) -> Result<(), Failure> {
     }
     let rows = report.nodes.iter().map(|node| {
         let sqnr = node.sqnr_db.map_or("-".into(), |db| format!("{db:.1}"));
-        vec![node.name.clone(), node.op.clone(), node.scheme.to_owned(), node.how.clone(), sqnr]
+        vec![node.name.clone(), node.op.clone(), node.scheme.clone(), node.how.clone(), sqnr]
     });
     let mut text = table(&["node", "op", "scheme", "range", "SQNR dB"], 4, rows);
     for note in &report.notes {
