@@ -92,6 +92,15 @@ fn plans_lower_every_node_of_the_shipped_models_to_integers() {
 }
 
 #[test]
+fn no_node_of_a_shipped_float_model_is_told_to_be_int8() {
+    for name in SHIPPED {
+        let session = session(repository().join("models").join(name).join("f32.onnx"), EngineChoice::Plan);
+        let odd: Vec<_> = session.nodes().iter().filter(|node| node.dtype != "float32").collect();
+        assert!(odd.iter().all(|node| node.dtype == "int64" && !node.computes), "{name}: {odd:?}");
+    }
+}
+
+#[test]
 fn arenas_are_close_to_their_lower_bound() {
     for (name, file) in SHIPPED.iter().flat_map(|name| ["f32.onnx", "int8.onnx"].map(|file| (name, file))) {
         let session = session(repository().join("models").join(name).join(file), EngineChoice::Plan);

@@ -44,6 +44,7 @@ pub use onnx::externalize;
 pub use quantizer::{Effort, Options, Quantized, quantize};
 pub use report::{NodeReport, Report};
 pub use scheme::{Activations, QParams, Range, Scheme};
+pub use sites::hands_on;
 
 /// Is told how the work goes on.
 pub trait Progress: Sync {

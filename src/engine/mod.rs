@@ -412,34 +412,21 @@ pub(crate) fn held_to() -> Result<Option<Isa>, String> {
 
 /// Edges of quantization and operators that only rename, move or make data do not count as compute.
 fn computes(op: &str) -> bool {
-    !matches!(
+    let is_edge = matches!(
         op,
         "QuantizeLinear"
             | "DequantizeLinear"
             | "DynamicQuantizeLinear"
             | "Constant"
             | "ConstantOfShape"
-            | "Identity"
-            | "Dropout"
             | "Cast"
             | "Shape"
             | "Size"
-            | "Reshape"
-            | "Flatten"
-            | "Squeeze"
-            | "Unsqueeze"
-            | "Transpose"
-            | "Concat"
             | "QLinearConcat"
-            | "Split"
-            | "Slice"
-            | "Gather"
-            | "Expand"
-            | "Tile"
-            | "Pad"
             | "MemcpyFromHost"
             | "MemcpyToHost"
-    )
+    );
+    !is_edge && !lower::moves(op)
 }
 
 impl fmt::Display for EngineName {
@@ -478,4 +465,28 @@ impl FromStr for EngineChoice {
 fn built() -> Vec<String> {
     let all = [EngineChoice::Auto, EngineChoice::Plan, EngineChoice::Tract, EngineChoice::Ort, EngineChoice::Torch];
     all.into_iter().filter(|choice| choice.is_built()).map(|choice| choice.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operator that the checks know.
+    fn operators() -> impl Iterator<Item = &'static str> {
+        let lines = include_str!("../model/check/operators.txt").lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split(' ').next())
+    }
+
+    #[test]
+    fn what_moves_elements_does_not_compute() {
+        assert!(operators().filter(|op| lower::moves(op)).all(|op| !computes(op)));
+        assert!(!computes("GatherND") && !computes("DepthToSpace") && computes("Conv") && computes("MaxPool"));
+    }
+
+    #[cfg(feature = "quantize")]
+    #[test]
+    fn what_the_quantizer_takes_for_a_move_is_one_here() {
+        let taken: Vec<&str> = operators().filter(|op| tractlet_quantize::hands_on(op)).collect();
+        assert!(taken.contains(&"DepthToSpace") && taken.iter().all(|op| lower::moves(op) || *op == "MaxPool"));
+    }
 }

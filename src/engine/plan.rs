@@ -109,7 +109,7 @@ pub(crate) fn compile(
     hop: Option<HopAsked>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
-    let Lowered { program, mut constants, computed_in, mut why_float } = lower::lower(model, shapes, isa)?;
+    let Lowered { program, mut constants, computed_in, mut why_float, constant } = lower::lower(model, shapes, isa)?;
     let report = |node: &crate::model::Node| {
         let output = node.outputs.first();
         let dtype = output.and_then(|output| computed_in.get(output)).copied().unwrap_or("int8");
@@ -121,7 +121,7 @@ pub(crate) fn compile(
             provider: None,
             // What floats were tried for may be on integers in another way.
             why_float: output.and_then(|output| why_float.remove(output)).filter(|_| dtype == "float32"),
-            computes: computes(&node.op),
+            computes: computes(&node.op) && output.is_none_or(|output| !constant.contains(output)),
         }
     };
     let nodes = model.graph().nodes.iter().map(report).collect();

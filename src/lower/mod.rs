@@ -27,6 +27,7 @@ mod product;
 mod program;
 mod quantized;
 mod recurrent;
+mod report;
 mod resize;
 mod scale;
 mod snap;
@@ -66,6 +67,8 @@ pub(crate) struct Lowered {
     pub computed_in: HashMap<String, &'static str>,
     /// By the same, why a node whose input or weights are quantized computes in float.
     pub why_float: HashMap<String, String>,
+    /// The same of nodes of which a run has nothing left: what they make follows from what is stored.
+    pub constant: HashSet<String>,
 }
 
 /// Why a node cannot be lowered; the caller adds its name.
@@ -155,6 +158,7 @@ struct Lowering<'m> {
     computed_in: HashMap<String, &'static str>,
     /// Why what is quantized is in float, by the model's tensor.
     why_float: HashMap<String, String>,
+    constant: HashSet<String>,
     program: Program,
     builder: PlanBuilder,
     /// Bytes of the tables that are made here, by which elements are moved.
@@ -222,6 +226,7 @@ impl<'m> Lowering<'m> {
             consumed: HashSet::new(),
             computed_in: HashMap::new(),
             why_float: HashMap::new(),
+            constant: HashSet::new(),
             program: Program::default(),
             builder,
             tables: 0,
@@ -274,46 +279,42 @@ impl<'m> Lowering<'m> {
             if let Some(values) = known(self.shapes, node) {
                 let named = node.outputs.iter().cloned().zip(values.into_iter().map(Value::Known));
                 self.values.extend(named);
+                self.report_value(expanded);
                 return Ok(());
             }
             if let Some(value) = self.folded(node)? {
                 self.set(node, value);
+                self.report_value(expanded);
                 return Ok(());
             }
         }
+        let (mut of_value, mut integers) = (moves(&node.op), false);
         match node.op.as_str() {
             "Constant" => self.constant(expanded)?,
             "QuantizeLinear" => self.quantize(node)?,
             "DequantizeLinear" => self.dequantize(node)?,
             "DynamicQuantizeLinear" => self.dynamic_quantize(node)?,
             "MatMulInteger" | "ConvInteger" => self.integer_sums(node)?,
-            op if views::moves(op) => self.view(node)?,
+            op if moves(op) => self.view(node)?,
             _ => {
-                let integers = self.quantized(node)? || self.whole(node)?;
-                if !integers {
+                integers = self.quantized(node)?;
+                of_value = !integers && self.whole(node)?;
+                if !integers && !of_value {
                     self.float(node)?;
                 }
-                // What follows from constants alone was computed just now.
-                if self.program.steps.len() > before {
-                    self.report(expanded.origin(), if integers { DType::I8 } else { DType::F32 });
-                }
-                return Ok(());
             }
         }
-        let integers = self.program.steps[before..].iter().all(|step| step.op.dtype() != PlanDType::F32);
+        let steps = &self.program.steps[before..];
+        // What has no step, as what follows from constants alone, has no type of its own but what it hands on.
+        if of_value || steps.is_empty() {
+            self.report_value(expanded);
+            return Ok(());
+        }
+        if is_edge(&node.op) {
+            integers = steps.iter().all(|step| step.op.dtype() != PlanDType::F32);
+        }
         self.report(expanded.origin(), if integers { DType::I8 } else { DType::F32 });
         Ok(())
-    }
-
-    /// The edges of a chain do not decide what its heart computes in.
-    fn report(&mut self, origin: &Node, dtype: DType) {
-        if let Some(output) = origin.outputs.first() {
-            let float = dtype == DType::F32;
-            let entry = self.computed_in.entry(output.clone()).or_insert(dtype.name());
-            if float {
-                *entry = dtype.name();
-            }
-        }
     }
 
     /// Whether the node reads what comes from a node that was refused. What only asks for a shape reads nothing: of an
@@ -376,7 +377,8 @@ impl<'m> Lowering<'m> {
                 computed_in.entry(output.clone()).or_insert(DType::I8.name());
             }
         }
-        Lowered { program: self.program, constants: self.builder, computed_in, why_float: self.why_float }
+        let Lowering { program, builder: constants, why_float, constant, .. } = self;
+        Lowered { program, constants, computed_in, why_float, constant }
     }
 
     fn value(&self, node: &Node, index: usize) -> Result<Value<'m>, Why> {
@@ -411,6 +413,16 @@ impl<'m> Lowering<'m> {
 /// The outputs of a node that makes whole numbers alone, if all of them follow from shapes and constants.
 fn known(shapes: &Shapes, node: &Node) -> Option<Vec<Rc<[i64]>>> {
     node.outputs.iter().map(|name| shapes.integers(name).map(Rc::from)).collect()
+}
+
+/// Whether an operator only hands elements on, whatever they are.
+pub(crate) fn moves(op: &str) -> bool {
+    views::moves(op)
+}
+
+/// Whether it is one of those between integers and what they stand for, or sums integers that others scale.
+fn is_edge(op: &str) -> bool {
+    matches!(op, "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "MatMulInteger" | "ConvInteger")
 }
 
 fn int(node: &Node, name: &str, default: i64) -> i64 {

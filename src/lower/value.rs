@@ -82,6 +82,17 @@ impl Value<'_> {
         matches!(self, Value::Known(_))
     }
 
+    /// The type that it is had in: a model's uint8 is int8 here.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Value::Stored(tensor) | Value::DequantizedStored(StoredQuant { tensor, .. }) => tensor.dtype,
+            Value::Numbers(..) | Value::Real(_) | Value::Snapped(..) => DType::F32,
+            Value::Known(_) => DType::I64,
+            Value::Quantized(..) | Value::Integers(..) | Value::Dequantized(..) => DType::I8,
+            Value::Raw(_, dtype) => *dtype,
+        }
+    }
+
     pub fn act(&self) -> Option<&Act> {
         match self {
             Value::Integers(act, _) | Value::Dequantized(act, _) | Value::Real(act) | Value::Raw(act, _) => Some(act),

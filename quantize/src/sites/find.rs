@@ -299,7 +299,8 @@ fn pads_by_another_than_zero(node: &NodeProto, stored: &HashMap<&str, &TensorPro
     pads_by_a_value(node) && node.arg(2).is_some_and(|name| value(name) != Some(vec![0.0]))
 }
 
-/// What an engine may do with integers as well as with what they stand for, whether it is a move here or not.
+/// What an [`Engine`](crate::Engine) may do with integers as well as with what they stand for, whether it is a move here or
+/// not: operators that hand elements on, and MaxPool, which hands on the greatest.
 pub fn hands_on(op: &str) -> bool {
     matches!(
         op,
