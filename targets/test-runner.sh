@@ -68,8 +68,28 @@ plan run "$scratch/whole.plan" --input $whole/input_0.npy --json | values | cmp 
 "$tractlet" run $whole/model.onnx --input $whole/input_0.npy >"$scratch/expected.txt"
 grep -q ' 3491369749187612381 ' "$scratch/expected.txt"
 plan run "$scratch/whole.plan" --input $whole/input_0.npy | cmp - "$scratch/expected.txt" || die 'int64: other text'
+# A name may have a slash, and so may a path.
+LC_ALL=C sed 's|input|in/ut|g; s|output|out/ut|g' $kws/int8.onnx >"$scratch/slashes.onnx"
+"$tractlet" compile "$scratch/slashes.onnx" -o "$scratch/slashes.plan" --isa generic >/dev/null
+plan run "$scratch/kws.plan" --input $kws/samples.npy --output "$scratch/expected.npy" >/dev/null
+plan run "$scratch/slashes.plan" --input in/ut=$kws/samples.npy --output "out/ut=$scratch/a=b.npy" >/dev/null
+cmp "$scratch/expected.npy" "$scratch/a=b.npy" || die 'names with a slash: another answer'
+refuses 1 'the plan has no input `in`; it has `in/ut`' run "$scratch/slashes.plan" --input in=$kws/samples.npy
+refuses 1 'in/other=x.npy: cannot open it' run "$scratch/slashes.plan" --input in/other=x.npy
 head -c 4001 $kws/samples.npy | refuses 1 'ended within a frame: 1 of its 40 bytes' stream "$scratch/kws.plan" --channels 10
 plan footprint "$scratch/kws.plan" --json >"$scratch/footprint"
+# It has no key of its own.
+keys() { grep -o '"[a-z0-9_]*":' | sort -u; }
+for command in "run --input $kws/samples.npy --labels $kws/labels.txt" 'bench --runs 2 --warmup 1 --profile' 'footprint --budget 1GiB'; do
+    # shellcheck disable=SC2086 # a command and its options
+    set -- $command
+    verb=$1
+    shift
+    plan "$verb" "$scratch/kws.plan" "$@" --json | keys >"$scratch/found"
+    "$tractlet" "$verb" "$scratch/kws.plan" "$@" --json | sed 's/": /":/' | keys >"$scratch/expected"
+    own=$(comm -23 "$scratch/found" "$scratch/expected")
+    [ -s "$scratch/found" ] && [ -z "$own" ] || die "$verb --json: tractlet has no" $own
+done
 refuses 1 'over budget: the plan' footprint "$scratch/kws.plan" --budget 4KiB
 refuses 1 "make one: tractlet compile $kws/int8.onnx" run $kws/int8.onnx --input $kws/samples.npy
 refuses 1 'No such file' run "$scratch/none.plan" --input $kws/samples.npy
@@ -98,7 +118,7 @@ printf '\377' | dd of="$scratch/kws.plan" bs=1 seek=9000 conv=notrunc 2>/dev/nul
 refuses 1 'checksum' run "$scratch/kws.plan" --input $kws/samples.npy
 # An emulator's own memory would be counted.
 if [ -z "$emulator" ]; then
-    peak=$(sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$scratch/footprint")
+    peak=$(sed 's/.*"run_peak_bytes":\([0-9]*\).*/\1/' "$scratch/footprint")
     total=$(sed 's/.*"total_bytes":\([0-9]*\).*/\1/' "$scratch/footprint")
     [ "$peak" -le $((total + 2097152)) ] || die "it takes $peak bytes for a plan of $total in all: more than 2 MiB of its own"
 fi

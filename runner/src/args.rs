@@ -2,7 +2,7 @@
 
 use alloc::ffi::CString;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
@@ -17,8 +17,9 @@ Usage:
   tractlet-plan footprint X.plan [--budget SIZE] [--json]
   tractlet-plan stream X.plan --channels N [--planar] [--hop FRAMES] [--labels L.txt] [--top K]
 
-Runs plans that `tractlet compile` made; run and stream, those without --hop. Options, JSON keys and exit codes are those
-of `tractlet`: 0 success; 1 the work failed, and stderr says why; 2 the command line is wrong.
+Runs plans that `tractlet compile` made; run and stream, those without --hop. Options and JSON keys of run, bench and
+footprint are those of `tractlet`, which has more of them. Exit codes: 0 success; 1 the work failed, and stderr says why;
+2 the command line is wrong.
 
 stream reads frames from standard input: N values each of the input's type, little-endian, without a header. A window
 is as many frames as the input holds; the next begins --hop frames on, by default where the last one ended. The input
@@ -40,8 +41,9 @@ pub enum Command<'a> {
 #[derive(Debug, Default)]
 pub struct Args<'a> {
     pub plan: &'a CStr,
-    pub inputs: Vec<Named>,
-    pub outputs: Vec<Named>,
+    /// `[NAME=]FILE`, as are outputs: which is which, the plan's names tell.
+    pub inputs: Vec<&'a str>,
+    pub outputs: Vec<&'a str>,
     pub labels: Option<CString>,
     pub top: Option<usize>,
     pub runs: Option<usize>,
@@ -52,13 +54,6 @@ pub struct Args<'a> {
     pub hop: Option<usize>,
     pub planar: bool,
     pub json: bool,
-}
-
-/// `[NAME=]FILE`. What stands before `=` is a tensor's name, unless it has a `/`: `./a=b.npy` is a file.
-#[derive(Debug)]
-pub struct Named {
-    pub name: Option<String>,
-    pub file: CString,
 }
 
 impl<'a> Args<'a> {
@@ -123,14 +118,14 @@ impl<'a> Args<'a> {
         Ok(make(args))
     }
 
-    fn set(&mut self, option: &str, value: &str) -> Result<(), Failure> {
+    fn set(&mut self, option: &str, value: &'a str) -> Result<(), Failure> {
         let number = |least: usize| {
             let number = value.parse().ok().filter(|number| (least..=10_000_000).contains(number));
             number.ok_or_else(|| usage(format!("{option}: `{value}` is not a number from {least} to 10000000")))
         };
         match option {
-            "--input" => self.inputs.push(Named::of(value)?),
-            "--output" => self.outputs.push(Named::of(value)?),
+            "--input" => self.inputs.push(value),
+            "--output" => self.outputs.push(value),
             "--labels" => self.labels = Some(path(value)?),
             "--top" => self.top = Some(number(1)?),
             "--runs" => self.runs = Some(number(1)?),
@@ -147,16 +142,7 @@ impl<'a> Args<'a> {
     }
 }
 
-impl Named {
-    fn of(value: &str) -> Result<Named, Failure> {
-        Ok(match value.split_once('=').filter(|(name, _)| !name.contains('/')) {
-            Some((name, file)) => Named { name: Some(name.to_string()), file: path(file)? },
-            None => Named { name: None, file: path(value)? },
-        })
-    }
-}
-
-fn path(text: &str) -> Result<CString, Failure> {
+pub fn path(text: &str) -> Result<CString, Failure> {
     CString::new(text).map_err(|_| usage("a path with a zero byte".into()))
 }
 
@@ -185,8 +171,7 @@ mod tests {
         let line = [c"run", c"--input=a=x.npy", c"x.plan", c"--output", c"./b=y.npy", c"--json", c"--top=2"];
         let Ok(Command::Run(args)) = parse(&line) else { panic!() };
         assert_eq!((args.plan, args.json, args.top), (c"x.plan", true, Some(2)));
-        assert_eq!((args.inputs[0].name.as_deref(), args.inputs[0].file.as_c_str()), (Some("a"), c"x.npy"));
-        assert_eq!((args.outputs[0].name.as_deref(), args.outputs[0].file.as_c_str()), (None, c"./b=y.npy"));
+        assert_eq!((args.inputs[0], args.outputs[0]), ("a=x.npy", "./b=y.npy"));
         let Ok(Command::Footprint(args)) = parse(&[c"footprint", c"x.plan", c"--budget", c"8MiB"]) else { panic!() };
         assert_eq!(args.budget, Some(8 << 20));
         assert!(matches!(parse(&[c"bench", c"--help"]), Ok(Command::Help)));

@@ -1,8 +1,8 @@
 //! `tractlet-plan`: what of `tractlet` runs plans, and nothing else. No reader of ONNX, no engine but the plan's, no
 //! std and no C library: a static program that is smaller than what a C library alone takes.
 //!
-//! Its commands, options, JSON keys and exit codes are those of `tractlet`, as far as they go. This is the
-//! library under it, for any host; `main.rs` is how it starts.
+//! Its commands and exit codes are those of `tractlet`, and so are options and JSON keys but of `stream`, as far as they go. This
+//! is the library under it, for any host; `main.rs` is how it starts.
 
 #![no_std]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

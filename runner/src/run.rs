@@ -1,6 +1,7 @@
 //! `tractlet-plan run`.
 
 use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -8,9 +9,10 @@ use core::cmp::Ordering;
 use core::ffi::CStr;
 
 use tractlet_core::plan::{DType, Port};
+use tractlet_io::Assigned;
 use tractlet_io::npy::without_batch;
 
-use crate::args::{Args, Named};
+use crate::args::{Args, path};
 use crate::failure::Failure;
 use crate::json::{Json, quoted};
 use crate::npy::{Samples, Writer, publish};
@@ -31,9 +33,9 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     let mut writers = Vec::new();
     let files = assigned("output", &args.outputs, &outputs)?;
     expect_apart(&files, args, &inputs)?;
-    for (index, named) in files {
-        if let Some(port) = outputs.get(index) {
-            writers.push((index, Writer::create(&named.file, port, samples)?));
+    for (index, file) in &files {
+        if let Some(port) = outputs.get(*index) {
+            writers.push((*index, Writer::create(file, port, samples)?));
         }
     }
     let output_count = outputs.len();
@@ -73,20 +75,20 @@ pub fn run(args: &Args<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     if args.json {
         return out.text(&json(&session, samples, &results, ranking.as_ref().map(|ranking| (ranking, &tops))));
     }
-    args.outputs.iter().try_for_each(|named| out.text(&format!("wrote {}\n", os::shown(&named.file))))
+    files.iter().try_for_each(|(_, file)| out.text(&format!("wrote {}\n", os::shown(file))))
 }
 
 /// Refuses to write over what is read, or over another output.
-fn expect_apart(outputs: &[(usize, &Named)], args: &Args<'_>, inputs: &[Samples]) -> Result<(), Failure> {
+fn expect_apart(outputs: &[(usize, CString)], args: &Args<'_>, inputs: &[Samples]) -> Result<(), Failure> {
     let inputs = inputs.iter().map(|file| file.path.as_c_str());
     let read = inputs.chain(args.labels.as_deref()).chain([args.plan]);
-    for (nth, (_, named)) in outputs.iter().enumerate() {
-        let is_it = |other: &CStr| os::same(other, &named.file);
-        let file = os::shown(&named.file);
+    for (nth, (_, target)) in outputs.iter().enumerate() {
+        let is_it = |other: &CStr| os::same(other, target);
+        let file = os::shown(target);
         if read.clone().any(is_it) {
             return Err(format!("{file}: an output would overwrite what is read; give it another name").into());
         }
-        if outputs.iter().take(nth).any(|(_, other)| is_it(&other.file)) {
+        if outputs.iter().take(nth).any(|(_, other)| is_it(other)) {
             return Err(format!("{file}: output {nth} would overwrite another; give each its own file").into());
         }
     }
@@ -94,16 +96,16 @@ fn expect_apart(outputs: &[(usize, &Named)], args: &Args<'_>, inputs: &[Samples]
 }
 
 /// A file for each input, in the plan's order.
-fn open_inputs(named: &[Named], session: &Session) -> Result<Vec<Samples>, Failure> {
+fn open_inputs(arguments: &[&str], session: &Session) -> Result<Vec<Samples>, Failure> {
     let ports: Vec<Port<'_>> = session.plan().inputs().collect();
-    let files = assigned("input", named, &ports)?;
+    let files = assigned("input", arguments, &ports)?;
     let mut inputs: Vec<Samples> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
-        let Some((_, named)) = files.iter().find(|(at, _)| *at == index) else {
+        let Some((_, file)) = files.iter().find(|(at, _)| *at == index) else {
             let name = port.name;
             return Err(format!("input `{name}` has no file; give it one: --input {name}=X.npy").into());
         };
-        let file = Samples::open(&named.file, port)?;
+        let file = Samples::open(file, port)?;
         if let Some(first) = inputs.first().filter(|first| first.count != file.count) {
             let [a, b] = [first, &file].map(|file| format!("{} has {} samples", os::shown(&file.path), file.count));
             return Err(format!("{a}, {b}; they must be equal").into());
@@ -114,28 +116,28 @@ fn open_inputs(named: &[Named], session: &Session) -> Result<Vec<Samples>, Failu
 }
 
 /// Which tensor each file is for.
-fn assigned<'n>(role: &str, named: &'n [Named], ports: &[Port<'_>]) -> Result<Vec<(usize, &'n Named)>, Failure> {
-    let mut assigned: Vec<(usize, &Named)> = Vec::new();
-    for argument in named {
-        let names = || ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
-        let index = match &argument.name {
-            Some(name) => ports.iter().position(|port| port.name == name),
-            None if ports.len() == 1 => Some(0),
-            None => None,
-        };
-        let file = os::shown(&argument.file);
-        let index = index.ok_or_else(|| match &argument.name {
-            Some(name) => format!("the plan has no {role} `{name}`; it has {}", names()),
-            None => {
-                format!("the plan has several {role}s; say which: --{role} NAME={file}, with NAME one of {}", names())
+fn assigned(role: &str, arguments: &[&str], ports: &[Port<'_>]) -> Result<Vec<(usize, CString)>, Failure> {
+    let mut taken: Vec<(usize, CString)> = Vec::new();
+    let names = || ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
+    for argument in arguments {
+        let find = |name: &str| ports.iter().position(|port| port.name == name);
+        let (index, file) = match tractlet_io::assigned(argument, find) {
+            Assigned::To(index, file) => (index, file),
+            Assigned::Bare(file) if ports.len() == 1 => (0, file),
+            Assigned::Bare(file) => {
+                let which = format!("say which: --{role} NAME={file}, with NAME one of {}", names());
+                return Err(format!("the plan has several {role}s; {which}").into());
             }
-        })?;
-        if assigned.iter().any(|(other, _)| *other == index) {
+            Assigned::Unknown(name) => {
+                return Err(format!("the plan has no {role} `{name}`; it has {}", names()).into());
+            }
+        };
+        if taken.iter().any(|(other, _)| *other == index) {
             return Err(format!("{file}: that {role} already has a file").into());
         }
-        assigned.push((index, argument));
+        taken.push((index, path(file)?));
     }
-    Ok(assigned)
+    Ok(taken)
 }
 
 /// The largest elements of the first output, with their labels.

@@ -110,7 +110,11 @@ fn read(path: &CStr) -> Result<Plan<HeldFile>, String> {
         PlanError::Isa(name) => {
             let here: Vec<&str> = Isa::ALL.iter().filter(|isa| isa.is_available()).map(|isa| isa.name()).collect();
             let here = here.join(", ");
-            refused(format!("plan is for the instruction set {name}, this CPU has {here}; {} --isa NAME", anew()))
+            // It may be a board's: what is to run here does not take its place.
+            let beside =
+                "compile one for this CPU under another name: tractlet compile MODEL.onnx -o OTHER.plan --isa NAME";
+            let found = format!("plan is for the instruction set {name}, this CPU has {here}");
+            refused(format!("{found}; run it on a CPU with {name}, or {beside}"))
         }
         PlanError::Version { .. } | PlanError::Checksum => refused(format!("{error}; {}", anew())),
         error => refused(format!("plan is damaged: {error}; {}", anew())),

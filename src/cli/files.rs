@@ -5,30 +5,28 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tractlet::{TensorSpec, npy};
+use tractlet_io::{Assigned, assigned};
 
 use super::elements::Elements;
 use super::failure::Failure;
 use super::or_here;
 
 /// Which tensor each argument of `--flag` names, in the order of the arguments.
-///
-/// What stands before `=` is a tensor's name, unless it has a `/`: `./a=b.npy` is a file.
 pub fn assign(
     (role, flag): (&str, &str),
     arguments: &[PathBuf],
     specs: &[TensorSpec],
 ) -> Result<Vec<(usize, PathBuf)>, Failure> {
     let names = || specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
-    let mut assigned: Vec<(usize, PathBuf)> = Vec::new();
+    let mut taken: Vec<(usize, PathBuf)> = Vec::new();
     for argument in arguments {
-        let named = argument.to_str().and_then(|text| text.split_once('='));
-        let index = |name: &str| specs.iter().position(|spec| spec.name == name);
-        let (tensor, file) = match named.map(|(name, file)| (name, index(name), file)) {
-            Some((_, Some(tensor), file)) => (tensor, PathBuf::from(file)),
+        let find = |name: &str| specs.iter().position(|spec| spec.name == name);
+        let (tensor, file) = match argument.to_str().map(|text| assigned(text, find)) {
+            Some(Assigned::To(tensor, file)) => (tensor, PathBuf::from(file)),
             _ if specs.is_empty() => {
                 return Err(format!("{}: the model has no {role}, so nothing takes it", argument.display()).into());
             }
-            Some((name, None, _)) if !name.contains('/') => {
+            Some(Assigned::Unknown(name)) => {
                 return Err(format!("the model has no {role} `{name}`; it has {}", names()).into());
             }
             _ if specs.len() == 1 => (0, argument.clone()),
@@ -38,12 +36,12 @@ pub fn assign(
                 return Err(format!("{what}, with NAME one of {}", names()).into());
             }
         };
-        if assigned.iter().any(|(other, _)| *other == tensor) {
+        if taken.iter().any(|(other, _)| *other == tensor) {
             return Err(format!("{}: that {role} already has a file", argument.display()).into());
         }
-        assigned.push((tensor, file));
+        taken.push((tensor, file));
     }
-    Ok(assigned)
+    Ok(taken)
 }
 
 /// Whether both names are of one file, also of one that is yet to be made.
