@@ -15,6 +15,9 @@ pub mod matmul;
 mod noise;
 pub mod norm;
 pub mod order;
+// ARMv5, which has no such atomics either, does not have it.
+#[cfg_attr(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"), path = "smlad.rs")]
+mod pairs;
 mod per_isa;
 pub mod pool;
 pub mod quantize;
@@ -26,9 +29,6 @@ mod round;
 pub mod scale;
 mod select;
 mod simd;
-// ARMv5, which has no such atomics either, does not have it.
-#[cfg(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"))]
-mod smlad;
 pub mod softmax;
 pub mod unary;
 

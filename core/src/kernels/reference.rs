@@ -1,19 +1,23 @@
 //! Plain Rust for any CPU and any convolution, that every vector kernel equals bit for bit.
 //!
-//! Along a row of the image a window is contiguous in the input, so that a kernel row is one product
-//! of two slices; four filters share the reading of it. Depthwise convolution goes tap by tap over
-//! all channels instead. There is no scratch: what padding adds is the zero point times weights.
+//! What is under the window is put in the order of a filter's weights, zero points where it is padding, unless it lies so in the
+//! input. Then a filter is one product of two slices, and four filters share the reading of it. Depthwise convolution, which
+//! takes a value once, multiplies where values lie. There is no scratch: what is put together takes a little of the stack.
 
 use core::ops::Range;
 
-use crate::shape::{ConvShape, Requantize, Window};
+use crate::shape::{ConvShape, Window};
 
 use super::conv::{ConvArgs, Results};
+use super::pairs::{self, Taps};
+use super::round::ToI8;
 
+/// Output channels of a pixel that are summed up at a time.
+const BLOCK: usize = 64;
 /// Filters that are taken together.
 const FILTERS: usize = 4;
-/// Channels of a depthwise convolution that are.
-const CHANNELS: usize = 16;
+/// Values under a window that are put together at a time.
+const COLUMN: usize = 512;
 
 /// Bytes of the packed weights: as many as there are.
 pub fn packed_len(shape: &ConvShape) -> usize {
@@ -36,25 +40,46 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> b
         return false;
     }
     let w = &shape.window;
-    for pixel in 0..w.out_h * w.out_w {
-        let position = (pixel / w.out_w, pixel % w.out_w);
-        let put = &mut |channel, sum| put(args, &mut output, pixel * shape.out_c + channel, channel, sum);
-        if is_depthwise(shape) {
-            depthwise(w, args, position, put);
-        } else {
-            dense(shape, args, position, put);
+    let depthwise = is_depthwise(shape);
+    // Channels of a depthwise convolution are taken together like those of one group.
+    let groups = if depthwise { 1 } else { shape.groups };
+    let (group_in, group_out) = (w.in_c / groups, shape.out_c / groups);
+    let to_i8 = ToI8::new(&args.out);
+    let (mut column, mut sums, padding) = ([0; COLUMN], [0; BLOCK], [args.input_zp; BLOCK]);
+    let mut taps = Taps::new();
+    for out_y in 0..w.out_h {
+        let rows = w.rows_inside(out_y);
+        for out_x in 0..w.out_w {
+            let place = Place { w, args, out_y, out_x, rows: rows.clone(), cols: w.cols_inside(out_x) };
+            let pixel = (out_y * w.out_w + out_x) * shape.out_c;
+            for group in 0..groups {
+                for block in (0..group_out).step_by(BLOCK) {
+                    let (first, count) = (group * group_out + block, BLOCK.min(group_out - block));
+                    sums[..count].copy_from_slice(&args.bias[first..][..count]);
+                    if depthwise {
+                        place.depthwise(first, &padding, &mut taps, &mut sums[..count]);
+                    } else {
+                        let len = filter_len(shape);
+                        let weights = &args.weights[first * len..][..count * len];
+                        let filters = Filters { weights, len, count, sums: &mut sums };
+                        place.dense(group * group_in..(group + 1) * group_in, filters, &mut column);
+                    }
+                    put(args, to_i8, &mut output, pixel + first, first, &sums[..count]);
+                }
+            }
         }
     }
     true
 }
 
-/// Puts the sum of a channel where it goes.
-// Otherwise there is a copy of everything for either kind of results.
-#[inline(never)]
-fn put(args: &ConvArgs<'_>, output: &mut Results<'_>, at: usize, channel: usize, sum: i32) {
+/// Puts the sums of some channels where they go.
+fn put(args: &ConvArgs<'_>, to_i8: ToI8, output: &mut Results<'_>, at: usize, first: usize, sums: &[i32]) {
     match output {
-        Results::Bytes(bytes) => bytes[at] = requantize(sum, args.multiplier[channel], &args.out),
-        Results::Sums(sums) => sums[at] = sum,
+        Results::Bytes(bytes) => {
+            let scaled = sums.iter().zip(&args.multiplier[first..]).map(|(&sum, multiplier)| sum as f32 * multiplier);
+            bytes[at..].iter_mut().zip(scaled).for_each(|(y, value)| *y = to_i8.apply_number(value));
+        }
+        Results::Sums(all) => all[at..][..sums.len()].copy_from_slice(sums),
     }
 }
 
@@ -62,90 +87,113 @@ fn is_depthwise(shape: &ConvShape) -> bool {
     shape.groups == shape.window.in_c && shape.groups == shape.out_c && shape.groups > 1
 }
 
-/// All output channels of a pixel.
-fn dense(shape: &ConvShape, args: &ConvArgs<'_>, position: (usize, usize), put: &mut impl FnMut(usize, i32)) {
-    let (group_in, group_out) = (shape.window.in_c / shape.groups, shape.out_c / shape.groups);
-    let filter_len = filter_len(shape);
-    let pixel = pixel(&shape.window, args, position);
-    for group in 0..shape.groups {
-        let channels = group * group_in..(group + 1) * group_in;
-        for block in (0..group_out).step_by(FILTERS) {
-            let (first, count) = (group * group_out + block, FILTERS.min(group_out - block));
-            // Fewer filters repeat the last.
-            let filters: [&[u8]; FILTERS] =
-                core::array::from_fn(|i| &args.weights[(first + i.min(count - 1)) * filter_len..][..filter_len]);
-            let mut sums = [0; FILTERS];
-            match pixel {
-                Some(pixel) => products(&pixel[channels.clone()], filters, &mut sums),
-                None => window(&shape.window, args, position, &channels, filters, &mut sums),
+/// Weights one by one of all that a filter covers.
+fn filter_len(shape: &ConvShape) -> usize {
+    let w = &shape.window;
+    w.kernel_h.saturating_mul(w.kernel_w).saturating_mul(w.in_c / shape.groups)
+}
+
+/// A place of the window, and which rows and columns of the kernel are inside the image there.
+struct Place<'p, 'a> {
+    w: &'p Window,
+    args: &'p ConvArgs<'a>,
+    out_y: usize,
+    out_x: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<'a> Place<'_, 'a> {
+    /// The input from the pixel on that is under a tap inside the image.
+    #[inline]
+    fn tap(&self, ky: usize, kx: usize) -> &'a [i8] {
+        let w = self.w;
+        let iy = self.out_y * w.stride_h + ky * w.dilation_h - w.pad_top;
+        let ix = self.out_x * w.stride_w + kx * w.dilation_w - w.pad_left;
+        &self.args.input[(iy * w.in_w + ix) * w.in_c..]
+    }
+
+    /// Of a row of the kernel, the columns inside.
+    #[inline]
+    fn inside(&self, ky: usize) -> Range<usize> {
+        if self.rows.contains(&ky) { self.cols.clone() } else { self.w.kernel_w..self.w.kernel_w }
+    }
+
+    /// Adds the products of some channels under the window to the sums of filters.
+    fn dense(&self, channels: Range<usize>, filters: Filters<'_>, values: &mut [i8; COLUMN]) {
+        let len = channels.len();
+        // Whether taps next to each other are so in memory.
+        let joined = self.w.dilation_w == 1 && len == self.w.in_c;
+        let mut column = Column { values, len: 0, start: 0, filters };
+        for ky in 0..self.w.kernel_h {
+            let inside = self.inside(ky);
+            column.pad(inside.start * len, self.args.input_zp);
+            if joined && !inside.is_empty() {
+                column.copy(&self.tap(ky, inside.start)[..inside.len() * len]);
+            } else {
+                inside.clone().for_each(|kx| column.copy(&self.tap(ky, kx)[channels.clone()]));
             }
-            for (i, sum) in sums.into_iter().enumerate().take(count) {
-                put(first + i, args.bias[first + i].wrapping_add(sum));
+            column.pad((self.w.kernel_w - inside.end) * len, self.args.input_zp);
+        }
+        column.multiply();
+    }
+
+    /// Adds the products of some channels under the window, one by one, to their sums.
+    fn depthwise<'t>(&self, first: usize, padding: &'t [i8; BLOCK], taps: &mut Taps<'t>, sums: &mut [i32])
+    where
+        'a: 't,
+    {
+        let channels = self.w.in_c;
+        let mut weights = &self.args.weights[first..];
+        taps.clear(sums.len());
+        for ky in 0..self.w.kernel_h {
+            let inside = self.inside(ky);
+            for kx in 0..self.w.kernel_w {
+                if taps.is_full() {
+                    taps.multiply(weights, channels, sums);
+                    weights = &weights[Taps::MOST * channels..];
+                    taps.clear(sums.len());
+                }
+                taps.push(if inside.contains(&kx) { &self.tap(ky, kx)[first..] } else { padding });
             }
         }
+        taps.multiply(weights, channels, sums);
     }
 }
 
-/// All that is under the window of a kernel of one pixel, `None` of other kernels, and in the padding.
-fn pixel<'a>(w: &Window, args: &ConvArgs<'a>, (oy, ox): (usize, usize)) -> Option<&'a [i8]> {
-    let iy = (oy * w.stride_h).wrapping_sub(w.pad_top);
-    let ix = (ox * w.stride_w).wrapping_sub(w.pad_left);
-    let is_inside = (w.kernel_h, w.kernel_w) == (1, 1) && iy < w.in_h && ix < w.in_w;
-    is_inside.then(|| &args.input[(iy * w.in_w + ix) * w.in_c..][..w.in_c])
+/// Some filters and their sums.
+struct Filters<'a> {
+    weights: &'a [u8],
+    /// Weights of each.
+    len: usize,
+    count: usize,
+    sums: &'a mut [i32; BLOCK],
 }
 
-/// Adds the products of some channels under a window and of four filters.
-// Several times as large where it is compiled into its caller.
-#[inline(never)]
-fn window(
-    w: &Window,
-    args: &ConvArgs<'_>,
-    (oy, ox): (usize, usize),
-    channels: &Range<usize>,
-    filters: [&[u8]; FILTERS],
-    sums: &mut [i32; FILTERS],
-) {
-    let len = channels.len();
-    let row_len = w.kernel_w * len;
-    let whole_rows = w.dilation_w == 1 && len == w.in_c;
-    for ky in 0..w.kernel_h {
-        let row = filters.map(|filter| &filter[ky * row_len..][..row_len]);
-        let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
-        if iy >= w.in_h {
-            padding(args.input_zp, row, sums);
-            continue;
+impl Filters<'_> {
+    /// Adds the products of values and of the weights of each filter from `start` on.
+    #[inline(never)]
+    fn multiply(&mut self, start: usize, values: &[i8]) {
+        let (count, sums) = (self.count, self.sums.as_chunks_mut().0);
+        let weights = &self.weights[start..];
+        let done = pairs::products(values, weights, self.len, count, sums);
+        if done == values.len() {
+            return;
         }
-        let left = ox * w.stride_w;
-        let start = left.wrapping_sub(w.pad_left);
-        if whole_rows && start < w.in_w && w.kernel_w <= w.in_w - start {
-            let input = &args.input[(iy * w.in_w + start) * w.in_c..][..row_len];
-            products(input, row, sums);
-            continue;
-        }
-        for kx in 0..w.kernel_w {
-            let tap = row.map(|row| &row[kx * len..][..len]);
-            let ix = (left + kx * w.dilation_w).wrapping_sub(w.pad_left);
-            if ix < w.in_w {
-                let pixel = &args.input[(iy * w.in_w + ix) * w.in_c..][..w.in_c];
-                products(&pixel[channels.clone()], tap, sums);
-            } else {
-                padding(args.input_zp, tap, sums);
-            }
+        for (first, sums) in (0..count).step_by(FILTERS).zip(sums) {
+            // Fewer filters repeat the last.
+            let filter = |i| &weights[(count - 1).min(first + i) * self.len + done..];
+            products(&values[done..], core::array::from_fn(filter), sums);
         }
     }
 }
 
 /// Adds the products of values and of the weights of four filters.
-#[inline]
+#[inline(always)]
 fn products(values: &[i8], weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS]) {
-    let len = values.len();
-    #[cfg(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"))]
-    let done = super::smlad::products(values, weights, sums);
-    #[cfg(not(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64")))]
-    let done = 0;
-    let [a, b, c, d] = weights.map(|weights| &weights[..len]);
+    let [a, b, c, d] = weights.map(|weights| &weights[..values.len()]);
     let [mut sum_a, mut sum_b, mut sum_c, mut sum_d] = *sums;
-    for i in done..len {
+    for i in 0..values.len() {
         let value = i32::from(values[i]);
         sum_a = sum_a.wrapping_add(value * i32::from(a[i] as i8));
         sum_b = sum_b.wrapping_add(value * i32::from(b[i] as i8));
@@ -155,59 +203,53 @@ fn products(values: &[i8], weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS])
     *sums = [sum_a, sum_b, sum_c, sum_d];
 }
 
-/// Adds the products of the zero point and of the weights of four filters.
-fn padding(zero_point: i8, weights: [&[u8]; FILTERS], sums: &mut [i32; FILTERS]) {
-    for (sum, weights) in sums.iter_mut().zip(weights) {
-        let all = weights.iter().fold(0_i32, |all, &weight| all.wrapping_add(i32::from(weight as i8)));
-        *sum = sum.wrapping_add(all.wrapping_mul(zero_point.into()));
-    }
+/// What is under the window, in the order of weights, as far as it is not multiplied yet.
+struct Column<'a> {
+    values: &'a mut [i8; COLUMN],
+    /// How many there are.
+    len: usize,
+    /// The weight of the first.
+    start: usize,
+    filters: Filters<'a>,
 }
 
-/// All channels of a pixel, a few at a time.
-fn depthwise(w: &Window, args: &ConvArgs<'_>, (oy, ox): (usize, usize), put: &mut impl FnMut(usize, i32)) {
-    let (channels, padding) = (w.in_c, [args.input_zp; CHANNELS]);
-    for first in (0..channels).step_by(CHANNELS) {
-        let len = CHANNELS.min(channels - first);
-        let mut sums = [0_i32; CHANNELS];
-        for ky in 0..w.kernel_h {
-            let iy = (oy * w.stride_h + ky * w.dilation_h).wrapping_sub(w.pad_top);
-            for kx in 0..w.kernel_w {
-                let ix = (ox * w.stride_w + kx * w.dilation_w).wrapping_sub(w.pad_left);
-                let weights = &args.weights[(ky * w.kernel_w + kx) * channels + first..][..len];
-                let inside = iy < w.in_h && ix < w.in_w;
-                let values =
-                    if inside { &args.input[(iy * w.in_w + ix) * channels + first..][..len] } else { &padding[..len] };
-                for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
-                    *sum = sum.wrapping_add(i32::from(value) * i32::from(weight as i8));
-                }
-            }
-        }
-        for (i, sum) in sums.into_iter().enumerate().take(len) {
-            put(first + i, args.bias[first + i].wrapping_add(sum));
+impl Column<'_> {
+    fn pad(&mut self, mut len: usize, zero_point: i8) {
+        while len > 0 {
+            let room = self.room(len);
+            room.fill(zero_point);
+            len -= room.len();
         }
     }
-}
 
-/// See [`Requantize`]. Clamping before rounding agrees with clamping after it, the bounds being
-/// integers, and keeps the conversion to an integer in range.
-fn requantize(acc: i32, multiplier: f32, out: &Requantize) -> i8 {
-    let zero_point = i32::from(out.zero_point);
-    let low = (i32::from(out.min) - zero_point) as f32;
-    let high = (i32::from(out.max) - zero_point) as f32;
-    let value = acc as f32 * multiplier;
-    // `f32::min` is a call on some CPUs.
-    let value = if value < high { value } else { high };
-    let value = if value > low { value } else { low };
-    (round_half_even(value) + zero_point) as i8
-}
+    fn copy(&mut self, mut values: &[i8]) {
+        if values.len() == self.filters.len {
+            // All of it.
+            return self.filters.multiply(0, values);
+        }
+        while !values.is_empty() {
+            let room = self.room(values.len());
+            let (here, rest) = values.split_at(room.len());
+            room.copy_from_slice(here);
+            values = rest;
+        }
+    }
 
-/// For `|value| < 2^22`: the sum has no bits left below the unit, so the addition itself rounds.
-fn round_half_even(value: f32) -> i32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
-    ((value + MAGIC) - MAGIC) as i32
-}
+    /// Room for as many of `len` values as there is.
+    fn room(&mut self, len: usize) -> &mut [i8] {
+        if self.len == COLUMN {
+            self.multiply();
+        }
+        let from = self.len;
+        self.len = COLUMN.min(from + len);
+        &mut self.values[from..self.len]
+    }
 
-fn filter_len(shape: &ConvShape) -> usize {
-    let w = &shape.window;
-    w.kernel_h.saturating_mul(w.kernel_w).saturating_mul(w.in_c / shape.groups)
+    fn multiply(&mut self) {
+        if self.len > 0 {
+            self.filters.multiply(self.start, &self.values[..self.len]);
+        }
+        self.start += self.len;
+        self.len = 0;
+    }
 }

@@ -2,6 +2,9 @@
 
 use crate::shape::Requantize;
 
+/// 1.5 * 2^23: floats of this size are whole numbers, with as many in front of them as behind.
+const MAGIC: f32 = 12_582_912.0;
+
 /// `clamp(round_half_even(value) + zero_point, min, max)`, in a form that vectorizes.
 #[derive(Clone, Copy)]
 pub(super) struct ToI8 {
@@ -39,6 +42,15 @@ impl ToI8 {
         self.rounded(self.clamp(value)).0
     }
 
+    /// The same of a value that is not NaN, in fewer instructions where comparing floats takes several: once shifted, they are in
+    /// the order of their bits.
+    #[inline(always)]
+    pub(super) fn apply_number(self, value: f32) -> i8 {
+        let bits = |value: f32| (value + MAGIC).to_bits().cast_signed();
+        let clamped = bits(value).max(bits(self.low)).min(bits(self.high));
+        clamped.wrapping_sub(MAGIC.to_bits().cast_signed()).wrapping_add(self.zero_point) as i8
+    }
+
     /// The result, and how far it is from the clamped value.
     #[inline(always)]
     pub(super) fn apply_with_distance(self, value: f32) -> (i8, f32) {
@@ -58,7 +70,6 @@ impl ToI8 {
     /// leaves no bits below the unit, so that it rounds, and the integer is in the low bits.
     #[inline(always)]
     fn rounded(self, clamped: f32) -> (i8, f32) {
-        const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
         let shifted = clamped + MAGIC;
         let integer = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed();
         (integer.wrapping_add(self.zero_point) as i8, shifted - MAGIC)
@@ -84,6 +95,9 @@ mod tests {
                 .max(f64::from(requantize.min))
                 .min(f64::from(requantize.max));
             prop_assert_eq!(ToI8::new(&requantize).apply(value), exact as i8);
+            if !value.is_nan() {
+                prop_assert_eq!(ToI8::new(&requantize).apply_number(value), exact as i8);
+            }
         }
     }
 }
