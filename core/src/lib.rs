@@ -14,6 +14,8 @@
 //! - [`ring`]: frames on their way to windows, in memory that the caller gives
 //! - [`signal`]: from a window to what a model takes: spectra, mel bands, cepstra, statistics
 //!
+//! On a Cortex-M with the DSP extension the feature `dsp` lets int8 layers multiply two bytes at once.
+//!
 //! Nothing here allocates, but for the builder of plans behind the feature `alloc`.
 //!
 #![cfg_attr(feature = "alloc", doc = "```")]

@@ -15,8 +15,11 @@ pub mod matmul;
 mod noise;
 pub mod norm;
 pub mod order;
-// ARMv5, which has no such atomics either, does not have it.
-#[cfg_attr(all(target_arch = "arm", target_os = "linux", target_has_atomic = "64"), path = "smlad.rs")]
+// ARMv5, which has no such atomics either, does not have it; of a Cortex-M the feature says whether it has.
+#[cfg_attr(
+    all(target_arch = "arm", any(feature = "dsp", all(target_os = "linux", target_has_atomic = "64"))),
+    path = "smlad.rs"
+)]
 mod pairs;
 mod per_isa;
 pub mod pool;
