@@ -8,7 +8,7 @@
 //! one. Lines that begin with `#` and empty lines say nothing.
 
 use super::batch::Batch;
-use super::malformed::{Malformed, Reason};
+use super::malformed::{Malformed, NOT_TEXT, Reason};
 use super::spec::{Column, TimeColumn};
 use super::{BUFFER_BYTES, Decoded};
 
@@ -96,6 +96,24 @@ impl Csv {
     /// Decodes one line. `last` says that nothing follows `bytes`; in a recording the last line needs no line feed,
     /// elsewhere what lacks it was cut off.
     pub fn decode(&mut self, bytes: &[u8], last: bool, recorded: bool, batch: &mut Batch) -> Decoded {
+        let decoded = self.decode_line(bytes, last, recorded, batch);
+        let is_unsound = matches!(decoded, Decoded::Unfit(_) | Decoded::Malformed(..));
+        if !is_unsound || !bytes.split(|&byte| byte == b'\n').take(1).any(has_controls) {
+            return decoded;
+        }
+        match decoded {
+            // A recording that begins so has nothing else behind it.
+            Decoded::Malformed(..) if recorded && self.layout.is_none() => {
+                Decoded::Unfit(format!("line {}: {NOT_TEXT}", self.line))
+            }
+            Decoded::Malformed(used, Malformed { what, number, .. }) => {
+                Decoded::Malformed(used, Malformed { what, number, reason: Reason::NotText })
+            }
+            _ => Decoded::Unfit(format!("line {}: {NOT_TEXT}", self.line + 1)),
+        }
+    }
+
+    fn decode_line(&mut self, bytes: &[u8], last: bool, recorded: bool, batch: &mut Batch) -> Decoded {
         let feed = bytes.iter().position(|&byte| byte == b'\n');
         let (line, used) = match feed {
             Some(at) => (bytes.get(..at).unwrap_or_default(), at + 1),
@@ -329,6 +347,11 @@ fn nanoseconds(ns: f64) -> Option<u64> {
     (ns >= 0.0 && ns < 2f64.powi(64)).then_some(ns as u64)
 }
 
+/// Bytes below a space that are no tab or carriage return stand in no text.
+fn has_controls(line: &[u8]) -> bool {
+    line.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\r'))
+}
+
 /// The first field that is no number, from 1.
 fn first_name(text: &str) -> usize {
     let fields = Separator::of(text).split(text);
@@ -407,6 +430,27 @@ mod tests {
             let told = csv.decode(format!("{line}\n").as_bytes(), false, true, &mut batch);
             assert!(matches!(told, Decoded::Malformed(..)), "{line}");
         }
+    }
+
+    #[test]
+    fn raw_samples_are_told_from_text() {
+        let decode = |[first, second]: [&[u8]; 2], recorded| {
+            let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, recorded, false);
+            let mut csv = Csv::new(wanted(None));
+            csv.decode(first, false, recorded, &mut batch);
+            csv.decode(second, false, recorded, &mut batch)
+        };
+        // Of a recording they are all that there is; a port may be opened amid noise.
+        for sound in [b"\x01\0\xff\xff\n".as_slice(), b"\0\n", b"p\x02\n"] {
+            let Decoded::Unfit(what) = decode([b"\xff\xff\n", sound], true) else { panic!("{sound:?}") };
+            assert_eq!(what, format!("line 2: {NOT_TEXT}"), "{sound:?}");
+            let told = decode([b"\xff\xff\n", sound], false);
+            assert!(matches!(told, Decoded::Malformed(_, Malformed { reason: Reason::NotText, .. })), "{sound:?}");
+        }
+        // A block that was lost in a card's last hour is a line that does not count.
+        let told = decode([b"x,y\n", b"\0\0\0\0\n"], true);
+        assert!(matches!(told, Decoded::Malformed(_, Malformed { reason: Reason::NotText, number: 2, .. })));
+        assert!(matches!(decode([b"x,y\r\n", b"1\t,2\r\n"], true), Decoded::Frame(_)));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Reason {
         /// Which, counted from 1.
         field: usize,
     },
+    /// A line has bytes that no text has, as raw samples do.
+    NotText,
     /// It is the first line of a port that was opened in its midst: what it begins with may be missing.
     Headless,
     /// A value is NaN or infinite.
@@ -82,12 +84,16 @@ pub enum Reason {
     },
 }
 
+/// What arrives as CSV and is something else, with what to do about it.
+pub const NOT_TEXT: &str = "it is no CSV, but has bytes that text does not; raw samples need --format, such as s16le";
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.what, self.number)?;
         match self.reason {
             Reason::Fields { found, expected } => write!(f, "{found} fields, expected {expected}"),
             Reason::NotANumber { field } => write!(f, "field {field} is not a number"),
+            Reason::NotText => f.write_str(NOT_TEXT),
             Reason::Headless => write!(f, "the port was opened in its midst, and its beginning may be missing"),
             Reason::NotFinite { field } => write!(f, "field {field} is NaN or infinite"),
             Reason::Time { field } => {
