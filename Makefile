@@ -76,8 +76,9 @@ manual: ## Write manual pages and shell completions to target/manual; SLIM=1 wit
 	@rm -rf $(MANUAL)
 	cargo run --quiet --no-default-features --features manual$(if $(SLIM),,$(comma)quantize) --example manual -- $(MANUAL)
 
+# BINARY may be of another architecture, and boards' are stripped already; this machine's has line tables.
 install: $(INSTALLED) $(MANUAL)/tractlet.1 ## Install program, manual, completions and unit; PREFIX=/usr/local, DESTDIR=, BINARY=
-	install -D -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
+	install -D $(if $(BINARY),,-s) -m 755 $(INSTALLED) $(DESTDIR)$(PREFIX)/bin/tractlet
 	install -d $(SHARE)/man/man1
 	install -m 644 $(MANUAL)/*.1 $(SHARE)/man/man1/
 	install -D -m 644 $(MANUAL)/tractlet.bash $(SHARE)/bash-completion/completions/tractlet
