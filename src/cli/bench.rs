@@ -59,20 +59,20 @@ pub struct BenchArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet bench model.onnx
-  tractlet bench model.onnx --runs 1000 --warmup 100 --profile --json >before.json
+  tractlet bench model.onnx --runs 1000 --profile --json >before.json
   tractlet bench model.onnx --profile --compare before.json
   tractlet bench model.onnx --svg latency.svg
 
-JSON: model, model_sha256 (of the model and what it reads of other files, also where a plan was made of it), engine, provider
-(with engines ort and torch), runs, warmup, threads, batch, hop (where it runs hop by hop, its rows), min_us, median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the
-median absolute deviation), throughput_per_s (samples, one inference after the other), allocations_per_run,
-bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, temperature_celsius, note} (each
-null where the kernel does not say; note says so if the governor is not `performance`); with --profile profiled_runs and ops[].{name, kind, dtype,
-median_us, share, macs, gmac_per_s}, where share is of the sum of the medians, from 0 to 1, and the
-last two are null where multiply-accumulates are not counted or there are none; with
---compare comparison.{file, earlier_engine, earlier_median_us, median_ratio, differences[].{what, now, earlier} (null where
-it is not stated), ops[].{name, kind, now_us,
-earlier_us, ratio}}, where ops is null unless both reports have a profile, and what only one has is null.";
+JSON: model, model_sha256 (of the model and what it reads of other files, also where a plan was made of it), engine, \
+provider (with engines ort and torch), runs, warmup, threads, batch, hop (where it runs hop by hop, its rows), min_us, \
+median_us, mean_us, p90_us, p99_us, max_us, jitter_us (the median absolute deviation), throughput_per_s (samples, one \
+inference after the other), allocations_per_run, bytes_allocated_per_run, input, cpu.{model, governor, frequency_mhz, \
+temperature_celsius, note} (each null where the kernel does not say; note says so if the governor is not \
+`performance`); with --profile profiled_runs and ops[].{name, kind, dtype, median_us, share, macs, gmac_per_s}, where \
+share is of the sum of the medians, from 0 to 1, and the last two are null where multiply-accumulates are not counted \
+or there are none; with --compare comparison.{file, earlier_engine, earlier_median_us, median_ratio, \
+differences[].{what, now, earlier} (null where it is not stated), ops[].{name, kind, now_us, earlier_us, ratio}}, \
+where ops is null unless both reports have a profile, and what only one has is null.";
 
 /// Times are kept, and not only counted: this many are where a second is up on any model.
 const MOST_RUNS: usize = 1_000_000;

@@ -35,7 +35,7 @@ pub struct CompareArgs {
     model: PathBuf,
     /// .npy file with samples for an input, or a folder of them; NAME may be left out where there is one input. Or one .npz
     /// file, as numpy.savez writes it, with an array for each input by its name
-    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
+    #[arg(long, visible_alias = "input", value_name = "[NAME=]X.npy", required = true)]
     inputs: Vec<PathBuf>,
     /// Engine that runs the reference
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
@@ -83,17 +83,18 @@ impl CompareArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet compare f32.onnx int8.onnx --inputs x.npy
-  tractlet compare model.onnx model.onnx --inputs x.npy --engine-a tract --engine-b plan
+  tractlet compare model.onnx model.onnx --inputs x.npy \\
+    --engine-a tract --engine-b plan
 
 Saturation is the share of the reference's values that lie outside what the quantized tensor can hold.
-`channels scaled`: the model has the tensor's channels by factors, as `tractlet quantize` evens them out; they
-are compared less their factors. A factor that is there by mistake shows in the layers behind and at the output.
+Where it says `channels scaled`, the model has the tensor's channels by factors, as `tractlet quantize` evens them out; \
+they are compared less their factors. A factor that is there by mistake shows in the layers behind and at the output.
 NaN and infinities that the reference has not are an infinite difference, and -150 dB.
 
-JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order,
-unlike[] (tensors that share a name and not a shape, outputs that are not float32),
-output.{sqnr_db, worst_db, max_abs, top1_agreement}, samples. The answer and worst_db are as `tractlet quantize --help` has them.
-max_abs is null where it is infinite or channels are scaled, cosine where max_abs is infinite.";
+JSON: layers[].{name, node, op, sqnr_db, max_abs, saturation, cosine, scaled} in the network's order, unlike[] \
+(tensors that share a name and not a shape, outputs that are not float32), output.{sqnr_db, worst_db, max_abs, \
+top1_agreement}, samples. The answer and worst_db are as `tractlet quantize --help` has them. max_abs is null where it \
+is infinite or channels are scaled, cosine where max_abs is infinite.";
 
 #[derive(Serialize)]
 struct Report<'a> {

@@ -48,12 +48,12 @@ Examples:
   tractlet run model.plan --input x.npy
   tractlet run model.plan --from model.onnx --input x.npy
 
-Instruction sets: generic (any CPU), avx2, avxvnni, avx512vnni (x86-64), neon32 (armv7), neon, neondotprod, neoni8mm
+Instruction sets: generic (any CPU), avx2, avxvnni, avx512vnni (x86-64), neon32 (armv7), neon, neondotprod, neoni8mm \
 (aarch64). A plan for neon runs on every aarch64; one for neon32 on armv7 with NEON, which nearly all have.
 
-JSON: output, model, model_sha256, isa, file_bytes, weights_bytes, arena_bytes, scratch_bytes, state_bytes,
-io_bytes, total_bytes, arena_lower_bound_bytes; bytes as in `footprint`. model_sha256 is of the model and what it reads of
-other files.";
+JSON: output, model, model_sha256, isa, file_bytes, weights_bytes, arena_bytes, scratch_bytes, state_bytes, io_bytes, \
+total_bytes, arena_lower_bound_bytes; bytes as in `footprint`. model_sha256 is of the model and what it reads of other \
+files.";
 
 /// The instruction set of a board's core: what its platform has, and what its file says beyond that.
 fn board(name: &str) -> Result<Isa, String> {

@@ -29,10 +29,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     torch: TorchArgs,
     /// .npy file with the samples, or a folder of them
-    #[arg(long, value_name = "X.npy")]
+    #[arg(long, visible_alias = "input", value_name = "X.npy")]
     inputs: PathBuf,
     /// .npy file with a label for each sample, or for each group
-    #[arg(long, value_name = "Y.npy")]
+    #[arg(long, value_name = "TRUTH.npy")]
     labels: PathBuf,
     #[arg(long, value_enum, default_value_t = Metric::Top1)]
     metric: Metric,
@@ -49,10 +49,12 @@ pub struct EvalArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet eval model.onnx --inputs x.npy --labels y.npy
-  tractlet eval autoencoder.onnx --inputs windows.npy --labels clips.npy --metric auc --group 196
+  tractlet eval autoencoder.onnx --inputs windows.npy --labels clips.npy \\
+    --metric auc --group 196
 
-auc: labels are 0 (normal) or 1 (anomalous), and ties count half.
-JSON: engine, provider (with engines ort and torch), samples, metric, value, group, batch, threads, samples_per_second.";
+Labels of auc are 0 (normal) or 1 (anomalous), and ties count half.
+JSON: engine, provider (with engines ort and torch), samples, metric, value, group, batch, threads, \
+samples_per_second.";
 
 #[derive(Serialize)]
 struct Report<'a> {

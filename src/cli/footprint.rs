@@ -55,21 +55,20 @@ Examples:
   tractlet footprint model.onnx --max-rss 24MiB
   tractlet footprint model.onnx --hop 16
 
-A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes,
-scratch_bytes, io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
+A file of limits has whole numbers of bytes under any of: total_bytes, weights_bytes, arena_bytes, scratch_bytes, \
+io_bytes (of the plan), heap_peak_bytes and peak_bytes (as measured, the whole process).
 
-JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, state_bytes, io_bytes,
-total_bytes, arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of weights, arena, scratch
-and io; of the arena, state is kept from hop to hop with --hop, else 0; scratch
-lies in the arena, where no tensor is alive: scratch_bytes is what the arena would save without it, and what further
-threads work in; the lower bound is one of arena and scratch together, on one thread), measured.{
-load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, pss_bytes, rss_anon_bytes, rss_file_bytes,
-rss_shmem_bytes, heap_peak_bytes, load_heap_peak_bytes, run_heap_peak_bytes, heap_live_bytes,
-load_allocations, run_allocations, load_minor_faults, load_major_faults, run_minor_faults,
-run_major_faults, stack_bytes, stack_touched_bytes} (null where it was not run), binary_bytes, model_bytes;
-with --budget also budget.{source, bytes, peak_bytes, fits, limits[].{part, limit_bytes, bytes, fits}}, bytes
-being null for a file. Allocations and faults are counts; run_allocations is of one run. stack_bytes is what
-the main thread's stack spans, which the kernel starts with some of; stack_touched_bytes what it ever used.";
+JSON, in bytes: engine, predicted.{weights_bytes, arena_bytes, scratch_bytes, state_bytes, io_bytes, total_bytes, \
+arena_lower_bound_bytes} (null where the engine states nothing; total is the sum of weights, arena, scratch and io; of \
+the arena, state is kept from hop to hop with --hop, else 0; scratch lies in the arena, where no tensor is alive: \
+scratch_bytes is what the arena would save without it, and what further threads work in; the lower bound is one of \
+arena and scratch together, on one thread), measured.{load_peak_bytes, run_peak_bytes, peaks_apart, rss_bytes, \
+pss_bytes, rss_anon_bytes, rss_file_bytes, rss_shmem_bytes, heap_peak_bytes, load_heap_peak_bytes, \
+run_heap_peak_bytes, heap_live_bytes, load_allocations, run_allocations, load_minor_faults, load_major_faults, \
+run_minor_faults, run_major_faults, stack_bytes, stack_touched_bytes} (null where it was not run), binary_bytes, \
+model_bytes; with --budget also budget.{source, bytes, peak_bytes, fits, limits[].{part, limit_bytes, bytes, fits}}, \
+bytes being null for a file. Allocations and faults are counts; run_allocations is of one run. stack_bytes is what the \
+main thread's stack spans, which the kernel starts with some of; stack_touched_bytes what it ever used.";
 
 /// The first run of an engine may prepare what the later ones use.
 const RUNS: usize = 5;

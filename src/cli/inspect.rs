@@ -38,14 +38,14 @@ Examples:
   tractlet inspect model.onnx --json | jq .int8_ratio
   tractlet inspect model.onnx --hop 16
 
-JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of
-{name, dtype, shape}, nodes[].{name, op, dtype, engine, why_float (of what is quantized, and in float)},
-int8_ratio (null where nothing computes), steps[].{name, kind, dtype, macs, read_bytes, written_bytes,
-scratch_bytes} and arena[].{scratch, names, offset, bytes, first_step, last_step} (both empty where there
-is no plan; steps count from 0, names are of the steps that write there, scratch is true where a kernel
-works and no tensor lies), hop (null without --hop) of {axis, rows, window_rows, runs (that fill the first
-window), window_macs, whole_from.{step, why}}, model.{path, bytes, sha256, opset, producer, held}.
-Of a .plan file instead of model plan.{path, bytes, isa, model_name, model_sha256, held}, and no nodes: a plan has
+JSON: engine, fallback_reason (null where the engine is the first choice), inputs[] and outputs[] of {name, dtype, \
+shape}, nodes[].{name, op, dtype, engine, why_float (of what is quantized, and in float)}, int8_ratio (null where \
+nothing computes), steps[].{name, kind, dtype, macs, read_bytes, written_bytes, scratch_bytes} and arena[].{scratch, \
+names, offset, bytes, first_step, last_step} (both empty where there is no plan; steps count from 0, names are of the \
+steps that write there, scratch is true where a kernel works and no tensor lies), hop (null without --hop) of {axis, \
+rows, window_rows, runs (that fill the first window), window_macs, whole_from.{step, why}}, model.{path, bytes, \
+sha256, opset, producer, held}.
+Of a .plan file instead of model plan.{path, bytes, isa, model_name, model_sha256, held}, and no nodes: a plan has \
 steps, not the nodes of its model.";
 
 #[derive(Serialize)]

@@ -414,3 +414,6 @@ pub fn main() -> ExitCode {
     #[cfg(not(feature = "ort"))]
     ExitCode::from(code)
 }
+
+#[cfg(test)]
+mod tests;

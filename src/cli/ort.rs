@@ -9,30 +9,32 @@ use tractlet::{EngineChoice, OrtOptions, Provider};
 use super::failure::Failure;
 use super::size;
 
+// On each option and not on the group: what follows a group would have its heading too.
+const HEADING: &str = "With --engine ort";
+
 /// With `--engine ort`
 #[derive(Args)]
-#[command(next_help_heading = "With --engine ort")]
 pub struct OrtArgs {
     /// What nodes run on: cpu, cuda or tensorrt [default: cuda where it can be started, else cpu]
-    #[arg(long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
+    #[arg(help_heading = HEADING, long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
     provider: Option<Provider>,
     /// Refuse a model of which a node would run elsewhere
-    #[arg(long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
+    #[arg(help_heading = HEADING, long, value_name = "PROVIDER", value_parser = str::parse::<Provider>)]
     require: Option<Provider>,
     /// Number of the GPU [default: 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..1024))]
+    #[arg(help_heading = HEADING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(..1024))]
     device_id: Option<u16>,
     /// Memory that tensors may take on the GPU, such as 512MiB
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(help_heading = HEADING, long, value_name = "SIZE", value_parser = size::parse)]
     gpu_mem_limit: Option<u64>,
     /// Folder where TensorRT keeps the engines that it builds
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(help_heading = HEADING, long, value_name = "FOLDER")]
     tensorrt_cache: Option<PathBuf>,
     /// Let TensorRT compute in int8 what the model quantizes
-    #[arg(long)]
+    #[arg(help_heading = HEADING, long)]
     tensorrt_int8: bool,
     /// Exact sums on x86-64 CPUs without VNNI, where weights of full range may otherwise saturate; slower
-    #[arg(long)]
+    #[arg(help_heading = HEADING, long)]
     exact: bool,
 }
 

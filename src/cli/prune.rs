@@ -40,11 +40,12 @@ pub struct PruneArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.3
-  tractlet prune model.onnx --calibration x.npy -o smaller.onnx --ratio 0.5 --allocation global --multiple 4
+  tractlet prune model.onnx --calibration x.npy -o smaller.onnx \\
+    --ratio 0.5 --allocation global --multiple 4
   tractlet quantize smaller.onnx --calibration x.npy -o int8.onnx
 
-JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, top1_agreement, samples,
-notes. top1_agreement is as `tractlet quantize --help` has it.";
+JSON: groups[].{layers, before, after, why}, before and after.{macs, parameters, bytes}, sqnr_db, top1_agreement, \
+samples, notes. top1_agreement is as `tractlet quantize --help` has it.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CriterionArg {

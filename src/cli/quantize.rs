@@ -60,14 +60,16 @@ const EXAMPLES: &str = "\
 Examples:
   tractlet quantize model.onnx --calibration x.npy -o int8.onnx
   tractlet quantize model.onnx --calibration x.npy -o int8.onnx --effort best
-  tractlet quantize model.onnx --calibration a=a.npy --calibration b=b.npy -o int8.onnx --keep conv1
+  tractlet quantize model.onnx --calibration a=a.npy --calibration b=b.npy \\
+    -o int8.onnx --keep conv1
   tractlet quantize model.onnx --calibration x.npy -o small.onnx --weight-only
 
 SQNR of several outputs is that of the mean of their relative errors; worst_db is that of the worst of them.
-The answer is the largest value of the first output, or of one value behind a Sigmoid the side of one half. Any other number is
-none: top1_agreement is null, and --target-drop is refused.
+The answer is the largest value of the first output, or of one value behind a Sigmoid the side of one half. Any other \
+number is none: top1_agreement is null, and --target-drop is refused.
 
-JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, top1_agreement, bytes_before, bytes_after, samples, notes.";
+JSON: nodes[].{name, op, scheme, how, sqnr_db}, sqnr_db, worst_db, top1_agreement, bytes_before, bytes_after, samples, \
+notes.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EffortArg {

@@ -39,10 +39,10 @@ pub struct RunArgs {
     #[command(flatten)]
     threads: ThreadArgs,
     /// .npy file for an input, or a folder of them; NAME may be left out where there is one input
-    #[arg(long, value_name = "[NAME=]X.npy", required = true)]
+    #[arg(long, visible_alias = "inputs", value_name = "[NAME=]X.npy", required = true)]
     input: Vec<PathBuf>,
     /// Write an output to a .npy file; NAME may be left out where there is one output
-    #[arg(long, value_name = "[NAME=]Y.npy")]
+    #[arg(short, long, value_name = "[NAME=]Y.npy")]
     output: Vec<PathBuf>,
     /// Text file with a label a line, one for each element of the first output
     #[arg(long, value_name = "L.txt")]
@@ -58,12 +58,11 @@ pub struct RunArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet run model.onnx --input x.npy --labels labels.txt --top 3
-  tractlet run model.onnx --input x.npy --output y.npy
+  tractlet run model.onnx --input x.npy -o y.npy
   tractlet run model.onnx --input left=a.npy --input right=b.npy --json
 
-JSON: engine, samples, outputs[].{name, shape, dtype, values}; `values` are flat in row-major order
-and complete, NaN and infinities as null. With --top or --labels also top[][].{index, label, score}:
-for each sample, the largest first.
+JSON: engine, samples, outputs[].{name, shape, dtype, values}; `values` are flat in row-major order and complete, NaN \
+and infinities as null. With --top or --labels also top[][].{index, label, score}: for each sample, the largest first.
 
 A file whose own name has a `=` is written as a path: --input ./a=b.npy";
 

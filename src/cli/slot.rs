@@ -28,19 +28,22 @@ pub struct SlotArgs {
 
 const EXAMPLES: &str = "\
 Examples, on the machine where models are made, with minisign (Debian: apt-get install minisign):
-  minisign -G                                   # once: minisign.pub and a secret key
+  # Once: minisign.pub and a secret key.
+  minisign -G
   tractlet slot pack kws-7 --name kws --version 7 --board pi4
   minisign -Sm kws-7/manifest.toml
 
 On the device:
-  tractlet slot install /var/lib/tractlet/kws kws-7 --key minisign.pub --board pi4   # the first; later without the two
+  # The first; later ones without --key and --board.
+  tractlet slot install /var/lib/tractlet/kws kws-7 --key minisign.pub \\
+    --board pi4
   tractlet slot activate /var/lib/tractlet/kws
   tractlet stream /var/lib/tractlet/kws --source serial:/dev/ttyUSB0
   tractlet slot status /var/lib/tractlet/kws
   tractlet slot rollback /var/lib/tractlet/kws
 
-JSON of status: active.{slot, version, board, model, error}, other.{slot, holds, version, board, model, error}, newest,
-trial, crashes. A slot whose files are not what was signed has an error, and the rest of it is null.";
+JSON of status: active.{slot, version, board, model, error}, other.{slot, holds, version, board, model, error}, \
+newest, trial, crashes. A slot whose files are not what was signed has an error, and the rest of it is null.";
 
 #[derive(Subcommand)]
 enum Action {

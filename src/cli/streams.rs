@@ -55,15 +55,22 @@ const EXAMPLE: &str = "\
 An example of FILE:
   [[stream]]
   name = \"hall\"
-  arguments = [\"models/kws_dscnn\", \"--source\", \"tcp:10.0.0.7:5000\", \"--format\", \"s16le\", \"--sink\", \"json:hall.jsonl\"]
+  arguments = [
+    \"models/kws_dscnn\", \"--source\", \"tcp:10.0.0.7:5000\", \"--format\", \"s16le\",
+    \"--sink\", \"json:hall.jsonl\"
+  ]
 
   [[stream]]
   name = \"pump\"
-  arguments = [\"models/har_cnn1d\", \"--source\", \"serial:/dev/ttyUSB0\", \"--reconnect\", \"5\", \"--sink\", \"csv:pump.csv\"]
+  arguments = [
+    \"models/har_cnn1d\", \"--source\", \"serial:/dev/ttyUSB0\", \"--reconnect\", \"5\",
+    \"--sink\", \"csv:pump.csv\"
+  ]
 
 Paths are from the folder in which it is started. SIGTERM and SIGINT end all of them, SIGHUP exchanges their models.
 
-JSON: streams[].{name, heap_bytes, summary, error}, the last where it broke; summary is that of `tractlet stream --json`.";
+JSON: streams[].{name, heap_bytes, summary, error}, the last where it broke; summary is that of `tractlet stream \
+--json`.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -23,7 +23,8 @@ pub struct TargetsArgs {
 const EXAMPLES: &str = "\
 Examples:
   tractlet targets
-  tractlet targets --json | jq '.boards[] | select(.board == \"pi4\").budget_bytes'
+  tractlet targets --json |
+    jq '.boards[] | select(.board == \"pi4\").budget_bytes'
 
 JSON: boards[].{board, name, triple, soc, core, cores, features, ram_bytes, budget_bytes, libc, qemu_cpu}.";
 

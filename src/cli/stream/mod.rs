@@ -18,9 +18,8 @@ pub use status::Status;
 
 /// Run a model on what a sensor gives, for as long as it gives something
 ///
-/// MODEL is a folder with a model.toml, such a file, or an .onnx file with one beside it. It states rate,
-/// channels and units of the input, how windows are cut, the front end (MFCC, log-mel, spectrum, samples), labels
-/// and how scores become decisions. A line is printed for each decision, and a summary at the end.
+/// A model.toml beside the model states rate, channels and units of the input, how windows are cut, the front end (MFCC,
+/// log-mel, spectrum, samples), labels and how scores become decisions. A line is printed for each decision, and a summary at the end.
 ///
 /// A broker's topic, mqtt://[USER[:PASSWORD]@]HOST[:PORT]/TOPIC, is a source whose messages are whole windows, and a sink. A
 /// password that is not in the address is taken from TRACTLET_MQTT_PASSWORD.
@@ -29,7 +28,7 @@ pub use status::Status;
 /// once: read = answered + dropped + stranded + malformed + skipped + remainder, where dropped ones were lost because inference did
 /// not keep up, and stranded ones came before a gap, too few for a window.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("model", |arg| arg.help(MODEL).long_help(MODEL)))]
 pub struct StreamArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -69,90 +68,102 @@ pub struct StreamArgs {
     sandbox: bool,
 }
 
+// On each of their options and not on the group: what follows a group would have its heading too.
+const SOURCE: &str = "Source";
+const MQTT: &str = "MQTT";
+
 /// What to read, and how.
 #[derive(Args)]
-#[command(next_help_heading = "Source")]
 struct SourceArgs {
     /// -, a file, serial:PATH[:BAUD], tcp:HOST:PORT, tcp-listen:ADDR:PORT, udp:ADDR:PORT, iio:DEVICE,
     /// iio-buffer:DEVICE[,PATH], mqtt://HOST/TOPIC or alsa:DEVICE (in a build with the feature audio; static ones pipe arecord, see below)
-    #[arg(long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
+    #[arg(help_heading = SOURCE, long, value_name = "SPEC", value_parser = str::parse::<SourceSpec>)]
     source: SourceSpec,
     /// csv, npy, wav, json, or a type of raw samples such as s16le [default: by a file's name, .csv, .tsv, .txt,
     /// .npy or .wav; csv of what is no file, s16le of alsa:]. In csv, fields
     /// are between commas, semicolons, tabs or spaces, in quotes or not, and lines that begin with # and empty ones count as nothing. s24le takes three bytes a sample, as ALSA's S24_3LE; its S24_LE takes four.
     /// Raw integers are counts, but where the model takes a channel in `full-scale`: there they are sound from -1 to 1, as of a
     /// .wav, unless --scale or --units says what else
-    #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
+    #[arg(help_heading = SOURCE, long, value_name = "FORMAT", value_parser = str::parse::<Format>)]
     format: Option<Format>,
     /// Column of each channel, by name or number from 1, in the model's order [default: by the model's names in the header;
     /// in order where there is no header, or the model names no channels]
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Column>)]
+    #[arg(help_heading = SOURCE, long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Column>)]
     columns: Option<Vec<Column>>,
     /// Column with the time, and its unit: s, ms, us or ns. No window spans a step back in it, or one forward of more than five
     /// periods and a quarter of a window
-    #[arg(long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
+    #[arg(help_heading = SOURCE, long, value_name = "COLUMN:UNIT", value_parser = str::parse::<TimeColumn>)]
     time: Option<TimeColumn>,
     /// Frames a second of the source, where it does not tell itself; where they are not the model's, they are resampled
-    #[arg(long, value_name = "HZ", value_parser = rate)]
+    #[arg(help_heading = SOURCE, long, value_name = "HZ", value_parser = rate)]
     rate: Option<f64>,
     /// Factor of each channel, or one for all; A/B is a fraction
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = factor)]
+    #[arg(help_heading = SOURCE, long, value_name = "A,B,…", value_delimiter = ',', value_parser = factor)]
     scale: Vec<f64>,
     /// Unit of each channel after scaling, or one for all; converted to the model's
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Unit>)]
+    #[arg(help_heading = SOURCE, long, value_name = "A,B,…", value_delimiter = ',', value_parser = str::parse::<Unit>)]
     units: Vec<Unit>,
     /// Channels of a frame of raw samples [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(help_heading = SOURCE, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     channels: Option<u32>,
     /// How fast a recording is replayed
-    #[arg(long, value_enum, default_value_t = PaceName::Max)]
+    #[arg(help_heading = SOURCE, long, value_enum, default_value_t = PaceName::Max)]
     replay: PaceName,
     /// How often a file is replayed; 0 is without end
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(help_heading = SOURCE, long, value_name = "N", default_value_t = 1)]
     repeat: u64,
     /// Malformed frames in succession that end the stream as an error
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = SOURCE, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     max_malformed: u32,
     /// Open a port, socket or device anew after it went away, every so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = pause)]
+    #[arg(help_heading = SOURCE, long, value_name = "SECONDS", value_parser = pause)]
     reconnect: Option<f64>,
 }
 
 /// What is said to a broker.
 #[derive(Args)]
-#[command(next_help_heading = "MQTT")]
 struct MqttArgs {
     /// Share the source's messages with all that name this group: each goes to one of them
-    #[arg(long, value_name = "GROUP", requires = "client_id", value_parser = level)]
+    #[arg(help_heading = MQTT, long, value_name = "GROUP", requires = "client_id", value_parser = level)]
     share: Option<String>,
     /// What the broker knows this process by, and no other: it keeps what was not answered until the process is back
-    #[arg(long, value_name = "ID", value_parser = level)]
+    #[arg(help_heading = MQTT, long, value_name = "ID", value_parser = level)]
     client_id: Option<String>,
     /// For how long it does [default: 300]
-    #[arg(long, value_name = "SECONDS", requires = "client_id", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = MQTT, long, value_name = "SECONDS", requires = "client_id", value_parser = clap::value_parser!(u32).range(1..))]
     session: Option<u32>,
     /// Decisions that are kept while the broker of a sink is away; the oldest go beyond it, and are counted [default: 1MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(help_heading = MQTT, long, value_name = "SIZE", value_parser = size::parse)]
     queue: Option<u64>,
 }
 
+const MODEL: &str = "\
+The model: a folder with a model.toml, such a file, an .onnx file or a .plan file with one beside it, or a folder of slots \
+(`tractlet slot`)";
+
 const EXAMPLES: &str = "\
 Examples:
-  tractlet stream models/kws_dscnn --source models/kws_dscnn/words.wav --sink text:-
-  arecord -t raw -f S16_LE -r 16000 | tractlet stream models/kws_dscnn --source - --format s16le
+  tractlet stream models/kws_dscnn --source models/kws_dscnn/words.wav \\
+    --sink text:-
+  arecord -t raw -f S16_LE -r 16000 |
+    tractlet stream models/kws_dscnn --source - --format s16le
   tractlet stream models/kws_dscnn --source alsa:plughw:1,0 --sink text:-
-  tractlet stream models/har_cnn1d --source walk.csv --columns ax,ay,az,gx,gy,gz --units g,g,g,deg/s,deg/s,deg/s
-  tractlet stream models/har_cnn1d --source serial:/dev/ttyUSB0:115200 --reconnect 5 --sink csv:har.csv --deadline 100
-  tractlet stream models/har_cnn1d --source mqtt://broker/fleet/+/imu --format f32le --share imu --client-id node1 \\
+  tractlet stream models/har_cnn1d --source walk.csv \\
+    --columns ax,ay,az,gx,gy,gz --units g,g,g,deg/s,deg/s,deg/s
+  tractlet stream models/har_cnn1d --source serial:/dev/ttyUSB0:115200 \\
+    --reconnect 5 --sink csv:har.csv --deadline 100
+  tractlet stream models/har_cnn1d --source mqtt://broker/fleet/+/imu \\
+    --format f32le --share imu --client-id node1 \\
     --sink mqtt://broker/decisions
 
-JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, score}, changed, latency_us; for an
-anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line is {\"summary\": {windows, dropped, deadline_missed, …}}, whose keys docs/stream.md lists.
+JSON lines: window, from_s, to_s, label, score, state, top[].{index, label, score}, changed, latency_us; for an \
+anomaly score, limit and alarm in place of label to top; for a message message.{topic, id, redelivered}. The last line \
+is {\"summary\": {windows, dropped, deadline_missed, …}}, whose keys docs/stream.md lists.
 With --json and no --sink, stdout is the summary alone.
 
-SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP reads model.toml and loads the model anew: it takes
-over between two windows if it fits and passes a test run, and input, front end, labels and decision are those that the
-stream was started with; else the old one goes on.";
+SIGTERM and SIGINT finish the window in flight and write everything. SIGHUP reads model.toml and loads the model anew: \
+it takes over between two windows if it fits and passes a test run, and input, front end, labels and decision are \
+those that the stream was started with; else the old one goes on.";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum OverflowName {
