@@ -76,6 +76,16 @@ impl Window {
         if self.is_row() { self.out_w } else { self.out_h }
     }
 
+    /// Elements of an image that it is over.
+    pub fn in_len(&self) -> usize {
+        volume([self.in_h, self.in_w, self.in_c])
+    }
+
+    /// Elements of its results, of so many channels.
+    pub fn out_len(&self, out_c: usize) -> usize {
+        volume([self.out_h, self.out_w, out_c])
+    }
+
     /// Pixels in a line of the input and of the output.
     pub fn line_pixels(&self) -> [usize; 2] {
         if self.is_row() { [1, 1] } else { [self.in_w, self.out_w] }
@@ -123,6 +133,11 @@ impl Window {
     }
 }
 
+/// Elements of an image of so many rows, columns and channels; `usize::MAX` is more than there can be.
+pub(crate) fn volume(dims: [usize; 3]) -> usize {
+    dims.into_iter().fold(1, usize::saturating_mul)
+}
+
 /// Which taps of a kernel that starts at `start`, counted from the padding's first row, lie inside
 /// `size` rows.
 #[inline(always)]
@@ -167,6 +182,13 @@ pub struct Resized {
     pub out_w: usize,
     /// Channels of both.
     pub channels: usize,
+}
+
+impl Resized {
+    /// Elements of the input and of the output.
+    pub(crate) fn lens(&self) -> [usize; 2] {
+        [volume([self.in_h, self.in_w, self.channels]), volume([self.out_h, self.out_w, self.channels])]
+    }
 }
 
 /// One dimension of a tensor, or several that follow each other, among the others.

@@ -487,6 +487,6 @@ mod tests {
     #[test]
     fn what_the_quantizer_takes_for_a_move_is_one_here() {
         let taken: Vec<&str> = operators().filter(|op| tractlet_quantize::hands_on(op)).collect();
-        assert!(taken.contains(&"DepthToSpace") && taken.iter().all(|op| lower::moves(op) || *op == "MaxPool"));
+        assert!(taken.contains(&"DepthToSpace") && taken.iter().all(|op| lower::moves(op) || op.ends_with("MaxPool")));
     }
 }

@@ -98,11 +98,12 @@ impl<'m> Lowering<'m> {
         Ok(Some(result))
     }
 
-    /// Whether a mean is over all pixels of an image with a batch of 1, which a pool does as the image lies.
+    /// Whether a mean is over all pixels of images, which a pool does as these lie.
     pub(super) fn is_over_pixels(&self, node: &Node, act: &Act) -> bool {
         let rank = act.dims.len();
         let axes = self.axes(node, rank).unwrap_or_default();
-        matches!(rank, 3 | 4) && act.dims[0] == 1 && axes.iter().copied().eq(2..rank)
+        let images = act.dims.first() == Some(&1) || act.layout == Layout::ChannelsLast;
+        matches!(rank, 3 | 4) && images && axes.iter().copied().eq(2..rank)
     }
 
     /// The dimensions that a reduction is over, from the first to the last.

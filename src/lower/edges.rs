@@ -76,15 +76,17 @@ impl<'m> Lowering<'m> {
     /// Room for what a node quantizes in bytes, channels-last where it may be an image, and the channels and pixels that
     /// change places on the way there.
     pub(super) fn as_bytes(&mut self, node: &Node, act: &Act) -> (Act, usize, usize) {
-        let image = matches!(act.dims.len(), 3 | 4) && act.dims[0] == 1 && !self.is_read_by_rows(node);
+        let readers = self.computing_readers(node);
+        let image = matches!(act.dims.len(), 3 | 4)
+            && if act.dims[0] == 1 { !are_by_rows(&readers) } else { readers.iter().any(|op| is_over_images(op)) };
         let transposed = image && act.layout == Layout::Plain;
         let layout = if image { Layout::ChannelsLast } else { act.layout };
         let (channels, pixels) = if transposed { (act.channels(), act.pixels()) } else { (1, act.elements()) };
         (self.program.bytes(act.dims.clone(), layout), channels, pixels)
     }
 
-    /// Whether a product of matrices reads what a node quantizes, and beside it nothing that would have an image.
-    fn is_read_by_rows(&self, node: &Node) -> bool {
+    /// The operators that read what a node quantizes.
+    fn computing_readers(&self, node: &Node) -> Vec<&'m str> {
         let readers = |node: &Node| {
             let indices = node.outputs.first().and_then(|name| self.readers.get(name.as_str()));
             indices.into_iter().flatten().map(|&index| self.nodes[index].get())
@@ -93,9 +95,7 @@ impl<'m> Lowering<'m> {
             "DequantizeLinear" => readers(reader).collect(),
             _ => vec![reader],
         };
-        let ops: Vec<&str> = readers(node).flat_map(through).map(|reader| reader.op.as_str()).collect();
-        let is_product = |op: &&str| matches!(*op, "MatMul" | "Gemm" | "MatMulInteger");
-        ops.iter().any(is_product) && ops.iter().all(|op| is_product(op) || matches!(*op, "Add" | "Sub" | "Mul"))
+        readers(node).flat_map(through).map(|reader| reader.op.as_str()).collect()
     }
 
     /// Quantizes floats.
@@ -179,23 +179,25 @@ impl<'m> Lowering<'m> {
             return Ok(act.viewed(act.dims.clone(), Layout::Plain));
         }
         let (channels, pixels) = (act.channels(), act.pixels());
-        Ok(self.swapped(name, &act, [channels, pixels], [1, channels], Layout::Plain))
+        Ok(self.swapped(name, &act, [channels, pixels], Layout::Plain))
     }
 
     pub(super) fn channels_last(&mut self, name: &str, act: Act) -> Result<Act, Why> {
-        if act.dims.len() < 3 || act.dims[0] != 1 {
-            return Err("it needs an image with a batch of 1".into());
+        if act.dims.len() < 3 {
+            return Err("it needs images".into());
         }
         if act.layout == Layout::ChannelsLast || act.layouts_agree() {
             return Ok(act.viewed(act.dims.clone(), Layout::ChannelsLast));
         }
         let (channels, pixels) = (act.channels(), act.pixels());
-        Ok(self.swapped(name, &act, [pixels, channels], [1, pixels], Layout::ChannelsLast))
+        Ok(self.swapped(name, &act, [pixels, channels], Layout::ChannelsLast))
     }
 
-    /// A transposed copy of `dims` elements, read with `strides`.
-    fn swapped(&mut self, name: &str, act: &Act, dims: [usize; 2], strides: [usize; 2], layout: Layout) -> Act {
-        self.copied(name, act, &dims, &strides, act.dims.clone(), layout)
+    /// Each image transposed to so many rows and columns.
+    fn swapped(&mut self, name: &str, act: &Act, [rows, cols]: [usize; 2], layout: Layout) -> Act {
+        let (dims, strides) = ([act.dims[0], rows, cols], [rows * cols, 1, rows]);
+        let first = usize::from(act.dims[0] == 1);
+        self.copied(name, act, &dims[first..], &strides[first..], act.dims.clone(), layout)
     }
 
     /// The dimensions of a plain tensor in another order; a copy, unless dimensions of 1 alone change places.
@@ -254,6 +256,16 @@ impl<'m> Lowering<'m> {
     pub(super) fn element_bytes(&self, act: &Act) -> usize {
         self.program.tensors[act.tensor] / act.elements()
     }
+}
+
+/// Whether a product of matrices is among those operators, and beside it nothing that would have an image.
+fn are_by_rows(ops: &[&str]) -> bool {
+    let is_product = |op: &&str| matches!(*op, "MatMul" | "Gemm" | "MatMulInteger");
+    ops.iter().any(is_product) && ops.iter().all(|op| is_product(op) || matches!(*op, "Add" | "Sub" | "Mul"))
+}
+
+fn is_over_images(op: &str) -> bool {
+    op.starts_with("Conv") || op.contains("Pool") || matches!(op, "Resize" | "Upsample")
 }
 
 /// Dimensions or strides with the unused ones in front.

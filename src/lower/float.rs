@@ -38,6 +38,7 @@ impl<'m> Lowering<'m> {
                 return self.pool_f32(node);
             }
             "Softmax" => return self.softmax_f32(node),
+            "Einsum" => return self.einsum_f32(node),
             _ => {}
         }
         if let Some(function) = unary(self, node)? {
@@ -165,9 +166,23 @@ impl<'m> Lowering<'m> {
     ) -> Result<(String, Act), Why> {
         let (name, min, max) = self.clamped(node)?;
         let output = self.program.floats(output.0, output.1);
+        self.push_conv_f32(&node.name, (act, &output), shape, weight, bias, (min, max));
+        Ok((name, output))
+    }
+
+    /// The convolution from one tensor to another, of weights that are asked for as above.
+    pub(super) fn push_conv_f32(
+        &mut self,
+        name: &str,
+        (input, output): (&Act, &Act),
+        shape: ConvShape,
+        weight: impl Fn([usize; 3]) -> f32,
+        bias: &[f32],
+        (min, max): (f32, f32),
+    ) {
         let op = ConvF32 {
-            input: self.program.span(act),
-            output: self.program.span(&output),
+            input: self.program.span(input),
+            output: self.program.span(output),
             shape,
             // Straight into the plan, of which they may be most.
             weights: self.builder.data_of(conv_f32::order(&shape).map(weight)),
@@ -175,8 +190,7 @@ impl<'m> Lowering<'m> {
             min,
             max,
         };
-        self.program.push(&node.name, op);
-        Ok((name, output))
+        self.program.push(name, op);
     }
 
     /// Takes the Relu and Clip that follow a node: the name at their end, and the bounds.

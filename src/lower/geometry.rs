@@ -12,9 +12,6 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
     if !(1..=2).contains(&spatial.len()) || kernel.len() != spatial.len() || output.len() != input.dims.len() {
         return Err(format!("windows over {} spatial dimensions are not taken, 1 and 2 are", spatial.len()));
     }
-    if input.dims[0] != 1 {
-        return Err(format!("a batch of {} is not taken, 1 is", input.dims[0]));
-    }
     let count = spatial.len();
     let list = |name: &str, default: usize| -> Vec<usize> {
         ints(node, name).map_or(vec![default; count], |values| values.iter().map(|&v| v as usize).collect())

@@ -145,7 +145,7 @@ impl<'m> Lowering<'m> {
         output
     }
 
-    fn dims_of(&self, value: &Value<'m>) -> Result<Vec<usize>, Why> {
+    pub(super) fn dims_of(&self, value: &Value<'m>) -> Result<Vec<usize>, Why> {
         match value.act() {
             Some(act) => Ok(act.dims.clone()),
             None => self.floats_of(value).map(|(_, dims)| dims),

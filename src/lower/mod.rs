@@ -12,9 +12,11 @@
 
 mod along;
 mod binary;
+mod concat;
 mod constant;
 mod dynamic;
 mod edges;
+mod einsum;
 mod float;
 mod fold;
 mod functions;
@@ -30,6 +32,7 @@ mod recurrent;
 mod report;
 mod resize;
 mod scale;
+mod scatter;
 mod snap;
 mod transposed;
 mod truth;

@@ -65,7 +65,6 @@ impl<'m> Lowering<'m> {
         if dims == act.dims {
             return Ok(act);
         }
-        // Images that lie channels-last have a batch of 1.
         let lie = |values: &[usize]| lying(values, act.layout, 0).0;
         let strides = row_major(&lie(&act.dims));
         let start = strides.iter().zip(lie(begin)).map(|(stride, begin)| stride * begin).sum();
@@ -214,7 +213,7 @@ impl<'m> Lowering<'m> {
 
     /// Where the rows of stored indices point, and how many of the data's dimensions, `dims`, each of them names; `None`
     /// if they are computed.
-    fn places_of(&self, node: &Node, dims: &[usize]) -> Result<Option<(Vec<i64>, usize)>, Why> {
+    pub(super) fn places_of(&self, node: &Node, dims: &[usize]) -> Result<Option<(Vec<i64>, usize)>, Why> {
         let Some(indices) = self.stored_longs(node, 1)? else { return Ok(None) };
         let (_, shape) = self.shapes.get(node.input(1).unwrap_or_default()).ok_or("its indices have no shape")?;
         let depth = shape.last().copied().filter(|depth| (1..=dims.len()).contains(depth));

@@ -186,7 +186,7 @@ impl<'m> Lowering<'m> {
         let weight = |[tap, input, output]: [usize; 3]| weights[(output * t.group_in + input) * taps + tap];
         let bias = self.bias_of(node, t.groups * t.group_out)?;
         let bias: Vec<f32> = t.channels().into_iter().map(|channel| bias[channel]).collect();
-        let made = (vec![1, out_c, window.out_h, window.out_w], Layout::ChannelsLast);
+        let made = (vec![act.dims[0], out_c, window.out_h, window.out_w], Layout::ChannelsLast);
         let (name, phases) = self.conv_op_f32(node, &act, shape, weight, &bias, made)?;
         let output = self.in_space(&node.name, &t, phases);
         self.values.insert(name, Value::Real(output));
@@ -213,7 +213,8 @@ impl<'m> Lowering<'m> {
             scales: spread(&stored, 1, t.groups * t.group_out)?,
             outputs: Some(Rc::from(t.channels())),
         };
-        let phases = self.program.bytes(vec![1, out_c, window.out_h, window.out_w], Layout::ChannelsLast);
+        let made = vec![act.dims[0], out_c, window.out_h, window.out_w];
+        let phases = self.program.bytes(made, Layout::ChannelsLast);
         self.conv_op(node, &Input { act, q: x.q }, shape, weights, (to, requantize), &phases)?;
         Ok(self.in_space(&node.name, &t, phases))
     }
@@ -236,16 +237,18 @@ impl<'m> Lowering<'m> {
         let output = self.program.tensor(t.output_dims.clone(), Layout::ChannelsLast, element_bytes);
         let (from_w, from_c) = (phases.dims[3], phases.channels());
         let channels = t.groups * t.group_out;
+        let [images, image_in, image_out] = [phases.dims[0], phases.pixels() * from_c, output.pixels() * channels];
         let mut copy = |dims: &[usize], from: (usize, &[usize]), to: (usize, &[usize])| {
+            let each = |images: usize, values: &[usize]| [&[images], values].concat();
             let op = StridedCopy {
                 input: self.program.span(&phases),
                 output: self.program.span(&output),
                 element_bytes,
-                dims: padded(dims, 1),
+                dims: padded(&each(images, dims), 1),
                 input_start: from.0,
-                input_strides: padded(from.1, 0),
+                input_strides: padded(&each(image_in, from.1), 0),
                 output_start: to.0,
-                output_strides: padded(to.1, 0),
+                output_strides: padded(&each(image_out, to.1), 0),
             };
             self.program.push(name, op);
         };

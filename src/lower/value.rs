@@ -19,7 +19,7 @@ pub(super) struct Act {
 pub(super) enum Layout {
     /// Row-major in the model's order.
     Plain,
-    /// Rank 3 or 4 with a batch of 1: dimension 1 is innermost.
+    /// Images, of rank 3 or 4: dimension 1 is innermost.
     ChannelsLast,
 }
 

@@ -5,7 +5,7 @@ use tractlet_core::plan::{COPY_DIMS, Fill, StridedCopy};
 
 use super::edges::{padded, row_major};
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, axis_of, int, ints, number};
+use super::{Lowering, Why, axis_of, ints, number};
 use crate::model::{AttributeValue, DType, Node};
 
 pub(super) fn moves(op: &str) -> bool {
@@ -27,6 +27,9 @@ pub(super) fn moves(op: &str) -> bool {
             | "Gather"
             | "GatherElements"
             | "GatherND"
+            | "Scatter"
+            | "ScatterElements"
+            | "ScatterND"
             | "DepthToSpace"
             | "SpaceToDepth"
             | "OneHot"
@@ -38,6 +41,7 @@ impl<'m> Lowering<'m> {
         let moved = match node.op.as_str() {
             "Identity" => self.value(node, 0)?,
             "Concat" => self.concat(node)?,
+            "ScatterND" | "ScatterElements" | "Scatter" => self.scatter(node)?,
             "OneHot" => self.one_hot(node)?,
             op => {
                 let value = self.movable(node, 0)?;
@@ -115,80 +119,11 @@ impl<'m> Lowering<'m> {
         if act.layout == Layout::ChannelsLast && perm == last {
             return Ok(act.viewed(dims, Layout::Plain));
         }
-        if act.layout == Layout::Plain && matches!(rank, 3 | 4) && act.dims[0] == 1 && perm == first {
+        if act.layout == Layout::Plain && matches!(rank, 3 | 4) && perm == first {
             return Ok(act.viewed(dims, Layout::ChannelsLast));
         }
         let act = self.plain(&node.name, act)?;
         self.permuted(&node.name, &act, &perm)
-    }
-
-    /// Joins tensors of one kind; quantized ones are brought to the scale that follows.
-    fn concat(&mut self, node: &Node) -> Result<Value<'m>, Why> {
-        let dims = self.output_dims(node)?;
-        // What is empty adds nothing; a plan holds no such tensor.
-        let empty = |i: &usize| self.shapes.get(&node.inputs[*i]).is_some_and(|(_, dims)| dims.contains(&0));
-        let parts: Vec<usize> = (0..node.inputs.len()).filter(|i| !empty(i)).collect();
-        let values = parts.into_iter().map(|i| self.movable(node, i)).collect::<Result<Vec<_>, _>>()?;
-        let axis = axis_of(int(node, "axis", 0), dims.len())?;
-        let follows = self.tail(node)?.quantized.map(|(q, _)| q);
-        let mut parts = vec![];
-        let kind = match (values.first().ok_or("all of its inputs are empty")?, follows) {
-            (Value::Integers(_, dtype), _) => {
-                if !values.iter().all(|v| matches!(v, Value::Integers(_, other) if other == dtype)) {
-                    return Err("it joins integers with something else".into());
-                }
-                values[0].clone()
-            }
-            (Value::Raw(_, dtype), _) => {
-                if !values.iter().all(|v| matches!(v, Value::Raw(_, other) if other == dtype)) {
-                    return Err("it joins tensors of different types".into());
-                }
-                values[0].clone()
-            }
-            (Value::Dequantized(..), Some(to)) if values.iter().all(|v| matches!(v, Value::Dequantized(..))) => {
-                Value::Dequantized(values[0].act().ok_or("no input")?.clone(), to)
-            }
-            _ => Value::Real(Act { tensor: 0, dims: vec![], layout: Layout::Plain }),
-        };
-        for value in &values {
-            let act = match (value, &kind) {
-                (Value::Dequantized(act, from), Value::Dequantized(_, to)) if from != to => {
-                    let (from, to) = (*from, *to);
-                    self.table(&node.name, act, |x| to.quantize(from.dequantize(x)))
-                }
-                (value, Value::Real(_)) => self.real(&node.name, value)?,
-                (value, _) => value.act().ok_or("it joins a constant")?.clone(),
-            };
-            parts.push(act);
-        }
-        let image = axis > 0
-            && matches!(dims.len(), 3 | 4)
-            && dims[0] == 1
-            && parts.iter().all(|p| p.layout == Layout::ChannelsLast || p.layouts_agree());
-        let layout = if image { Layout::ChannelsLast } else { Layout::Plain };
-        let element_bytes = self.element_bytes(&parts[0]);
-        let output = self.program.tensor(dims.clone(), layout, element_bytes);
-        let mut start = 0;
-        for part in parts {
-            let part = if image { self.channels_last(&node.name, part)? } else { self.plain(&node.name, part)? };
-            let (lie, at) = lying(&part.dims, layout, axis);
-            let (whole, _) = lying(&dims, layout, axis);
-            let inner: usize = lie[at + 1..].iter().product();
-            let (rows, row) = (lie[..at].iter().product::<usize>(), lie[at] * inner);
-            let op = StridedCopy {
-                input: self.program.span(&part),
-                output: self.program.span(&output),
-                element_bytes,
-                dims: padded(&[rows, row], 1),
-                input_start: 0,
-                input_strides: padded(&[row, 1], 0),
-                output_start: start,
-                output_strides: padded(&[whole[at] * inner, 1], 0),
-            };
-            self.program.push(&node.name, op);
-            start += row;
-        }
-        Ok(kind.with(output))
     }
 
     /// A border of one value, or of the tensor's own.
@@ -270,8 +205,6 @@ impl<'m> Lowering<'m> {
         before: &[usize],
         dims: Vec<usize>,
     ) -> Result<Act, Why> {
-        // Channels-last images have a batch of 1.
-        let act = if dims.first() == act.dims.first() { act } else { self.plain(name, act)? };
         if dims.len() > COPY_DIMS {
             return Err(format!("a pad of {} dimensions is not taken", dims.len()));
         }

@@ -163,14 +163,12 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EngineChoice, Session, SessionOptions};
+    use crate::{Session, SessionOptions};
 
     #[test]
     fn a_batch_answers_as_its_samples_do() {
-        // The plan engine takes no batch of images.
-        let images =
-            if EngineChoice::Tract.is_built() { ["kws_dscnn/int8.onnx", "har_cnn1d/f32.onnx"].as_slice() } else { &[] };
-        for path in images.iter().chain(&["ad_autoencoder/int8.onnx", "ad_autoencoder/f32.onnx"]) {
+        for path in ["kws_dscnn/int8.onnx", "har_cnn1d/f32.onnx", "ad_autoencoder/int8.onnx", "ad_autoencoder/f32.onnx"]
+        {
             let model = Model::open(format!("models/{path}")).unwrap();
             let session = |model: &Model| Session::new(model, SessionOptions::default()).unwrap();
             let mut one = session(&model);
@@ -184,7 +182,7 @@ mod tests {
             for (sample, batched) in input.chunks(ins).zip(together.chunks(outs)) {
                 let mut alone = vec![0f32; outs];
                 one.run(&[sample.into()], &mut [alone.as_mut_slice().into()]).unwrap();
-                // Another engine may take a batch, and add floats up in another order.
+                // Rows of a product are added up in another order than one.
                 let largest = alone.iter().fold(1f32, |max, value| max.max(value.abs()));
                 let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * largest;
                 assert!(alone.iter().zip(batched).all(near), "{path}: {alone:?} alone, {batched:?} in a batch");

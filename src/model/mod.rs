@@ -32,7 +32,7 @@ pub(crate) use archive::Archive;
 pub(crate) use error::Fault;
 use graph::Output;
 pub(crate) use graph::{Attribute, AttributeValue, Domain, Graph, Node, Tensor, TensorData};
-pub(crate) use shape::{Binding, Shapes};
+pub(crate) use shape::{Binding, Equation, Label, Shapes};
 pub(crate) use source::Source;
 
 use external::ExternalFiles;

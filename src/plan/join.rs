@@ -43,7 +43,7 @@ impl Joined {
                 && joined.root(whole).0 != part
                 && groups.last_write[part] < Some(index)
                 && groups.last_write[part].is_some()
-                && writers().all(|step| matches!(step.op, Op::StridedCopy(_)))
+                && writers().filter(|other| !std::ptr::eq(*other, step)).all(|other| is_apart(copy, &other.op))
                 // What is worked on in place while a part is still to be read would change that.
                 && (ends[part] <= index || !moves_on());
             if fits {
@@ -93,6 +93,18 @@ impl Joined {
             }
         }
     }
+}
+
+/// Whether another op that writes to the whole is a copy that leaves alone what this one writes: a part is there before
+/// the steps between, and would not be written once more.
+fn is_apart(copy: &StridedCopy, other: &Op) -> bool {
+    let reach = |copy: &StridedCopy| {
+        let past: usize = copy.dims.iter().zip(&copy.output_strides).map(|(dim, stride)| (dim - 1) * stride).sum();
+        copy.output_start..copy.output_start + past + 1
+    };
+    let Op::StridedCopy(other) = other else { return false };
+    let (own, others) = (reach(copy), reach(other));
+    own.end <= others.start || others.end <= own.start
 }
 
 /// Whether all of one tensor goes to bytes of the other that follow each other.

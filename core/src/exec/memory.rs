@@ -16,8 +16,9 @@ impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync> Output for T {}
 pub(crate) enum Memory<'m, I, O> {
     /// All there is.
     Whole { arena: &'m mut [u8], data: &'m [u8], inputs: &'m [I], outputs: &'m mut [O] },
-    /// What a part of an op has while others run: its piece of the output, scratch of its own, and what nobody writes.
-    Part { rest: Rest<'m, I, O>, output: &'m mut [u8], scratch: &'m mut [u8] },
+    /// What a part of an op has while others run: its piece of the output, which is what follows `output_start` in its
+    /// section, scratch of its own, and what nobody writes.
+    Part { rest: Rest<'m, I, O>, output: &'m mut [u8], output_start: usize, scratch: &'m mut [u8] },
 }
 
 /// What two spans leave of the arena: where each piece starts, in order, and its bytes.
@@ -58,7 +59,10 @@ impl<I: Input, O: Output> Memory<'_, I, O> {
         let Operand { section, offset, len } = output;
         let (arena, data, inputs, outputs) = match self {
             Memory::Whole { arena, data, inputs, outputs } => (&mut **arena, *data, *inputs, &mut **outputs),
-            Memory::Part { rest, output, scratch } => return (output.len() == len).then_some((*rest, output, scratch)),
+            Memory::Part { rest, output, output_start, scratch } => {
+                let output = output.get_mut(offset.checked_sub(*output_start)?..)?.get_mut(..len)?;
+                return Some((*rest, output, scratch));
+            }
         };
         match section {
             Section::Arena => {

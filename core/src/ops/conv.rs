@@ -64,6 +64,10 @@ impl Operation for ConvS8 {
         work(&self.shape)
     }
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.shape, [1, 1]))
+    }
+
     fn lines(&self, isa: Isa) -> Lines {
         let unit = self.kernel().line_unit(isa, &self.shape);
         unit.map_or(Lines::WHOLE, |unit| Lines { count: flattened(&self.shape).lines(), unit })
@@ -141,6 +145,10 @@ impl Operation for ConvF32 {
         work(&self.shape)
     }
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.shape, [4, 4]))
+    }
+
     fn lines(&self, _: Isa) -> Lines {
         Lines::of(flattened(&self.shape).lines())
     }
@@ -176,6 +184,12 @@ impl Operation for ConvF32 {
 pub(super) fn flattened(shape: &ConvShape) -> Window {
     let row = shape.window.flattened();
     if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
+}
+
+/// An image of a convolution and what it gives, whose elements have so many bytes.
+pub(super) fn image_bytes(shape: &ConvShape, [in_bytes, out_bytes]: [usize; 2]) -> [usize; 2] {
+    let ConvShape { window, out_c, .. } = shape;
+    [window.in_len().saturating_mul(in_bytes), window.out_len(*out_c).saturating_mul(out_bytes)]
 }
 
 /// Cuts a convolution, whose input and output have elements of so many bytes.

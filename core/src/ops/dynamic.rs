@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use super::conv::{cut, flattened, macs, work};
+use super::conv::{cut, flattened, image_bytes, macs, work};
+use super::edges::planes_bytes;
 use super::{Lines, Operation, lines, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
@@ -130,6 +131,10 @@ record! {
 impl Operation for DynamicQuantize {
     operands!(input, scale, zero_point => output);
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(planes_bytes(self.channels, self.pixels, [4, 1]))
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_tensor(plan, "input", self.input, &[self.channels, self.pixels], 4)?;
         check_tensor(plan, "scale", self.scale, &[1], 4)?;
@@ -199,6 +204,10 @@ impl Operation for ConvS32 {
 
     fn work(&self) -> u64 {
         work(&self.shape)
+    }
+
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.shape, [1, 4]))
     }
 
     fn lines(&self, isa: Isa) -> Lines {

@@ -31,6 +31,10 @@ record! {
 impl Operation for Quantize {
     operands!(input => output);
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(planes_bytes(self.channels, self.pixels, [4, 1]))
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_tensor(plan, "input", self.input, &[self.channels, self.pixels], 4)?;
         check_tensor(plan, "output", self.output, &[self.pixels, self.channels], 1)?;
@@ -72,6 +76,10 @@ impl Operation for Dequantize {
         DType::F32
     }
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(planes_bytes(self.channels, self.pixels, [1, 4]))
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         check_tensor(plan, "input", self.input, &[self.pixels, self.channels], 1)?;
         check_tensor(plan, "output", self.output, &[self.channels, self.pixels], 4)?;
@@ -85,4 +93,9 @@ impl Operation for Dequantize {
         quantize::dequantize(isa, input, output, self.channels, self.scale, self.zero_point);
         Some(())
     }
+}
+
+/// As many planes as channels, of so many pixels, whose elements have so many bytes here and there.
+pub(super) fn planes_bytes(channels: usize, pixels: usize, element_bytes: [usize; 2]) -> [usize; 2] {
+    element_bytes.map(|bytes| channels.saturating_mul(pixels).saturating_mul(bytes))
 }

@@ -60,7 +60,7 @@ pub(super) fn cut_window(
 }
 
 /// Leaves the lines, of so many bytes, of an operand.
-pub(super) fn cut(operand: &mut Operand, lines: &Range<usize>, line_bytes: usize) {
+pub(crate) fn cut(operand: &mut Operand, lines: &Range<usize>, line_bytes: usize) {
     let [start, end] = [lines.start, lines.end].map(|line| (line * line_bytes).min(operand.len));
     (operand.offset, operand.len) = (operand.offset + start, end - start);
 }

@@ -1,10 +1,10 @@
 //! The ops of a plan, one file a family: their parameters with their exact meaning, what must hold of
 //! them, what they cost, and which kernel runs them.
 //!
-//! Images are NHWC without the batch. Quantized values are `i8`; `real = (q - zero_point) * scale`.
-//! `round` is round half to even, `clamp` is to the op's `min..=max`. Quantized ops are defined in
-//! single f32 operations, in the order written here, without fused multiply-add, so that every
-//! instruction set gives the same bits.
+//! Images are NHWC; an op on an image does as many, one after the other, as its operands are images long. Quantized
+//! values are `i8`; `real = (q - zero_point) * scale`. `round` is round half to even, `clamp` is to the op's
+//! `min..=max`. Quantized ops are defined in single f32 operations, in the order written here, without fused
+//! multiply-add, so that every instruction set gives the same bits.
 //!
 //! An op is a record ([`record!`](crate::plan::wire::record)) with an [`Operation`], and a line in the list
 //! of codes, `plan/op.rs`. Nothing else knows ops apart.
@@ -44,7 +44,7 @@ pub use dynamic::{ConvS32, DynamicQuantize, DynamicRange, DynamicScale, DynamicZ
 pub use edges::{Dequantize, Quantize};
 pub use gather::Gather;
 pub use integers::{BinaryInt, CompareInt, Whole};
-pub(crate) use lines::Lines;
+pub(crate) use lines::{Lines, cut};
 pub use matmul::MatMulF32;
 pub use norm::NormalizeF32;
 pub use one_hot::OneHotF32;
@@ -68,7 +68,8 @@ pub const MAX_INPUTS: usize = 4;
 
 /// What an op states of itself.
 pub(crate) trait Operation {
-    /// What is read, empty operands behind it. [`operands!`] writes this and the three that follow.
+    /// What is read, empty operands behind it. [`operands!`] writes this and what follows, to
+    /// [`Operation::each_operand`].
     fn inputs(&self) -> [Operand; MAX_INPUTS];
 
     /// Names of the fields that are read, in that order.
@@ -76,6 +77,11 @@ pub(crate) trait Operation {
 
     /// Where the result goes.
     fn output(&self) -> Operand;
+
+    /// The first of what is read, if there is any, and where the result goes.
+    fn ends(&mut self) -> Option<(&mut Operand, &mut Operand)> {
+        None
+    }
 
     /// Every tensor that is named, constants among them.
     #[cfg(feature = "alloc")]
@@ -94,6 +100,12 @@ pub(crate) trait Operation {
     /// Weights, biases, multipliers and tables, beyond what [`Operation::inputs`] names.
     fn constants(&self) -> [DataSpan; 3] {
         [DataSpan::default(); 3]
+    }
+
+    /// Bytes of an image of the first input and of the output, of an op that does as many as there are, one after the
+    /// other. All else is said of one image.
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        None
     }
 
     /// Multiply-accumulates, taps that fall on padding included.
@@ -179,6 +191,10 @@ macro_rules! operands {
             self.$output
         }
 
+        fn ends(&mut self) -> Option<(&mut $crate::plan::Operand, &mut $crate::plan::Operand)> {
+            $crate::ops::ends!(self, $output $(, $input)*)
+        }
+
         #[cfg(feature = "alloc")]
         fn each_operand(&mut self, visit: &mut dyn FnMut(&mut $crate::plan::Operand)) {
             $(visit(&mut self.$input);)*
@@ -187,7 +203,16 @@ macro_rules! operands {
     };
 }
 
-use operands;
+macro_rules! ends {
+    ($op:ident, $output:ident) => {
+        None
+    };
+    ($op:ident, $output:ident, $first:ident $(, $input:ident)*) => {
+        Some((&mut $op.$first, &mut $op.$output))
+    };
+}
+
+use {ends, operands};
 
 /// The type that stands for all of its size where elements are moved and not looked at.
 fn of_size(element_bytes: usize) -> DType {

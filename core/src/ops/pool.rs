@@ -28,6 +28,10 @@ record! {
 impl Operation for MaxPoolS8 {
     operands!(input => output);
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.window, 1))
+    }
+
     fn lines(&self, _: Isa) -> Lines {
         Lines::of(self.window.lines())
     }
@@ -72,6 +76,10 @@ record! {
 impl Operation for AveragePoolS8 {
     operands!(input => output);
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.window, 1))
+    }
+
     fn lines(&self, _: Isa) -> Lines {
         Lines::of(self.window.lines())
     }
@@ -110,6 +118,10 @@ impl Operation for MaxPoolF32 {
 
     fn dtype(&self) -> DType {
         DType::F32
+    }
+
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.window, 4))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -153,6 +165,10 @@ impl Operation for AveragePoolF32 {
         DType::F32
     }
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(image_bytes(&self.window, 4))
+    }
+
     fn lines(&self, _: Isa) -> Lines {
         Lines::of(self.window.lines())
     }
@@ -172,6 +188,10 @@ impl Operation for AveragePoolF32 {
         pool::average_f32(isa, input, output, &self.window, self.count_include_pad);
         Some(())
     }
+}
+
+fn image_bytes(window: &Window, element_bytes: usize) -> [usize; 2] {
+    [window.in_len(), window.out_len(window.in_c)].map(|len| len.saturating_mul(element_bytes))
 }
 
 fn cut(window: &mut Window, (input, output): (&mut Operand, &mut Operand), element_bytes: usize, lines: &Range<usize>) {

@@ -65,6 +65,10 @@ impl Operation for ResizeS8 {
         [self.rows, self.cols, DataSpan::default()]
     }
 
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(self.shape.lens().map(|len| len.saturating_mul(1)))
+    }
+
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
         let sound =
             |[first, second, share]: &Blend, input| [first, second].into_iter().all(inside(input)) && *share <= WHOLE;
@@ -89,6 +93,10 @@ impl Operation for ResizeF32 {
 
     fn constants(&self) -> [DataSpan; 3] {
         [self.rows, self.cols, DataSpan::default()]
+    }
+
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(self.shape.lens().map(|len| len.saturating_mul(4)))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -116,6 +124,10 @@ impl Operation for ResizeCubicF32 {
 
     fn constants(&self) -> [DataSpan; 3] {
         [self.rows, self.cols, DataSpan::default()]
+    }
+
+    fn image_bytes(&self) -> Option<[usize; 2]> {
+        Some(self.shape.lens().map(|len| len.saturating_mul(4)))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {

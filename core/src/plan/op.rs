@@ -1,9 +1,13 @@
 //! Which ops there are, the code of each, and what is asked of any.
 
+use core::ops::Range;
+
 use super::error::{Fault, FieldFault};
 #[cfg(feature = "alloc")]
 use super::operand::Section;
 use super::operand::{ArenaSpan, Operand};
+use super::rules::{exact, product};
+use super::verify::Verifier;
 use super::wire::{DType, NameSpan, Wire, Words};
 use crate::exec::memory::{Input, Memory, Output};
 use crate::isa::Isa;
@@ -54,9 +58,8 @@ macro_rules! ops {
                 }
             }
 
-            /// Runs it; `None` if it names memory that is not there.
             #[inline]
-            pub(crate) fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+            fn run_one<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
                 match self {
                     $(Self::$name(op) => op.run(isa, memory)),*
                 }
@@ -144,6 +147,54 @@ ops! {
 }
 
 impl Op {
+    /// Runs it, on one image after the other; `None` if it names memory that is not there.
+    #[inline]
+    pub(crate) fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
+        let images = self.images();
+        let mut one;
+        for image in 0..images {
+            let mut op = self;
+            if images > 1 {
+                one = self.some_images(image..image + 1);
+                op = &one;
+            }
+            op.run_one(isa, memory)?;
+        }
+        Some(())
+    }
+
+    /// How many images it does: as many as there is room for in its output.
+    #[inline(never)]
+    pub(super) fn images(&self) -> usize {
+        let op = self.operation();
+        match op.image_bytes() {
+            Some([_, result]) => op.output().len.checked_div(result).unwrap_or(1).max(1),
+            None => 1,
+        }
+    }
+
+    /// Holds the op against its rules: of several images the first, and all of them against its size.
+    pub(super) fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
+        let (images, op) = (self.images(), self.operation());
+        let Some([image, result]) = op.image_bytes().filter(|_| images > 1) else { return op.check(plan) };
+        let [input, ..] = op.inputs();
+        exact("input", input.len, product("input", &[images, image])?)?;
+        exact("output", op.output().len, product("output", &[images, result])?)?;
+        self.some_images(0..1).operation().check(plan)
+    }
+
+    /// The op on some of its images.
+    pub(super) fn some_images(&self, images: Range<usize>) -> Op {
+        let mut op = *self;
+        if let Some([image, result]) = self.operation().image_bytes()
+            && let Some((input, output)) = op.operation_mut().ends()
+        {
+            cut(input, &images, image);
+            cut(output, &images, result);
+        }
+        op
+    }
+
     /// What the op reads, empty operands behind it. The first may be the output itself where
     /// [`Op::in_place`] says so.
     pub fn inputs(&self) -> [Operand; MAX_INPUTS] {
@@ -203,7 +254,7 @@ impl Op {
 
     /// Multiply-accumulates of a convolution, taps that fall on padding included; 0 for every other op.
     pub fn macs(&self) -> u64 {
-        self.operation().macs()
+        self.operation().macs().saturating_mul(self.images() as u64)
     }
 
     /// Bytes that the op reads: each tensor and each constant once.

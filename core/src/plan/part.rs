@@ -7,6 +7,7 @@
 
 use super::Op;
 use crate::isa::Isa;
+use crate::ops::Lines;
 
 /// Parts that an op is cut into at most, and so the threads of a run.
 pub const MAX_PARTS: usize = 16;
@@ -29,7 +30,7 @@ impl Op {
         if threads < 2 {
             return 1;
         }
-        match self.operation().work() / min_work(self, isa) {
+        match self.work() / min_work(self, isa) {
             0 | 1 => 1,
             worth => threads.min(usize::try_from(worth).unwrap_or(MAX_PARTS)).min(self.most_parts(isa)),
         }
@@ -37,21 +38,40 @@ impl Op {
 
     /// How many parts the op can be cut into, whether it pays or not.
     pub(crate) fn most_parts(&self, isa: Isa) -> usize {
-        let lines = self.operation().lines(isa);
+        let lines = self.lines(isa);
         (lines.count / lines.unit).clamp(1, MAX_PARTS)
+    }
+
+    fn work(&self) -> u64 {
+        match self.images() {
+            1 => self.operation().work(),
+            images => self.some_images(0..1).operation().work().saturating_mul(images as u64),
+        }
+    }
+
+    /// What it is cut along: images where there are several.
+    fn lines(&self, isa: Isa) -> Lines {
+        match self.images() {
+            1 => self.operation().lines(isa),
+            images => Lines::of(images),
+        }
     }
 
     /// Part `index` of `count`, at least 2 and at most [`Op::most_parts`]. What it reads and writes lies in that of
     /// the op: outputs one after the other, inputs overlapping where a window has neighbours.
     #[must_use]
     pub(crate) fn part(&self, isa: Isa, index: usize, count: usize) -> Op {
-        let lines = self.operation().lines(isa);
+        let lines = self.lines(isa);
         // On 32 bits the product may not fit; its share of the lines does.
         let units = (lines.count / lines.unit) as u64;
         let start = |index: usize| (units * index as u64 / count as u64) as usize * lines.unit;
         let end = if index + 1 < count { start(index + 1) } else { lines.count };
+        let lines = start(index)..end;
+        if self.images() > 1 {
+            return self.some_images(lines);
+        }
         let mut part = *self;
-        part.operation_mut().cut(start(index)..end);
+        part.operation_mut().cut(lines);
         part
     }
 }

@@ -199,7 +199,7 @@ impl Verifier<'_> {
             require(in_place || !overlap(input, output), field, Fault::Overlap)?;
             self.check_written(field, input, index)?;
         }
-        op.operation().check(self)?;
+        op.check(self)?;
         self.check_scratch(op)
     }
 

@@ -285,7 +285,9 @@ fn moves(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
     match node.op() {
         "MaxPool" => node.output.len() == 1,
         "Pad" => pads_by_a_value(node) && !pads_by_another_than_zero(node, stored),
-        op => matches!(op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat"),
+        op => {
+            matches!(op, "GlobalMaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat")
+        }
     }
 }
 
@@ -311,6 +313,7 @@ pub fn hands_on(op: &str) -> bool {
             | "Transpose"
             | "Concat"
             | "MaxPool"
+            | "GlobalMaxPool"
             | "Pad"
             | "Identity"
             | "Dropout"

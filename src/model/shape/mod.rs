@@ -30,6 +30,7 @@ use super::graph::{DType, Dim, Graph, Node, Tensor, ValueInfo};
 use super::limits::Limits;
 
 use context::Context;
+pub(crate) use einsum::{Equation, Label};
 pub(crate) use fact::Fact;
 use fact::VALUES_LIMIT;
 

@@ -154,6 +154,19 @@ pub(super) fn gather_nd(c: &Context<'_>) -> Ruled<Outputs> {
     one(c, parts(&data[batch..], indices)?)
 }
 
+pub(super) fn scatter_elements(c: &Context<'_>) -> Ruled<Outputs> {
+    c.indices(1)?;
+    within_data(c)?;
+    if let (Some(indices), Some(updates)) = (c.dims(1), c.dims(2))
+        && (updates.len() != indices.len()
+            || updates.iter().zip(indices).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b)))
+    {
+        let what = format!("its updates {} must be {}, as its indices", show(updates), show(indices));
+        return Err(Misfit::Shape(what));
+    }
+    one(c, c.dims(0).cloned())
+}
+
 pub(super) fn scatter_nd(c: &Context<'_>) -> Ruled<Outputs> {
     if let (Some(data), Some(indices), Some(updates)) = (c.dims(0), c.dims(1), c.dims(2))
         && let Some(wanted) = parts(data, indices)?

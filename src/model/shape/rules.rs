@@ -218,6 +218,7 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         "GatherElements" => parts::gather_elements(c),
         "GatherND" => parts::gather_nd(c),
         "ScatterND" => parts::scatter_nd(c),
+        "Scatter" | "ScatterElements" => parts::scatter_elements(c),
         "Einsum" => einsum::einsum(c),
         "TopK" => parts::top_k(c),
         "OneHot" => views::one_hot(c),

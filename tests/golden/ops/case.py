@@ -16,8 +16,8 @@ def bind(build, /, **options):
     return lambda g: build(g, **options)
 
 
-def image(g: Graph, *shape: int, quantized: bool = True, dtype: str = "i8", **options) -> str:
-    x = g.input(1, *shape)
+def image(g: Graph, *shape: int, quantized: bool = True, dtype: str = "i8", batch: int = 1, **options) -> str:
+    x = g.input(batch, *shape)
     return g.qdq(x, dtype, **options) if quantized else x
 
 

@@ -5,6 +5,42 @@ from builder import INT
 from case import add, bind, finish, image
 
 
+def scatters() -> None:
+    def rows(g, quantized):
+        """As PyTorch writes `x[:, 1:3, ::2] = y`."""
+        x = image(g, 4, 5, quantized=quantized)
+        y = g.op("Relu", g.op("Slice", x, *(g.const(v, np.int64) for v in ([0, 0], [2, 3], [1, 2]))))
+        places = [[[[0, i, j] for j in (0, 2, 4)] for i in (1, 2)]]
+        finish(g, g.op("ScatterND", x, g.const(places, np.int64), g.qdq(y) if quantized else y), quantized)
+    add("scatter_nd_elements", bind(rows, quantized=False))
+    add("scatter_nd_elements_quantized", bind(rows, quantized=True))
+
+    def parts(g):
+        """Whole rows, into stored zeros, and one of those from the end."""
+        y = g.op("Relu", g.input(3, 2, 4))
+        z = g.op("ScatterND", g.const(np.zeros((5, 2, 4))), g.const([[3], [0], [-1]], np.int64), y)
+        finish(g, g.op("Add", z, g.op("ReduceMax", y, keepdims=0)), False)
+    add("scatter_nd_parts", parts, without_tract="out of bounds")
+
+    def again(g):
+        """Of what is read once more behind it, where both are computed right before."""
+        x, y = g.op("Neg", g.input(6, 3)), g.op("Abs", g.input(2, 3))
+        z = g.op("ScatterND", x, g.const([[1], [4]], np.int64), y)
+        finish(g, g.op("Concat", z, x, y, axis=0), False)
+    add("scatter_nd_of_what_is_read_again", again)
+
+    def elements(g, axis, shape):
+        x, y = g.input(3, 4), g.input(*shape)
+        indices = np.array([[1, 0, -1], [2, 1, 0]])[: shape[0], : shape[1]]
+        finish(g, g.op("ScatterElements", x, g.const(indices, np.int64), y, axis=axis), False)
+    add("scatter_elements", bind(elements, axis=0, shape=(2, 3)))
+    add("scatter_elements_last", bind(elements, axis=-1, shape=(2, 2)))
+
+    def reduced(g):
+        finish(g, g.op("ScatterND", g.input(4), g.const([[1], [1]], np.int64), g.input(2), reduction="add"), False)
+    add("scatter_nd_added", reduced, opset=16, refused="reduced with what is there")
+
+
 def views() -> None:
     def shaped(g, build, quantized=True):
         finish(g, build(g, image(g, 6, 4, 5, quantized=quantized)), quantized)

@@ -118,6 +118,35 @@ def products() -> None:
     add("attention", attention)
 
 
+def einsums() -> None:
+    def einsum(g, equation, shapes, stored=(), relu=False):
+        operands = [g.const(g.normal(*s)) if i in stored else g.input(*s) for i, s in enumerate(shapes)]
+        y = g.op("Einsum", *operands, equation=equation)
+        finish(g, g.op("Relu", y) if relu else y, False)
+    forms = {
+        "scores": ("bhqd, bhkd -> bhqk", [(2, 3, 5, 7), (2, 3, 4, 7)]),
+        "weighted": ("bhqk,bkhd->bqhd", [(2, 3, 5, 7), (2, 7, 3, 4)]),
+        "of_two_inner": ("bhqd,hdo->bqo", [(2, 3, 5, 4), (3, 4, 6)], (1,)),
+        "layer": ("abc,cde->abde", [(2, 5, 8), (8, 3, 4)], (1,)),
+        "stored_first": ("oc,bct->bot", [(6, 8), (2, 8, 5)], (0,)),
+        "stored_matrices": ("bhi,hij->bhj", [(2, 3, 5), (3, 5, 4)], (1,)),
+        "ellipses": ("...ij,...jk->...ik", [(2, 5, 3, 4), (2, 5, 4, 2)]),
+        "ellipsis_last": ("i...,...->...i", [(3, 2, 4), (2, 4)]),
+        "implicit": ("zj,ja", [(3, 4), (4, 2)]),
+        "transposed": ("bij->jbi", [(2, 3, 4)]),
+        "summed": ("bij->i", [(2, 3, 4)]),
+        "summed_before": ("bij,bk->bk", [(2, 3, 4), (2, 5)]),
+        "of_three": ("ij,jk,kl->il", [(3, 4), (4, 5), (5, 2)]),
+        "outer": ("i,j->ji", [(3,), (4,)]),
+        "dot": ("i,i->", [(9,), (9,)]),
+        "stored_summed": ("ij,jk->i", [(3, 4), (4, 5)], (1,)),
+    }
+    for name, (equation, shapes, *stored) in forms.items():
+        add(f"einsum_{name}", bind(einsum, equation=equation, shapes=shapes, stored=stored[0] if stored else ()))
+    add("einsum_relu", bind(einsum, equation="ij,jk,kl->li", shapes=[(3, 4), (4, 5), (5, 2)], stored=(2,), relu=True))
+    add("einsum_diagonal", bind(einsum, equation="ii->i", shapes=[(3, 3)]), refused="diagonal")
+
+
 def resizes() -> None:
     def resize(g, shape, quantized, scales=None, sizes=None, **attributes):
         x = image(g, *shape, quantized=quantized)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 import arithmetic
+import batches
 import builder
 import case
 import graphs
@@ -33,10 +34,13 @@ def main() -> None:
     layers.transposed()
     layers.norms()
     layers.products()
+    layers.einsums()
     layers.resizes()
     layers.recurrent()
     layers.constants()
     graphs.views()
+    graphs.scatters()
+    batches.batches()
     qoperators.qoperators()
     qoperators.dynamic()
     graphs.blocks()

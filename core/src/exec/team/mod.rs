@@ -108,7 +108,7 @@ fn tasks<'m, I, O>(
             scratch = others;
             work
         };
-        let memory = Memory::Part { rest, output: piece, scratch: work };
+        let memory = Memory::Part { rest, output: piece, output_start: op.output().offset, scratch: work };
         tasks.push(Task { op, memory, done: None }).map_err(|_| Lack::Memory)?;
     }
     Ok(tasks)

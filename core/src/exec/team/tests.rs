@@ -85,10 +85,15 @@ fn packed(isa: Isa, shape: &ConvShape, form: Form, seed: u32) -> Vec<u8> {
 
 /// A convolution of an input to an output, on noise.
 fn convolution(isa: Isa, shape: ConvShape, form: Form, seed: u32) -> Plan<AlignedBytes> {
+    convolution_of(1, isa, shape, form, seed)
+}
+
+/// The same of several images.
+fn convolution_of(images: usize, isa: Isa, shape: ConvShape, form: Form, seed: u32) -> Plan<AlignedBytes> {
     let builder = &mut PlanBuilder::new(isa);
     let (w, out_c) = (shape.window, shape.out_c);
-    let image = [w.in_h, w.in_w, w.in_c];
-    let features = [w.out_h, w.out_w, out_c];
+    let image = [images, w.in_h, w.in_w, w.in_c];
+    let features = [images, w.out_h, w.out_w, out_c];
     let [input, output] = [image, features].map(|dims| dims.iter().product());
     let weights = weights_of(&shape, seed);
     let mut op = conv(
@@ -114,6 +119,7 @@ proptest! {
         mut window in any_window(2),
         kind in 0usize..6,
         channels in 1usize..40,
+        images in 1usize..4,
         most in 2usize..6,
         compact: bool,
         seed: u32,
@@ -144,7 +150,7 @@ proptest! {
         };
         let form = if compact && shape.groups == 1 { Form::Compact } else { Form::Fast };
         for isa in Isa::ALL {
-            let plan = convolution(isa, shape, form, seed);
+            let plan = convolution_of(images, isa, shape, form, seed);
             // On any machine: a part's weights are packed as those of the whole.
             let op = plan.ops().next().unwrap().1;
             let parts = op.most_parts(isa).min(most);
@@ -167,6 +173,12 @@ proptest! {
             plan.run(&mut memory, &inputs, &mut whole).unwrap();
             let cut = in_parts(&plan, &inputs, most);
             prop_assert_eq!(&*whole[0], &*cut[0], "{} parts on {}: {:?}", most, isa, shape);
+            let plan = convolution(isa, shape, form, seed);
+            let (mut memory, mut alone) = room(&plan);
+            for (image, features) in inputs[0].chunks(inputs[0].len() / images).zip(whole[0].chunks(alone[0].len())) {
+                plan.run(&mut memory, &[AlignedBytes::from(image)], &mut alone).unwrap();
+                prop_assert_eq!(&*alone[0], features, "of {} on {}: {:?}", images, isa, shape);
+            }
         }
     }
 }
