@@ -56,3 +56,13 @@ fn options_have_the_names_that_other_commands_give_them() {
         assert!(Cli::try_parse_from(line).is_ok(), "{line:?}");
     }
 }
+
+#[test]
+fn a_slip_is_answered_by_what_was_meant() {
+    for (line, meant) in
+        [(["tractlet", "run", "x", "--inpt"], "'--input'"), (["tractlet", "comple", "x", "y"], "'compile'")]
+    {
+        let told = Cli::try_parse_from(line).map(drop).unwrap_err().to_string();
+        assert!(told.contains("similar") && told.contains(meant), "{told}");
+    }
+}
