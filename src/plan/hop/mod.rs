@@ -64,12 +64,7 @@ fn source(program: &Program, hop: usize) -> Result<Source, String> {
         return Err(format!("the model has {} inputs; expected one", program.inputs.len()));
     };
     let reader = program.steps.iter().map(|step| &step.op).find(|op| reads(op).any(|tensor| tensor == input.tensor));
-    let transposed = |op: &Op| match op {
-        Op::Quantize(op) => Some(op.channels),
-        Op::StridedCopy(op) => channels_of(op),
-        _ => None,
-    };
-    let outer = reader.and_then(transposed).unwrap_or(1);
+    let outer = reader.and_then(channels_of).unwrap_or(1);
     let before = |axis: usize| input.dims.iter().take(axis).product::<usize>();
     let axis = (0..input.dims.len()).find(|&axis| before(axis) == outer && input.dims[axis] > 1);
     let axis = axis.ok_or_else(|| format!("input `{}` of shape {:?} has no time", input.name, input.dims))?;

@@ -121,8 +121,7 @@ pub(super) fn follow(op: &Op, source: &Source, along: &[Along]) -> Result<Option
         }
     };
     match op {
-        Op::Quantize(op) if across && op.channels == source.outer => each(&source.rows),
-        Op::StridedCopy(op) if across && channels_of(op) == Some(source.outer) => each(&source.rows),
+        op if across && channels_of(op) == Some(source.outer) => each(&source.rows),
         _ if across => Err("it takes the input in an order in which rows are not together".to_owned()),
         Op::Quantize(op) if op.channels == 1 => each(rows_of(op.input)?),
         Op::Dequantize(op) if op.channels == 1 => each(rows_of(op.input)?),
@@ -175,8 +174,13 @@ pub(super) fn slid(window: &Window, law: &Law, rows: &Range<usize>, taken: &Rang
     }
 }
 
-/// The channels of an image that a copy lays innermost, if that is what it does.
-pub(super) fn channels_of(copy: &StridedCopy) -> Option<usize> {
+/// The channels of an image that an op lays innermost, if that is what it does: of one, not of several.
+pub(super) fn channels_of(op: &Op) -> Option<usize> {
+    let copy = match op {
+        Op::Quantize(op) => return (4 * op.pixels * op.channels == op.input.len).then_some(op.channels),
+        Op::StridedCopy(copy) => copy,
+        _ => return None,
+    };
     let ([.., pixels, channels], [.., down, right]) = (copy.dims, copy.input_strides);
     let all = 4 * pixels * channels == copy.input.len && copy.input.len == copy.output.len;
     let swaps = (down, right) == (1, pixels) && copy.output_strides.ends_with(&[channels, 1]);

@@ -427,3 +427,15 @@ fn what_stands_in_the_way_is_named() {
     let (step, why) = partly.whole_from.unwrap();
     assert_eq!((step.as_str(), why.contains("does not divide the 3 rows")), ("step 2", true));
 }
+
+#[test]
+fn channels_of_several_images_are_not_taken_for_time() {
+    let (mut program, mut builder) = network(&[Layer::Unary], Isa::Generic, (2, 6, 0), false, 1);
+    program.inputs[0].dims = vec![2, 2, 6];
+    program.tensors.iter_mut().for_each(|bytes| *bytes *= 2);
+    for step in &mut program.steps {
+        step.op.relocate(|operand| Operand { len: 2 * operand.len, ..operand });
+    }
+    let why = by_hops(&program, 1, None, &mut builder).map(drop).unwrap_err();
+    assert!(why.contains("step 0"), "{why}");
+}
