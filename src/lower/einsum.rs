@@ -1,12 +1,13 @@
 //! Einsum, as products of matrices. Of two operands, labels that both have and that are still wanted count the matrices,
 //! labels that both have and that are not are summed over, and those of one alone are rows or columns.
 
-use tractlet_core::plan::{ArenaSpan, MatMulF32, Reduction};
+use tractlet_core::plan::Reduction;
 use tractlet_core::shape::{Along, ConvShape, Window};
 
 use super::binary::UNBOUNDED;
 use super::edges::row_major;
 use super::fold::strided;
+use super::matmul::Matrices;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why};
 use crate::model::{AttributeValue, Equation, Label, Node};
@@ -140,9 +141,9 @@ impl<'m> Lowering<'m> {
                 self.program.span(&b)
             }
         };
-        let (a, output, scratch) = (self.program.span(&a), self.program.span(&result), ArenaSpan::default());
-        let op = MatMulF32 { a, b, output, count, a_count: count, b_count: count, rows, inner, cols, scratch };
-        self.program.push(&node.name, op);
+        let matrices = |span| Matrices { span, count };
+        let operands = (matrices(self.program.span(&a)), matrices(b));
+        self.product_f32(node, operands, [count, rows, inner, cols], &result);
         Ok(result)
     }
 
@@ -164,11 +165,12 @@ impl<'m> Lowering<'m> {
     fn ordered(&mut self, node: &Node, operand: &Labelled<'m>, labels: &[Label]) -> Result<Labelled<'m>, Why> {
         let (order, dims) = (operand.places(labels), operand.sizes(labels));
         let value = match &operand.value {
-            Value::Numbers(values, _) => {
+            Value::Numbers(values, _) if !order.is_sorted() => {
                 let strides = row_major(&operand.dims);
                 let strides: Vec<usize> = order.iter().map(|&place| strides[place]).collect();
                 Value::Numbers(strided(values, &dims, &strides).into(), dims.clone())
             }
+            Value::Numbers(..) => operand.value.clone(),
             value => {
                 let act = self.real(&node.name, value)?.viewed(operand.dims.clone(), Layout::Plain);
                 Value::Real(self.permuted(&node.name, &act, &order)?)

@@ -10,11 +10,11 @@ use super::{Lowering, Why, int, number};
 use crate::model::Node;
 
 /// Matrices that an op reads.
-struct Matrices {
+pub(super) struct Matrices {
     /// Where they lie one after the other.
-    span: Operand,
+    pub span: Operand,
     /// How many there are.
-    count: usize,
+    pub count: usize,
 }
 
 impl<'m> Lowering<'m> {
@@ -75,7 +75,8 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    fn product_f32(&mut self, node: &Node, (a, b): (Matrices, Matrices), sizes: [usize; 4], output: &Act) {
+    /// Of so many matrices, of rows, the dimension that is summed over, and columns.
+    pub(super) fn product_f32(&mut self, node: &Node, (a, b): (Matrices, Matrices), sizes: [usize; 4], output: &Act) {
         let [mut count, mut rows, inner, cols] = sizes;
         let mut a_count = a.count;
         // Matrices that are all multiplied with the same one are one of more rows.
