@@ -76,14 +76,9 @@ impl Window {
         if self.is_row() { self.out_w } else { self.out_h }
     }
 
-    /// Elements of an image that it is over.
-    pub fn in_len(&self) -> usize {
-        volume([self.in_h, self.in_w, self.in_c])
-    }
-
-    /// Elements of its results, of so many channels.
-    pub fn out_len(&self, out_c: usize) -> usize {
-        volume([self.out_h, self.out_w, out_c])
+    /// Elements of an image that it is over, and of its results of so many channels.
+    pub(crate) fn lens(&self, out_c: usize) -> [usize; 2] {
+        [volume([self.in_h, self.in_w, self.in_c]), volume([self.out_h, self.out_w, out_c])]
     }
 
     /// Pixels in a line of the input and of the output.
@@ -161,6 +156,11 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// Elements of an image, and of what it gives.
+    pub(crate) fn lens(&self) -> [usize; 2] {
+        self.window.lens(self.out_c)
+    }
+
     /// One of its groups, on an image of that group's channels alone.
     pub(crate) const fn group(&self) -> ConvShape {
         let groups = if self.groups == 0 { 1 } else { self.groups };

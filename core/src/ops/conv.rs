@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::lines::cut_window;
-use super::{Lines, Operation, operands};
+use super::{Lines, Operation, bytes_of, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::ConvKernel;
@@ -65,7 +65,7 @@ impl Operation for ConvS8 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.shape, [1, 1]))
+        Some(bytes_of(self.shape.lens(), [1, 1]))
     }
 
     fn lines(&self, isa: Isa) -> Lines {
@@ -146,7 +146,7 @@ impl Operation for ConvF32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.shape, [4, 4]))
+        Some(bytes_of(self.shape.lens(), [4, 4]))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -184,12 +184,6 @@ impl Operation for ConvF32 {
 pub(super) fn flattened(shape: &ConvShape) -> Window {
     let row = shape.window.flattened();
     if shape.groups == 1 && row.in_w <= MAX_SIZE { row } else { shape.window }
-}
-
-/// An image of a convolution and what it gives, whose elements have so many bytes.
-pub(super) fn image_bytes(shape: &ConvShape, [in_bytes, out_bytes]: [usize; 2]) -> [usize; 2] {
-    let ConvShape { window, out_c, .. } = shape;
-    [window.in_len().saturating_mul(in_bytes), window.out_len(*out_c).saturating_mul(out_bytes)]
 }
 
 /// Cuts a convolution, whose input and output have elements of so many bytes.

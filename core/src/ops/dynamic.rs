@@ -2,9 +2,8 @@
 
 use core::ops::Range;
 
-use super::conv::{cut, flattened, image_bytes, macs, work};
-use super::edges::planes_bytes;
-use super::{Lines, Operation, lines, operands};
+use super::conv::{cut, flattened, macs, work};
+use super::{Lines, Operation, bytes_of, lines, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::conv::{ConvArgs, Form, Results};
@@ -12,7 +11,7 @@ use crate::kernels::{ConvKernel, quantize, reduce, scale};
 use crate::plan::rules::{check_conv, check_tensor, require};
 use crate::plan::wire::record;
 use crate::plan::{ALIGN, ArenaSpan, DType, DataSpan, Fault, FieldFault, Operand, Verifier};
-use crate::shape::{ConvShape, Requantize};
+use crate::shape::{ConvShape, Requantize, volume};
 
 record! {
     /// The least and the greatest value; both are NaN where one is.
@@ -132,7 +131,7 @@ impl Operation for DynamicQuantize {
     operands!(input, scale, zero_point => output);
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(planes_bytes(self.channels, self.pixels, [4, 1]))
+        Some(bytes_of([volume([1, self.channels, self.pixels]); 2], [4, 1]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -207,7 +206,7 @@ impl Operation for ConvS32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.shape, [1, 4]))
+        Some(bytes_of(self.shape.lens(), [1, 4]))
     }
 
     fn lines(&self, isa: Isa) -> Lines {

@@ -1,12 +1,13 @@
 //! Between floats and quantized values.
 
-use super::{Operation, operands};
+use super::{Operation, bytes_of, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::quantize;
 use crate::plan::rules::{check_scale, check_tensor};
 use crate::plan::wire::record;
 use crate::plan::{DType, FieldFault, Operand, Verifier};
+use crate::shape::volume;
 
 record! {
     /// `clamp(round(x / scale) + zero_point)` to -128..=127, with `[channels, pixels]` of the
@@ -32,7 +33,7 @@ impl Operation for Quantize {
     operands!(input => output);
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(planes_bytes(self.channels, self.pixels, [4, 1]))
+        Some(bytes_of([volume([1, self.channels, self.pixels]); 2], [4, 1]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -77,7 +78,7 @@ impl Operation for Dequantize {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(planes_bytes(self.channels, self.pixels, [1, 4]))
+        Some(bytes_of([volume([1, self.channels, self.pixels]); 2], [1, 4]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -93,9 +94,4 @@ impl Operation for Dequantize {
         quantize::dequantize(isa, input, output, self.channels, self.scale, self.zero_point);
         Some(())
     }
-}
-
-/// As many planes as channels, of so many pixels, whose elements have so many bytes here and there.
-pub(super) fn planes_bytes(channels: usize, pixels: usize, element_bytes: [usize; 2]) -> [usize; 2] {
-    element_bytes.map(|bytes| channels.saturating_mul(pixels).saturating_mul(bytes))
 }

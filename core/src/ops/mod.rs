@@ -192,7 +192,8 @@ macro_rules! operands {
         }
 
         fn ends(&mut self) -> Option<(&mut $crate::plan::Operand, &mut $crate::plan::Operand)> {
-            $crate::ops::ends!(self, $output $(, $input)*)
+            let first: Option<&mut $crate::plan::Operand> = [$(&mut self.$input),*].into_iter().next();
+            Some((first?, &mut self.$output))
         }
 
         #[cfg(feature = "alloc")]
@@ -203,16 +204,13 @@ macro_rules! operands {
     };
 }
 
-macro_rules! ends {
-    ($op:ident, $output:ident) => {
-        None
-    };
-    ($op:ident, $output:ident, $first:ident $(, $input:ident)*) => {
-        Some((&mut $op.$first, &mut $op.$output))
-    };
-}
+use operands;
 
-use {ends, operands};
+/// Bytes of an image and of what becomes of it, of so many elements, each of so many bytes.
+fn bytes_of(lens: [usize; 2], element_bytes: [usize; 2]) -> [usize; 2] {
+    let [[from, to], [from_bytes, to_bytes]] = [lens, element_bytes];
+    [from.saturating_mul(from_bytes), to.saturating_mul(to_bytes)]
+}
 
 /// The type that stands for all of its size where elements are moved and not looked at.
 fn of_size(element_bytes: usize) -> DType {

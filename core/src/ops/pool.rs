@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::lines::cut_window;
-use super::{Lines, Operation, operands};
+use super::{Lines, Operation, bytes_of, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::pool;
@@ -29,7 +29,7 @@ impl Operation for MaxPoolS8 {
     operands!(input => output);
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.window, 1))
+        Some(bytes_of(self.window.lens(self.window.in_c), [1, 1]))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -77,7 +77,7 @@ impl Operation for AveragePoolS8 {
     operands!(input => output);
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.window, 1))
+        Some(bytes_of(self.window.lens(self.window.in_c), [1, 1]))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -121,7 +121,7 @@ impl Operation for MaxPoolF32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.window, 4))
+        Some(bytes_of(self.window.lens(self.window.in_c), [4, 4]))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -166,7 +166,7 @@ impl Operation for AveragePoolF32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(image_bytes(&self.window, 4))
+        Some(bytes_of(self.window.lens(self.window.in_c), [4, 4]))
     }
 
     fn lines(&self, _: Isa) -> Lines {
@@ -188,10 +188,6 @@ impl Operation for AveragePoolF32 {
         pool::average_f32(isa, input, output, &self.window, self.count_include_pad);
         Some(())
     }
-}
-
-fn image_bytes(window: &Window, element_bytes: usize) -> [usize; 2] {
-    [window.in_len(), window.out_len(window.in_c)].map(|len| len.saturating_mul(element_bytes))
 }
 
 fn cut(window: &mut Window, (input, output): (&mut Operand, &mut Operand), element_bytes: usize, lines: &Range<usize>) {

@@ -1,6 +1,6 @@
 //! Images of another size.
 
-use super::{Operation, operands};
+use super::{Operation, bytes_of, operands};
 use crate::exec::memory::{Input, Memory, Output, cast, cast_mut};
 use crate::isa::Isa;
 use crate::kernels::resize::{self, Blend, Taps, WHOLE};
@@ -66,7 +66,7 @@ impl Operation for ResizeS8 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(self.shape.lens().map(|len| len.saturating_mul(1)))
+        Some(bytes_of(self.shape.lens(), [1, 1]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -96,7 +96,7 @@ impl Operation for ResizeF32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(self.shape.lens().map(|len| len.saturating_mul(4)))
+        Some(bytes_of(self.shape.lens(), [4, 4]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
@@ -127,7 +127,7 @@ impl Operation for ResizeCubicF32 {
     }
 
     fn image_bytes(&self) -> Option<[usize; 2]> {
-        Some(self.shape.lens().map(|len| len.saturating_mul(4)))
+        Some(bytes_of(self.shape.lens(), [4, 4]))
     }
 
     fn check(&self, plan: &Verifier<'_>) -> Result<(), FieldFault> {
