@@ -102,8 +102,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn is_over_pixels(&self, node: &Node, act: &Act) -> bool {
         let rank = act.dims.len();
         let axes = self.axes(node, rank).unwrap_or_default();
-        let images = act.dims.first() == Some(&1) || act.layout == Layout::ChannelsLast;
-        matches!(rank, 3 | 4) && images && axes.iter().copied().eq(2..rank)
+        act.is_image() && axes.iter().copied().eq(2..rank)
     }
 
     /// The dimensions that a reduction is over, from the first to the last.

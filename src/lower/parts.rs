@@ -219,14 +219,8 @@ impl<'m> Lowering<'m> {
         let depth = shape.last().copied().filter(|depth| (1..=dims.len()).contains(depth));
         let depth = depth.ok_or("its indices name no dimensions, or more than there are")?;
         let place = |row: &[i64]| {
-            row.iter().zip(dims).try_fold(0, |place: i64, (&index, &dim)| {
-                let dim = dim as i64;
-                let at = if index < 0 { index.saturating_add(dim) } else { index };
-                match (0..dim).contains(&at) {
-                    true => Ok(place * dim + at),
-                    false => Err(format!("index {index} is out of range for {dim}")),
-                }
-            })
+            let mut along = row.iter().zip(dims);
+            along.try_fold(0, |place: i64, (&index, &dim)| Ok(place * dim as i64 + element_of(index, dim)? as i64))
         };
         Ok(Some((indices.chunks(depth).map(place).collect::<Result<_, Why>>()?, depth)))
     }
@@ -326,4 +320,11 @@ impl<'m> Lowering<'m> {
         let all = Walk { start: 0, dims: &[dims.iter().product()], strides: &[1] };
         self.copied_from(name, (data.into(), element_bytes), &all, (dims, Layout::Plain))
     }
+}
+
+/// An index of an element along a dimension; negative ones count from the end.
+pub(super) fn element_of(index: i64, length: usize) -> Result<usize, Why> {
+    let at = if index < 0 { index.saturating_add(length as i64) } else { index };
+    let at = usize::try_from(at).ok().filter(|at| *at < length);
+    at.ok_or_else(|| format!("index {index} is out of range for {length}"))
 }

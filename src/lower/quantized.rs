@@ -8,7 +8,7 @@ use tractlet_core::plan::SoftmaxS8;
 use tractlet_core::shape::Requantize;
 
 use super::product::unscaled;
-use super::value::{Act, Layout, QParams, Value};
+use super::value::{Act, QParams, Value};
 use super::{Lowering, Why, axis_of, float, int, number};
 use crate::model::{DType, Node};
 
@@ -245,8 +245,7 @@ impl<'m> Lowering<'m> {
         let rank = act.dims.len();
         let until_12 = self.model.opset() < 13;
         let axis = axis_of(int(node, "axis", if until_12 { 1 } else { -1 }), rank)?;
-        let image = act.dims[0] == 1 || act.layout == Layout::ChannelsLast;
-        if axis == 1 && matches!(rank, 3 | 4) && image && !until_12 {
+        if axis == 1 && act.is_image() && !until_12 {
             let act = self.channels_last(&node.name, act)?;
             let (rows, cols) = (act.elements() / act.channels(), act.channels());
             return Ok((act, rows, cols, None));

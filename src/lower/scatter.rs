@@ -2,6 +2,7 @@
 //! are looked up.
 
 use super::edges::row_major;
+use super::parts::element_of;
 use super::value::{Layout, Value};
 use super::{Lowering, Why, axis_of, int};
 use crate::model::{AttributeValue, Node};
@@ -47,12 +48,8 @@ impl<'m> Lowering<'m> {
         let axis = axis_of(int(node, "axis", 0), dims.len())?;
         let (own, strides) = (row_major(&shape), row_major(dims));
         let place = |(at, &index): (usize, &i64)| {
-            let length = dims[axis] as i64;
-            let index = if index < 0 { index.saturating_add(length) } else { index };
-            if !(0..length).contains(&index) {
-                return Err(format!("index {index} is out of range for {length}"));
-            }
-            let along = |d: usize| if d == axis { index as usize } else { at / own[d] % shape[d] };
+            let index = element_of(index, dims[axis])?;
+            let along = |d: usize| if d == axis { index } else { at / own[d] % shape[d] };
             Ok((0..dims.len()).map(|d| along(d) * strides[d]).sum::<usize>() as i64)
         };
         indices.iter().enumerate().map(place).collect()

@@ -110,6 +110,11 @@ impl Act {
         self.dims.get(1).copied().unwrap_or(1)
     }
 
+    /// Whether it is an image, or several that lie channels-last already.
+    pub fn is_image(&self) -> bool {
+        matches!(self.dims.len(), 3 | 4) && (self.dims[0] == 1 || self.layout == Layout::ChannelsLast)
+    }
+
     /// Elements of one channel of one sample.
     pub fn pixels(&self) -> usize {
         self.dims.iter().skip(2).product()

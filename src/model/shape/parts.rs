@@ -158,8 +158,7 @@ pub(super) fn scatter_elements(c: &Context<'_>) -> Ruled<Outputs> {
     c.indices(1)?;
     within_data(c)?;
     if let (Some(indices), Some(updates)) = (c.dims(1), c.dims(2))
-        && (updates.len() != indices.len()
-            || updates.iter().zip(indices).any(|(a, b)| a.zip(*b).is_some_and(|(a, b)| a != b)))
+        && !may_be(updates, indices)
     {
         let what = format!("its updates {} must be {}, as its indices", show(updates), show(indices));
         return Err(Misfit::Shape(what));
@@ -170,14 +169,18 @@ pub(super) fn scatter_elements(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn scatter_nd(c: &Context<'_>) -> Ruled<Outputs> {
     if let (Some(data), Some(indices), Some(updates)) = (c.dims(0), c.dims(1), c.dims(2))
         && let Some(wanted) = parts(data, indices)?
+        && !may_be(updates, &wanted)
     {
-        let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.zip(*b).is_none_or(|(a, b)| a == b);
-        if updates.len() != wanted.len() || !updates.iter().zip(&wanted).all(fits) {
-            let what = format!("its updates {} must be {} for indices {}", show(updates), show(&wanted), show(indices));
-            return Err(Misfit::Shape(what));
-        }
+        let what = format!("its updates {} must be {} for indices {}", show(updates), show(&wanted), show(indices));
+        return Err(Misfit::Shape(what));
     }
     one(c, c.dims(0).cloned())
+}
+
+/// Whether dimensions may turn out to be others.
+fn may_be(dims: &Dims, others: &Dims) -> bool {
+    let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.zip(*b).is_none_or(|(a, b)| a == b);
+    dims.len() == others.len() && dims.iter().zip(others).all(fits)
 }
 
 /// Dimensions of all parts that indices name: those of their rows, and of one part.
