@@ -52,6 +52,7 @@ use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
 pub(crate) use program::{Hop, Port, Program, Step, TensorId, reads};
 use value::{Act, Layout, Levels, Value};
+pub(crate) use views::moves;
 
 /// A node that no op of a plan can stand for.
 #[derive(Clone, Debug)]
@@ -416,11 +417,6 @@ impl<'m> Lowering<'m> {
 /// The outputs of a node that makes whole numbers alone, if all of them follow from shapes and constants.
 fn known(shapes: &Shapes, node: &Node) -> Option<Vec<Rc<[i64]>>> {
     node.outputs.iter().map(|name| shapes.integers(name).map(Rc::from)).collect()
-}
-
-/// Whether an operator only hands elements on, whatever they are.
-pub(crate) fn moves(op: &str) -> bool {
-    views::moves(op)
 }
 
 /// Whether it is one of those between integers and what they stand for, or sums integers that others scale.

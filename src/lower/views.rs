@@ -8,7 +8,8 @@ use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, axis_of, ints, number};
 use crate::model::{AttributeValue, DType, Node};
 
-pub(super) fn moves(op: &str) -> bool {
+/// Whether an operator only hands elements on, whatever they are.
+pub(crate) fn moves(op: &str) -> bool {
     matches!(
         op,
         "Identity"

@@ -44,6 +44,7 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> b
     // Channels of a depthwise convolution are taken together like those of one group.
     let groups = if depthwise { 1 } else { shape.groups };
     let (group_in, group_out) = (w.in_c / groups, shape.out_c / groups);
+    let len = filter_len(shape);
     let to_i8 = ToI8::new(&args.out);
     let (mut column, mut sums, padding) = ([0; COLUMN], [0; BLOCK], [args.input_zp; BLOCK]);
     let mut taps = Taps::new();
@@ -59,7 +60,6 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> b
                     if depthwise {
                         place.depthwise(first, &padding, &mut taps, &mut sums[..count]);
                     } else {
-                        let len = filter_len(shape);
                         let weights = &args.weights[first * len..][..count * len];
                         let filters = Filters { weights, len, count, sums: &mut sums };
                         place.dense(group * group_in..(group + 1) * group_in, filters, &mut column);
