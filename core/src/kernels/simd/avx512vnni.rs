@@ -13,6 +13,7 @@ impl Simd for Avx512Vnni {
     type Acc = __m512i;
     type Quads = __m512i;
     const LAYOUT: Layout = Layout { lanes: 16, taps: 4, blocks: 4, rows: 6, offset: 128 };
+    const UNIT: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> __m512i {

@@ -10,6 +10,7 @@
 //! - `panel`: which part of the input a step widens into scratch, and how
 //! - `params`: bias and multipliers; `target`: where results go, requantized or as they are
 //! - `gemm`: convolution as a matrix product over the panel, without im2col
+//! - `amx`: tiles of that product in a unit of its own, where x86-64 has it
 //! - `row`: dense convolution to one pixel, in products of bytes (AVX2)
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI, dot products of aarch64)
@@ -38,6 +39,8 @@ pub(super) mod row;
 mod target;
 pub(super) mod winograd;
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -22,6 +22,9 @@ pub trait Simd: Sized {
     /// Whether rows are best written as all lanes of their blocks, four a block, and fewer channels copied from there.
     const WHOLE: bool = false;
 
+    /// Whether [`amx`](super::amx) multiplies what lies as its panel and weights do.
+    const UNIT: bool = false;
+
     /// Reads a quad into every lane.
     unsafe fn broadcast(quad: *const u8) -> Self::Quads;
     /// Reads an i32 a lane.

@@ -81,6 +81,39 @@ fn vnni_in_256_bits() {
     }
 }
 
+/// Rows of pixels that are cut into tiles, several and one, or one that is not full; segments of one product and of several, next to each other and not;
+/// and what is left to vectors.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn amx() {
+    if !Isa::Avx512Vnni.is_available() {
+        return;
+    }
+    for (width, dilation, case) in [
+        (16, 1, (3, 1, 16, 17)),
+        (14, 1, (3, 1, 32, 80)),
+        (13, 1, (1, 1, 64, 48)),
+        (41, 1, (3, 1, 40, 80)),
+        (41, 2, (3, 1, 64, 33)),
+        (41, 2, (3, 1, 37, 70)),
+        (33, 1, (5, 2, 32, 150)),
+        (17, 1, (1, 1, 96, 64)),
+        (40, 1, (1, 2, 320, 20)),
+        (700, 1, (3, 1, 68, 40)),
+        (30, 1, (3, 2, 68, 40)),
+    ] {
+        let high = window(case);
+        let pad = case.0 / 2 * dilation;
+        let wide = Window { in_w: width, out_w: width.div_ceil(case.1), dilation_w: dilation, pad_left: pad, ..high };
+        let line = Window { in_h: 1, out_h: 1, kernel_h: 1, pad_top: 0, ..wide };
+        for window in [wide, line] {
+            products::<avx512vnni::Avx512Vnni>(&ConvShape { window, out_c: case.3, groups: 1 });
+            let window = Window { in_c: 3 * case.2, ..window };
+            products::<avx512vnni::Avx512Vnni>(&ConvShape { window, out_c: 3 * case.3, groups: 3 });
+        }
+    }
+}
+
 /// Kernel, stride, input and output channels: groups of every number of blocks, and rests of tiles.
 const SHAPES: [(usize, usize, usize, usize); 9] = [
     (1, 1, 19, 40),
@@ -118,18 +151,22 @@ fn dense<S: Simd>() {
         let all = Window { in_c: groups * case.2, ..window(case) };
         let one = Window { out_h: 1, out_w: 1, ..all };
         for window in [all, one] {
-            let shape = ConvShape { window, out_c: groups * case.3, groups };
-            let weights = noise(shape.out_c * window.kernel_h * window.kernel_w * case.2);
-            let gemm = Gemm::new(S::LAYOUT, &shape);
-            let mut packed = vec![0; gemm.packed_len(S::LAYOUT)];
-            gemm::pack(S::LAYOUT, &shape, &weights, &mut packed);
-            let mut scratch = vec![0xA5; gemm.scratch_len(S::LAYOUT)];
-            // SAFETY: the CPU has the instruction set, arguments fit.
-            check(&shape, (&weights, &packed), true, |args, output| unsafe {
-                gemm::parts(S::LAYOUT, &shape, args, output, &mut scratch, gemm::run::<S>)
-            });
+            products::<S>(&ConvShape { window, out_c: groups * case.3, groups });
         }
     }
+}
+
+fn products<S: Simd>(shape: &ConvShape) {
+    let w = &shape.window;
+    let weights = noise(shape.out_c * w.kernel_h * w.kernel_w * w.in_c / shape.groups);
+    let gemm = Gemm::new(S::LAYOUT, shape);
+    let mut packed = vec![0; gemm.packed_len(S::LAYOUT)];
+    gemm::pack(S::LAYOUT, shape, &weights, &mut packed);
+    let mut scratch = vec![0xA5; gemm.scratch_len(S::LAYOUT)];
+    // SAFETY: the CPU has the instruction set, arguments fit.
+    check(shape, (&weights, &packed), true, |args, output| unsafe {
+        gemm::parts(S::LAYOUT, shape, args, output, &mut scratch, gemm::run::<S>)
+    });
 }
 
 fn each_channel<S: Interleave>() {

@@ -16,6 +16,8 @@ use crate::kernels::conv::{ConvArgs, Results};
 use crate::shape::{ConvShape, Window};
 
 use super::Layout;
+#[cfg(target_arch = "x86_64")]
+use super::amx::Tiles;
 use super::ops::{Epilogue, Simd, vectorized};
 use super::panel::{Fill, Panel};
 use super::params::Params;
@@ -234,6 +236,9 @@ pub unsafe fn run<S: Simd>(part: Part<'_>) {
         dst: output,
         channel: 0,
         groups: 0,
+        columns: 1,
+        #[cfg(target_arch = "x86_64")]
+        unit: None,
     };
     let in_place = gemm.reads_input(S::LAYOUT);
     if in_place && gemm.panel.window.out_w == 1 {
@@ -246,7 +251,14 @@ pub unsafe fn run<S: Simd>(part: Part<'_>) {
     let windows = gemm.panel.windows(&mut windows);
     let in_c = gemm.panel.window.in_c;
     let source = Widened::<S> { input: args.input, in_c, pitch, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData };
+    #[cfg(target_arch = "x86_64")]
+    let unit = if const { S::UNIT } { Tiles::new(gemm) } else { None };
+    #[cfg(target_arch = "x86_64")]
+    {
+        product.unit = unit.as_ref();
+    }
     for region in gemm.panel.regions() {
+        product.columns = region.cols;
         let pixels = region.rows * region.cols;
         let first = (region.y * gemm.panel.window.out_w + region.x) * gemm.out_step;
         product.windows = &windows[..pixels];

@@ -1,5 +1,7 @@
 //! The matrix product: tiles of rows and blocks of columns whose accumulators stay in registers.
 
+#[cfg(target_arch = "x86_64")]
+use super::super::amx::{self, Tiles};
 use super::super::ops::{Epilogue, Simd, each, vectorized};
 use super::super::params::Params;
 use super::super::target::{Dst, Put, Target};
@@ -21,6 +23,11 @@ pub struct Product<'a> {
     pub channel: usize,
     /// Of how many groups of blocks, all of the same size.
     pub groups: usize,
+    /// Pixels next to each other in a row.
+    pub columns: usize,
+    /// The CPU's unit for products of matrices, where it is worth while.
+    #[cfg(target_arch = "x86_64")]
+    pub unit: Option<&'a Tiles>,
 }
 
 /// Takes the columns a group of blocks at a time, whose weights stay near while all rows go by, or several groups of a size
@@ -55,6 +62,14 @@ pub unsafe fn columns<S: Simd>(mut product: Product) {
 /// # Safety
 /// As [`tiles`].
 unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
+    #[cfg(target_arch = "x86_64")]
+    if const { S::UNIT }
+        && let Some(unit) = product.unit
+        && product.columns >= unit.pixels
+    {
+        // SAFETY: as the caller's.
+        return unsafe { vectorized!(S, matrices::<S, BLOCKS>(&product, unit)) };
+    }
     let height = S::LAYOUT.rows;
     let (whole, rest) = product.windows.split_at(product.windows.len() / height * height);
     if !whole.is_empty() {
@@ -154,6 +169,50 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(product: &Produ
                 product.store::<S, ROWS, BLOCKS>(acc, tile * ROWS);
             }
             product.channel += BLOCKS * S::LAYOUT.lanes;
+        }
+    }
+}
+
+/// All pixels times `BLOCKS` blocks of channels, tile by tile of a row of pixels. The last tile of a row begins early enough to be
+/// whole.
+///
+/// # Safety
+/// As [`tiles`]; rows have as many pixels as a tile, at least.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn matrices<S: Simd, const BLOCKS: usize>(product: &Product, unit: &Tiles) {
+    let Gemm { panel, outer, outer_step, inner, inner_step, quads, .. } = *product.gemm;
+    // SAFETY: as in `tiles`; windows of a row's pixels are as far from each other as pixels of the panel, and a register of sums
+    // has a block's of a pixel.
+    unsafe {
+        let first: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(b));
+        let mut sums = [first; amx::SIDE];
+        let group = product.group::<S>();
+        for (row, windows) in product.windows.chunks_exact(product.columns).enumerate() {
+            for at in (0..product.columns).step_by(unit.pixels) {
+                let at = at.min(product.columns - unit.pixels);
+                let window = product.panel.add(windows[at] as usize);
+                let mut weights = group;
+                unit.begin::<BLOCKS>(first.as_ptr().cast());
+                for outer in 0..outer {
+                    for inner in 0..inner {
+                        let segment = window.add(outer * outer_step + inner * inner_step);
+                        unit.add::<BLOCKS>(segment, panel.col_step, weights);
+                        weights = weights.add(quads * BLOCKS * amx::SIDE * 4);
+                    }
+                }
+                unit.end::<BLOCKS>(sums.as_mut_ptr().cast());
+                let (fours, rest) = sums[..unit.pixels].as_chunks::<4>();
+                let mut pixel = row * product.columns + at;
+                for sums in fours {
+                    product.store::<S, 4, BLOCKS>(*sums, pixel);
+                    pixel += 4;
+                }
+                for sums in rest {
+                    product.store::<S, 1, BLOCKS>([*sums], pixel);
+                    pixel += 1;
+                }
+            }
         }
     }
 }
