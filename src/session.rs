@@ -417,16 +417,10 @@ pub(crate) fn resolve(model: &Model, mut bindings: Vec<Binding>) -> Result<Vec<B
     for input in model.inputs() {
         for (index, dim) in input.dims.iter().enumerate() {
             match dim {
-                Dim::Symbol(symbol) if !symbol.is_empty() && bindings.iter().any(|b| b.symbol == *symbol) => {}
+                Dim::Symbol(symbol) if bindings.iter().any(|b| b.symbol == *symbol) => {}
                 Dim::Symbol(symbol) if index == 0 => {
                     log::info!("input `{}`: open batch dimension `{dim}` is 1", input.name);
                     bindings.push(Binding { symbol: symbol.clone(), size: 1 });
-                }
-                Dim::Symbol(symbol) if symbol.is_empty() => {
-                    return fault(format!(
-                        "input `{}`: dimension {index} has neither a size nor a name; export the model with a fixed size",
-                        input.name
-                    ));
                 }
                 Dim::Symbol(symbol) => {
                     return fault(format!(
@@ -464,13 +458,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_dimension_with_two_sizes_is_refused() {
-        // The input's 128 frames, a `dim_value`, become a `dim_param`, `W`.
+    /// A model whose input has not 128 frames, a `dim_value`, but another field of a dimension, with the text `W`.
+    fn open(field: u8) -> Model {
         let mut bytes = std::fs::read("models/har_cnn1d/int8.onnx").unwrap();
         let at = bytes.windows(5).rposition(|five| five == [0x0A, 3, 0x08, 0x80, 1]).unwrap();
-        bytes[at..at + 5].copy_from_slice(&[0x0A, 3, 0x12, 1, b'W']);
-        let model = Model::from_bytes("open.onnx", &bytes).unwrap();
+        bytes[at..at + 5].copy_from_slice(&[0x0A, 3, field << 3 | 2, 1, b'W']);
+        Model::from_bytes("open.onnx", &bytes).unwrap()
+    }
+
+    #[test]
+    fn a_dimension_without_a_name_is_called_after_its_place() {
+        let model = open(3);
+        let input = &model.inputs()[0];
+        let axis = input.dims.iter().position(|dim| matches!(dim, Dim::Symbol(_))).unwrap();
+        let symbol = format!("{}:{axis}", input.name);
+        let told = resolve(&model, vec![]).unwrap_err().to_string();
+        assert!(told.contains(&format!("--dim {symbol}=SIZE")), "{told}");
+        let options = SessionOptions::default().bind(&symbol, 128);
+        assert!(Session::new(&model, options).is_ok());
+    }
+
+    #[test]
+    fn a_dimension_of_minus_one_is_open() {
+        let model = Model::open("tests/malformed/lenient_dimension_minus_1.onnx").unwrap();
+        assert!(matches!(&model.inputs()[0].dims[0], Dim::Symbol(_)));
+        assert!(Session::new(&model, SessionOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn a_dimension_with_two_sizes_is_refused() {
+        let model = open(2);
         let bound =
             |sizes: &[usize]| resolve(&model, sizes.iter().map(|&size| Binding { symbol: "W".into(), size }).collect());
         assert!(bound(&[128]).is_ok());

@@ -30,7 +30,7 @@ pub struct RemakeArgs {
     /// Engine that runs the float model and what becomes of it
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
     engine: EngineChoice,
-    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
+    /// Size of a dimension that the model leaves open, by its name or, without one, as INPUT:AXIS; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
     /// Print one JSON object instead of text

@@ -30,7 +30,7 @@ pub struct CompileArgs {
     /// Pack for a board of `tractlet targets`: its best instruction set
     #[arg(long, value_name = "BOARD", conflicts_with = "isa", value_parser = board)]
     board: Option<Isa>,
-    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
+    /// Size of a dimension that the model leaves open, by its name or, without one, as INPUT:AXIS; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
     #[command(flatten)]

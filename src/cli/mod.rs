@@ -116,7 +116,7 @@ struct ModelArgs {
     /// Engine that runs it; `auto` takes the best that can
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = str::parse::<EngineChoice>)]
     engine: EngineChoice,
-    /// Size of a dimension that the model leaves open; repeatable. An open batch is 1
+    /// Size of a dimension that the model leaves open, by its name or, without one, as INPUT:AXIS; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
     /// With a .plan file: refuse it unless it was made from this model as it is now

@@ -35,6 +35,11 @@ impl<'m> Lowering<'m> {
                 })
                 .map(Some);
         }
+        if node.op == "Range"
+            && let Some(range) = self.range(node)?
+        {
+            return Ok(Some(range));
+        }
         let constant = |index| self.value(node, index).is_ok_and(|value| value.is_constant() && !value.is_known());
         // What is no floats is computed where the plan runs.
         let floats = |index| match self.value(node, index) {
@@ -81,6 +86,23 @@ impl<'m> Lowering<'m> {
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    /// Numbers from the first on, if all that steers them is constant.
+    fn range(&mut self, node: &Node) -> Result<Option<Value<'m>>, Why> {
+        let Some((dtype, dims)) = self.shapes.get(&node.outputs[0]) else { return Ok(None) };
+        let count = dims.iter().product();
+        if dtype == DType::F32 {
+            let (start, delta) = (self.value(node, 0)?, self.value(node, 2)?);
+            let (Ok(start), Ok(delta)) = (self.floats_of(&start), self.floats_of(&delta)) else { return Ok(None) };
+            let (Some(&start), Some(&delta)) = (start.0.first(), delta.0.first()) else { return Ok(None) };
+            self.tabulate(count, size_of::<f32>())?;
+            return self.numbers(node, |_| Ok((0..count).map(|i| start + i as f32 * delta).collect())).map(Some);
+        }
+        let one = |index| self.shapes.integers(node.input(index)?)?.first().copied();
+        let (Some(start), Some(delta)) = (one(0), one(2)) else { return Ok(None) };
+        self.tabulate(count, size_of::<i64>())?;
+        Ok(Some(Value::Known((0..count as i64).map(|i| start.wrapping_add(i.wrapping_mul(delta))).collect())))
     }
 
     /// Reads what is cut out and no more: a model may cut one large tensor in thousands of pieces.

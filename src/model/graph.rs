@@ -52,7 +52,8 @@ pub struct ValueInfo {
 pub enum Dim {
     /// A number.
     Fixed(usize),
-    /// A name for a size that the session binds, such as `batch`; empty where the model gives none.
+    /// A name for a size that the session binds, such as `batch`; an input's that has none is called after the input and its
+    /// place, such as `images:2`, and any other's is empty.
     Symbol(String),
 }
 

@@ -102,11 +102,18 @@ impl Parser<'_> {
             match field.number {
                 1 => {
                     let stated = field.int()?;
-                    let size = usize::try_from(stated).map_err(|_| {
-                        let what = format!("dimension {index} of `{name}` is {stated}");
-                        Fault::graph(format!("{what}; where it is open, give it a name instead (dim_param)"))
-                    })?;
-                    set(&mut dim, Dim::Fixed(size), &field)?;
+                    let size = match usize::try_from(stated) {
+                        Ok(size) => Dim::Fixed(size),
+                        // What Paddle's exporter writes of one that is open.
+                        Err(_) if stated == -1 => Dim::Symbol(String::new()),
+                        Err(_) => {
+                            let what = format!("dimension {index} of `{name}` is {stated}");
+                            return Err(Fault::graph(format!(
+                                "{what}; expected a size, or a name (dim_param) if it is open"
+                            )));
+                        }
+                    };
+                    set(&mut dim, size, &field)?;
                 }
                 2 => set(&mut dim, Dim::Symbol(self.name(&field)?), &field)?,
                 _ => {}
@@ -114,4 +121,14 @@ impl Parser<'_> {
         }
         Ok(dim.unwrap_or(Dim::Symbol(String::new())))
     }
+}
+
+/// An input whose open dimensions all have names: one that has none is called after the input and its place, such as `images:2`.
+pub(super) fn named(mut input: ValueInfo) -> ValueInfo {
+    for (index, dim) in input.dims.iter_mut().enumerate() {
+        if matches!(dim, Dim::Symbol(symbol) if symbol.is_empty()) {
+            *dim = Dim::Symbol(format!("{}:{index}", input.name));
+        }
+    }
+    input
 }

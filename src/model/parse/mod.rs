@@ -133,7 +133,7 @@ impl Parser<'_> {
                             "input `{name}` has no tensor type or no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
                         ))
                     })?;
-                    graph.inputs.push(info);
+                    graph.inputs.push(if depth == 0 { info::named(info) } else { info });
                 }
                 12 => {
                     let (name, info) = self.value_info(field.fields(&VALUE_INFO)?)?;

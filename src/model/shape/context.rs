@@ -30,6 +30,10 @@ impl<'a> Context<'a> {
         self.fact(index)?.values.as_deref()
     }
 
+    pub fn reals(&self, index: usize) -> Option<&'a [f32]> {
+        self.fact(index)?.reals.as_deref()
+    }
+
     pub fn int(&self, name: &str) -> Option<i64> {
         match self.node.attribute(name)? {
             AttributeValue::Int(value) => Some(*value),

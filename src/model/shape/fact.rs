@@ -16,8 +16,8 @@ pub(crate) struct Fact {
     pub dims: Option<Dims>,
     /// Of small integer tensors.
     pub values: Option<Vec<i64>>,
-    /// Of small stored float vectors: the scales of Resize.
-    pub scales: Option<Vec<f32>>,
+    /// Of small float vectors, stored or following from shapes: the scales of Resize, sizes on their way through floats.
+    pub reals: Option<Vec<f32>>,
     /// Made of initializers alone: what an engine may compute at load.
     pub constant: bool,
 }

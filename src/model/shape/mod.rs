@@ -211,16 +211,16 @@ impl Inference<'_> {
 
     fn stored(&self, tensor: &Tensor) -> Result<Fact, Fault> {
         let small = tensor.elements() <= VALUES_LIMIT && tensor.dims.len() <= 1;
-        let (mut values, mut scales) = (None, None);
+        let (mut values, mut reals) = (None, None);
         match tensor.dtype {
             DType::I64 | DType::I32 if small => values = Some(integers(tensor.dtype, &(self.bytes)(tensor)?)),
             DType::F32 if small => {
-                scales = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+                reals = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
             }
             _ => {}
         }
         let dims = tensor.dims.iter().map(|&d| Some(d)).collect();
-        Ok(Fact { dtype: Some(tensor.dtype), dims: Some(dims), values, scales, constant: true })
+        Ok(Fact { dtype: Some(tensor.dtype), dims: Some(dims), values, reals, constant: true })
     }
 
     fn bound(&self, input: &ValueInfo) -> Vec<Option<usize>> {

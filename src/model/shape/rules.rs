@@ -40,9 +40,6 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
         | "Exp"
         | "Log"
         | "Sqrt"
-        | "Floor"
-        | "Ceil"
-        | "Round"
         | "Sign"
         | "Reciprocal"
         | "Erf"
@@ -139,24 +136,25 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             per_channel(c)?;
             same_as(c, 0)
         }
+        "Floor" | "Ceil" | "Round" => {
+            Ok(vec![Some(Fact { reals: values::rounded(c), ..Fact::new(c.dtype(0), c.dims(0).cloned()) })])
+        }
         "Abs" | "Neg" => Ok(vec![Some(Fact { values: values::sign(c), ..Fact::new(c.dtype(0), c.dims(0).cloned()) })]),
         "IsNaN" | "IsInf" => one(Some(DType::Bool), c.dims(0).cloned()),
         "Cast" => {
             let dtype = c.int("to").and_then(DType::from_onnx);
-            let fits = |value: &i64| match dtype {
-                Some(DType::I64) => true,
-                Some(DType::I32) => i32::try_from(*value).is_ok(),
-                _ => false,
-            };
-            let values = c.values(0).filter(|values| values.iter().all(fits)).map(<[i64]>::to_vec);
-            Ok(vec![Some(Fact { values, ..Fact::new(dtype, c.dims(0).cloned()) })])
+            let (values, reals) = values::cast(c, dtype);
+            Ok(vec![Some(Fact { values, reals, ..Fact::new(dtype, c.dims(0).cloned()) })])
         }
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor"
         | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => {
             if c.node.op != "Pow" {
                 of_one_type(c, 0..c.inputs.len())?;
             }
-            Ok(vec![Some(valued(c.dtype(0), broadcast_all(c, 0..c.inputs.len())?, values::arithmetic(c)))])
+            let dims = broadcast_all(c, 0..c.inputs.len())?;
+            let reals =
+                values::real_arithmetic(c).filter(|reals| Some(reals.len()) == dims.as_deref().and_then(volume));
+            Ok(vec![Some(Fact { reals, ..valued(c.dtype(0), dims, values::arithmetic(c)) })])
         }
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => {
             of_one_type(c, 0..2)?;

@@ -69,6 +69,61 @@ pub(super) fn sign(c: &Context<'_>) -> Option<Vec<i64>> {
     c.values(0)?.iter().map(signed).collect::<Option<Vec<_>>>().filter(|values| fit(c.dtype(0), values))
 }
 
+/// A small tensor of other dimensions, whose elements stay in order.
+pub(super) fn carried(c: &Context<'_>, dims: Option<Dims>) -> Fact {
+    let (values, reals) = c.fact(0).map_or((None, None), |fact| (fact.values.clone(), fact.reals.clone()));
+    Fact { values, reals, ..Fact::new(c.dtype(0), dims) }
+}
+
+/// Short tensors one behind the other, if there are any and all are known.
+pub(super) fn joined<'a, T: Copy + 'a>(parts: impl Iterator<Item = Option<&'a [T]>>) -> Option<Vec<T>> {
+    let joined = parts.collect::<Option<Vec<_>>>()?.concat();
+    (1..=VALUES_LIMIT).contains(&joined.len()).then_some(joined)
+}
+
+/// A short tensor in another type, where it is one of those that are followed and holds all of its values.
+pub(super) fn cast(c: &Context<'_>, to: Option<DType>) -> (Option<Vec<i64>>, Option<Vec<f32>>) {
+    let whole = || match (c.values(0), c.reals(0)) {
+        (Some(values), _) => Some(values.to_vec()),
+        // Beyond 2^63 a float has no integer, and NaN has none.
+        (None, reals) => reals?.iter().map(|real| (real.abs() < i64::MAX as f32).then_some(*real as i64)).collect(),
+    };
+    match to {
+        Some(DType::I64 | DType::I32) => (whole().filter(|values| fit(to, values)), None),
+        Some(DType::F32) => match c.values(0) {
+            Some(values) => (None, Some(values.iter().map(|value| *value as f32).collect())),
+            None => (None, c.reals(0).map(<[f32]>::to_vec)),
+        },
+        _ => (None, None),
+    }
+}
+
+/// Short float tensors, brought to whole numbers.
+pub(super) fn rounded(c: &Context<'_>) -> Option<Vec<f32>> {
+    let round = match c.node.op.as_str() {
+        "Floor" => f32::floor,
+        "Ceil" => f32::ceil,
+        _ => f32::round_ties_even,
+    };
+    Some(c.reals(0)?.iter().copied().map(round).collect())
+}
+
+/// Arithmetic on two short float tensors, of which one may be a scalar.
+pub(super) fn real_arithmetic(c: &Context<'_>) -> Option<Vec<f32>> {
+    let ([_, _], a, b) = (c.inputs, c.reals(0)?, c.reals(1)?) else { return None };
+    let apply = |i| {
+        let (a, b) = (at(a, i)?, at(b, i)?);
+        match c.node.op.as_str() {
+            "Add" => Some(a + b),
+            "Sub" => Some(a - b),
+            "Mul" => Some(a * b),
+            "Div" => Some(a / b),
+            _ => None,
+        }
+    };
+    (0..together(&[a, b])?).map(apply).collect()
+}
+
 /// What a reduction over all of a short integer tensor comes to.
 pub(super) fn reduced(c: &Context<'_>) -> Option<Vec<i64>> {
     let mut values = c.values(0)?.iter().copied();
@@ -94,12 +149,12 @@ pub(super) fn choice(c: &Context<'_>) -> Option<Vec<i64>> {
 }
 
 /// Elements of tensors that are as long as each other, or scalars.
-fn together(tensors: &[&[i64]]) -> Option<usize> {
+fn together<T>(tensors: &[&[T]]) -> Option<usize> {
     let length = tensors.iter().map(|values| values.len()).max()?;
     tensors.iter().all(|values| values.len() == length || values.len() == 1).then_some(length)
 }
 
-fn at(values: &[i64], i: usize) -> Option<i64> {
+fn at<T: Copy>(values: &[T], i: usize) -> Option<T> {
     values.get(if values.len() == 1 { 0 } else { i }).copied()
 }
 

@@ -37,7 +37,14 @@ pub(super) fn constant_of_shape(c: &Context<'_>) -> Ruled<Outputs> {
 pub(super) fn range(c: &Context<'_>) -> Ruled<Outputs> {
     [(0, "start"), (1, "limit"), (2, "delta")].into_iter().try_for_each(|(index, what)| c.scalar(index, what))?;
     if c.dtype(0).is_some_and(|dtype| !matches!(dtype, DType::I64 | DType::I32)) {
-        return one(c, Some(vec![None]));
+        let (Some(&[start]), Some(&[limit]), Some(&[delta])) = (c.reals(0), c.reals(1), c.reals(2)) else {
+            return one(c, Some(vec![None]));
+        };
+        let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
+        if !steps.is_finite() {
+            return Err(Misfit::Attribute(format!("from {start} to {limit} by {delta} there is no number of steps")));
+        }
+        return one(c, Some(vec![Some(steps.max(0.0) as usize)]));
     }
     let (Some(&[start]), Some(&[limit]), Some(&[delta])) = (c.numbers(0)?, c.numbers(1)?, c.numbers(2)?) else {
         return one(c, Some(vec![None]));
@@ -101,7 +108,7 @@ pub(super) fn reshape(c: &Context<'_>) -> Ruled<Outputs> {
             None => {}
         }
     }
-    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+    Ok(vec![Some(values::carried(c, Some(dims)))])
 }
 
 pub(super) fn flatten(c: &Context<'_>) -> Ruled<Outputs> {
@@ -113,7 +120,6 @@ pub(super) fn flatten(c: &Context<'_>) -> Ruled<Outputs> {
 }
 
 pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
-    let values = c.fact(0).and_then(|f| f.values.clone());
     let Some(input) = c.dims(0) else { return one(c, None) };
     let dims: Option<Dims> = match axes(c)? {
         Some(axes) => {
@@ -134,7 +140,7 @@ pub(super) fn squeeze(c: &Context<'_>) -> Ruled<Outputs> {
         None if c.fact(1).is_some() => None,
         None => input.iter().all(Option::is_some).then(|| input.iter().copied().filter(|d| *d != Some(1)).collect()),
     };
-    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), dims) })])
+    Ok(vec![Some(values::carried(c, dims))])
 }
 
 pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
@@ -143,7 +149,7 @@ pub(super) fn unsqueeze(c: &Context<'_>) -> Ruled<Outputs> {
     let at = distinct(axes, rank)?;
     let mut dims = input.clone();
     at.iter().for_each(|&i| dims.insert(i, Some(1)));
-    Ok(vec![Some(Fact { values: c.fact(0).and_then(|f| f.values.clone()), ..Fact::new(c.dtype(0), Some(dims)) })])
+    Ok(vec![Some(values::carried(c, Some(dims)))])
 }
 
 /// Of Squeeze and Unsqueeze; exporters write a single one as a scalar.
@@ -205,9 +211,10 @@ pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> 
         }
     }
     // Along the outermost axis one follows the other.
-    let values: Option<Vec<i64>> =
-        parts.iter().map(|&i| c.values(i).filter(|_| at == 0)).collect::<Option<Vec<_>>>().map(|v| v.concat());
-    Ok(vec![Some(Fact { values: values.filter(|v| v.len() <= VALUES_LIMIT), ..Fact::new(dtype, Some(dims)) })])
+    let parts = if at == 0 { parts } else { &[] };
+    let values = values::joined(parts.iter().map(|&i| c.values(i)));
+    let reals = values::joined(parts.iter().map(|&i| c.reals(i)));
+    Ok(vec![Some(Fact { values, reals, ..Fact::new(dtype, Some(dims)) })])
 }
 
 pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
@@ -308,7 +315,7 @@ pub(super) fn resize(c: &Context<'_>) -> Ruled<Outputs> {
     }
     let scales = match c.floats("scales") {
         Some(scales) => scales,
-        None => match c.fact(scales_at).and_then(|fact| fact.scales.as_deref()) {
+        None => match c.fact(scales_at).and_then(|fact| fact.reals.as_deref()) {
             Some(scales) => scales,
             None => return one(c, None),
         },
@@ -337,7 +344,7 @@ pub(super) fn one_hot(c: &Context<'_>) -> Ruled<Outputs> {
         return Err(Misfit::Shape(format!("its values {} must be two, for off and on", show(values))));
     }
     // A depth may be a float too.
-    let depth = match c.fact(1).and_then(|fact| fact.scales.as_deref()) {
+    let depth = match c.fact(1).and_then(|fact| fact.reals.as_deref()) {
         Some(&[depth]) if depth.fract() == 0.0 => Some(size(depth as i64, "its depth")?),
         Some(_) => return Err(Misfit::Attribute("its depth must be one whole number".into())),
         None if c.dtype(1) == Some(DType::F32) => None,

@@ -144,6 +144,42 @@ def constants() -> None:
         finish(g, g.op("Slice", g.input(2, 3, 5), g.const([0], np.int64), ends, g.const([2], np.int64)), quantized=False)
     add("slice_to_a_negated_size", cut)
 
+    # As YOLO's anchors and rotary embeddings come, and positions of a sequence.
+    def positions(g: Graph, kind: str) -> None:
+        rows = 70 if kind != "mask" else 6
+        x = g.input(1, rows, 3)
+        size = g.op("Gather", g.op("Shape", x), g.const(1, np.int64))
+        if kind == "floats":
+            at = g.op("Add", g.op("Range", g.const(-1.0), g.op("Cast", size, to=1), g.const(0.75)), g.const(0.5))
+            y = g.op("Mul", g.op("Slice", at, g.const([0], np.int64), g.const([3], np.int64)), x)
+        elif kind == "lookup":
+            y = g.op("Add", g.op("Gather", g.const(g.normal(80, 3)), g.op("Range", g.const(2, np.int64), g.op("Add", size, g.const(2, np.int64)), g.const(1, np.int64))), x)
+        else:
+            at = g.op("Range", g.const(0, np.int64), size, g.const(1, np.int64))
+            first, second = (g.op("Unsqueeze", at, g.const([axis], np.int64)) for axis in (0, 1))
+            mask = g.op("Where", g.op("LessOrEqual", first, second), g.const(0.0), g.const(-100.0))
+            y = g.op("Add", g.op("MatMul", x, g.const(g.normal(3, 6))), mask)
+        finish(g, y, quantized=False)
+    for kind in ("floats", "lookup", "mask"):
+        add(f"range_{kind}", bind(positions, kind=kind), without_tract="attempt to divide by zero" if kind == "floats" else None)
+
+    # As TorchScript writes `interpolate(scale_factor=1.5)`: a size goes through floats and comes back.
+    def through_floats(g: Graph, apart: bool) -> None:
+        x = g.input(1, 2, 5, 7)
+        shape = g.op("Shape", x)
+        if apart:
+            def size(axis: int) -> str:
+                size = g.op("Cast", g.op("Gather", shape, g.const(axis, np.int64)), to=1)
+                return g.op("Unsqueeze", g.op("Floor", g.op("Mul", size, g.const(1.5))), g.const([0], np.int64))
+            sizes = g.op("Concat", size(2), size(3), axis=0)
+        else:
+            sizes = g.op("Mul", g.op("Cast", g.op("Slice", shape, g.const([2], np.int64), g.const([4], np.int64)), to=1), g.const([1.5, 2.0]))
+        first = g.op("Slice", shape, g.const([0], np.int64), g.const([2], np.int64))
+        sizes = g.op("Concat", first, g.op("Cast", sizes, to=7), axis=0)
+        finish(g, g.op("Resize", x, "", "", sizes, mode="nearest"), quantized=False)
+    add("resize_to_floats", bind(through_floats, apart=False))
+    add("resize_to_floats_apart", bind(through_floats, apart=True))
+
     # As PyTorch writes `x[:, i, j]` and `x[i]`.
     def by_pairs(g: Graph, quantized: bool) -> None:
         x = image(g, 4, 5, quantized=quantized)
