@@ -1,14 +1,16 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
 //! Plain loops everywhere (`plain`), and register tiles where the CPU has fused multiply-add
-//! (`tiles`, `vector`) or 32-bit NEON (`neon32`), over parts of the image (`part`). Roundings differ
-//! between them, so that results agree within rounding and not in every bit.
+//! (`tiles` of some `sizes` in `vector`s) or 32-bit NEON (`neon32`), over parts of the image (`part`). Roundings
+//! differ between them, so that results agree within rounding and not in every bit.
 
 #[cfg(all(target_arch = "arm", target_os = "linux"))]
 mod neon32;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", all(target_arch = "arm", target_os = "linux")))]
 mod part;
 mod plain;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod sizes;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tiles;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -77,10 +79,10 @@ pub fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f3
         return false;
     }
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if isa != Isa::Generic && isa.is_available() && !(is_depthwise(shape) && shape.out_c < vector::LANES) {
+    if isa != Isa::Generic && isa.is_available() && sizes::takes(shape) {
         // SAFETY: every other instruction set includes AVX2 and FMA on x86-64 and NEON on aarch64,
         // this CPU has it, and the lengths fit.
-        unsafe { tiles::run(shape, args, output) };
+        unsafe { sizes::run(isa, shape, args, output) };
         return true;
     }
     #[cfg(all(target_arch = "arm", target_os = "linux"))]
@@ -242,11 +244,14 @@ mod tests {
             mut window in any_window(2),
             groups in prop_oneof![Just(1usize), 1usize..5, Just(0)],
             group_in in 1usize..20,
-            group_out in prop_oneof![1usize..30, 60usize..90],
+            group_out in prop_oneof![1usize..30, 60usize..90, Just(64), Just(128), 129usize..150],
             seed: u32,
         ) {
             // 0 stands for depthwise.
             let shape = if groups == 0 {
+                if seed.is_multiple_of(2) {
+                    window.in_c = group_out;
+                }
                 ConvShape { window, out_c: window.in_c, groups: window.in_c }
             } else {
                 window.in_c = groups * group_in;

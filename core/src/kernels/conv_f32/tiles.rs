@@ -1,31 +1,25 @@
 //! Register tiles of some output pixels by some vectors of output channels.
 
+// Of iterators over sums the compiler makes less.
+#![allow(clippy::needless_range_loop)]
+
 use core::array;
 use core::ops::Range;
+use core::slice;
 
+use crate::kernels::simd::ops::{each, vectorized};
 use crate::shape::ConvShape;
 
-use super::part::{self, Part};
-use super::vector::{self, LANES, Vector};
-use super::{BLOCK, ConvF32Args, Weights, group_in, group_out, is_depthwise, places};
-
-/// Vectors of channels of a full tile: sums fill 12 of 16 registers, or 24 of 32.
-const VECTORS: usize = BLOCK / LANES;
-
-/// Convolves.
-///
-/// # Safety
-/// The CPU has the instruction set; the slices fit `shape`, which has a vector of channels if it is depthwise.
-pub(super) unsafe fn run(shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
-    let mut tiles = Tiles { shape, args, output };
-    // SAFETY: the caller's.
-    part::each(shape, |part| unsafe { tiles.part(part) });
-}
+use super::part::Part;
+use super::vector::Vector;
+use super::{BLOCK, ConvF32Args, Weights, group_in, group_out, places};
 
 /// Channels of the output that have their weights next to each other, for each place of their filters.
-struct Channels {
+pub(super) struct Channels {
     first: usize,
     group: usize,
+    /// Where those of the group end.
+    end: usize,
     /// Where the weights of the first place are, and how far it is to those of the next.
     weights: usize,
     step: usize,
@@ -33,83 +27,29 @@ struct Channels {
     block: usize,
 }
 
-/// [`Tiles::dense`] of some size.
-type Dense<'a> = unsafe fn(&mut Tiles<'a>, &Part, Channels);
+/// All pixels of a part, for some channels of a group, in tiles of some size.
+pub(super) type Dense<'a> = unsafe fn(&mut Tiles<'a>, &Part, Channels);
 
-/// The same in tiles of so many pixels, and of ever fewer channels.
-struct Widths<'a> {
-    /// Each with its vectors.
-    full: [(usize, Dense<'a>); 3],
-    /// Of the rest of a vector.
-    rest: Dense<'a>,
+/// Tiles of some channels.
+pub(super) struct Width<'a> {
+    /// Channels that there have to be, and those that are then computed.
+    pub(super) least: usize,
+    pub(super) most: usize,
+    pub(super) tiles: Dense<'a>,
 }
 
-impl<'a> Widths<'a> {
-    fn new<const ROWS: usize, const MOST: usize, const SOME: usize, const RAGGED: bool>() -> Widths<'a> {
-        Widths {
-            full: [
-                (MOST, Tiles::dense::<ROWS, MOST, false, RAGGED>),
-                (SOME, Tiles::dense::<ROWS, SOME, false, RAGGED>),
-                (1, Tiles::dense::<ROWS, 1, false, RAGGED>),
-            ],
-            rest: Tiles::dense::<ROWS, 1, true, RAGGED>,
-        }
-    }
-}
-
-struct Tiles<'a> {
-    shape: &'a ConvShape,
-    args: &'a ConvF32Args<'a>,
-    output: &'a mut [f32],
+pub(super) struct Tiles<'a> {
+    pub(super) shape: &'a ConvShape,
+    pub(super) args: &'a ConvF32Args<'a>,
+    pub(super) output: &'a mut [f32],
 }
 
 impl<'a> Tiles<'a> {
-    /// All channels of a part.
+    /// All channels of a part, group by group, in tiles of ever fewer of them.
     ///
     /// # Safety
-    /// As [`run`].
-    unsafe fn part(&mut self, part: &Part) {
-        // Those by which the fewest pixels are computed twice; and what a tile loads beside them counts as two.
-        let best = |sizes: &[usize]| {
-            let fits = sizes.iter().copied().filter(|&size| size <= part.pixels);
-            fits.min_by_key(|&size| part.pixels.div_ceil(size) * (size + 2)).unwrap_or(1)
-        };
-        // Each size takes room in programs for small boards: what is rare has fewer. Tiles of few pixels have more channels:
-        // only many sums hide the latency of one.
-        let narrow = group_out(self.shape) < BLOCK;
-        // SAFETY: as the caller's; the part has as many pixels, and if it is depthwise, there are as many channels.
-        unsafe {
-            if is_depthwise(self.shape) {
-                match (best(&[6, 2]), self.shape.out_c >= BLOCK) {
-                    (1, false) => self.depthwise::<1, 1>(part),
-                    (1, true) => self.depthwise::<1, VECTORS>(part),
-                    (2, false) => self.depthwise::<2, 1>(part),
-                    (2, true) => self.depthwise::<2, VECTORS>(part),
-                    (_, false) => self.depthwise::<6, 1>(part),
-                    (_, true) => self.depthwise::<6, VECTORS>(part),
-                }
-            } else if part.ragged {
-                match best(if narrow { &[6, 2] } else { &[2] }) {
-                    2 => self.groups(part, &Widths::new::<2, { 2 * VECTORS }, VECTORS, true>()),
-                    _ => self.groups(part, &Widths::new::<6, 1, 1, true>()),
-                }
-            } else {
-                match best(&[6, 4, 3, 2]) {
-                    1 => self.groups(part, &Widths::new::<1, { 4 * VECTORS }, VECTORS, false>()),
-                    2 => self.groups(part, &Widths::new::<2, { 2 * VECTORS }, VECTORS, false>()),
-                    3 => self.groups(part, &Widths::new::<3, { 2 * VECTORS }, VECTORS, false>()),
-                    4 => self.groups(part, &Widths::new::<4, VECTORS, VECTORS, false>()),
-                    _ => self.groups(part, &Widths::new::<6, VECTORS, VECTORS, false>()),
-                }
-            }
-        }
-    }
-
-    /// All channels of a part, group by group.
-    ///
-    /// # Safety
-    /// As [`run`]; the part has as many pixels as a tile.
-    unsafe fn groups(&mut self, part: &Part, widths: &Widths<'a>) {
+    /// The CPU has the instruction set of the tiles; the slices fit the shape; the part has as many pixels as a tile.
+    pub(super) unsafe fn groups(&mut self, part: &Part, widths: &[Width<'a>]) {
         let (places, group_out) = (places(self.shape), group_out(self.shape));
         for group in 0..self.shape.groups {
             let (start, end) = (group * group_out, (group + 1) * group_out);
@@ -117,50 +57,76 @@ impl<'a> Tiles<'a> {
                 Weights::Packed(_) => {
                     let block = first - (first - start) % BLOCK;
                     let (step, weights) = (BLOCK.min(end - block), block * places + first - block);
-                    Channels { first, group, weights, step, block: BLOCK * places }
+                    Channels { first, group, end, weights, step, block: BLOCK * places }
                 }
-                Weights::Rows(_) => Channels { first, group, weights: first, step: self.shape.out_c, block: BLOCK },
+                Weights::Rows(_) => {
+                    Channels { first, group, end, weights: first, step: self.shape.out_c, block: BLOCK }
+                }
             };
             let mut first = start;
-            // SAFETY: as the caller's; these channels exist, or if they are the rest of a vector, the first of them does.
-            unsafe {
-                for (vectors, tiles) in widths.full {
-                    while end - first >= vectors * LANES {
-                        tiles(self, part, of(first));
-                        first += vectors * LANES;
-                    }
-                }
-                if first < end {
-                    (widths.rest)(self, part, of(first));
+            for width in widths {
+                while end - first >= width.least {
+                    // SAFETY: as the caller's; there are at least as many channels as tiles of this width want.
+                    unsafe { (width.tiles)(self, part, of(first)) };
+                    first = end.min(first + width.most);
                 }
             }
         }
     }
 
-    /// All pixels of a part, for some channels of a group.
+    /// A [`Dense`]: the group has `VECTORS` vectors of channels from the first on, of which the last is not full if it is the
+    /// `REST` of them. The part is `RAGGED` or not.
     ///
     /// # Safety
-    /// As [`groups`](Self::groups); the group has `VECTORS` vectors of channels from the first on, or if it is the `REST` of them,
-    /// one that is not full. The part is `RAGGED` or not.
-    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
-    #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn dense<const ROWS: usize, const VECTORS: usize, const REST: bool, const RAGGED: bool>(
+    /// As [`groups`](Self::groups).
+    pub(super) unsafe fn dense<
+        V: Vector,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const REST: bool,
+        const RAGGED: bool,
+    >(
         &mut self,
         part: &Part,
         channels: Channels,
     ) {
+        // SAFETY: the caller's.
+        unsafe { vectorized!(V, self.dense_in::<V, ROWS, VECTORS, REST, RAGGED>(part, &channels)) }
+    }
+
+    /// # Safety
+    /// As [`dense`](Self::dense).
+    #[inline(always)]
+    unsafe fn dense_in<V: Vector, const ROWS: usize, const VECTORS: usize, const REST: bool, const RAGGED: bool>(
+        &mut self,
+        part: &Part,
+        channels: &Channels,
+    ) {
         let (w, group_in) = (&self.shape.window, group_in(self.shape));
         let values = self.args.weights.values();
-        let rest = (channels.group + 1) * group_out(self.shape) - channels.first;
+        // A last vector that is not full is a block of its own, if there are others before it.
+        let rest = channels.end - channels.first - (VECTORS - 1) * V::LANES;
+        let last = channels.weights + (VECTORS - 1) * channels.block;
+        let last_step = match self.args.weights {
+            Weights::Packed(_) if VECTORS > 1 => rest,
+            _ => channels.step,
+        };
         let (segments, run) = part.runs(self.shape);
         // SAFETY: what is read lies under rows and columns that are inside the image; where a ragged part's begin may be
         // outside. The caller's channels exist, of biases, weights and results.
         unsafe {
             let input = self.args.input.as_ptr().add(channels.group * group_in);
-            let bias = array::from_fn(|v| load::<REST>(self.args.bias, channels.first + v * LANES));
+            let bias = each!(|v| {
+                let at = channels.first + v * V::LANES;
+                if REST && v == VECTORS - 1 {
+                    V::load_few(self.args.bias, at..at + rest)
+                } else {
+                    load(self.args.bias, at)
+                }
+            });
             for pixels in part.tiles::<ROWS>() {
-                let mut sums: [[Vector; VECTORS]; ROWS] = [bias; ROWS];
-                let x: [*const f32; ROWS] = array::from_fn(|row| input.wrapping_add(pixels[row].input));
+                let mut sums: [[V; VECTORS]; ROWS] = [bias; ROWS];
+                let x: [*const f32; ROWS] = each!(|row| input.wrapping_add(pixels[row].input));
                 let inside: [Range<usize>; ROWS] = array::from_fn(|row| match RAGGED {
                     true => w.rows_inside(part.row_of(pixels[row])),
                     false => part.rows.clone(),
@@ -169,13 +135,21 @@ impl<'a> Tiles<'a> {
                     // A pixel under which this row is outside goes along with one under which it is not, and its sums stay.
                     let counts: [bool; ROWS] = array::from_fn(|row| !RAGGED || inside[row].contains(&ky));
                     let Some(one) = counts.iter().position(|&counts| counts) else { continue };
-                    let x = array::from_fn(|row| if counts[row] { x[row] } else { x[one] });
+                    let x = each!(|row| if counts[row] { x[row] } else { x[one] });
                     let before = sums;
                     for segment in 0..segments {
                         let tap = part.distance(w, ky, segment);
                         let place = (ky * w.kernel_w + part.columns.start + segment) * group_in;
-                        let weights = channels.weights + place * channels.step;
-                        products::<ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, values, weights, &channels);
+                        let filter = Filter {
+                            values,
+                            weights: values.as_ptr().wrapping_add(channels.weights + place * channels.step),
+                            step: channels.step,
+                            block: channels.block,
+                            last: last + place * last_step,
+                            last_step,
+                            rest,
+                        };
+                        products::<V, ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, filter);
                     }
                     for ((sums, before), counts) in sums.iter_mut().zip(before).zip(counts) {
                         if !counts {
@@ -183,150 +157,178 @@ impl<'a> Tiles<'a> {
                         }
                     }
                 }
-                for (pixel, sums) in pixels.iter().zip(sums) {
-                    self.store::<VECTORS, REST>(pixel.output + channels.first, rest, sums);
+                for row in 0..ROWS {
+                    let few = if REST { Some(rest) } else { None };
+                    self.store::<V, VECTORS>(pixels[row].output + channels.first, few, sums[row]);
                 }
             }
         }
     }
 
-    /// All pixels of a part of a depthwise convolution, which has `VECTORS` vectors of channels at least. The last ones begin
-    /// early enough to be as many.
+    /// All pixels of a part of a depthwise convolution, for a range of channels that are `VECTORS` vectors at least. The last ones
+    /// begin early enough to be as many.
     ///
     /// # Safety
     /// As [`groups`](Self::groups).
-    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
-    #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-    unsafe fn depthwise<const ROWS: usize, const VECTORS: usize>(&mut self, part: &Part) {
+    pub(super) unsafe fn depthwise<V: Vector, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        part: &Part,
+        channels: Range<usize>,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { vectorized!(V, self.depthwise_in::<V, ROWS, VECTORS>(part, channels)) }
+    }
+
+    /// # Safety
+    /// As [`depthwise`](Self::depthwise).
+    #[inline(always)]
+    unsafe fn depthwise_in<V: Vector, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        part: &Part,
+        channels: Range<usize>,
+    ) {
         let (w, out_c) = (&self.shape.window, self.shape.out_c);
         let (values, input) = (self.args.weights.values(), self.args.input.as_ptr());
         for pixels in part.tiles::<ROWS>() {
-            for first in (0..out_c).step_by(VECTORS * LANES) {
-                let first = first.min(out_c - VECTORS * LANES);
+            for first in channels.clone().step_by(VECTORS * V::LANES) {
+                let first = first.min(channels.end - VECTORS * V::LANES);
                 // SAFETY: windows lie inside the image, and have as many channels from `first` on as biases, weights and
                 // results.
                 unsafe {
-                    let bias = array::from_fn(|v| load::<false>(self.args.bias, first + v * LANES));
-                    let mut sums: [[Vector; VECTORS]; ROWS] = [bias; ROWS];
-                    let x: [*const f32; ROWS] =
-                        array::from_fn(|row| input.wrapping_add(pixels[row].input.wrapping_add(first)));
+                    let bias = each!(|v| load(self.args.bias, first + v * V::LANES));
+                    let mut sums: [[V; VECTORS]; ROWS] = [bias; ROWS];
+                    let x: [*const f32; ROWS] = each!(|row| input.wrapping_add(pixels[row].input.wrapping_add(first)));
                     for ky in part.rows.clone() {
                         for kx in part.columns.clone() {
                             let tap = part.distance(w, ky, kx - part.columns.start);
                             let at = (ky * w.kernel_w + kx) * out_c + first;
-                            let weights: [Vector; VECTORS] = array::from_fn(|v| load::<false>(values, at + v * LANES));
-                            for (sums, x) in sums.iter_mut().zip(&x) {
-                                for (v, (sum, weights)) in sums.iter_mut().zip(&weights).enumerate() {
-                                    *sum = vector::fma(*sum, vector::load(x.add(tap + v * LANES)), *weights);
+                            let weights: [V; VECTORS] = each!(|v| load(values, at + v * V::LANES));
+                            for row in 0..ROWS {
+                                for v in 0..VECTORS {
+                                    let x = V::load(x[row].add(tap + v * V::LANES));
+                                    sums[row][v] = sums[row][v].fma(x, weights[v]);
                                 }
                             }
                         }
                     }
-                    for (pixel, sums) in pixels.iter().zip(sums) {
-                        self.store::<VECTORS, false>(pixel.output + first, VECTORS * LANES, sums);
+                    for row in 0..ROWS {
+                        self.store::<V, VECTORS>(pixels[row].output + first, None, sums[row]);
                     }
                 }
             }
         }
     }
 
-    /// Apart, since it is wanted by many tiles and seldom.
-    #[inline(never)]
-    fn store_few(&mut self, at: usize, values: &[f32]) {
-        self.output[at..][..values.len()].copy_from_slice(values);
-    }
-
-    /// Writes sums, limited, at `at`: of a `REST` that is not full, so many.
+    /// Writes sums, limited, from `at` on; of the last vector only `rest`, if it is one that is not full.
     ///
     /// # Safety
     /// The CPU has the instruction set, and the output as many values there.
     #[inline(always)]
-    unsafe fn store<const VECTORS: usize, const REST: bool>(
-        &mut self,
-        at: usize,
-        rest: usize,
-        sums: [Vector; VECTORS],
-    ) {
-        debug_assert!(at + if REST { rest } else { VECTORS * LANES } <= self.output.len());
+    unsafe fn store<V: Vector, const VECTORS: usize>(&mut self, at: usize, rest: Option<usize>, sums: [V; VECTORS]) {
+        debug_assert!(at + (VECTORS - 1) * V::LANES + rest.unwrap_or(V::LANES) <= self.output.len());
         // SAFETY: the caller's.
         unsafe {
-            let (min, max) = (vector::splat(self.args.min), vector::splat(self.args.max));
-            for (v, sum) in sums.into_iter().enumerate() {
-                let sum = vector::limit(sum, min, max);
-                if REST {
-                    let mut all = [0.0; LANES];
-                    vector::store(all.as_mut_ptr(), sum);
-                    self.store_few(at, &all[..rest]);
-                } else {
-                    vector::store(self.output.as_mut_ptr().add(at + v * LANES), sum);
+            let (min, max) = (V::splat(self.args.min), V::splat(self.args.max));
+            // Nothing that is written makes the address be read again.
+            let output = self.output.as_mut_ptr().add(at);
+            let sums: [V; VECTORS] = each!(|v| sums[v].limit(min, max));
+            for v in 0..VECTORS {
+                let to = output.add(v * V::LANES);
+                match rest {
+                    Some(rest) if v == VECTORS - 1 => sums[v].store_few(slice::from_raw_parts_mut(to, rest)),
+                    _ => sums[v].store(to),
                 }
             }
         }
     }
 }
 
-/// Adds to sums the products of some places of a filter, counted from each of `x`, with weights from `weights` on.
+/// Weights of the channels of a tile.
+struct Filter<'a> {
+    values: &'a [f32],
+    /// Those of a place, how far it is to those of the next, and to those of the next block.
+    weights: *const f32,
+    step: usize,
+    block: usize,
+    /// Where those of the last vector are, how far it is to those of the next place, and of how many channels if it is not full.
+    last: usize,
+    last_step: usize,
+    rest: usize,
+}
+
+impl Filter<'_> {
+    /// Those of a vector of channels.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set; they are there.
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const VECTORS: usize, const REST: bool>(&self, v: usize) -> V {
+        // SAFETY: the caller's.
+        unsafe {
+            if REST && v == VECTORS - 1 {
+                return V::load_few(self.values, self.last..self.last + self.rest);
+            }
+            let (block, lane) = (v * V::LANES / BLOCK, v * V::LANES % BLOCK);
+            V::load(self.weights.add(block * self.block + lane))
+        }
+    }
+
+    /// Goes on to the next place.
+    #[inline(always)]
+    fn advance(&mut self) {
+        self.weights = self.weights.wrapping_add(self.step);
+        self.last += self.last_step;
+    }
+}
+
+/// Adds to sums the products of some places of a filter, counted from each of `x`.
 ///
 /// # Safety
 /// The CPU has the instruction set, and all of that is there.
 #[inline(always)]
-unsafe fn products<const ROWS: usize, const VECTORS: usize, const REST: bool>(
-    sums: &mut [[Vector; VECTORS]; ROWS],
+unsafe fn products<V: Vector, const ROWS: usize, const VECTORS: usize, const REST: bool>(
+    sums: &mut [[V; VECTORS]; ROWS],
     x: [*const f32; ROWS],
     places: Range<usize>,
-    values: &[f32],
-    mut weights: usize,
-    channels: &Channels,
+    mut filter: Filter<'_>,
 ) {
     // SAFETY: the caller's.
     unsafe {
         for place in places {
-            let weight = |v: usize| {
-                let (block, lane) = (v * LANES / BLOCK, v * LANES % BLOCK);
-                load::<REST>(values, weights + block * channels.block + lane)
-            };
-            let value = |row: usize| vector::splat(*x[row].wrapping_add(place));
             // Beside the sums, registers hold all of what is less, and one of the other.
             if ROWS < VECTORS {
-                let x: [Vector; ROWS] = array::from_fn(value);
+                let x: [V; ROWS] = each!(|row| V::splat(*x[row].wrapping_add(place)));
                 for v in 0..VECTORS {
-                    let weight = weight(v);
-                    for (sums, x) in sums.iter_mut().zip(&x) {
-                        sums[v] = vector::fma(sums[v], *x, weight);
+                    let weight = filter.vector::<V, VECTORS, REST>(v);
+                    for row in 0..ROWS {
+                        sums[row][v] = sums[row][v].fma(x[row], weight);
                     }
                 }
             } else {
-                let weights: [Vector; VECTORS] = array::from_fn(weight);
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = value(row);
-                    for (sum, weight) in sums.iter_mut().zip(&weights) {
-                        *sum = vector::fma(*sum, x, *weight);
+                // Not by `each`, of which the compiler makes two addresses.
+                let mut weights = sums[0];
+                for v in 0..VECTORS {
+                    weights[v] = filter.vector::<V, VECTORS, REST>(v);
+                }
+                for row in 0..ROWS {
+                    let x = V::splat(*x[row].wrapping_add(place));
+                    for v in 0..VECTORS {
+                        sums[row][v] = sums[row][v].fma(x, weights[v]);
                     }
                 }
             }
-            weights += channels.step;
+            filter.advance();
         }
     }
 }
 
-/// The vector at `at`. Of a `REST` that is not full, lanes beyond hold what follows, or nothing, and lead to nothing.
+/// The vector at `at`.
 ///
 /// # Safety
-/// The CPU has the instruction set; there are as many values as a vector has, or one if it is the `REST`.
+/// The CPU has the instruction set, and there are as many values.
 #[inline(always)]
-unsafe fn load<const REST: bool>(values: &[f32], at: usize) -> Vector {
-    debug_assert!(at + if REST { 1 } else { LANES } <= values.len());
-    // SAFETY: as many as a vector has.
-    unsafe {
-        if REST && values.len() - at < LANES {
-            return vector::load(few(values, at).as_ptr());
-        }
-        vector::load(values.as_ptr().add(at))
-    }
-}
-
-/// The values from `at` on, which are fewer than a vector has, and zeros.
-#[cold]
-fn few(values: &[f32], at: usize) -> [f32; LANES] {
-    array::from_fn(|lane| values.get(at + lane).copied().unwrap_or_default())
+unsafe fn load<V: Vector>(values: &[f32], at: usize) -> V {
+    debug_assert!(at + V::LANES <= values.len());
+    // SAFETY: the caller's.
+    unsafe { V::load(values.as_ptr().add(at)) }
 }

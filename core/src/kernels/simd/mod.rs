@@ -32,7 +32,7 @@ pub(super) mod gemm;
 mod interleave;
 mod layout;
 mod nearest;
-mod ops;
+pub(super) mod ops;
 mod panel;
 mod params;
 pub(super) mod row;

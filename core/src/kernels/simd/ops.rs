@@ -276,7 +276,7 @@ macro_rules! vectorized {
     };
 }
 
-pub(super) use {each, vectorized};
+pub(in crate::kernels) use {each, vectorized};
 
 /// See [`each`].
 #[inline(always)]
