@@ -21,6 +21,7 @@ mod float;
 mod fold;
 mod functions;
 mod geometry;
+mod inline;
 mod matmul;
 mod norm;
 mod parts;
@@ -47,9 +48,9 @@ use std::rc::Rc;
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{ALIGN, DType as PlanDType, PlanBuilder};
 
-use crate::import::qoperator::{self, Form};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
+use inline::{Expanded, Inlined};
 pub(crate) use program::{Hop, Port, Program, Step, TensorId, reads};
 use value::{Act, Layout, Levels, Value};
 pub(crate) use views::moves;
@@ -80,15 +81,16 @@ type Why = String;
 
 /// Lowers every node, or names those that cannot be.
 pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered, Vec<Refusal>> {
-    let nodes: Vec<Expanded<'_>> = model.graph().nodes.iter().flat_map(expanded).collect();
-    let mut lowering = Lowering::new(model, shapes, &nodes, isa);
+    let inlined = Inlined::new(model.graph(), shapes).map_err(|refusal| vec![refusal])?;
+    let mut lowering = Lowering::new(model, shapes, &inlined, isa);
     if let Err(why) = lowering.inputs() {
         return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
     let mut refusals = vec![];
     // Constants first: a QuantizeLinear's scale may be one that stands right before it. Then what is stored, by which it
     // is known what later nodes read.
-    let (constants, others): (Vec<_>, Vec<_>) = nodes.iter().enumerate().partition(|(_, n)| n.get().op == "Constant");
+    let (constants, others): (Vec<_>, Vec<_>) =
+        inlined.nodes.iter().enumerate().partition(|(_, n)| n.get().op == "Constant");
     lowering.each(constants, &mut refusals);
     let (stored, others): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|(_, n)| lowering.dequantizes_stored(n.get()));
@@ -109,39 +111,6 @@ pub(crate) fn golden(name: &str) -> Lowered {
     let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
     let model = Model::open(path).unwrap();
     lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap()
-}
-
-/// A node of the model, or one of the chain that it stands for.
-enum Expanded<'m> {
-    Own(&'m Node),
-    Made {
-        node: Node,
-        /// The model's node that it came from.
-        from: &'m Node,
-    },
-}
-
-fn expanded(from: &Node) -> Vec<Expanded<'_>> {
-    match qoperator::expand(from, Form::Qdq) {
-        Some(chain) => chain.into_iter().map(|node| Expanded::Made { node, from }).collect(),
-        None => vec![Expanded::Own(from)],
-    }
-}
-
-impl Expanded<'_> {
-    fn get(&self) -> &Node {
-        match self {
-            Expanded::Own(node) => node,
-            Expanded::Made { node, .. } => node,
-        }
-    }
-
-    fn origin(&self) -> &Node {
-        match self {
-            Expanded::Own(node) => node,
-            Expanded::Made { from, .. } => from,
-        }
-    }
 }
 
 struct Lowering<'m> {
@@ -194,8 +163,8 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    fn new(model: &'m Model, shapes: &'m Shapes, nodes: &'m [Expanded<'m>], isa: Isa) -> Lowering<'m> {
-        let graph = model.graph();
+    fn new(model: &'m Model, shapes: &'m Shapes, inlined: &'m Inlined<'m>, isa: Isa) -> Lowering<'m> {
+        let (graph, nodes, initializers) = (model.graph(), &inlined.nodes, &inlined.initializers);
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut origins = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
@@ -212,7 +181,7 @@ impl<'m> Lowering<'m> {
         let mut builder = PlanBuilder::new(isa);
         // What is stored in floats and read becomes float32, maybe beside a bias that is not stored; integer weights are packed
         // later, when their sizes are known.
-        let floats = graph.initializers.iter().filter(|tensor| matches!(tensor.dtype, DType::F32 | DType::F16));
+        let floats = initializers.iter().filter(|tensor| matches!(tensor.dtype, DType::F32 | DType::F16));
         let read = floats.filter(|tensor| readers.contains_key(tensor.name.as_str()));
         let bias = |dims: &[usize]| dims.iter().max().copied().unwrap_or(0);
         let values = read.map(|tensor| tensor.dims.iter().product::<usize>() + bias(&tensor.dims));
@@ -225,7 +194,7 @@ impl<'m> Lowering<'m> {
             readers,
             origins,
             graph_outputs: graph.outputs.iter().map(|output| output.name.as_str()).collect(),
-            values: graph.initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
+            values: initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
             read: HashMap::new(),
             consumed: HashSet::new(),
             computed_in: HashMap::new(),

@@ -291,6 +291,15 @@ impl Node {
         }
     }
 
+    /// The branch of an If whose condition is known.
+    pub fn branch(&self, condition: &[i64]) -> Option<&Graph> {
+        let &[condition] = condition else { return None };
+        match self.attribute(if condition != 0 { "then_branch" } else { "else_branch" }) {
+            Some(AttributeValue::Graph(graph)) if self.op == "If" && self.is_onnx() => Some(graph),
+            _ => None,
+        }
+    }
+
     pub fn subgraphs(&self) -> impl Iterator<Item = &Graph> {
         self.attributes.iter().filter_map(|a| match &a.value {
             AttributeValue::Graph(graph) => Some(graph),

@@ -123,10 +123,11 @@ impl Parser<'_> {
     }
 }
 
-/// An input whose open dimensions all have names: one that has none is called after the input and its place, such as `images:2`.
+/// An input whose open dimensions all have names: one that has none, or the `?` that some write for each, is called after the input
+/// and its place, such as `images:2`.
 pub(super) fn named(mut input: ValueInfo) -> ValueInfo {
     for (index, dim) in input.dims.iter_mut().enumerate() {
-        if matches!(dim, Dim::Symbol(symbol) if symbol.is_empty()) {
+        if matches!(dim, Dim::Symbol(symbol) if symbol.is_empty() || symbol == "?") {
             *dim = Dim::Symbol(format!("{}:{index}", input.name));
         }
     }

@@ -164,6 +164,10 @@ impl Inference<'_> {
     }
 
     fn node(&self, node: &Node, facts: &mut Facts<'_>) -> Result<(), Fault> {
+        let condition = node.input(0).and_then(|name| facts.get(name)?.values.as_deref());
+        if let Some(branch) = condition.and_then(|condition| node.branch(condition)) {
+            return self.taken(node, branch, facts);
+        }
         for subgraph in node.subgraphs() {
             self.graph(subgraph, Some(facts))?;
         }
@@ -191,6 +195,17 @@ impl Inference<'_> {
                     ));
                 }
             }
+            facts.own.insert(name.clone(), fact);
+        }
+        Ok(())
+    }
+
+    /// An If of which it is known which branch runs: as if its nodes stood in the If's place. What the other does with these shapes
+    /// is no fault.
+    fn taken(&self, node: &Node, branch: &Graph, facts: &mut Facts<'_>) -> Result<(), Fault> {
+        facts.own.extend(self.graph(branch, Some(facts))?);
+        for (name, made) in node.outputs.iter().zip(&branch.outputs).filter(|(name, _)| !name.is_empty()) {
+            let fact = facts.get(&made.name).cloned().unwrap_or_default();
             facts.own.insert(name.clone(), fact);
         }
         Ok(())

@@ -89,6 +89,7 @@ pub(super) fn cast(c: &Context<'_>, to: Option<DType>) -> (Option<Vec<i64>>, Opt
         (None, reals) => reals?.iter().map(|real| (real.abs() < i64::MAX as f32).then_some(*real as i64)).collect(),
     };
     match to {
+        Some(DType::Bool) => (whole().map(|values| values.iter().map(|value| i64::from(*value != 0)).collect()), None),
         Some(DType::I64 | DType::I32) => (whole().filter(|values| fit(to, values)), None),
         Some(DType::F32) => match c.values(0) {
             Some(values) => (None, Some(values.iter().map(|value| *value as f32).collect())),

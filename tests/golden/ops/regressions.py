@@ -1,6 +1,6 @@
 """One case a bug that was found, named for what went wrong."""
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from builder import Graph
 from case import add, bind, finish, image
@@ -179,6 +179,28 @@ def constants() -> None:
         finish(g, g.op("Resize", x, "", "", sizes, mode="nearest"), quantized=False)
     add("resize_to_floats", bind(through_floats, apart=False))
     add("resize_to_floats_apart", bind(through_floats, apart=True))
+
+    # As TorchScript writes `squeeze`: by a size that is known.
+    def branches(g: Graph, names: str) -> None:
+        x = g.input(2, 1, 1, 5)
+
+        def branch(name: str, *nodes, stored=()):
+            info = helper.make_tensor_value_info(nodes[-1].output[0], 1, None)
+            return helper.make_graph(nodes, name, [], [info], stored)
+
+        def chosen(of: str, prefix: str) -> str:
+            size = g.op("Gather", g.op("Shape", of), g.const(1, np.int64))
+            is_one = g.op("Equal", size, g.const(1, np.int64))
+            one = numpy_helper.from_array(np.asarray([1], np.int64), prefix + "axis")
+            squeezed = [helper.make_node("Squeeze", [of, prefix + "axis"], [prefix + "s"], prefix + "squeeze")]
+            kept = [helper.make_node("Identity", [of], [prefix + "k"], prefix + "keep")]
+            return g.op("If", is_one, then_branch=branch("then", *squeezed, stored=[one]), else_branch=branch("else", *kept))
+        y = chosen(g.op("Relu", chosen(x, names[0])), names[1])
+        finish(g, g.op("Add", chosen(y, names[2]), g.const(g.normal(5))), quantized=False)
+    both = "Attempt to squeeze an axis which dimension is not one"
+    add("if_by_sizes", bind(branches, names="abc"), without_tract=both)
+    twice = "a branch and another graph each have a tensor `aaxis`"
+    add("if_with_a_name_twice", bind(branches, names="aab"), refused=twice, without_tract=both)
 
     # As PyTorch writes `x[:, i, j]` and `x[i]`.
     def by_pairs(g: Graph, quantized: bool) -> None:
