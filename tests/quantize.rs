@@ -4,6 +4,8 @@
 mod common;
 #[path = "quantize/compared.rs"]
 mod compared;
+#[path = "quantize/einsum.rs"]
+mod einsum;
 #[path = "quantize/refused.rs"]
 mod refused;
 #[path = "quantize/targets.rs"]

@@ -209,7 +209,6 @@ impl NodeProto {
     }
 
     /// Sets an attribute of integers.
-    #[cfg(test)]
     pub fn set_ints(&mut self, name: &str, values: Vec<i64>) {
         self.attribute.retain(|attribute| attribute.name.as_deref() != Some(name));
         let (name, kind) = (Some(name.to_owned()), Some(attribute_type::INTS));

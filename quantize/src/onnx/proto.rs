@@ -148,7 +148,6 @@ pub struct NodeProto {
 /// What an attribute holds: AttributeProto.AttributeType.
 pub mod attribute_type {
     pub const INT: i32 = 2;
-    #[cfg(test)]
     pub const INTS: i32 = 7;
 }
 

@@ -147,6 +147,12 @@ fn moved(node: &NodeProto, inputs: &[&TensorProto]) -> Option<TensorProto> {
     Some(f32s(node.out(), &to, &elements_of(floats(tensor)?, &from, taken)))
 }
 
+/// A tensor's elements with its dimensions in another order.
+pub fn permuted<T: Copy>(values: Vec<T>, from: &[usize], order: &[usize]) -> Vec<T> {
+    let every = from.iter().map(|&dim| (0..dim).collect()).collect();
+    elements_of(values, from, Some((order.to_vec(), every)))
+}
+
 /// What is taken of a tensor's elements.
 fn elements_of<T: Copy>(values: Vec<T>, from: &[usize], taken: Option<Taken>) -> Vec<T> {
     let Some((order, steps)) = taken else { return values };

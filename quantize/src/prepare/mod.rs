@@ -1,9 +1,13 @@
 //! A float model made ready: what only stands in the way of integers is folded into what computes, and
 //! the operators are raised to the version that quantization needs. The model answers as before.
 
+mod advance;
 mod affine;
 mod constants;
+mod einsum;
 mod opset;
+#[cfg(test)]
+mod products;
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,12 +34,15 @@ pub fn prepare(mut model: ModelProto, engine: &dyn Engine, needed: i64) -> Resul
     drop_defaults(&mut model);
     drop_identities(&mut model, &mut notes);
     sum_to_add(&mut model);
-    let before = shapes(&model, engine, &["Softmax", "LogSoftmax"])?;
+    let before = shapes(&model, engine, first_inputs(&model, &["Softmax", "LogSoftmax"]))?;
     opset::raise(&mut model, &before, needed, &mut notes)?;
     constants::store(&mut model);
     constants::fold(&mut model, &mut notes);
-    let ranks = shapes(&model, engine, &["MatMul"])?.into_iter().map(|(name, shape)| (name, shape.len())).collect();
-    matmul_to_gemm(&mut model, &ranks);
+    let operands = shapes(&model, engine, einsum::computed(&model))?;
+    einsum::to_matmul(&mut model, &operands, &mut notes);
+    advance::advance(&mut model);
+    let rows = shapes(&model, engine, first_inputs(&model, &["MatMul"]))?;
+    matmul_to_gemm(&mut model, &rows.into_iter().map(|(name, shape)| (name, shape.len())).collect());
     affine::fold(&mut model, &mut notes);
     refuse_not_finite(&model)?;
     model.graph_mut().sweep();
@@ -52,10 +59,18 @@ fn drop_defaults(model: &mut ModelProto) {
     }
 }
 
-/// Shapes of what operators of these kinds read first.
-fn shapes(model: &ModelProto, engine: &dyn Engine, ops: &[&str]) -> Result<HashMap<String, Vec<usize>>, QuantizeError> {
+/// What operators of these kinds read first.
+fn first_inputs(model: &ModelProto, ops: &[&str]) -> Vec<String> {
     let nodes = model.nodes().iter().filter(|node| ops.contains(&node.op()));
-    let mut taps: Vec<String> = nodes.filter_map(|node| node.arg(0)).map(str::to_owned).collect();
+    nodes.filter_map(|node| node.arg(0)).map(str::to_owned).collect()
+}
+
+/// Shapes of these tensors.
+fn shapes(
+    model: &ModelProto,
+    engine: &dyn Engine,
+    mut taps: Vec<String>,
+) -> Result<HashMap<String, Vec<usize>>, QuantizeError> {
     taps.sort_unstable();
     taps.dedup();
     if taps.is_empty() {

@@ -34,6 +34,7 @@ const UNCHANGED: &[&str] = &[
     "Cos",
     "DepthToSpace",
     "Div",
+    "Einsum",
     "Elu",
     "Equal",
     "Erf",

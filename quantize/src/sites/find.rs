@@ -125,6 +125,7 @@ impl Finder<'_> {
             }
             "Softmax" => (vec![0], None),
             op if is_table(op) => (vec![0], None),
+            "Einsum" => return Err("no product of rows by stored weights".into()),
             _ => return Err("not quantized here".into()),
         };
         let name =
