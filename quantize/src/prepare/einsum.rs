@@ -1,5 +1,6 @@
 //! Einsum of a computed operand and a stored one, as the product of matrices that it is: its weights become integers as
-//! those of a MatMul do, and Transpose and Reshape around it move integers.
+//! those of a MatMul do, and Transpose and Reshape around it move integers. And a MatMul whose weights come first, as layers
+//! over the nodes of a graph have them, as one whose weights come second.
 
 use std::collections::HashMap;
 
@@ -28,20 +29,24 @@ pub fn to_matmul(model: &mut ModelProto, shapes: &HashMap<String, Vec<usize>>, n
         }
     }
     graph.initializer.append(&mut writer.made);
-    if !chains.is_empty() {
-        notes.push(format!("{} Einsum nodes made a MatMul", chains.len()));
+    let count = |op: &str| chains.iter().filter(|(index, _)| graph.node[*index].op() == op).count();
+    for (count, what) in [(count("Einsum"), "Einsum nodes made a MatMul"), (count("MatMul"), "MatMul nodes turned")] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
     }
     for (index, chain) in chains.into_iter().rev() {
         graph.node.splice(index..=index, chain);
     }
 }
 
-/// The computed operand of an Einsum of one such and a stored one, and the place of the stored one.
+/// The computed operand of a node of one such and a stored one, and the place of the stored one.
 fn operands<'g>(node: &'g NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<(&'g str, usize)> {
     let [a, b] = node.input.as_slice() else { return None };
-    match [a, b].map(|name| stored.contains_key(name.as_str())) {
-        [false, true] if node.op() == "Einsum" => Some((a, 1)),
-        [true, false] if node.op() == "Einsum" => Some((b, 0)),
+    match (node.op(), [a, b].map(|name| stored.get(name.as_str()))) {
+        ("Einsum", [None, Some(_)]) => Some((a, 1)),
+        ("Einsum", [Some(_), None]) => Some((b, 0)),
+        ("MatMul", [Some(weights), None]) if weights.dims.len() == 2 => Some((b, 0)),
         _ => None,
     }
 }
@@ -69,7 +74,8 @@ impl Writer {
         let weights = *stored.get(name.as_str())?;
         let (held, values) = (dims(weights), floats(weights)?);
         let ranks = if place == 1 { [from.len(), held.len()] } else { [held.len(), from.len()] };
-        let Equation { mut terms, result } = Equation::parse(node.text("equation")?, ranks)?;
+        let text = if node.op() == "MatMul" { b"ij,...jk->...ik" } else { node.text("equation")? };
+        let Equation { mut terms, result } = Equation::parse(text, ranks)?;
         terms.rotate_left(1 - place);
         let [labels, own] = &terms;
         let product = Product::of((labels, from), (own, &held), &result)?;

@@ -267,6 +267,22 @@ fn weights_that_nodes_share_are_laid_once_for_each_order() {
     assert_eq!((read[0] == read[1], read[0] == read[3], read[0] == read[2]), (true, true, false));
 }
 
+#[test]
+fn weights_that_come_first_come_second() {
+    let mut random = Random(5);
+    let (x, w) = (random.array(vec![2, 3, 4]), random.array(vec![5, 3]));
+    let of = |w: &Array, x: &Array| {
+        let apart = prepared(&model(vec![NodeProto::test("MatMul", &["w", "x"], "y")], &[("w", w)]), &x.0);
+        (ops(&apart).join(" "), apart)
+    };
+    let (kinds, apart) = of(&w, &x);
+    let expected = summed([&['m', 'k'], &['b', 'k', 'n']], &['b', 'm', 'n'], [&w, &x]);
+    assert_eq!((kinds.as_str(), answer(&apart, &x)), ("Transpose MatMul Transpose", expected));
+    let row = (vec![3], vec![1.0; 3]);
+    let several = (vec![2, 5, 3], vec![1.0; 30]);
+    assert_eq!((of(&w, &row).0.as_str(), of(&several, &x).0.as_str()), ("MatMul", "MatMul"));
+}
+
 /// As tf2onnx writes an EinsumDense: the product with its columns apart, and a bias for each of them.
 #[test]
 fn a_bias_goes_before_what_moves_the_product() {
