@@ -170,8 +170,13 @@ impl Tracer<'_> {
         let outputs = usize::from(node.int("transB", 0) == 0);
         let rows = if outputs == 0 { first } else { second };
         let last = self.shape(node.arg(0))?.len().checked_sub(1).ok_or("what it reads has no dimensions")?;
-        let read = self.tensor(node.arg(0));
-        if read.as_ref().is_some_and(|read| read.axis != last || read.atoms.len() != shape[1 - outputs]) {
+        let mut read = self.tensor(node.arg(0));
+        // Channels along another dimension are rows to it: all of them stay, and what it writes are others.
+        if let Some(along) = read.take_if(|read| read.axis != last) {
+            let why = format!("`{}` ({}): it mixes what is not the channels", node.title(), node.op());
+            self.fix(&along.atoms, &why);
+        }
+        if read.as_ref().is_some_and(|read| read.atoms.len() != shape[1 - outputs]) {
             return Err("it mixes what is not the channels".into());
         }
         let atoms = self.fresh(rows);

@@ -300,6 +300,26 @@ fn channels_of_rows_are_the_last_dimension() {
 }
 
 /// Nothing is made for each of them: there are more than memory has room for.
+/// As a mixer has layers along either dimension.
+#[test]
+fn channels_that_are_rows_to_the_next_layer_stay_and_its_own_go() {
+    let mut turned = node("Transpose", &["a"], "b");
+    turned.set_ints("perm", vec![0, 2, 1]);
+    let nodes = vec![
+        node("MatMul", &["x", "w0"], "a"),
+        turned,
+        node("MatMul", &["b", "w1"], "c"),
+        node("MatMul", &["c", "w2"], "y"),
+    ];
+    let model = model(nodes, vec![weights("w0", &[4, 5]), weights("w1", &[3, 6]), weights("w2", &[6, 2])]);
+    let shapes: [(&str, &[usize]); 5] =
+        [("x", &[1, 3, 4]), ("a", &[1, 3, 5]), ("b", &[1, 5, 3]), ("c", &[1, 5, 6]), ("y", &[1, 5, 2])];
+    let channels = channels(&model, &shapes);
+    assert_eq!(summary(&model, &channels), [(names(&["a"]), 5, 0), (names(&["c"]), 6, 6), (names(&["y"]), 2, 0)]);
+    let why = channels.groups[0].fixed.as_deref().unwrap();
+    assert!(why.contains("mixes what is not the channels"), "{why}");
+}
+
 #[test]
 fn weights_without_elements_have_no_channels() {
     let model = model(vec![node("Conv", &["x", "w"], "y")], vec![weights("w", &[usize::MAX >> 1, 0, 3, 3])]);
