@@ -75,10 +75,10 @@ pub(super) fn carried(c: &Context<'_>, dims: Option<Dims>) -> Fact {
     Fact { values, reals, ..Fact::new(c.dtype(0), dims) }
 }
 
-/// Short tensors one behind the other, if there are any and all are known.
+/// Short tensors one behind the other, if all are known.
 pub(super) fn joined<'a, T: Copy + 'a>(parts: impl Iterator<Item = Option<&'a [T]>>) -> Option<Vec<T>> {
     let joined = parts.collect::<Option<Vec<_>>>()?.concat();
-    (1..=VALUES_LIMIT).contains(&joined.len()).then_some(joined)
+    (joined.len() <= VALUES_LIMIT).then_some(joined)
 }
 
 /// A short tensor in another type, where it is one of those that are followed and holds all of its values.
@@ -89,7 +89,11 @@ pub(super) fn cast(c: &Context<'_>, to: Option<DType>) -> (Option<Vec<i64>>, Opt
         (None, reals) => reals?.iter().map(|real| (real.abs() < i64::MAX as f32).then_some(*real as i64)).collect(),
     };
     match to {
-        Some(DType::Bool) => (whole().map(|values| values.iter().map(|value| i64::from(*value != 0)).collect()), None),
+        Some(DType::Bool) => {
+            let whole = c.values(0).map(|values| values.iter().map(|value| i64::from(*value != 0)).collect());
+            let real = || Some(c.reals(0)?.iter().map(|real| i64::from(*real != 0.0)).collect());
+            (whole.or_else(real), None)
+        }
         Some(DType::I64 | DType::I32) => (whole().filter(|values| fit(to, values)), None),
         Some(DType::F32) => match c.values(0) {
             Some(values) => (None, Some(values.iter().map(|value| *value as f32).collect())),

@@ -211,9 +211,8 @@ pub(super) fn concat(c: &Context<'_>, parts: &[usize], dtype: Option<DType>) -> 
         }
     }
     // Along the outermost axis one follows the other.
-    let parts = if at == 0 { parts } else { &[] };
-    let values = values::joined(parts.iter().map(|&i| c.values(i)));
-    let reals = values::joined(parts.iter().map(|&i| c.reals(i)));
+    let values = values::joined(parts.iter().map(|&i| c.values(i).filter(|_| at == 0)));
+    let reals = values::joined(parts.iter().map(|&i| c.reals(i).filter(|_| at == 0)));
     Ok(vec![Some(Fact { values, reals, ..Fact::new(dtype, Some(dims)) })])
 }
 

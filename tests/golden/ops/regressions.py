@@ -180,6 +180,12 @@ def constants() -> None:
     add("resize_to_floats", bind(through_floats, apart=False))
     add("resize_to_floats_apart", bind(through_floats, apart=True))
 
+    def by_half(g: Graph) -> None:
+        x = g.input(1, 5)
+        half = g.op("Mul", g.op("Cast", g.op("Gather", g.op("Shape", x), g.const(0, np.int64)), to=1), g.const(0.5))
+        finish(g, g.op("Where", g.op("Cast", half, to=9), x, g.op("Neg", x)), quantized=False)
+    add("cast_of_a_half_to_bool", by_half)
+
     # As TorchScript writes `squeeze`: by a size that is known.
     def branches(g: Graph, names: str) -> None:
         x = g.input(2, 1, 1, 5)
