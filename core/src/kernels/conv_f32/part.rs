@@ -133,6 +133,15 @@ impl Part {
                 next = self.first.plus(self.row, from / self.width).plus(self.step, x);
             }
             let mut pixels = [self.first; ROWS];
+            // Most tiles are in one row and not at its end.
+            if x + ROWS < self.width {
+                for pixel in &mut pixels {
+                    *pixel = next;
+                    next = next.plus(self.step, 1);
+                }
+                x += ROWS;
+                return pixels;
+            }
             for pixel in &mut pixels {
                 *pixel = next;
                 x += 1;

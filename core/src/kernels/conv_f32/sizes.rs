@@ -39,10 +39,10 @@ pub(super) unsafe fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, ou
     }
 }
 
-/// Whether AVX-512 is faster than AVX2: not where channels fill no more than a vector of AVX2, nor where most are computed twice.
+/// Whether AVX-512 is faster than AVX2: not where channels fill one vector of AVX2, nor where most would be computed twice.
 #[cfg(target_arch = "x86_64")]
 fn is_wide(shape: &ConvShape) -> bool {
-    if is_depthwise(shape) { shape.out_c == BLOCK || shape.out_c >= 2 * BLOCK } else { group_out(shape) > LANES }
+    if is_depthwise(shape) { shape.out_c == BLOCK || shape.out_c >= 2 * BLOCK } else { group_out(shape) != LANES }
 }
 
 /// Of some numbers of pixels the one by which the fewest are computed twice; and what a tile loads beside them counts as two.

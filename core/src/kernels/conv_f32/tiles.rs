@@ -115,6 +115,7 @@ impl<'a> Tiles<'a> {
         // SAFETY: what is read lies under rows and columns that are inside the image; where a ragged part's begin may be
         // outside. The caller's channels exist, of biases, weights and results.
         unsafe {
+            let bounds = [V::splat(self.args.min), V::splat(self.args.max)];
             let input = self.args.input.as_ptr().add(channels.group * group_in);
             let bias = each!(|v| {
                 let at = channels.first + v * V::LANES;
@@ -159,7 +160,7 @@ impl<'a> Tiles<'a> {
                 }
                 for row in 0..ROWS {
                     let few = if REST { Some(rest) } else { None };
-                    self.store::<V, VECTORS>(pixels[row].output + channels.first, few, sums[row]);
+                    self.store(pixels[row].output + channels.first, few, sums[row], bounds);
                 }
             }
         }
@@ -189,6 +190,8 @@ impl<'a> Tiles<'a> {
     ) {
         let (w, out_c) = (&self.shape.window, self.shape.out_c);
         let (values, input) = (self.args.weights.values(), self.args.input.as_ptr());
+        // SAFETY: the CPU has the instruction set.
+        let bounds = unsafe { [V::splat(self.args.min), V::splat(self.args.max)] };
         for pixels in part.tiles::<ROWS>() {
             for first in channels.clone().step_by(VECTORS * V::LANES) {
                 let first = first.min(channels.end - VECTORS * V::LANES);
@@ -212,7 +215,7 @@ impl<'a> Tiles<'a> {
                         }
                     }
                     for row in 0..ROWS {
-                        self.store::<V, VECTORS>(pixels[row].output + first, None, sums[row]);
+                        self.store(pixels[row].output + first, None, sums[row], bounds);
                     }
                 }
             }
@@ -224,11 +227,16 @@ impl<'a> Tiles<'a> {
     /// # Safety
     /// The CPU has the instruction set, and the output as many values there.
     #[inline(always)]
-    unsafe fn store<V: Vector, const VECTORS: usize>(&mut self, at: usize, rest: Option<usize>, sums: [V; VECTORS]) {
+    unsafe fn store<V: Vector, const VECTORS: usize>(
+        &mut self,
+        at: usize,
+        rest: Option<usize>,
+        sums: [V; VECTORS],
+        [min, max]: [V; 2],
+    ) {
         debug_assert!(at + (VECTORS - 1) * V::LANES + rest.unwrap_or(V::LANES) <= self.output.len());
         // SAFETY: the caller's.
         unsafe {
-            let (min, max) = (V::splat(self.args.min), V::splat(self.args.max));
             // Nothing that is written makes the address be read again.
             let output = self.output.as_mut_ptr().add(at);
             let sums: [V; VECTORS] = each!(|v| sums[v].limit(min, max));
