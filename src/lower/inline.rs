@@ -58,14 +58,13 @@ impl<'m> Inlined<'m> {
     fn add(&mut self, graph: &'m Graph, shapes: &Shapes) -> Result<(), Refusal> {
         self.initializers.extend(&graph.initializers);
         for node in &graph.nodes {
+            node.outputs.iter().try_for_each(|output| self.name(output, node))?;
             let condition = node.input(0).and_then(|name| shapes.integers(name));
             let Some(branch) = condition.and_then(|condition| node.branch(condition)) else {
-                node.outputs.iter().try_for_each(|output| self.name(output, node))?;
                 self.nodes.extend(expanded(node));
                 continue;
             };
             branch.initializers.iter().try_for_each(|tensor| self.name(&tensor.name, node))?;
-            node.outputs.iter().try_for_each(|output| self.name(output, node))?;
             self.add(branch, shapes)?;
             self.nodes.extend(node.outputs.iter().zip(&branch.outputs).map(|(output, made)| Expanded::Made {
                 node: Node {

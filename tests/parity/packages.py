@@ -24,7 +24,7 @@ import zipfile
 import numpy as np
 import onnxruntime as ort
 
-# Name: the wheel, the end of the file's path in it, sizes of open dimensions, inputs with a value of their own.
+# Name: the wheel, the end of the file's path in it, sizes of open dimensions.
 MODELS = {
     "silero_vad, 16 kHz": ("silero-vad==6.2.3", "silero_vad_16k_op15.onnx", {"sequence": 576}),
     "silero_vad, sequence": ("silero-vad==6.2.3", "silero_vad_16k_sequence.onnx", {}),

@@ -43,14 +43,14 @@ struct Shapes {
 impl Tiles {
     /// `None` where the CPU has no such unit, or vectors would not take longer.
     pub fn new(gemm: &Gemm) -> Option<Tiles> {
-        let quads = (1..=SIDE.min(gemm.quads)).rfind(|&quads| gemm.quads.is_multiple_of(quads))?;
         let (window, filter) = (&gemm.panel.window, gemm.outer * gemm.inner * gemm.quads);
         let work = (filter * 4).saturating_mul(window.out_h * window.out_w).saturating_mul(gemm.out_c);
         let pixels = gemm.panel.cols.min(SIDE);
-        let pays = pixels >= LEAST_PIXELS && quads >= LEAST_QUADS && filter >= SIDE && work >= LEAST_WORK;
-        if !pays || !permission::granted() {
+        // Divisions last: most layers do not come that far.
+        if pixels < LEAST_PIXELS || filter < SIDE || work < LEAST_WORK || !permission::granted() {
             return None;
         }
+        let quads = (LEAST_QUADS..=SIDE.min(gemm.quads)).rfind(|&quads| gemm.quads.is_multiple_of(quads))?;
         let mut shapes = Shapes { palette: 1, reserved: [0; 15], row_bytes: [0; 16], rows: [0; 16] };
         for register in 0..8 {
             let (rows, row_bytes) = match register {

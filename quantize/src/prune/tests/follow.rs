@@ -299,7 +299,6 @@ fn channels_of_rows_are_the_last_dimension() {
     assert_eq!(channels.groups[1].fixed.as_deref(), Some("`e_node` (Add): it meets `x`, whose channels stay"));
 }
 
-/// Nothing is made for each of them: there are more than memory has room for.
 /// As a mixer has layers along either dimension.
 #[test]
 fn channels_that_are_rows_to_the_next_layer_stay_and_its_own_go() {
@@ -320,6 +319,7 @@ fn channels_that_are_rows_to_the_next_layer_stay_and_its_own_go() {
     assert!(why.contains("mixes what is not the channels"), "{why}");
 }
 
+/// Nothing is made for each of them: there are more than memory has room for.
 #[test]
 fn weights_without_elements_have_no_channels() {
     let model = model(vec![node("Conv", &["x", "w"], "y")], vec![weights("w", &[usize::MAX >> 1, 0, 3, 3])]);
