@@ -43,7 +43,7 @@ pub use engine::{
 };
 #[cfg(feature = "ort")]
 pub use engine::{OrtOptions, Provider};
-pub use model::{DType, Dim, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
+pub use model::{DType, Dim, InputValue, Limits, MapMode, Model, ModelError, ModelErrorKind, OpenOptions, ValueInfo};
 pub use plan::ArenaBlock;
 pub use planfile::{
     CompileOptions, ModelFile, NewPlan, OpenError, PlanCache, PlanFile, PlanFileError, PlanFileErrorKind, compile,

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tractlet::{DType, EngineChoice, Model, ModelError, ModelFile, OpenOptions, Session, SessionOptions, TensorSpec};
+use tractlet::{DType, EngineChoice, Model, ModelError, ModelFile, Session, SessionOptions, TensorSpec};
 use tractlet_quantize::{Engine, EngineError, Progress, QuantizeError};
 
 use super::failure::Failure;
 use super::runner::{Runner, Source};
 use super::samples::Samples;
+use super::set::SetArgs;
 use super::{files, output, parse_dim};
 
 /// What a command takes that makes another model of one, by samples of its input.
@@ -33,6 +34,8 @@ pub struct RemakeArgs {
     /// Size of a dimension that the model leaves open, by its name or, without one, as INPUT:AXIS; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    set: SetArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -75,8 +78,9 @@ impl RemakeArgs {
         #[cfg(feature = "ort")]
         let options = options.ort(self.ort.options(&[self.engine])?);
         let engine = Sessions::new(&model, (options, &self.dim), "calibration", &self.calibration)?;
-        if engine.reads(&self.output) {
-            let what = "the model's tensors or the samples lie in this file, which would be overwritten";
+        if engine.reads(&self.output) || self.set.files().any(|file| files::same(file, &self.output)) {
+            let what =
+                "the model's tensors, the samples or an input's value lie in this file, which would be overwritten";
             return Err(format!("{}: {what}; give -o another name", self.output.display()).into());
         }
         // Before minutes of work.
@@ -97,7 +101,7 @@ impl RemakeArgs {
     }
 
     fn open(&self) -> Result<Model, Failure> {
-        match ModelFile::open(&self.model, &OpenOptions::default())? {
+        match ModelFile::open(&self.model, &self.set.options()?)? {
             ModelFile::Model(model) => Ok(model),
             ModelFile::Plan(plan) => {
                 let (path, name) = (plan.path().display(), plan.model_name());

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::files;
 use super::output::{self, table};
 use super::parse_dim;
+use super::set::SetArgs;
 use super::svg::curve;
 use super::torch::TorchArgs;
 #[cfg(feature = "torch")]
@@ -47,6 +48,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
     #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
     torch: TorchArgs,
     /// Keep one pair of tensors in memory at a time, at the price of a run for each
     #[arg(long)]
@@ -66,6 +69,24 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
+    /// Both models. One that was quantized with `--set` has its values, and that input no more.
+    fn open(&self) -> Result<(ModelFile, ModelFile), Failure> {
+        let open = |path| ModelFile::open(path, &OpenOptions::default());
+        let (reference, model) = (open(&self.reference)?, open(&self.model)?);
+        if self.set.is_empty() {
+            return Ok((reference, model));
+        }
+        let lacks = |file: &ModelFile, input: &str| match file {
+            ModelFile::Model(model) => model.inputs().iter().all(|known| known.name != input),
+            _ => false,
+        };
+        let fixed = |file: &ModelFile, other: &ModelFile| {
+            let options = self.set.options_of(|input| !lacks(file, input) || lacks(other, input))?;
+            Ok::<_, Failure>(ModelFile::open(file.path(), &options)?)
+        };
+        Ok((fixed(&reference, &model)?, fixed(&model, &reference)?))
+    }
+
     fn options(&self, engine: EngineChoice) -> Result<SessionOptions, Failure> {
         let options = SessionOptions::default().engine(engine);
         #[cfg(feature = "ort")]
@@ -125,8 +146,7 @@ struct Output {
 }
 
 pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
-    let open = |path| ModelFile::open(path, &OpenOptions::default());
-    let (reference, model) = (open(&args.reference)?, open(&args.model)?);
+    let (reference, model) = args.open()?;
     let compared = match (&reference, &model) {
         (ModelFile::Model(reference), ModelFile::Model(model)) => tensor_by_tensor(args, reference, model)?,
         #[cfg(feature = "torch")]

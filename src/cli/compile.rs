@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tractlet::{CompileOptions, Isa, ModelFile, OpenOptions};
+use tractlet::{CompileOptions, Isa, ModelFile};
 
 use super::board::{Board, named};
 use super::failure::Failure;
+use super::set::SetArgs;
 use super::{HopArgs, files, output, parse_dim, size};
 
 /// Make the plan of a model ahead of time, for this machine or for a board
@@ -34,6 +35,8 @@ pub struct CompileArgs {
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
     #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
     hop: HopArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -45,6 +48,7 @@ Examples:
   tractlet compile model.onnx -o model.plan
   tractlet compile model.onnx -o model.plan --board pi4
   tractlet compile model.onnx -o hops.plan --hop 16
+  tractlet compile vad.onnx -o vad.plan --set sr=16000 --dim input:1=576
   tractlet run model.plan --input x.npy
   tractlet run model.plan --from model.onnx --input x.npy
 
@@ -85,7 +89,7 @@ struct Report<'a> {
 }
 
 pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
-    let model = match ModelFile::open(&args.model, &OpenOptions::default())? {
+    let model = match ModelFile::open(&args.model, &args.set.options()?)? {
         ModelFile::Model(model) => model,
         ModelFile::Plan(plan) => {
             let name = plan.model_name();
@@ -99,7 +103,8 @@ pub fn compile(args: &CompileArgs) -> Result<(), Failure> {
     let options = args.dim.iter().fold(options, |options, (name, size)| options.bind(name, *size));
     let options = args.hop.rows().map_or(options.clone(), |rows| options.hop(rows));
     let external: Vec<PathBuf> = model.external_paths().collect();
-    files::expect_apart(&args.output, "the plan", external.iter().chain([&args.model]).map(PathBuf::as_path))?;
+    let read = external.iter().chain([&args.model]).map(PathBuf::as_path).chain(args.set.files());
+    files::expect_apart(&args.output, "the plan", read)?;
     let plan = tractlet::compile(&model, &options)?;
     plan.write(&args.output)?;
     let report = Report {

@@ -39,6 +39,7 @@ mod reload;
 mod run;
 mod runner;
 mod samples;
+mod set;
 mod size;
 mod slot;
 mod stream;
@@ -62,9 +63,10 @@ use signal_hook::flag;
 use tractlet::footprint::{room_for, when_exhausted};
 use tractlet::sandbox::Sandbox;
 use tractlet::whole::when_visible;
-use tractlet::{EngineChoice, Model, ModelFile, OpenOptions, PlanCache, Session, SessionOptions, TensorSpec};
+use tractlet::{EngineChoice, Model, ModelFile, PlanCache, Session, SessionOptions, TensorSpec};
 
 use failure::Failure;
+use set::SetArgs;
 use threads::ThreadArgs;
 
 /// Runs quantized ONNX models on small boards, within a memory bound.
@@ -119,6 +121,8 @@ struct ModelArgs {
     /// Size of a dimension that the model leaves open, by its name or, without one, as INPUT:AXIS; repeatable. An open batch is 1
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    set: SetArgs,
     /// With a .plan file: refuse it unless it was made from this model as it is now
     #[arg(long, value_name = "MODEL.onnx")]
     from: Option<PathBuf>,
@@ -223,10 +227,10 @@ impl ModelArgs {
         self.begin_opening(model)?;
         match self.cache() {
             Some(folder) if self.engine.is_planned() => {
-                let file = PlanCache::new(folder).open(model, &self.dim, &OpenOptions::default())?;
+                let file = PlanCache::new(folder).open(model, &self.dim, &self.set.options()?)?;
                 self.checked(file, model)
             }
-            _ => self.checked(ModelFile::open(model, &OpenOptions::default())?, model),
+            _ => self.checked(ModelFile::open(model, &self.set.options()?)?, model),
         }
     }
 
@@ -238,7 +242,8 @@ impl ModelArgs {
 
     /// What opening `model` once more takes of the file system, and what the kernel says of the process.
     fn reopening(&self, model: &Path) -> Sandbox {
-        let read = [Some(model), self.from.as_deref()].into_iter().flatten().filter_map(Path::parent).map(or_here);
+        let files = [Some(model), self.from.as_deref()].into_iter().flatten().chain(self.set.files());
+        let read = files.filter_map(Path::parent).map(or_here);
         Sandbox {
             read: read.chain(["/proc/self".into()]).collect(),
             write: self.cache().into_iter().collect(),
@@ -252,7 +257,8 @@ impl ModelArgs {
             ModelFile::Model(model) => model.external_paths().collect(),
             _ => vec![],
         };
-        [Some(&self.model), self.from.as_ref()].into_iter().flatten().cloned().chain(external).collect()
+        let named = [Some(self.model.as_path()), self.from.as_deref()].into_iter().flatten().chain(self.set.files());
+        named.map(PathBuf::from).chain(external).collect()
     }
 
     /// What MODEL names, and no plan in its place.
@@ -262,7 +268,7 @@ impl ModelArgs {
 
     fn open_itself_at(&self, model: &Path) -> Result<ModelFile, Failure> {
         self.begin_opening(model)?;
-        self.checked(ModelFile::open(model, &OpenOptions::default())?, model)
+        self.checked(ModelFile::open(model, &self.set.options()?)?, model)
     }
 
     /// From here on the cap on memory holds.

@@ -3,12 +3,12 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use super::encode::{copy, put, put_int};
 use super::error::Fault;
 use super::graph::Dim;
 use super::schema::{GRAPH, MODEL, SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO};
-use super::wire::{Chunk, Field, Fields, Schema, Value};
+use super::wire::{Chunk, Field, Fields, Schema};
 use super::{Model, ModelError, ModelErrorKind, OpenOptions, Source};
-use crate::model::MapMode;
 
 /// The messages on the way from a model's graph to a dimension, each with the field that the next is in.
 const TO_DIMENSION: [(&Schema, u32); 4] = [(&VALUE_INFO, 2), (&TYPE, 1), (&TENSOR_TYPE, 2), (&SHAPE, 1)];
@@ -41,7 +41,7 @@ impl Model {
         }
         let source = self.rewritten(samples).and_then(|bytes| Source::of_bytes(&bytes));
         let source = source.map_err(|fault| self.error(fault))?;
-        let options = OpenOptions { limits: self.limits.clone(), map: MapMode::default() };
+        let options = OpenOptions { limits: self.limits.clone(), ..OpenOptions::default() };
         let follow = |error: ModelError| match error.kind() {
             ModelErrorKind::Graph | ModelErrorKind::Shape | ModelErrorKind::Unsupported => refused(format!(
                 "the graph does not follow a batch of {samples}; export it with an open batch: {error}"
@@ -107,8 +107,7 @@ impl Model {
 fn leading(field: Field<'_>, path: &[(&'static Schema, u32)], samples: usize) -> Result<Vec<u8>, Fault> {
     let Some(((schema, next), rest)) = path.split_first() else {
         let mut dimension = Vec::new();
-        tag(&mut dimension, 1, 0);
-        varint(&mut dimension, samples as u64);
+        put_int(&mut dimension, 1, samples as u64);
         return Ok(dimension);
     };
     let (mut out, mut done) = (Vec::new(), false);
@@ -122,42 +121,6 @@ fn leading(field: Field<'_>, path: &[(&'static Schema, u32)], samples: usize) ->
         }
     }
     Ok(out)
-}
-
-fn copy(out: &mut Vec<u8>, field: &Field<'_>) {
-    match field.value {
-        Value::Varint(value) => {
-            tag(out, field.number, 0);
-            varint(out, value);
-        }
-        Value::Fixed64(value) => {
-            tag(out, field.number, 1);
-            out.extend(value.to_le_bytes());
-        }
-        Value::Chunk(chunk) => put(out, field.number, chunk.bytes),
-        Value::Fixed32(value) => {
-            tag(out, field.number, 5);
-            out.extend(value.to_le_bytes());
-        }
-    }
-}
-
-fn put(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    tag(out, number, 2);
-    varint(out, bytes.len() as u64);
-    out.extend(bytes);
-}
-
-fn tag(out: &mut Vec<u8>, number: u32, wire: u64) {
-    varint(out, u64::from(number) << 3 | wire);
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -191,7 +191,6 @@ impl DType {
     }
 
     /// As `TensorProto.DataType`.
-    #[cfg(feature = "tract")]
     pub(crate) fn to_onnx(self) -> i32 {
         match self {
             DType::F32 => 1,

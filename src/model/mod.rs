@@ -6,8 +6,10 @@
 mod archive;
 mod batch;
 mod check;
+mod encode;
 mod error;
 mod external;
+mod fixed;
 mod graph;
 mod limits;
 mod parse;
@@ -24,6 +26,7 @@ use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 pub use error::{ModelError, ModelErrorKind};
+pub use fixed::InputValue;
 pub use graph::{DType, Dim, ValueInfo};
 pub use limits::Limits;
 pub use tractlet_io::MapMode;
@@ -36,6 +39,7 @@ pub(crate) use shape::{Binding, Equation, Label, Shapes};
 pub(crate) use source::Source;
 
 use external::ExternalFiles;
+use fixed::AsGiven;
 
 /// An ONNX model file: mapped, scanned and found sound.
 ///
@@ -49,6 +53,8 @@ use external::ExternalFiles;
 pub struct Model {
     path: PathBuf,
     source: Source,
+    /// What the file is without the values that its inputs are fixed to, where any are.
+    given: Option<AsGiven>,
     external: ExternalFiles,
     graph: Graph,
     outputs: Vec<ValueInfo>,
@@ -64,6 +70,25 @@ pub struct OpenOptions {
     pub limits: Limits,
     /// How its bytes are held.
     pub map: MapMode,
+    /// Inputs by name, each with the value that it is fixed to: the model is one that has the value stored, and that input no
+    /// more. What depends on it is settled when the model is opened, such as which branch of an If runs.
+    pub set: Vec<(String, InputValue)>,
+}
+
+impl OpenOptions {
+    /// Fixes one more input.
+    ///
+    /// ```
+    /// use tractlet::{Model, OpenOptions};
+    /// let options = OpenOptions::default().set("input", "0");
+    /// let model = Model::open_with("models/kws_dscnn/int8.onnx", &options)?;
+    /// assert!(model.inputs().is_empty());
+    /// # Ok::<(), tractlet::ModelError>(())
+    /// ```
+    pub fn set(mut self, input: impl Into<String>, value: impl Into<InputValue>) -> OpenOptions {
+        self.set.push((input.into(), value.into()));
+        self
+    }
 }
 
 impl Model {
@@ -140,7 +165,7 @@ impl Model {
         &self.producer
     }
 
-    /// The bytes of the model file.
+    /// The bytes of the model file, with what its inputs are fixed to.
     pub fn file(&self) -> &[u8] {
         &self.source
     }
@@ -167,7 +192,7 @@ impl Model {
 
     /// Size of the model file, external data not counted, in bytes.
     pub fn file_bytes(&self) -> usize {
-        self.source.len()
+        self.given.as_ref().map_or(self.source.len(), |given| given.bytes)
     }
 
     /// Size of the model file and of all tensors that lie in other files, in bytes: that of a file that has them in itself.
@@ -183,14 +208,19 @@ impl Model {
         bytes
     }
 
-    /// Whether the file itself is mapped, and not a sealed copy of it.
+    /// Whether the file itself is mapped, and not a sealed copy of it, as it is of one whose inputs are fixed.
     pub fn is_mapped_directly(&self) -> bool {
         self.source.is_direct()
     }
 
     /// SHA-256 of the model file, in hexadecimal.
     pub fn digest(&self) -> String {
-        hexadecimal(&sha256(&self.source))
+        hexadecimal(&words(self.file_hash()))
+    }
+
+    /// Of the file as it lies there.
+    fn file_hash(&self) -> Sha256 {
+        self.given.as_ref().map_or_else(|| Sha256::new_with_prefix(&*self.source), |given| given.hash.clone())
     }
 
     /// Whether tensors lie in files beside the model.
@@ -201,7 +231,7 @@ impl Model {
     /// SHA-256 of all that the model is made of, as big-endian words: its file, and what it reads of
     /// other files, in the order in which the graph names it.
     pub(crate) fn content_digest(&self) -> [u32; 8] {
-        let mut hash = Sha256::new_with_prefix(&*self.source);
+        let mut hash = self.file_hash();
         // Each was read when the model was opened: none can fail.
         let _ = walk_tensors(&self.graph, &mut |tensor| {
             if let TensorData::External(range) = &tensor.data {
@@ -263,13 +293,12 @@ fn load(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path
         return Err(Fault::PyTorch(archive));
     }
     let limits = &options.limits;
+    let (source, given) = fixed::with_values(source, options)?;
     let parsed = parse::parse_model(&source, limits)?;
     let mut graph = parsed.graph;
     check::names(&graph)?;
     let external = ExternalFiles::open(&graph, beside, options.map, limits)?;
-    // Before IR version 4 initializers had to be listed as inputs too; they are not for the caller to fill.
-    let stored: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
-    graph.inputs.retain(|input| !stored.contains(input.name.as_str()));
+    filled(&mut graph);
     let bytes = |tensor: &Tensor| tensor_bytes(tensor, &source, &external).map(<[u8]>::to_vec);
     check::nodes(&graph, parsed.opset, &bytes)?;
     let shapes = Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
@@ -284,7 +313,14 @@ fn load(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path
         producer: parsed.producer,
         limits,
         source,
+        given,
     })
+}
+
+/// Before IR version 4 initializers had to be listed as inputs too; they are not for the caller to fill.
+fn filled(graph: &mut Graph) {
+    let stored: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
+    graph.inputs.retain(|input| !stored.contains(input.name.as_str()));
 }
 
 /// An output as the model declares it, or as its graph makes it.

@@ -9,13 +9,13 @@ use super::compile::{CompileOptions, compile};
 use super::error::OpenError;
 use super::{ModelFile, PlanFile};
 use crate::engine;
-use crate::model::{self, Archive, Binding, Fault, Model, ModelError, OpenOptions};
+use crate::model::{self, Archive, Binding, Fault, InputValue, Model, ModelError, OpenOptions};
 
 /// A folder of plans: the second time a model is opened, its plan is there.
 ///
 /// A plan is found by the SHA-256 of the model's file, the instruction set, the sizes given to open
-/// dimensions, and the versions of the format and of tractlet: whatever changes, another plan is made. Old
-/// ones are not removed; the folder can be emptied at any time. Who can write to it decides what runs.
+/// dimensions, the values that inputs are fixed to, and the versions of the format and of tractlet: whatever changes, another
+/// plan is made. Old ones are not removed; the folder can be emptied at any time. Who can write to it decides what runs.
 ///
 /// Models with external data are not kept: what lies in other files is only known once the model is read.
 ///
@@ -60,7 +60,7 @@ impl PlanCache {
         }
         let isa = engine::isa().map_err(|what| fault(Fault::unsupported(what)))?;
         let digest = model::sha256(&source);
-        let stored = self.folder.join(file_name(path, &digest, isa, dims));
+        let stored = self.folder.join(file_name(path, &digest, isa, dims, &options.set));
         if let Some(plan) = kept(&stored, options, |plan| plan.plan.model_digest() == digest && plan.isa() == isa) {
             return Ok(ModelFile::Plan(plan));
         }
@@ -94,7 +94,9 @@ fn kept(stored: &Path, options: &OpenOptions, is_right: impl Fn(&PlanFile) -> bo
     if !stored.exists() {
         return None;
     }
-    match PlanFile::open_with(stored, options) {
+    // Its values are stored in it.
+    let options = OpenOptions { set: vec![], ..options.clone() };
+    match PlanFile::open_with(stored, &options) {
         Ok(plan) if is_right(&plan) => Some(plan),
         Ok(_) => {
             log::warn!("{}: not the plan that its name says; it is made anew", stored.display());
@@ -108,13 +110,30 @@ fn kept(stored: &Path, options: &OpenOptions, is_right: impl Fn(&PlanFile) -> bo
 }
 
 /// A name that says to people which model it is, and holds all that a plan depends on.
-fn file_name(path: &Path, digest: &[u32; 8], isa: Isa, dims: &[(String, usize)]) -> String {
-    let mut dims = dims.to_vec();
+fn file_name(
+    path: &Path,
+    digest: &[u32; 8],
+    isa: Isa,
+    dims: &[(String, usize)],
+    set: &[(String, InputValue)],
+) -> String {
+    let (mut dims, mut set) = (dims.to_vec(), set.iter().map(stated).collect::<Vec<_>>());
     dims.sort();
-    let all = format!("{digest:?} {isa} {VERSION} {} {dims:?}", env!("CARGO_PKG_VERSION"));
+    set.sort();
+    let all = format!("{digest:?} {isa} {VERSION} {} {dims:?} {set:?}", env!("CARGO_PKG_VERSION"));
     let key = model::sha256(all.as_bytes());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     // Room for the rest below the 255 bytes that a name can have.
     let stem: String = stem.chars().take(40).collect();
     format!("{stem}-{isa}-{}.plan", model::hexadecimal(key.get(..4).unwrap_or_default()))
+}
+
+/// A value in few words, which no other has.
+fn stated((input, value): &(String, InputValue)) -> String {
+    match value {
+        InputValue::Tensor { dtype, shape, bytes } => {
+            format!("{input}={dtype}{shape:?}{}", model::hexadecimal(&model::sha256(bytes)))
+        }
+        InputValue::Numbers(numbers) => format!("{input}={numbers:?}"),
+    }
 }

@@ -61,6 +61,8 @@ pub(super) enum PlanFault {
     Binding(String),
     #[error("the plan runs by hops of {stated} rows, not of {asked}")]
     Hop { stated: usize, asked: usize },
+    #[error("a plan's inputs cannot be fixed, as `{0}` is to be")]
+    Set(String),
 }
 
 impl PlanFileError {
@@ -86,9 +88,11 @@ impl PlanFileError {
             PlanFault::Plan(PlanError::Isa(_)) | PlanFault::Isa { .. } => PlanFileErrorKind::Isa,
             PlanFault::Plan(_) => PlanFileErrorKind::Damaged,
             PlanFault::Stale { .. } => PlanFileErrorKind::Stale,
-            PlanFault::Variable(_) | PlanFault::Engine(_) | PlanFault::Binding(_) | PlanFault::Hop { .. } => {
-                PlanFileErrorKind::Options
-            }
+            PlanFault::Variable(_)
+            | PlanFault::Engine(_)
+            | PlanFault::Binding(_)
+            | PlanFault::Hop { .. }
+            | PlanFault::Set(_) => PlanFileErrorKind::Options,
         }
     }
 }
@@ -137,6 +141,10 @@ impl PlanFault {
             PlanFault::Engine(engine) => format!("{self}; give {engine} the model: {model}"),
             PlanFault::Hop { asked, .. } => {
                 format!("{self}; make it anew: {}", compile(model, &format!(" --hop {asked}")))
+            }
+            PlanFault::Set(input) => {
+                let option = format!(" --set {}", quoted(&format!("{input}=VALUE")));
+                format!("{self}; fix it where the plan is made: {}", compile(model, &option))
             }
             PlanFault::Binding(symbol) => {
                 let option = format!(" --dim {symbol}=SIZE");

@@ -69,13 +69,16 @@ impl PlanFile {
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<PlanFile, PlanFileError> {
         let path = path.as_ref();
         let source = model::hold(path, options).map_err(|fault| PlanFileError::new(path, PlanFault::File(fault)))?;
-        PlanFile::from_source(path, source, &options.limits)
+        PlanFile::from_source(path, source, options)
     }
 
-    fn from_source(path: &Path, source: Source, limits: &Limits) -> Result<PlanFile, PlanFileError> {
-        let direct = source.is_direct();
+    fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<PlanFile, PlanFileError> {
+        let (limits, direct) = (&options.limits, source.is_direct());
         let refused = |fault| PlanFileError::new(path, fault);
         let plan = Plan::read(PlanBytes::Stored(Arc::new(source))).map_err(|error| refused(PlanFault::Plan(error)))?;
+        if let Some((input, _)) = options.set.first() {
+            return Err(PlanFileError::of_model(path, plan.model_name(), PlanFault::Set(input.clone())));
+        }
         within(&plan, limits).map_err(|fault| refused(PlanFault::File(fault)))?;
         Ok(PlanFile { path: path.to_owned(), plan, direct, limits: limits.clone() })
     }
@@ -234,10 +237,10 @@ impl ModelFile {
     fn from_source(path: &Path, source: Source, options: &OpenOptions) -> Result<ModelFile, OpenError> {
         #[cfg(feature = "torch")]
         if Archive::of(&source) == Some(Archive::TorchScript) {
-            return Ok(ModelFile::Torch(TorchFile::of(path, source, options)));
+            return Ok(ModelFile::Torch(TorchFile::of(path, source, options)?));
         }
         Ok(match source.starts_with(&MAGIC) {
-            true => ModelFile::Plan(PlanFile::from_source(path, source, &options.limits)?),
+            true => ModelFile::Plan(PlanFile::from_source(path, source, options)?),
             false => ModelFile::Model(Model::from_source(path, source, options)?),
         })
     }

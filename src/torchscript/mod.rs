@@ -55,15 +55,20 @@ impl TorchFile {
         let refused = |fault| TorchError::new(path, fault);
         let source = model::hold(path, options).map_err(|fault| refused(TorchFault::File(fault)))?;
         match Archive::of(&source) {
-            Some(Archive::TorchScript) => Ok(TorchFile::of(path, source, options)),
+            Some(Archive::TorchScript) => TorchFile::of(path, source, options),
             Some(other) => Err(refused(TorchFault::NotTorchScript(other.text()))),
             None => Err(refused(TorchFault::NotTorchScript("torch.jit.save writes none like it"))),
         }
     }
 
     /// Of bytes that were found to be TorchScript.
-    pub(crate) fn of(path: &Path, source: Source, options: &OpenOptions) -> TorchFile {
-        TorchFile { path: path.to_owned(), source, limits: options.limits.clone() }
+    pub(crate) fn of(path: &Path, source: Source, options: &OpenOptions) -> Result<TorchFile, TorchError> {
+        if let Some((input, _)) = options.set.first() {
+            let what =
+                format!("inputs of a TorchScript file cannot be fixed, as `{input}` is to be; freeze it with a value");
+            return Err(TorchError::new(path, TorchFault::Options(what)));
+        }
+        Ok(TorchFile { path: path.to_owned(), source, limits: options.limits.clone() })
     }
 
     /// The file that was opened.
