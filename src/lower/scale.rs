@@ -121,6 +121,9 @@ mod tests {
             // Between them the product of scales.
             assert_eq!(steps(name), (vec!["ConvS32", "BinaryF32", "ScaleS32"], Some((channels, bias))), "{name}");
         }
+        let put_right = vec!["ConvS32", "ConvS32", "LessS32", "BinaryF32", "ScaleS32"];
+        assert_eq!(steps("dynamic_matmul_far_zero_point"), (put_right.clone(), Some((7, true))));
+        assert_eq!(steps("dynamic_conv_far_zero_point_depthwise"), (put_right, Some((20, true))));
         assert_eq!(steps("dynamic_matmul_per_tensor").0, ["ConvS32", "UnaryF32", "ScaleS32"]);
     }
 

@@ -7,9 +7,9 @@ use crate::kernels::ConvKernel;
 use crate::kernels::conv::Form;
 use crate::plan::{
     AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, ConvS32, DType,
-    Dequantize, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Fill, LutS8, MaxPoolF32, MaxPoolS8,
-    MulS8, Op, Operand, Plan, PlanBuilder, Quantize, ScaleS32, Shift, SoftmaxF32, SoftmaxS8, StridedCopy, Unary,
-    UnaryF32,
+    Dequantize, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Fill, LessS32, LutS8, MaxPoolF32,
+    MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, ScaleS32, Shift, SoftmaxF32, SoftmaxS8, StridedCopy,
+    Unary, UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
@@ -329,7 +329,12 @@ pub(crate) const DYNAMIC: (usize, usize, usize) = (24, 19, 33);
 /// The scale of its weights, and its bias.
 pub(crate) const DYNAMIC_WEIGHTS: (f32, f32) = (0.25, -3.5);
 
-/// Floats in, quantized by their range, times a matrix, floats out: not below 0.
+/// What each of its weights is less by, channel by channel.
+pub(crate) fn dynamic_shift(channel: usize) -> i32 {
+    channel as i32 % 7 - 90
+}
+
+/// Floats in, quantized by their range, times a matrix whose weights do not fit int8, floats out: not below 0.
 pub(crate) fn dynamic(isa: Isa) -> Plan<AlignedBytes> {
     let (rows, in_c, out_c) = DYNAMIC;
     let builder = &mut PlanBuilder::new(isa);
@@ -356,6 +361,20 @@ pub(crate) fn dynamic(isa: Isa) -> Plan<AlignedBytes> {
         scratch: ArenaSpan::default(),
     };
     builder.op("sums", Op::from(op).with_scratch_at(isa, 768 + sums.len.next_multiple_of(64)));
+    let one = ConvShape { out_c: 1, ..shape };
+    let of_windows = Operand::arena(4224, 4 * rows);
+    let op = ConvS32 {
+        output: of_windows,
+        shape: one,
+        weights: builder.conv_weights(ConvKernel::of(&one, Form::Compact), &one, &std::vec![1; in_c]),
+        weight_sums: builder.data(&[in_c as i32]),
+        ..op
+    };
+    builder.op("sums of windows", Op::from(op).with_scratch_at(isa, 4480));
+    let shifts: Vec<i32> = (0..out_c).map(dynamic_shift).collect();
+    let shifts = builder.data(&shifts).into();
+    let less = LessS32 { input: sums, window_sums: of_windows, shifts, output: sums, channels: out_c, groups: 1 };
+    builder.op("less", less);
     let (factors, bias) = (std::vec![DYNAMIC_WEIGHTS.0; out_c], std::vec![DYNAMIC_WEIGHTS.1; out_c]);
     let (scale, bias) = (builder.data(&factors).into(), builder.data(&bias).into());
     let (min, max) = (0.0, f32::INFINITY);

@@ -9,6 +9,7 @@ pub mod depthwise;
 mod exp;
 pub mod gather;
 mod lanes;
+pub mod less;
 pub mod lut;
 pub mod matmul;
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod dynamic;
 mod edges;
 mod gather;
 mod integers;
+mod less;
 mod lines;
 mod matmul;
 mod norm;
@@ -44,6 +45,7 @@ pub use dynamic::{ConvS32, DynamicQuantize, DynamicRange, DynamicScale, DynamicZ
 pub use edges::{Dequantize, Quantize};
 pub use gather::Gather;
 pub use integers::{BinaryInt, CompareInt, Whole};
+pub use less::LessS32;
 pub(crate) use lines::{Lines, cut};
 pub use matmul::MatMulF32;
 pub use norm::NormalizeF32;

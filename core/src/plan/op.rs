@@ -126,6 +126,7 @@ ops! {
     27 => ConvS32,
     28 => ScaleS32,
     29 => DynamicRange,
+    30 => LessS32,
     32 => CompareF32,
     33 => LogicBool,
     34 => Select,

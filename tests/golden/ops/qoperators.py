@@ -124,13 +124,16 @@ def dynamic() -> None:
     add("dynamic_matmul_positive", bind(matmul, shape=(3, 19), low=0.5, high=3.0))
     add("dynamic_matmul_negative", bind(matmul, shape=(3, 19), low=-3.0, high=-0.5))
     add("dynamic_matmul_u8_weights", bind(matmul, shape=(3, 19), weights=np.uint8, zero_points=128))
-    add("dynamic_matmul_far_zero_point", bind(matmul, shape=(3, 19), weights=np.uint8, zero_points=3),
-        refused="weights less their zero point beyond int8")
+    add("dynamic_matmul_far_zero_point", bind(matmul, shape=(3, 19), weights=np.uint8, zero_points=3))
+    add("dynamic_matmul_far_zero_points", bind(matmul, shape=(2, 3, 19), weights=np.uint8, zero_points=(3, 0, 255, 128, 77, 131, 200)))
+    add("dynamic_matmul_u8_no_zero_point", bind(matmul, shape=(1, 40), weights=np.uint8))
+    add("dynamic_matmul_i8_zero_point", bind(matmul, shape=(3, 19), zero_points=-90))
 
-    def conv(g: Graph, shape: tuple[int, ...], kernel: tuple[int, ...], out: int = 5, group: int = 1, **attributes) -> None:
+    def conv(g: Graph, shape: tuple[int, ...], kernel: tuple[int, ...], out: int = 5, group: int = 1,
+             w_zero_point: int = 128, **attributes) -> None:
         q, scale, zero_point = drawn(g, g.input(*shape))
         w = g.const(g.rng.integers(1, 256, (out, shape[1] // group, *kernel)), np.uint8)
-        sums = g.op("ConvInteger", q, w, zero_point, g.const(128, np.uint8), group=group, **attributes)
+        sums = g.op("ConvInteger", q, w, zero_point, g.const(w_zero_point, np.uint8), group=group, **attributes)
         channels = (out, *(1 for _ in kernel))
         scaled(g, sums, scale, g.rng.uniform(0.005, 0.02, channels), g.normal(*channels))
     add("dynamic_conv", bind(conv, shape=(1, 3, 6, 5), kernel=(3, 3)))
@@ -139,6 +142,13 @@ def dynamic() -> None:
     add("dynamic_conv_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1]))
     add("dynamic_conv_depthwise", bind(conv, shape=(1, 20, 7, 6), kernel=(3, 3), out=20, group=20, pads=[1, 1, 1, 1]))
     add("dynamic_conv_1d", bind(conv, shape=(1, 3, 9), kernel=(3,), pads=[1, 1]))
+    far = {"w_zero_point": 97}
+    add("dynamic_conv_far_zero_point", bind(conv, shape=(1, 3, 7, 6), kernel=(3, 2), pads=[1, 0, 1, 1], strides=[2, 1], **far))
+    add("dynamic_conv_far_zero_point_1x1", bind(conv, shape=(2, 6, 3, 4), kernel=(1, 1), w_zero_point=0))
+    add("dynamic_conv_far_zero_point_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1], **far))
+    add("dynamic_conv_far_zero_point_depthwise",
+        bind(conv, shape=(1, 20, 7, 6), kernel=(3, 3), out=20, group=20, pads=[1, 1, 1, 1], **far))
+    add("dynamic_conv_far_zero_point_1d", bind(conv, shape=(1, 3, 9), kernel=(3,), pads=[1, 1], dilations=[2], **far))
 
     def sums(g: Graph) -> None:
         q, scale, zero_point = drawn(g, g.input(3, 9))
