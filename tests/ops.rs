@@ -174,7 +174,7 @@ fn every_instruction_set_gives_the_same_bits() {
             node.dtype == "float32"
                 && matches!(
                     node.op.as_str(),
-                    "Conv" | "ConvTranspose" | "Einsum" | "Gemm" | "MatMul" | "LSTM" | "GRU" | "RNN"
+                    "Attention" | "Conv" | "ConvTranspose" | "Einsum" | "Gemm" | "MatMul" | "LSTM" | "GRU" | "RNN"
                 )
         });
         if sums_floats {

@@ -27,6 +27,8 @@ impl<'m> Lowering<'m> {
             "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => return self.norm_f32(node),
             "RMSNormalization" => return self.rms_norm_f32(node),
             "RNN" | "GRU" | "LSTM" => return self.recurrent_f32(node),
+            "Attention" => return self.attention(node),
+            "RotaryEmbedding" => return self.rotary(node),
             "Resize" | "Upsample" => {
                 let input = self.real(&node.name, &self.value(node, 0)?)?;
                 let output = self.resized(node, input)?;

@@ -48,6 +48,7 @@ impl<'m> Lowering<'m> {
         };
         match node.op.as_str() {
             "Cast" if int(node, "to", 0) == 1 && self.value(node, 0).is_ok_and(|value| value.is_constant()) => {}
+            "CastLike" if floats(0) && self.is_cast_to_floats(node) => {}
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
             "Concat" if (0..node.inputs.len()).all(floats) => return self.folded_concat(node).map(Some),
             "Slice" if floats(0) => return self.folded_slice(node).map(Some),
@@ -86,6 +87,10 @@ impl<'m> Lowering<'m> {
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    fn is_cast_to_floats(&self, node: &Node) -> bool {
+        node.input(1).and_then(|like| self.shapes.get(like)).is_some_and(|(dtype, _)| dtype == DType::F32)
     }
 
     /// Numbers from the first on, if all that steers them is constant.

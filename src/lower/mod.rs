@@ -11,6 +11,7 @@
 //! [`crate::plan`].
 
 mod along;
+mod attention;
 mod binary;
 mod concat;
 mod constant;
@@ -32,6 +33,7 @@ mod quantized;
 mod recurrent;
 mod report;
 mod resize;
+mod rotary;
 mod scale;
 mod scatter;
 mod snap;

@@ -61,7 +61,14 @@ impl<'m> Lowering<'m> {
     }
 
     /// The elements from `begin` on along each dimension, every so many, in the layout that they have.
-    fn part(&mut self, name: &str, act: Act, begin: &[usize], step: &[usize], dims: Vec<usize>) -> Result<Act, Why> {
+    pub(super) fn part(
+        &mut self,
+        name: &str,
+        act: Act,
+        begin: &[usize],
+        step: &[usize],
+        dims: Vec<usize>,
+    ) -> Result<Act, Why> {
         if dims == act.dims {
             return Ok(act);
         }
@@ -100,7 +107,9 @@ impl<'m> Lowering<'m> {
         for output in &node.outputs {
             let Some((_, dims)) = self.shapes.get(output) else { return Err("an output's shape is not known".into()) };
             if dims.contains(&0) {
-                return Err(format!("its output `{output}` is empty"));
+                // A plan holds no such tensor, and what joins it with others passes it over.
+                self.values.insert(output.clone(), Value::Numbers([].into(), dims));
+                continue;
             }
             let length = dims[axis];
             let part = self.part(&node.name, act.clone(), &begin, &step, dims)?;

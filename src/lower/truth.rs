@@ -63,7 +63,7 @@ impl<'m> Lowering<'m> {
         Ok(self.compared(&node.name, &a, b, comparison))
     }
 
-    fn compared(&mut self, name: &str, a: &Act, b: Operand, comparison: Comparison) -> Value<'m> {
+    pub(super) fn compared(&mut self, name: &str, a: &Act, b: Operand, comparison: Comparison) -> Value<'m> {
         let result = self.program.bytes(a.dims.clone(), a.layout);
         let (a, output) = (self.program.span(a), self.program.span(&result));
         self.program.push(name, CompareF32 { a, b, output, comparison });

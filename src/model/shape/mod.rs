@@ -10,6 +10,7 @@
 // Places in dimensions are held against their number where they come in, by `axis` above all.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attention;
 mod context;
 mod einsum;
 mod fact;
@@ -178,6 +179,13 @@ impl Inference<'_> {
         let mut outputs = rules::apply(&context).map_err(|misfit| explain(node, misfit))?;
         let known: Vec<Option<DType>> = inputs.iter().map(|fact| fact.as_ref().and_then(|fact| fact.dtype)).collect();
         check::types(node, self.opset, &known)?;
+        // What nobody names may be computed all the same: of an Attention its scores.
+        let is_named = |index: usize| node.outputs.get(index).is_some_and(|name| !name.is_empty());
+        for fact in
+            outputs.iter().enumerate().filter(|(index, _)| !is_named(*index)).filter_map(|(_, fact)| fact.as_ref())
+        {
+            self.hold(fact, || format!("node `{}` ({}): size of what it computes in bytes", node.name, node.op))?;
+        }
         outputs.resize_with(node.outputs.len(), || Some(Fact::unknown()));
         // An operator without inputs or of constants alone is folded by engines before anything runs.
         let constant = inputs.iter().flatten().all(|fact| fact.constant) && node.subgraphs().next().is_none();

@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::fact::{Dims, Fact, axis, broadcast, same, show, volume};
-use super::{Misfit, Ruled, einsum, parts, quantized, recurrent, values, views, window};
+use super::{Misfit, Ruled, attention, einsum, parts, quantized, recurrent, values, views, window};
 use crate::model::graph::DType;
 
 pub(super) type Outputs = Vec<Option<Fact>>;
@@ -188,6 +188,8 @@ fn onnx(c: &Context<'_>) -> Ruled<Outputs> {
             matmul(c, 0, 1, Some(DType::I32))
         }
         "QLinearMatMul" => quantized::matmul(c),
+        "Attention" => attention::attention(c),
+        "RotaryEmbedding" => attention::rotary(c),
         "RNN" => recurrent::recurrent(c, 1),
         "GRU" => recurrent::recurrent(c, 3),
         "LSTM" => recurrent::recurrent(c, 4),

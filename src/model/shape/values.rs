@@ -32,7 +32,8 @@ pub(super) fn shape(c: &Context<'_>) -> Ruled<Outputs> {
 /// type, in which it would come out on the other side.
 pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
     let [Some(a), Some(b)] = c.inputs else { return None };
-    if !matches!(a.dtype, Some(DType::I64 | DType::I32)) {
+    let asks = matches!(c.node.op.as_str(), "And" | "Or" | "Xor");
+    if !matches!((a.dtype, asks), (Some(DType::I64 | DType::I32), false) | (Some(DType::Bool), true)) {
         return None;
     }
     let dtype = a.dtype;
@@ -51,6 +52,9 @@ pub(super) fn arithmetic(c: &Context<'_>) -> Option<Vec<i64>> {
                 let left = a.checked_rem(b)?;
                 Some(if left != 0 && (left < 0) != (b < 0) { left + b } else { left })
             }
+            "And" => Some(a & b),
+            "Or" => Some(a | b),
+            "Xor" => Some(a ^ b),
             "Equal" => Some(i64::from(a == b)),
             "Less" => Some(i64::from(a < b)),
             "LessOrEqual" => Some(i64::from(a <= b)),

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 import arithmetic
+import attention
 import batches
 import builder
 import case
@@ -41,6 +42,8 @@ def main() -> None:
     graphs.views()
     graphs.scatters()
     batches.batches()
+    attention.attention()
+    attention.rotary()
     qoperators.qoperators()
     qoperators.dynamic()
     graphs.blocks()

@@ -244,6 +244,23 @@ def constants() -> None:
         name = f"pad_{np.dtype(dtype)}" if border is not None else f"pad_{np.dtype(dtype)}_with_zeros"
         add(name, bind(pad, dtype=dtype, border=border), floats=np.dtype(dtype).itemsize == 4)
 
+    # As the function of a RotaryEmbedding that turns all of a head writes it.
+    def split(g: Graph) -> None:
+        g.nodes.append(helper.make_node("Split", [g.input(2, 3, 6), g.const([6, 0], np.int64)], ["all", "rest"], "split", axis=2))
+        finish(g, g.op("Concat", g.op("Tanh", "all"), "rest", axis=2), quantized=False)
+    add("split_with_an_empty_part", split)
+
+    # As the function of an Attention writes what it has for heads that share keys, and a mask that ends early.
+    def chosen(g: Graph) -> None:
+        x = g.input(2, 4, 3)
+        heads, keys = (g.op("Slice", g.op("Shape", x), g.const([at], np.int64), g.const([at + 1], np.int64)) for at in (1, 2))
+        unlike = g.op("Not", g.op("Equal", heads, keys))
+        even = g.op("Equal", g.op("Mod", heads, g.const([2], np.int64)), g.const([0], np.int64))
+        times = g.op("Where", g.op("And", unlike, even), g.op("Div", heads, g.const([2], np.int64)), g.const([1], np.int64))
+        repeated = g.op("Expand", x, g.op("Concat", times, heads, keys, axis=0))
+        finish(g, g.op("Pad", repeated, g.const([0, 0, 0, 0, 0, 1], np.int64), g.op("CastLike", g.const(-7.0), x)), quantized=False)
+    add("expanded_by_a_choice", chosen, opset=15)
+
 
 def pools() -> None:
     def pool(g: Graph, quantized: bool = False, **attributes) -> None:

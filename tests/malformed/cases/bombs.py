@@ -107,6 +107,21 @@ def outer(m):
 for op, base in OUTER.items():
     refuse(f"bomb_outer_{op.lower()}", "limit", f"{op.lower()}0", base, outer)
 
+# Of so many rows each with each: nobody names the scores.
+TO_ITSELF = build(
+    "attention_to_itself",
+    [helper.make_node("Attention", ["pixels"] * 3, ["scores"], name="attention0")],
+    [value("pixels", [1, 1, 4, 1])],
+    [value("scores", [1, 1, None, 1])],
+    opset=23,
+)
+
+
+@refused("limit", "attention0", TO_ITSELF)
+def bomb_attention_scores(m):
+    m.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**20
+
+
 for file, shape in (
     ("declared_input", [1, HUGE]),
     ("declared_input_product_wraps", [2**32, 2**32]),

@@ -93,6 +93,16 @@ CONV_INTEGER = one(
     {"w": np.ones((3, 2, 3, 3), np.uint8), "x_zero": np.uint8(1), "w_zero": np.uint8(2)},
     dtype=UINT8,
 )
+ATTENTION = one(
+    "Attention",
+    [1, 4, 8],
+    {"k": f32(1, 6, 4), "v": f32(1, 6, 6), "mask": f32(4, 6)},
+    opset=23,
+    q_num_heads=4,
+    kv_num_heads=2,
+    is_causal=1,
+)
+ROTARY = one("RotaryEmbedding", [1, 2, 4, 8], {"cos": f32(1, 4, 4), "sin": f32(1, 4, 4)}, opset=23)
 DYNAMIC = build(
     "dynamicquantizelinear",
     [helper.make_node("DynamicQuantizeLinear", ["pixels"], ["scores", "scale", "zero_point"], name="dynamic0")],
@@ -177,6 +187,15 @@ Q_SOFTMAX = stated(
 
 # file, base, constant input, illegal value
 PARAMETERS = [
+    ("shape_attention_keys_of_another_size", ATTENTION, "k", f32(1, 6, 6)),
+    ("shape_attention_keys_of_another_batch", ATTENTION, "k", f32(2, 6, 4)),
+    ("shape_attention_keys_4d", ATTENTION, "k", f32(1, 2, 6, 2)),
+    ("shape_attention_more_values_than_keys", ATTENTION, "v", f32(1, 7, 6)),
+    ("shape_attention_mask_of_more_keys", ATTENTION, "mask", f32(4, 7)),
+    ("shape_attention_mask_of_other_queries", ATTENTION, "mask", f32(3, 6)),
+    ("shape_attention_mask_5d", ATTENTION, "mask", f32(1, 1, 1, 4, 6)),
+    ("shape_rotary_sines_of_half_as_many", ROTARY, "sin", f32(1, 4, 2)),
+    ("shape_rotary_cosines_of_other_rows", ROTARY, "cos", f32(1, 5, 4)),
     ("attr_reduce_sum_axis_out_of_range", REDUCE_SUM, "axes", i64(2)),
     ("attr_reduce_sum_axis_twice", REDUCE_SUM, "axes", i64(1, -1)),
     ("attr_reduce_sum_axes_are_float", REDUCE_SUM, "axes", np.float32([1])),
@@ -255,6 +274,16 @@ PARAMETERS = [
 
 # file, base, attribute, illegal value
 ATTRIBUTES = [
+    ("attr_attention_heads_not_dividing", ATTENTION, "q_num_heads", 3),
+    ("attr_attention_heads_of_keys_not_dividing", ATTENTION, "q_num_heads", 1),
+    ("attr_attention_heads_zero", ATTENTION, "kv_num_heads", 0),
+    ("attr_attention_heads_missing", ATTENTION, "kv_num_heads", None),
+    ("attr_attention_scale_nan", ATTENTION, "scale", float("nan")),
+    ("attr_attention_scale_negative", ATTENTION, "scale", -0.5),
+    ("attr_attention_softcap_negative", ATTENTION, "softcap", -1.0),
+    ("attr_rotary_dim_over_head", ROTARY, "rotary_embedding_dim", 10),
+    ("attr_rotary_dim_odd", ROTARY, "rotary_embedding_dim", 3),
+    ("attr_rotary_dim_negative", ROTARY, "rotary_embedding_dim", -8),
     ("attr_space_to_depth_block_not_dividing", SPACE_TO_DEPTH, "blocksize", 3),
     ("attr_group_norm_groups_not_dividing", GROUP_NORM, "num_groups", 3),
     ("attr_group_norm_groups_zero", GROUP_NORM, "num_groups", 0),
@@ -311,6 +340,8 @@ ATTRIBUTES = [
 
 # file, base, attribute, a value that ONNX does not know
 UNKNOWN = [
+    ("attr_attention_causal_2", ATTENTION, "is_causal", 2),
+    ("attr_attention_scores_of_no_stage", ATTENTION, "qk_matmul_output_mode", 4),
     ("attr_max_pool_auto_pad_unknown", MAXPOOL, "auto_pad", "SAME_BOTH"),
     ("attr_average_pool_count_include_pad_2", AVERAGEPOOL, "count_include_pad", 2),
     ("attr_resize_nearest_mode_unknown", RESIZE, "nearest_mode", "away"),
