@@ -1,11 +1,15 @@
 //! Products of matrices that are both computed, as attention has them, and what else of MatMul and Gemm no fully
 //! connected layer is.
 
-use tractlet_core::plan::{ArenaSpan, Binary, MatMulF32, Operand, Unary, UnaryF32};
+use tractlet_core::kernels::conv::MAX_SIZE;
+use tractlet_core::kernels::matmul_s8::MAX_INNER;
+use tractlet_core::plan::{ArenaSpan, Binary, MatMulF32, MatMulS8, Operand, Unary, UnaryF32};
+use tractlet_core::shape::Requantize;
 
 use super::binary::UNBOUNDED;
 use super::fold::{repeating, strided};
-use super::value::{Act, Layout, Value};
+use super::product::unscaled;
+use super::value::{Act, Layout, QParams, Value};
 use super::{Lowering, Why, int, number};
 use crate::model::Node;
 
@@ -17,29 +21,117 @@ pub(super) struct Matrices {
     pub count: usize,
 }
 
+/// Integers that a product reads.
+enum Bytes {
+    Computed(Act),
+    /// With their dimensions.
+    Stored(Vec<i8>, Vec<usize>),
+}
+
+impl Bytes {
+    fn dims(&self) -> Vec<usize> {
+        match self {
+            Bytes::Computed(act) => act.dims.clone(),
+            Bytes::Stored(_, dims) => dims.clone(),
+        }
+    }
+}
+
 impl<'m> Lowering<'m> {
     pub(super) fn matmul_f32(&mut self, node: &Node) -> Result<(), Why> {
         let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
-        let (mut a_dims, mut b_dims) = (self.dims_of(&a)?, self.dims_of(&b)?);
-        if a_dims.len() == 1 {
-            a_dims.insert(0, 1);
-        }
-        if b_dims.len() == 1 {
-            b_dims.push(1);
-        }
-        let (a_batch, a_matrix) = a_dims.split_at(a_dims.len() - 2);
-        let (b_batch, b_matrix) = b_dims.split_at(b_dims.len() - 2);
-        let rank = a_batch.len().max(b_batch.len());
-        let dim = |batch: &[usize], i: usize| (i + batch.len()).checked_sub(rank).map_or(1, |i| batch[i]);
-        let batch: Vec<usize> = (0..rank).map(|i| dim(a_batch, i).max(dim(b_batch, i))).collect();
-        let (rows, inner, cols) = (a_matrix[0], a_matrix[1], b_matrix[1]);
-        let a = self.matrices(node, &a, a_dims.clone(), &batch)?;
-        let b = self.matrices(node, &b, b_dims.clone(), &batch)?;
+        let (a_dims, b_dims, batch) = paired(self.dims_of(&a)?, self.dims_of(&b)?);
+        let [.., rows, inner] = a_dims[..] else { return Err("it multiplies no matrices".into()) };
+        let cols = b_dims[b_dims.len() - 1];
+        let a = self.matrices(node, &a, a_dims, &batch)?;
+        let b = self.matrices(node, &b, b_dims, &batch)?;
         let output = self.program.floats(self.output_dims(node)?, Layout::Plain);
         let count: usize = batch.iter().product();
         self.product_f32(node, (a, b), [count, rows, inner, cols], &output);
         self.set(node, Value::Real(output));
         Ok(())
+    }
+
+    /// A product of matrices of 8 bits, or why it is left to floats.
+    pub(super) fn matmul_s8(
+        &mut self,
+        node: &Node,
+        (to, requantize): (QParams, Requantize),
+    ) -> Result<Result<Act, &'static str>, Why> {
+        if !unscaled(node) || node.input(2).is_some() {
+            return Ok(Err("it is more than the product of both its operands"));
+        }
+        let (Some((a, a_q)), Some((b, b_q))) = (self.bytes_of(node, 0)?, self.bytes_of(node, 1)?) else {
+            return Ok(Err("one of its operands is not quantized in 8 bits, for all of it alike"));
+        };
+        let turned = node.op == "Gemm" && int(node, "transB", 0) != 0;
+        let (a_dims, b_dims, batch) = paired(a.dims(), b.dims());
+        let [.., mut rows, inner] = a_dims[..] else { return Err("it multiplies no matrices".into()) };
+        let last = b_dims.len() - 1;
+        let cols = b_dims[last - usize::from(turned)];
+        if inner > MAX_INNER {
+            return Ok(Err("its sums may leave 32 bits"));
+        }
+        let is_uneven = |bytes: &Bytes, dims: &[usize]| {
+            matches!(bytes, Bytes::Stored(..)) && matrices_among(dims, &batch).1.is_some()
+        };
+        if is_uneven(&a, &a_dims) || is_uneven(&b, &b_dims) {
+            return Ok(Err("its stored matrices are repeated otherwise than all of them in turn"));
+        }
+        let (mut count, multiplier) = (batch.iter().product(), a_q.scale * b_q.scale / to.scale);
+        if !multiplier.is_finite() {
+            return Err("its scales are too far apart".into());
+        }
+        let (a, b) = (self.matrices_s8(node, a, a_dims, &batch)?, self.matrices_s8(node, b, b_dims, &batch)?);
+        let mut a_count = a.count;
+        // As those of floats.
+        if b.count == 1 && a.count == count {
+            (count, rows, a_count) = (1, count * rows, 1);
+        }
+        if rows.max(cols) > MAX_SIZE {
+            return Ok(Err("its sizes are beyond what kernels count to"));
+        }
+        let output = self.program.bytes(self.output_dims(node)?, Layout::Plain);
+        let op = MatMulS8 {
+            a: a.span,
+            b: b.span,
+            output: self.program.span(&output),
+            count,
+            a_count,
+            b_count: b.count,
+            rows,
+            inner,
+            cols,
+            turned,
+            a_zero_point: a_q.zero_point,
+            b_zero_point: b_q.zero_point,
+            multiplier,
+            requantize,
+            scratch: ArenaSpan::default(),
+        };
+        self.program.push(&node.name, op);
+        Ok(Ok(output))
+    }
+
+    /// An operand in 8 bits with one scale for all of it.
+    fn bytes_of(&self, node: &Node, index: usize) -> Result<Option<(Bytes, QParams)>, Why> {
+        Ok(match self.value(node, index)? {
+            Value::Dequantized(act, q) => Some((Bytes::Computed(act), q)),
+            Value::DequantizedStored(stored) => {
+                let dims = stored.tensor.dims.clone();
+                self.integers_of(&stored)?.map(|(values, q)| (Bytes::Stored(values, dims), q))
+            }
+            _ => None,
+        })
+    }
+
+    fn matrices_s8(&mut self, node: &Node, bytes: Bytes, dims: Vec<usize>, batch: &[usize]) -> Result<Matrices, Why> {
+        match bytes {
+            Bytes::Computed(act) => self.computed_matrices(node, act, dims, batch),
+            Bytes::Stored(values, _) => {
+                Ok(Matrices { span: self.builder.data(&values).into(), count: matrices_among(&dims, batch).0 })
+            }
+        }
     }
 
     /// A Gemm whose second operand or bias is computed, or whose first operand lies the other way round.
@@ -114,29 +206,30 @@ impl<'m> Lowering<'m> {
 
     /// An operand of some matrices, such that they are repeated along those of the output as an op repeats them.
     fn matrices(&mut self, node: &Node, value: &Value<'m>, dims: Vec<usize>, batch: &[usize]) -> Result<Matrices, Why> {
-        let (own, matrix) = dims.split_at(dims.len() - 2);
-        let first = own.iter().position(|dim| *dim > 1).unwrap_or(own.len());
-        let repeats = batch.ends_with(&own[first..]);
-        let all: Vec<usize> = batch.iter().chain(matrix).copied().collect();
-        let count = if repeats { own.iter().product() } else { batch.iter().product() };
-        let span = if value.is_constant() {
-            let (values, _) = self.floats_of(value)?;
-            let values = if repeats { values } else { self.spread(&values, &dims, &all)? };
-            self.builder.data(&values).into()
-        } else {
+        if !value.is_constant() {
             let real = self.real(&node.name, value)?;
-            let act = self.plain(&node.name, real)?;
-            let act = if repeats {
-                act
-            } else if all.len() > tractlet_core::plan::COPY_DIMS {
-                return Err(format!("a product of {} dimensions is not taken", all.len()));
-            } else {
-                let strides = repeating(&dims, &all);
-                self.copied(&node.name, &act, &all.clone(), &strides, all, Layout::Plain)
-            };
-            self.program.span(&act)
+            return self.computed_matrices(node, real, dims, batch);
+        }
+        let (count, all) = matrices_among(&dims, batch);
+        let (values, _) = self.floats_of(value)?;
+        let values = match all {
+            Some(all) => self.spread(&values, &dims, &all)?,
+            None => values,
         };
-        Ok(Matrices { span, count })
+        Ok(Matrices { span: self.builder.data(&values).into(), count })
+    }
+
+    fn computed_matrices(&mut self, node: &Node, act: Act, dims: Vec<usize>, batch: &[usize]) -> Result<Matrices, Why> {
+        let mut act = self.plain(&node.name, act)?;
+        let (count, all) = matrices_among(&dims, batch);
+        if let Some(all) = all {
+            if all.len() > tractlet_core::plan::COPY_DIMS {
+                return Err(format!("a product of {} dimensions is not taken", all.len()));
+            }
+            let strides = repeating(&dims, &all);
+            act = self.copied(&node.name, &act, &all.clone(), &strides, all, Layout::Plain);
+        }
+        Ok(Matrices { span: self.program.span(&act), count })
     }
 
     fn scaled(&mut self, node: &Node, act: &Act, alpha: f32) -> Act {
@@ -152,4 +245,32 @@ impl<'m> Lowering<'m> {
             None => self.floats_of(value).map(|(_, dims)| dims),
         }
     }
+}
+
+/// Dimensions of both operands of a MatMul as matrices, a vector being one of one row or column, and those before that
+/// both are repeated along.
+fn paired(mut a: Vec<usize>, mut b: Vec<usize>) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+    if a.len() == 1 {
+        a.insert(0, 1);
+    }
+    if b.len() == 1 {
+        b.push(1);
+    }
+    let before = |dims: &'_ [usize]| dims[..dims.len().saturating_sub(2)].to_vec();
+    let (a_batch, b_batch) = (before(&a), before(&b));
+    let rank = a_batch.len().max(b_batch.len());
+    let dim = |batch: &[usize], i: usize| (i + batch.len()).checked_sub(rank).map_or(1, |i| batch[i]);
+    let batch = (0..rank).map(|i| dim(&a_batch, i).max(dim(&b_batch, i))).collect();
+    (a, b, batch)
+}
+
+/// How many matrices of an operand an op goes round; and the dimensions of all of them where they have to be written out, since they are
+/// not repeated from the outside alone.
+fn matrices_among(dims: &[usize], batch: &[usize]) -> (usize, Option<Vec<usize>>) {
+    let (own, matrix) = dims.split_at(dims.len() - 2);
+    let first = own.iter().position(|dim| *dim > 1).unwrap_or(own.len());
+    if batch.ends_with(&own[first..]) {
+        return (own.iter().product(), None);
+    }
+    (batch.iter().product(), Some(batch.iter().chain(matrix).copied().collect()))
 }

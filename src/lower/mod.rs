@@ -39,6 +39,7 @@ mod scatter;
 mod snap;
 mod transposed;
 mod truth;
+mod turned;
 mod unread;
 mod value;
 mod views;
@@ -345,6 +346,7 @@ impl<'m> Lowering<'m> {
 
     fn finish(mut self) -> Lowered {
         self.program.scale_sums();
+        self.program.turn_matrices();
         let mut computed_in = self.computed_in;
         // A clamp or a quantization that went into another op is computed where that op is.
         for &index in &self.consumed {

@@ -73,7 +73,8 @@ impl<'m> Lowering<'m> {
             _ => return Ok(false),
         };
         let is_product = matches!(node.op.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
-        let tail = if is_product { self.tail_of_product(node)? } else { self.tail(node)? };
+        let is_layer = is_product && !self.is_of_matrices(node);
+        let tail = if is_layer { self.tail_of_product(node)? } else { self.tail(node)? };
         let Some((to, dtype)) = tail.quantized else {
             let follows = self.follows(&tail.output);
             return self.in_float(node, follows);
@@ -81,6 +82,10 @@ impl<'m> Lowering<'m> {
         let x = Input { act, q };
         let requantize = requantize(&tail, to);
         let output = match node.op.as_str() {
+            _ if is_product && !is_layer => match self.matmul_s8(node, (to, requantize))? {
+                Ok(output) => output,
+                Err(why) => return self.in_float(node, why),
+            },
             _ if is_product => {
                 let Some(stored) = self.weights_of(node)? else {
                     let why = no_weights(&self.value(node, 1)?);
@@ -143,6 +148,13 @@ impl<'m> Lowering<'m> {
     ) -> Act {
         let limited = |q: i8| q.clamp(requantize.min, requantize.max);
         self.table(&node.name, &x.act, |q| limited(to.quantize(function(x.q.dequantize(q)))))
+    }
+
+    /// Whether a MatMul or Gemm multiplies otherwise than by a stored matrix from the right.
+    fn is_of_matrices(&self, node: &Node) -> bool {
+        let is_computed = |index| self.value(node, index).is_ok_and(|value| value.act().is_some());
+        let stored = || matches!(self.value(node, 1), Ok(Value::DequantizedStored(q)) if q.tensor.dims.len() > 2);
+        matches!(node.op.as_str(), "MatMul" | "Gemm") && (is_computed(1) || stored())
     }
 
     /// Leaves a node that is quantized to floats, and keeps why for who asks.
@@ -284,7 +296,6 @@ fn no_weights(value: &Value<'_>) -> String {
             "its weights, less their zero points, are no int8".into()
         }
         Value::DequantizedStored(q) => format!("its weights are {}", q.tensor.dtype),
-        value if value.act().is_some() => "both its operands are computed".into(),
         _ => "its weights are not quantized".into(),
     }
 }
@@ -307,7 +318,9 @@ mod tests {
             ("resize_linear_to_another_scale", "there is no op on integers for it"),
             ("conv_float_weights", "its weights are not quantized"),
             ("conv_u8_weights_zero_point_0", "its weights, less their zero points, are no int8"),
-            ("matmul_computed_quantized", "both its operands are computed"),
+            ("gemm_computed_quantized_bias", "it is more than the product of both its operands"),
+            ("matmul_computed_half_quantized", "one of its operands is not quantized in 8 bits, for all of it alike"),
+            ("matmul_computed_sums_that_do_not_fit", "its sums may leave 32 bits"),
             ("gemm_alpha_beta", "it is more than a product by a stored matrix and a row that is added"),
             ("add_constant_image", "its other operand is not quantized in 8 bits, for all of it alike"),
             ("matmul_add_column", "Add follows it, and no QuantizeLinear"),

@@ -37,7 +37,7 @@ impl Program {
     }
 
     /// The step that reads a tensor, of those that one step does and no caller, and that are no part of another.
-    fn only_readers(&self) -> HashMap<TensorId, usize> {
+    pub(super) fn only_readers(&self) -> HashMap<TensorId, usize> {
         let mut readers: HashMap<TensorId, Vec<usize>> = HashMap::new();
         for (index, step) in self.steps.iter().enumerate() {
             reads(&step.op).for_each(|tensor| readers.entry(tensor).or_default().push(index));

@@ -7,9 +7,9 @@ use crate::kernels::ConvKernel;
 use crate::kernels::conv::Form;
 use crate::plan::{
     AddS8, AlignedBytes, ArenaSpan, AveragePoolF32, AveragePoolS8, Binary, BinaryF32, ConvF32, ConvS8, ConvS32, DType,
-    Dequantize, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Fill, LessS32, LutS8, MaxPoolF32,
-    MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, ScaleS32, Shift, SoftmaxF32, SoftmaxS8, StridedCopy,
-    Unary, UnaryF32,
+    Dequantize, DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Fill, LessS32, LutS8, MatMulS8,
+    MaxPoolF32, MaxPoolS8, MulS8, Op, Operand, Plan, PlanBuilder, Quantize, ScaleS32, Shift, SoftmaxF32, SoftmaxS8,
+    StridedCopy, Unary, UnaryF32,
 };
 use crate::shape::{ConvShape, Requantize, Window};
 
@@ -314,10 +314,30 @@ pub(crate) fn mixed(isa: Isa) -> Plan<AlignedBytes> {
             requantize: LOGITS_OUT,
         },
     );
+    // Times 1.
+    let product = Operand::arena(256, 4);
+    let op = MatMulS8 {
+        a: grouped,
+        b: builder.data(&[6i8, 5, 5, 6]).into(),
+        output: product,
+        count: 1,
+        a_count: 1,
+        b_count: 1,
+        rows: 2,
+        inner: 2,
+        cols: 2,
+        turned: true,
+        a_zero_point: 0,
+        b_zero_point: 5,
+        multiplier: 1.0,
+        requantize: LOGITS_OUT,
+        scratch: ArenaSpan::default(),
+    };
+    builder.op("product", Op::from(op).with_scratch_at(isa, 384));
     let shape = ConvShape { window: window((1, 1), 4, (1, 1), 1), out_c: 4, groups: 2 };
     // Swaps the channels of each group.
     let parameters = (&[0i8, 1, 1, 0, 0, 1, 1, 0][..], &[0i32; 4][..]);
-    let op = conv(builder, shape, (grouped, 0), (bytes, LOGITS_OUT), parameters, &[1.0; 4]);
+    let op = conv(builder, shape, (product, 0), (bytes, LOGITS_OUT), parameters, &[1.0; 4]);
     builder.op("swap", Op::from(op).with_scratch_at(isa, 384));
     builder.output("probabilities", DType::F32, &[2, 2]).unwrap();
     builder.output("squares", DType::I8, &[4]).unwrap();

@@ -43,7 +43,7 @@ use super::simd::winograd::{self, Winograd};
 use super::simd::{self, Gemm, Layout, row};
 
 /// No dimension, stride, dilation or padding is larger, so that positions do not overflow.
-pub(crate) const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 1 << 20;
 
 /// How weights are packed, where there is a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +159,18 @@ pub fn pack(isa: Isa, shape: &ConvShape, form: Form, weights: &[i8], dst: &mut [
         Way::Plain => reference::pack(shape, weights, dst),
     }
     dst.len()
+}
+
+/// Lays out a matrix `[in_c, out_c]`, or one `[out_c, in_c]` that is `turned`, as [`pack`] does the [compact](Form::Compact)
+/// weights of a layer of pixels, quickly enough to do so at each run; and says what its columns add up to.
+///
+/// # Panics
+/// If slices are not as long as `shape` says.
+pub(super) fn pack_matrix(isa: Isa, shape: &ConvShape, values: &[i8], turned: bool, dst: &mut [u8], sums: &mut [i32]) {
+    match Layout::gemm(isa, &shape.group()) {
+        Some(layout) => simd::gemm::matrix::pack(layout, shape, values, turned, dst, sums),
+        None => reference::pack_matrix(shape.out_c, values, turned, dst, sums),
+    }
 }
 
 /// Whether `packed` is laid out as [`pack`] does it for `shape`.

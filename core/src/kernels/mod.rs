@@ -12,6 +12,7 @@ mod lanes;
 pub mod less;
 pub mod lut;
 pub mod matmul;
+pub mod matmul_s8;
 #[cfg(test)]
 mod noise;
 pub mod norm;

@@ -34,6 +34,20 @@ pub fn pack(shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     }
 }
 
+/// Lays out a matrix of so many columns, or one that is `turned`, as weights that one pixel is multiplied with, and adds up
+/// its columns.
+pub fn pack_matrix(cols: usize, values: &[i8], turned: bool, dst: &mut [u8], sums: &mut [i32]) {
+    let inner = values.len() / cols;
+    for (col, (dst, sum)) in dst.chunks_exact_mut(inner).zip(sums).enumerate() {
+        let (first, step) = if turned { (col * inner, 1) } else { (col, cols) };
+        *sum = 0;
+        for (to, &value) in dst.iter_mut().zip(values[first..].iter().step_by(step)) {
+            *to = value as u8;
+            *sum += i32::from(value);
+        }
+    }
+}
+
 /// Convolves, or returns `false` where weights are not as long as they have to be.
 pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> bool {
     if args.weights.len() != packed_len(shape) {

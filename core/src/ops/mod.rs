@@ -47,7 +47,7 @@ pub use gather::Gather;
 pub use integers::{BinaryInt, CompareInt, Whole};
 pub use less::LessS32;
 pub(crate) use lines::{Lines, cut};
-pub use matmul::MatMulF32;
+pub use matmul::{MatMulF32, MatMulS8};
 pub use norm::NormalizeF32;
 pub use one_hot::OneHotF32;
 pub use order::{ExtremeF32, TopF32};

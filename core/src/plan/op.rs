@@ -145,6 +145,7 @@ ops! {
     51 => ResizeS8,
     52 => ResizeF32,
     53 => ResizeCubicF32,
+    54 => MatMulS8,
 }
 
 impl Op {

@@ -45,6 +45,68 @@ def transposed() -> None:
     add("conv_transpose_unreached", bind(transpose, quantized=False, shape=(3, 4, 5), out=4, kernel=(2, 2), attributes=unreached), refused="outputs that no input reaches")
 
 
+def integer_products() -> None:
+    """Of two activations in 8 bits."""
+    def product(g, a, b, dtype="i8", stored=None, perms=(None, None), tiles=(None, None), relu=False, floats=(), kind="MatMul", bias=None, moved=(), options=({}, {}), **attributes):
+        def operand(i, shape):
+            if stored == i:
+                return g.stored(g.normal(*shape), dtype, zero_point=3)
+            x = g.input(*shape)
+            x = x if i in floats else g.qdq(x, dtype, **options[i])
+            if tiles[i]:
+                x = g.op("Tile", x, g.const(tiles[i], np.int64))
+                g.parameters[x] = g.parameters[g.nodes[-1].input[0]]
+            if perms[i]:
+                x = g.op("Transpose", x, perm=perms[i])
+            return g.qdq(x, dtype) if i in moved else x
+        operands = [operand(0, a), operand(1, b)] + ([g.const(g.normal(*bias))] if bias else [])
+        y = g.op(kind, *operands, **attributes)
+        finish(g, g.op("Relu", y) if relu else y, dtype=dtype)
+    symmetric = {"scale": 1 / 64, "zero_point": 0}
+    cases = {
+        "u8": dict(a=(2, 3, 5, 7), b=(2, 3, 7, 4), dtype="u8"),
+        "symmetric": dict(a=(2, 9, 17), b=(2, 17, 20), options=(symmetric, symmetric)),
+        "one_symmetric": dict(a=(2, 9, 17), b=(2, 17, 20), options=({}, symmetric)),
+        "zero_points_at_the_ends": dict(a=(30, 70), b=(70, 33), dtype="u8", options=({"scale": 1 / 128, "zero_point": 0}, {"scale": 1 / 128, "zero_point": 255})),
+        "one_for_all": dict(a=(3, 5, 7), b=(7, 4), dtype="u8"),
+        "one_against_all": dict(a=(5, 7), b=(3, 7, 4)),
+        "inner_batches": dict(a=(2, 1, 5, 7), b=(3, 7, 4)),
+        "vector_left": dict(a=(7,), b=(2, 7, 4)),
+        "vector_right": dict(a=(2, 5, 7), b=(7,)),
+        "relu": dict(a=(2, 5, 7), b=(2, 7, 4), relu=True),
+        "stored_left": dict(a=(5, 7), b=(2, 7, 4), stored=0),
+        "stored_batches": dict(a=(2, 5, 7), b=(2, 7, 4), stored=1, dtype="u8"),
+        "columns": dict(a=(2, 6, 12), b=(2, 10, 12), perms=(None, [0, 2, 1])),
+        "columns_requantized": dict(a=(2, 6, 12), b=(2, 10, 12), perms=(None, [0, 2, 1]), moved=(1,)),
+        "columns_of_heads": dict(a=(2, 9, 3, 8), b=(2, 11, 3, 8), perms=([0, 2, 1, 3], [0, 2, 3, 1]), dtype="u8"),
+        "rows_of_heads": dict(a=(1, 3, 9, 11), b=(1, 11, 3, 8), perms=(None, [0, 2, 1, 3])),
+        "many_rows": dict(a=(2, 55, 16), b=(2, 16, 40)),
+    }
+    for name, options in cases.items():
+        add(f"matmul_int8_{name}", bind(product, **options))
+    add("matmul_computed_half_quantized", bind(product, a=(2, 5, 7), b=(2, 7, 4), floats=(1,)), floats=True)
+    long = dict(a=(2, 2), b=(2, 2), tiles=((1, 16513), (16513, 1)))
+    add("matmul_computed_sums_that_do_not_fit", bind(product, **long), floats=True)
+    add("gemm_computed_quantized", bind(product, a=(4, 6), b=(6, 5), kind="Gemm"))
+    add("gemm_computed_quantized_trans_b", bind(product, a=(4, 6), b=(5, 6), kind="Gemm", transB=1, dtype="u8"))
+    add("gemm_computed_quantized_bias", bind(product, a=(4, 6), b=(6, 5), kind="Gemm", bias=(5,)), floats=True)
+
+    def attention(g, heads, size, dtype="u8"):
+        def split(kind, perm):
+            x = g.qdq(g.matmul(tokens, heads * size), dtype)
+            return g.op("Transpose", g.op("Reshape", x, g.const((1, 10, heads, size), np.int64)), perm=perm)
+        tokens = g.qdq(g.input(1, 10, 12), dtype)
+        q, k, v = split("q", [0, 2, 1, 3]), split("k", [0, 2, 3, 1]), split("v", [0, 2, 1, 3])
+        q = g.qdq(g.op("Mul", q, g.stored(np.float32(size ** -0.5), dtype)), dtype)
+        scores = g.qdq(g.op("MatMul", q, k), dtype)
+        weights = g.qdq(g.op("Softmax", scores, axis=-1), dtype, scale=1 / 255, zero_point=0 if dtype == "u8" else -128)
+        mixed = g.qdq(g.op("MatMul", weights, v), dtype)
+        mixed = g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), g.const((1, 10, heads * size), np.int64))
+        finish(g, g.matmul(mixed, 12), dtype=dtype)
+    for dtype in ("u8", "i8"):
+        add(f"attention_int8_{dtype}", bind(attention, heads=3, size=8, dtype=dtype))
+
+
 def norms() -> None:
     def batch(g, shape, quantized, relu=False):
         x = g.input(*shape)
@@ -96,7 +158,7 @@ def products() -> None:
     }
     for name, (a, b) in shapes.items():
         add(f"matmul_computed_{name}", bind(product, a=a, b=b))
-    add("matmul_computed_quantized", bind(product, a=(2, 5, 7), b=(2, 7, 4), quantized=True), floats=True)
+    add("matmul_computed_quantized", bind(product, a=(2, 5, 7), b=(2, 7, 4), quantized=True))
     add("matmul_stored_left", bind(product, a=(5, 7), b=(2, 7, 4), stored=0))
     add("matmul_stored_batches", bind(product, a=(2, 5, 7), b=(2, 7, 4), stored=1))
 

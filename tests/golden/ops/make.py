@@ -35,6 +35,7 @@ def main() -> None:
     layers.transposed()
     layers.norms()
     layers.products()
+    layers.integer_products()
     layers.einsums()
     layers.resizes()
     layers.recurrent()

@@ -83,6 +83,15 @@ def qoperators() -> None:
         g.keep_only(out)
         g.output(g.dq(out))
 
+    def both(g, dtype, a, b):
+        q, r = g.q(g.input(*a), dtype), g.q(g.input(*b), dtype)
+        value = g.op("MatMul", g.dq(q), g.dq(r))
+        inputs = [q, *parameters(g, q), r, *parameters(g, r)]
+        g.output(g.dq(made(g, "QLinearMatMul", inputs, value, dtype, domain="")))
+    for dtype in ("i8", "u8"):
+        add(f"qlinear_matmul_computed_{dtype}", bind(both, dtype=dtype, a=(2, 3, 9, 17), b=(2, 3, 17, 20)))
+    add("qlinear_matmul_computed_one_for_all", bind(both, dtype="u8", a=(2, 6, 33), b=(33, 18)))
+
     pads = {"pads": [1, 0, 1, 1], "strides": [2, 1]}
     for kind, stem, attributes in (("QLinearConv", "qlinear_conv", pads), ("QLinearMatMul", "qlinear_matmul", {}), ("QGemm", "qgemm", {"transB": 1})):
         add(f"{stem}_i8_per_channel", bind(weighted, kind=kind, dtype="i8", w="i8", per_channel=True, **attributes))

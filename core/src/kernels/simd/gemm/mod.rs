@@ -7,6 +7,7 @@
 //! The window of a pixel is `outer * inner` contiguous segments of the panel: `Gemm` says which,
 //! `tiles` multiplies.
 
+pub mod matrix;
 mod tiles;
 
 use core::marker::PhantomData;
