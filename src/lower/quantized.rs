@@ -122,6 +122,10 @@ impl<'m> Lowering<'m> {
                 let Some((c, first)) = self.scalar_operand(node) else { return self.in_float(node, NO_OP) };
                 self.tabled(node, &x, (to, requantize), |x| if first { c / x } else { x / c })
             }
+            "Mul" if self.scalar_operand(node).is_some() => {
+                let c = self.scalar_operand(node).map_or(1.0, |(c, _)| c);
+                self.tabled(node, &x, (to, requantize), |x| x * c)
+            }
             op => match float::unary(self, node)? {
                 Some(function) => self.tabled(node, &x, (to, requantize), |x| function.of(x)),
                 None if matches!(op, "Add" | "Sub" | "Mul") => match self.binary_s8(node, x, to, requantize)? {

@@ -117,7 +117,9 @@ impl Finder<'_> {
                 return Err("it scales or transposes its operands".into());
             }
             "Gemm" => (vec![0], Some(self.weights(node, usize::from(node.int("transB", 0) == 0), &[2])?)),
+            "MatMul" if self.is_of_activations(node) => (vec![0, 1], None),
             "MatMul" => (vec![0], Some(self.weights(node, 1, &[2])?)),
+            "Mul" | "Div" if self.scaled(node).is_some() => (self.scaled(node).into_iter().collect(), None),
             "Add" | "Sub" | "Mul" => (self.operands(node)?, None),
             op if is_mean(op) => (vec![0], None),
             "Softmax" | "Sigmoid" | "Tanh" if self.answers.contains(node.out()) => {
@@ -153,7 +155,7 @@ impl Finder<'_> {
                 let in_float =
                     !read.contains(name) && !self.edges.readers(name).is_empty() && !self.edges.is_output(name);
                 // A mean or a table of integers is cheap whoever reads it.
-                let joins = matches!(site.op.as_str(), "Add" | "Sub" | "Mul");
+                let joins = matches!(site.op.as_str(), "Add" | "Sub" | "Mul") && site.inputs.len() > 1;
                 if inputs.clone().all(|name| !made.contains(name) && self.edges.producer.contains_key(name)) {
                     Some("what it reads is in float")
                 } else if in_float && (joins || inputs.any(|name| !made.contains(name))) {
@@ -237,6 +239,27 @@ impl Finder<'_> {
         if activation(0) && activation(1) { Ok(vec![0, 1]) } else { Err("one operand is a constant".into()) }
     }
 
+    /// Whether neither operand is stored, nor the first an input that may be given anew with what is stored for it.
+    fn is_of_activations(&self, node: &NodeProto) -> bool {
+        (0..2).all(|i| {
+            node.arg(i).is_some_and(|name| !self.stored.contains_key(name) && self.edges.producer.contains_key(name))
+        })
+    }
+
+    /// The activation that a stored number alone multiplies or divides.
+    fn scaled(&self, node: &NodeProto) -> Option<usize> {
+        let number = |i: usize| {
+            let tensor = self.stored.get(node.arg(i)?)?;
+            matches!(floats(tensor).as_deref(), Some([x]) if x.is_finite() && dims(tensor).len() < 2).then_some(())
+        };
+        let activation = |i: usize| node.arg(i).is_some_and(|name| !self.stored.contains_key(name));
+        match node.op() {
+            _ if activation(0) && number(1).is_some() => Some(0),
+            "Mul" if activation(1) && number(0).is_some() => Some(1),
+            _ => None,
+        }
+    }
+
     /// A Relu, or a Clip by stored bounds.
     fn is_clamp(&self, node: &NodeProto) -> bool {
         let fixed = |index| node.arg(index).is_none_or(|name| self.stored.contains_key(name));
@@ -257,21 +280,22 @@ impl Finder<'_> {
             .rev()
             .filter(|(_, node)| moves(node, &self.stored) && !self.keep.contains(node.title()))
         {
-            if wanted.contains(node.out()) && !self.other.contains(node.out()) {
-                let data = if node.op() == "Concat" { node.input.len() } else { 1 };
-                let inputs: Vec<&str> = node.input.iter().take(data).map(String::as_str).collect();
-                wanted.extend(&inputs);
-                candidates.push((index, inputs));
+            let data = if node.op() == "Concat" { node.input.len() } else { 1 };
+            let inputs: Vec<&str> = node.input.iter().take(data).map(String::as_str).collect();
+            for output in node.output.iter().rev().map(String::as_str) {
+                if wanted.contains(output) && !self.other.contains(output) {
+                    wanted.extend(&inputs);
+                    candidates.push((index, inputs.clone(), output));
+                }
             }
         }
         candidates.reverse();
         let graph_inputs = |name: &str| !self.edges.producer.contains_key(name) && !self.stored.contains_key(name);
         let mut integers: HashSet<&str> = written;
         let mut moves = Vec::new();
-        for (index, inputs) in candidates {
+        for (index, inputs, output) in candidates {
             // A constant among what a Concat joins is left to float.
             if inputs.iter().all(|name| integers.contains(name) || graph_inputs(name)) {
-                let output = self.nodes[index].out();
                 integers.insert(output);
                 let inputs = inputs.into_iter().map(str::to_owned).collect();
                 moves.push(Move { node: index, inputs, output: output.to_owned() });
@@ -286,9 +310,21 @@ fn moves(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
     match node.op() {
         "MaxPool" => node.output.len() == 1,
         "Pad" => pads_by_a_value(node) && !pads_by_another_than_zero(node, stored),
-        op => {
-            matches!(op, "GlobalMaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Concat")
-        }
+        // By stored indices: others may be anything.
+        "Gather" => node.arg(1).is_some_and(|name| stored.contains_key(name)),
+        op => matches!(
+            op,
+            "GlobalMaxPool"
+                | "Reshape"
+                | "Flatten"
+                | "Squeeze"
+                | "Unsqueeze"
+                | "Transpose"
+                | "Concat"
+                | "Split"
+                | "Slice"
+                | "Expand"
+        ),
     }
 }
 
@@ -460,6 +496,63 @@ mod tests {
         assert_eq!(all(nodes(&["Mul", "a", "b"], "c")).0, names(&["a", "b", "c", "e", "f", "y"]));
         let beside = find(&graph(nodes(&["Add", "a", "b"], "b"), weights(&["w", "v", "u"])), &HashSet::new()).kept;
         assert_eq!(beside, [("c".into(), "Add".into(), "what reads it is in float".into())]);
+    }
+
+    /// Scores of attention, and what they weigh.
+    fn attention(between: &[NodeProto]) -> ModelProto {
+        let node = NodeProto::test;
+        let layers =
+            [node("MatMul", &["x", "w"], "q"), node("MatMul", &["x", "v"], "k"), node("MatMul", &["x", "u"], "h")];
+        let moves = [node("Transpose", &["k"], "t"), node("Slice", &["q", "s", "s"], "p")];
+        let behind =
+            [node("Softmax", &["s4"], "e"), node("MatMul", &["e", "h"], "f"), node("MatMul", &["f", "w"], "y")];
+        let stored = [weights(&["w", "v", "u", "m"]), vec![f32s("half", &[], &[0.5]), f32s("pair", &[2], &[0.5; 2])]];
+        graph([&layers[..], &moves, between, &behind].concat(), stored.concat())
+    }
+
+    #[test]
+    fn products_of_activations_are_integers_and_so_is_what_scales_them() {
+        let node = NodeProto::test;
+        for scale in [["Mul", "p", "half"], ["Mul", "half", "p"], ["Div", "p", "half"]] {
+            let model = attention(&[node(scale[0], &scale[1..], "r"), node("MatMul", &["r", "t"], "s4")]);
+            let sites = find(&model, &HashSet::new());
+            assert_eq!(sites.kept, [], "{scale:?}");
+            let of =
+                |output: &str| sites.sites.iter().find(|site| site.output == output).map(|site| site.inputs.clone());
+            let named =
+                |names: &[(usize, &str)]| Some(names.iter().map(|(i, name)| (*i, (*name).to_owned())).collect());
+            assert_eq!(of("s4"), named(&[(0, "r"), (1, "t")]));
+            assert_eq!(of("r"), named(&[(usize::from(scale[1] == "half"), "p")]));
+            assert_eq!(of("f"), named(&[(0, "e"), (1, "h")]));
+            assert_eq!(sites.moves.iter().map(|m| m.output.as_str()).collect::<Vec<_>>(), ["t", "p"]);
+        }
+        // What is no number, and what a number is divided by, is none of that.
+        let model = attention(&[node("Mul", &["p", "pair"], "r"), node("MatMul", &["r", "t"], "s4")]);
+        assert_eq!(found(&model).1, names(&["r"]));
+        let model = attention(&[node("Div", &["half", "p"], "r"), node("MatMul", &["r", "t"], "s4")]);
+        assert_eq!(found(&model).1, names(&["r"]));
+    }
+
+    #[test]
+    fn masked_scores_are_a_product_and_what_is_masked_stays_in_float() {
+        let node = NodeProto::test;
+        let model = attention(&[node("MatMul", &["p", "t"], "r"), node("Add", &["r", "m"], "s4")]);
+        assert_eq!(found(&model), (names(&["q", "k", "h", "r", "f", "y"]), names(&["s4", "e"])));
+    }
+
+    #[test]
+    fn all_outputs_of_a_split_that_integers_read_are_moved() {
+        let node = NodeProto::test;
+        let mut split = node("Split", &["a"], "b");
+        split.output.extend(["c".into(), "d".into()]);
+        let behind = [node("MatMul", &["b", "c"], "e"), node("Sin", &["d"], "f"), node("MatMul", &["e", "w"], "y")];
+        let model = graph([&[node("MatMul", &["x", "w"], "a"), split], &behind[..]].concat(), weights(&["w"]));
+        let sites = find(&model, &HashSet::new());
+        let moved: Vec<_> = sites.moves.iter().map(|m| (m.node, m.output.as_str())).collect();
+        assert_eq!(moved, [(1, "b"), (1, "c")]);
+        let tensors = sites.tensors();
+        let leader = |name: &str| tensors.iter().find(|(tensor, _)| tensor == name).map(|(_, leader)| leader.clone());
+        assert_eq!((leader("b"), leader("c"), leader("d")), (leader("a"), leader("a"), None));
     }
 
     #[test]
