@@ -99,7 +99,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// Quantizes floats.
-    fn quantized_act(&mut self, node: &Node, act: &Act, q: QParams) -> Act {
+    pub(super) fn quantized_act(&mut self, node: &Node, act: &Act, q: QParams) -> Act {
         let (output, channels, pixels) = self.as_bytes(node, act);
         let (input, span) = (self.program.span(act), self.program.span(&output));
         self.program.push(

@@ -22,6 +22,7 @@ mod float;
 mod fold;
 mod functions;
 mod geometry;
+mod held;
 mod inline;
 mod matmul;
 mod norm;

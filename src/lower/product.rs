@@ -224,6 +224,11 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
+    /// What is added to the sums of each output channel, as floats.
+    pub(super) fn bias_values(&self, node: &Node, out_c: usize) -> Result<Vec<f32>, Why> {
+        Ok(self.bias(node, out_c)?.values)
+    }
+
     /// Of a node on integers alone: on floats the Add stays what it is.
     fn bias(&self, node: &Node, out_c: usize) -> Result<Bias<'m>, Why> {
         let mut values = self.bias_of(node, out_c)?;

@@ -88,6 +88,10 @@ impl<'m> Lowering<'m> {
             },
             _ if is_product => {
                 let Some(stored) = self.weights_of(node)? else {
+                    if let Some(output) = self.layer_of_held(node, &x, &tail)? {
+                        self.take(tail, Value::Integers(output, dtype));
+                        return Ok(true);
+                    }
                     let why = no_weights(&self.value(node, 1)?);
                     return self.in_float(node, why);
                 };
@@ -321,7 +325,7 @@ mod tests {
             ("layer_norm_quantized", "there is no op on integers for it"),
             ("resize_linear_to_another_scale", "there is no op on integers for it"),
             ("conv_float_weights", "its weights are not quantized"),
-            ("conv_u8_weights_zero_point_0", "its weights, less their zero points, are no int8"),
+            ("conv_transpose_u8_weights_far_zero_point", "its weights, less their zero points, are no int8"),
             ("gemm_computed_quantized_bias", "it is more than the product of both its operands"),
             ("matmul_computed_half_quantized", "one of its operands is not quantized in 8 bits, for all of it alike"),
             ("matmul_computed_sums_that_do_not_fit", "its sums may leave 32 bits"),

@@ -21,6 +21,8 @@ def fully_connected() -> None:
         "no_bias": dict(bias=None, transB=1),
         "float_bias": dict(bias="f32"),
         "relu": dict(opset_relu=True, transB=1),
+        "u8_weights_far_zero_point": dict(rows=3, w="U8", w_zero_point=50, per_channel=False),
+        "u8_weights_far_zero_points": dict(x={"dtype": "u8"}, y="u8", w="U8", w_zero_point=201, transB=1, opset_relu=True),
     }
     for name, options in variants.items():
         add(f"gemm_{name}", bind(gemm, **options))

@@ -87,13 +87,17 @@ class Graph:
         return self.dq(self.q(x, dtype, **options))
 
     def stored(self, values: np.ndarray, dtype: str = "i8", axis: int | None = None, zero_point: int = 0) -> str:
-        """DequantizeLinear of a constant, symmetric around `zero_point`."""
+        """DequantizeLinear of a constant, symmetric around `zero_point`; as "U8" of all values that uint8 has, whatever they stand for."""
+        whole, dtype = dtype.isupper(), dtype.lower()
         over = tuple(i for i in range(values.ndim) if i != axis) if axis is not None else None
         info = np.iinfo(INT[dtype])
         room = max(info.max - zero_point, zero_point - info.min) if zero_point in (info.min, info.max) else 127
         scale = np.maximum(np.abs(values).max(axis=over), 1e-3) / room
         along = scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)]) if axis is not None else scale
         q = np.clip(np.rint(values / along) + zero_point, info.min, info.max)
+        if whole:
+            low, high = (f(axis=over, keepdims=axis is not None) for f in (values.min, values.max))
+            q = np.rint((values - low) / (high - low) * 255)
         zero_points = np.full(np.shape(scale), zero_point)
         attributes = {} if axis is None else {"axis": axis}
         x = self.op("DequantizeLinear", self.const(q, INT[dtype]), self.const(scale), self.const(zero_points, INT[dtype]), **attributes)
@@ -117,20 +121,20 @@ class Graph:
         weights = self.stored(values, w, 0 if per_channel else None, w_zero_point) if quantized else self.const(values)
         return self.op("Conv", x, weights, *self._bias(out, x, weights, bias if quantized else bias and "f32"), kernel_shape=list(kernel), **attributes)
 
-    def gemm(self, x: str, out: int, *, w: str = "i8", per_channel: bool = True, bias: str | None = "i32", **attributes) -> str:
+    def gemm(self, x: str, out: int, *, w: str = "i8", per_channel: bool = True, w_zero_point: int = 0, bias: str | None = "i32", **attributes) -> str:
         rows = self.values(x).shape[-1]
         transposed = attributes.get("transB", 0)
         shape = (out, rows) if transposed else (rows, out)
         values = self.normal(*shape, scale=1 / np.sqrt(rows))
         quantized = x in self.parameters and w
-        weights = self.stored(values, w, 1 - transposed if per_channel else None) if quantized else self.const(values)
+        weights = self.stored(values, w, 1 - transposed if per_channel else None, w_zero_point) if quantized else self.const(values)
         return self.op("Gemm", x, weights, *self._bias(out, x, weights, bias if quantized else bias and "f32"), **attributes)
 
-    def matmul(self, x: str, out: int, *, w: str = "i8", per_channel: bool = True) -> str:
+    def matmul(self, x: str, out: int, *, w: str = "i8", per_channel: bool = True, w_zero_point: int = 0) -> str:
         rows = self.values(x).shape[-1]
         values = self.normal(rows, out, scale=1 / np.sqrt(rows))
         quantized = x in self.parameters and w
-        return self.op("MatMul", x, self.stored(values, w, 1 if per_channel else None) if quantized else self.const(values))
+        return self.op("MatMul", x, self.stored(values, w, 1 if per_channel else None, w_zero_point) if quantized else self.const(values))
 
     def clip(self, x: str, low: float | None, high: float | None) -> str:
         bounds = [self.const(v) if v is not None else "" for v in (low, high)]

@@ -7,13 +7,13 @@ from case import add, bind, finish, image
 
 
 def transposed() -> None:
-    def transpose(g, shape, out, kernel, attributes, quantized, per_channel=True, dtype="i8", relu=False, w="i8"):
+    def transpose(g, shape, out, kernel, attributes, quantized, per_channel=True, dtype="i8", relu=False, w="i8", w_zero_point=0):
         x = image(g, *shape, quantized=quantized, dtype=dtype)
         group = attributes.get("group", 1)
         dims = (shape[0], out // group, *kernel)
         values = g.normal(*dims, scale=1 / np.sqrt(shape[0] / group * np.prod(kernel)))
         stored = quantized and w
-        weights = g.stored(values, w, 1 if per_channel and group == 1 else None) if stored else g.const(values)
+        weights = g.stored(values, w, 1 if per_channel and group == 1 else None, w_zero_point) if stored else g.const(values)
         bias = g.normal(out, scale=0.3)
         y = g.op("ConvTranspose", x, weights, g.bias(bias, x, weights) if stored else g.const(bias), **attributes)
         finish(g, g.op("Relu", y) if relu else y, quantized, dtype)
@@ -36,6 +36,7 @@ def transposed() -> None:
             add(f"conv_transpose_{f32}{name}", bind(transpose, shape=shape, out=out, kernel=kernel, attributes=attributes, quantized=quantized), without_tract=stops)
     plain = dict(shape=(6, 4, 5), out=5, kernel=(2, 2), attributes={"strides": [2, 2]})
     add("conv_transpose_per_tensor", bind(transpose, quantized=True, per_channel=False, **plain))
+    add("conv_transpose_u8_weights_far_zero_point", bind(transpose, quantized=True, per_channel=False, w="U8", w_zero_point=60, **plain), floats=True)
     add("conv_transpose_u8", bind(transpose, quantized=True, dtype="u8", **plain))
     add("conv_transpose_relu", bind(transpose, quantized=True, relu=True, **plain))
     add("conv_transpose_f32_relu", bind(transpose, quantized=False, relu=True, **plain))

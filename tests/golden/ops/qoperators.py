@@ -60,17 +60,18 @@ def qoperators() -> None:
     for dtype in ("i8", "u8"):
         add(f"qlinear_concat_{dtype}", bind(concat, dtype=dtype))
 
-    def weighted(g, kind, dtype, w, per_channel, bias=True, **attributes):
+    def weighted(g, kind, dtype, w, per_channel, bias=True, w_zero_point=None, **attributes):
         conv = kind == "QLinearConv"
+        w_zero_point = w_zero_point or (128 if w == "u8" and conv else 0)
         x = g.input(*((1, 3, 6, 5) if conv else (2, 12)))
         q = g.q(x, dtype)
         xs = g.dq(q)
         if conv:
-            value = g.conv(xs, 5, (3, 3), w=w, per_channel=per_channel, w_zero_point=128 if w == "u8" else 0, bias="i32" if bias else None, **attributes)
+            value = g.conv(xs, 5, (3, 3), w=w, per_channel=per_channel, w_zero_point=w_zero_point, bias="i32" if bias else None, **attributes)
         elif kind == "QGemm":
-            value = g.gemm(xs, 7, w=w, per_channel=per_channel, bias="i32" if bias else None, **attributes)
+            value = g.gemm(xs, 7, w=w, per_channel=per_channel, w_zero_point=w_zero_point, bias="i32" if bias else None, **attributes)
         else:
-            value = g.matmul(xs, 7, w=w, per_channel=per_channel)
+            value = g.matmul(xs, 7, w=w, per_channel=per_channel, w_zero_point=w_zero_point)
         node = g.nodes[g._producer(value)]
         stored, bias_stored = (list(g.nodes[g._producer(name)].input) for name in (node.input[1], node.input[-1]))
         inputs = [q, *parameters(g, q), *stored]
@@ -96,6 +97,7 @@ def qoperators() -> None:
     for kind, stem, attributes in (("QLinearConv", "qlinear_conv", pads), ("QLinearMatMul", "qlinear_matmul", {}), ("QGemm", "qgemm", {"transB": 1})):
         add(f"{stem}_i8_per_channel", bind(weighted, kind=kind, dtype="i8", w="i8", per_channel=True, **attributes))
         add(f"{stem}_u8_i8", bind(weighted, kind=kind, dtype="u8", w="i8", per_channel=False, **attributes))
+        add(f"{stem}_u8_u8_far_zero_point", bind(weighted, kind=kind, dtype="u8", w="U8", per_channel=False, w_zero_point=91, **attributes))
     add("qlinear_conv_u8_u8", bind(weighted, kind="QLinearConv", dtype="u8", w="u8", per_channel=False, **pads))
     add("qlinear_conv_no_bias", bind(weighted, kind="QLinearConv", dtype="i8", w="i8", per_channel=True, bias=False))
     add("qgemm_trans_b_0_no_bias", bind(weighted, kind="QGemm", dtype="i8", w="i8", per_channel=True, bias=False))

@@ -64,7 +64,25 @@ def convolutions() -> None:
     }
     for name, options in variants.items():
         add(f"conv_{name}", bind(typed, **options))
-    add("conv_u8_weights_zero_point_0", bind(typed, w="u8", w_zero_point=0, per_channel=False), floats=True)
+    far = dict(w="U8", per_channel=False)
+    add("conv_u8_weights_zero_point_0", bind(typed, w="u8", w_zero_point=0, per_channel=False))
+    add("conv_u8_weights_far_zero_point", bind(typed, x={"dtype": "u8"}, y="u8", w_zero_point=77, strides=[2, 1], **far))
+    add("conv_u8_weights_far_zero_points", bind(typed, w="U8", w_zero_point=190))
+
+    def far_layer(g, shape=(4, 6, 5), relu=False, kernel=(3, 3), out=4, bias="i32", **attributes):
+        y = g.conv(image(g, *shape), out, kernel, w_zero_point=60, bias=bias, **far, **attributes)
+        finish(g, g.op("Relu", y) if relu else y)
+    add("conv_u8_weights_far_zero_point_relu", bind(far_layer, relu=True))
+    add("conv_u8_weights_far_zero_point_depthwise", bind(far_layer, group=4, pads=[1, 1, 1, 1], bias=None), floats=True)
+    add("conv_u8_weights_far_zero_point_groups", bind(far_layer, group=2, out=6, bias="f32"))
+    add("conv_u8_weights_far_zero_point_1d", bind(far_layer, shape=(4, 9), kernel=(3,), pads=[1, 1]))
+
+    def far_between(g):
+        """Between layers whose weights fit, images in a batch."""
+        y = g.qdq(g.conv(image(g, 3, 6, 5, batch=2), 4, (1, 1)))
+        y = g.qdq(g.conv(y, 5, (3, 3), w_zero_point=60, pads=[1, 1, 1, 1], **far))
+        finish(g, g.conv(y, 3, (1, 1)))
+    add("conv_u8_weights_far_zero_point_between", far_between)
     add("conv_float_weights", bind(typed, w=None, bias="f32"), floats=True)
 
     def activated(g, act, quantized, dtype="i8"):
