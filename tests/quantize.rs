@@ -1,6 +1,8 @@
 //! `tractlet quantize` and `tractlet compare` on real models, and what they refuse.
 #![cfg(feature = "quantize")]
 
+#[path = "quantize/attention.rs"]
+mod attention;
 mod common;
 #[path = "quantize/compared.rs"]
 mod compared;
