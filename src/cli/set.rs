@@ -59,6 +59,7 @@ impl SetArgs {
     }
 
     /// Whether none is fixed.
+    #[cfg(feature = "quantize")]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()
     }
