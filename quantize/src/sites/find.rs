@@ -13,15 +13,17 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
     };
     let (stored, edges) = (graph.stored(), Edges::of(model));
     let other = types::not_float(model);
-    let answers = handed_to(&graph.node, |_| false, graph.output_names().into_iter());
-    let padded = handed_to(&graph.node, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
-    let weighed =
-        handed_to(&graph.node, |node| node.op() == "Softmax" && !answers.contains(node.out()), std::iter::empty());
+    let moved = |node: &NodeProto| hands_on(node.op());
+    let answers = handed_to(&graph.node, moved, |_| false, graph.output_names().into_iter());
+    let padded = handed_to(&graph.node, moved, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
+    let ranged = |node: &NodeProto| keeps_far_values(node, &stored);
+    let weighs = |node: &NodeProto| node.op() == "Softmax" && !answers.contains(node.out());
+    let weighed = handed_to(&graph.node, ranged, weighs, std::iter::empty());
     let masks = |node: &&NodeProto| matches!(node.op(), "Add" | "Sub" | "Where") && weighed.contains(node.out());
-    let masked = handed_on(&graph.node, graph.node.iter().filter(masks).map(NodeProto::out));
-    let squares = handed_on(&graph.node, graph.node.iter().filter(|node| is_square(node)).map(NodeProto::out));
+    let masked = handed_on(&graph.node, ranged, graph.node.iter().filter(masks).map(NodeProto::out));
+    let squares = handed_on(&graph.node, moved, graph.node.iter().filter(|node| is_square(node)).map(NodeProto::out));
     let is_power = |node: &NodeProto| is_mean(node.op()) && node.arg(0).is_some_and(|x| squares.contains(x));
-    let averaged = handed_to(&graph.node, is_power, std::iter::empty());
+    let averaged = handed_to(&graph.node, moved, is_power, std::iter::empty());
     let finder = Finder { nodes: &graph.node, stored, edges, keep, other, answers, padded, masked, squares, averaged };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
@@ -366,15 +368,26 @@ pub fn hands_on(op: &str) -> bool {
     )
 }
 
-/// Tensors that go as they are into what `ends` says of a tensor or of the node that reads it.
+/// Whether values that are far below all others are so in its output: it moves them, or adds, scales or limits.
+fn keeps_far_values(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
+    match node.op() {
+        "Add" | "Sub" | "Where" | "Clip" | "Min" | "Max" => true,
+        // By an activation it is a gate.
+        "Mul" | "Div" => node.input.iter().any(|name| stored.contains_key(name.as_str())),
+        op => hands_on(op),
+    }
+}
+
+/// Tensors that go through such nodes into what `ends` says of a tensor or of the node that reads it.
 fn handed_to<'g>(
     nodes: &'g [NodeProto],
+    through: impl Fn(&NodeProto) -> bool,
     ends: impl Fn(&NodeProto) -> bool,
     from: impl Iterator<Item = &'g str>,
 ) -> HashSet<&'g str> {
     let mut found: HashSet<&str> = from.collect();
     for node in nodes.iter().rev() {
-        let hands_on = hands_on(node.op()) && node.output.iter().any(|output| found.contains(output.as_str()));
+        let hands_on = through(node) && node.output.iter().any(|output| found.contains(output.as_str()));
         if hands_on || ends(node) {
             found.extend(node.input.iter().map(String::as_str));
         }
@@ -382,11 +395,15 @@ fn handed_to<'g>(
     found
 }
 
-/// These tensors, and all that they are handed on to as they are.
-fn handed_on<'g>(nodes: &'g [NodeProto], from: impl Iterator<Item = &'g str>) -> HashSet<&'g str> {
+/// These tensors, and all that they are handed on to through such nodes.
+fn handed_on<'g>(
+    nodes: &'g [NodeProto],
+    through: impl Fn(&NodeProto) -> bool,
+    from: impl Iterator<Item = &'g str>,
+) -> HashSet<&'g str> {
     let mut found: HashSet<&str> = from.collect();
     for node in nodes {
-        if hands_on(node.op()) && node.input.iter().any(|input| found.contains(input.as_str())) {
+        if through(node) && node.input.iter().any(|input| found.contains(input.as_str())) {
             found.extend(node.output.iter().map(String::as_str));
         }
     }
@@ -538,6 +555,14 @@ mod tests {
         let node = NodeProto::test;
         let model = attention(&[node("MatMul", &["p", "t"], "r"), node("Add", &["r", "m"], "s4")]);
         assert_eq!(found(&model), (names(&["q", "k", "h", "r", "f", "y"]), names(&["s4", "e"])));
+        // A mask that is computed, and what is scaled or limited behind it.
+        for behind in [["Mul", "half"], ["Div", "half"], ["Clip", "half"], ["Max", "half"]] {
+            let masked = node("Add", &["r", "q"], "z");
+            let between = [node("MatMul", &["p", "t"], "r"), masked, node(behind[0], &["z", behind[1]], "s4")];
+            let (sites, kept) = found(&attention(&between));
+            assert_eq!(sites, names(&["q", "k", "h", "r", "f", "y"]), "{behind:?}");
+            assert_eq!(kept, names(&["z", "s4", "e"]), "{behind:?}");
+        }
     }
 
     #[test]
