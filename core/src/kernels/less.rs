@@ -7,15 +7,15 @@ per_isa! {
     /// [`LessS32`](crate::ops::LessS32).
     pub fn less_s32(sums: &mut [i32], window_sums: &[i32], shifts: &[i32], groups: usize) {
         let group = shifts.len().checked_div(groups).unwrap_or(0).max(1);
+        let pixels = sums.chunks_exact_mut(shifts.len().max(1)).zip(window_sums.chunks_exact(groups.max(1)));
         if group == 1 {
             // A window for each channel: as long as the sums.
-            for (pixel, window_sums) in sums.chunks_exact_mut(shifts.len().max(1)).zip(window_sums.chunks_exact(groups.max(1))) {
+            for (pixel, window_sums) in pixels {
                 let each = pixel.iter_mut().zip(shifts).zip(window_sums);
                 each.for_each(|((y, shift), window_sum)| *y = y.wrapping_sub(shift.wrapping_mul(*window_sum)));
             }
             return;
         }
-        let pixels = sums.chunks_exact_mut(shifts.len().max(1)).zip(window_sums.chunks_exact(groups.max(1)));
         for (pixel, window_sums) in pixels {
             let each = pixel.chunks_exact_mut(group).zip(shifts.chunks_exact(group)).zip(window_sums);
             for ((sums, shifts), window_sum) in each {

@@ -61,7 +61,6 @@ impl ProductS8 {
         let kernel = |rows| conv::scratch_len(isa, &self.layer(rows), Form::Compact);
         let packed = conv::max_packed_len(isa, &self.layer(rows), Form::Compact);
         let words = |count: usize| count.saturating_mul(cols).saturating_mul(size_of::<i32>());
-        // Of some rows at a time the last ones are the most, if they are not as many as the others.
         let (kernel, sums) = match self.b_zero_point {
             0 => (kernel(rows), 0),
             // Of some rows at a time the last ones are the most, if they are not as many as the others.

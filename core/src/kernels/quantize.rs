@@ -5,7 +5,7 @@ use crate::shape::Requantize;
 
 use super::per_isa::per_isa;
 use super::round::ToI8;
-use super::simd::{columns8, interleave3, nearest};
+use super::simd::{columns, interleave3, nearest};
 
 /// [`Quantize`](crate::plan::Quantize): `[channels, pixels]` to `[pixels, channels]`. NaN becomes
 /// -128.
@@ -71,7 +71,8 @@ fn transpose_to_bytes(x: &[f32], y: &mut [i8], rows: usize, function: impl Fn(&[
                     // Rows that are not there are read as the last one.
                     let row = |i: usize| (first + i).min(rows_here - 1) * width + col;
                     let square = core::array::from_fn(|i| converted[row(i)..].first_chunk().expect("some slack"));
-                    for (i, column) in columns8(square).into_iter().enumerate().take(cols_here - col) {
+                    let turned = columns::<8>(square);
+                    for (i, &column) in turned.as_chunks::<8>().0.iter().enumerate().take(cols_here - col) {
                         let y = &mut y[(left + col + i) * rows + top + first..];
                         match y.first_chunk_mut() {
                             Some(y) => *y = column,

@@ -92,17 +92,31 @@ unsafe fn neon(rows: [*const i8; 3], len: usize, y: *mut i8) -> usize {
     whole
 }
 
-/// `y[i][row] = rows[row][i]`.
+/// Eight rows of 16 bytes, so many rows at a time: of the first `TAPS` of them what is at 0, then what is at 1, and of the next
+/// ones behind it. `TAPS` is 2, 4 or 8.
 #[inline]
-pub fn columns8(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+pub fn columns<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
+    const { assert!(TAPS == 2 || TAPS == 4 || TAPS == 8) };
     #[cfg(target_arch = "x86_64")]
     // SAFETY: all of x86-64 has SSE2.
-    return unsafe { sse2(rows) };
+    return unsafe { columns_sse2::<TAPS>(rows) };
     #[cfg(target_arch = "aarch64")]
     // SAFETY: every aarch64 has NEON.
-    return unsafe { columns8_neon(rows) };
+    return unsafe { columns_neon::<TAPS>(rows) };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    core::array::from_fn(|i| rows.map(|row| row[i]))
+    core::array::from_fn(|at| rows[at / (16 * TAPS) * TAPS + at % TAPS][at / TAPS % 16])
+}
+
+/// Rows of units that lie `step` registers apart are zipped, the lower half before the upper one.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn zipped<V: Copy>(registers: [V; 8], step: usize, zip: impl Fn(V, V) -> [V; 2]) -> [V; 8] {
+    let mut zipped = registers;
+    for at in (0..8).filter(|at| at & step == 0) {
+        let first = at / (2 * step) * (2 * step) + at % step * 2;
+        [zipped[first], zipped[first + 1]] = zip(registers[at], registers[at + step]);
+    }
+    zipped
 }
 
 /// # Safety
@@ -110,27 +124,23 @@ pub fn columns8(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
 #[inline]
-unsafe fn sse2(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+unsafe fn columns_sse2<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
     use core::arch::x86_64::*;
 
-    let mut columns = [[0; 8]; 16];
-    // SAFETY: a row has 16 bytes, and so have two columns.
+    let mut columns = [0; 128];
+    // SAFETY: a row has 16 bytes, and there is room for eight registers.
     unsafe {
-        let [a, b, c, d, e, f, g, h] = rows.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
-        let mut dst = columns.as_mut_ptr().cast::<__m128i>();
-        let mut put = |[a, b, c, d]: [__m128i; 4]| {
-            let upper = [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)];
-            let lower = [_mm_unpacklo_epi16(c, d), _mm_unpackhi_epi16(c, d)];
-            for (upper, lower) in upper.into_iter().zip(lower) {
-                _mm_storeu_si128(dst, _mm_unpacklo_epi32(upper, lower));
-                _mm_storeu_si128(dst.add(1), _mm_unpackhi_epi32(upper, lower));
-                dst = dst.add(2);
-            }
-        };
-        let low = _mm_unpacklo_epi8;
-        put([low(a, b), low(c, d), low(e, f), low(g, h)]);
-        let high = _mm_unpackhi_epi8;
-        put([high(a, b), high(c, d), high(e, f), high(g, h)]);
+        let mut registers = rows.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
+        registers = zipped(registers, 1, |a, b| [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)]);
+        if TAPS > 2 {
+            registers = zipped(registers, 2, |a, b| [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)]);
+        }
+        if TAPS > 4 {
+            registers = zipped(registers, 4, |a, b| [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)]);
+        }
+        for (at, register) in registers.into_iter().enumerate() {
+            _mm_storeu_si128(columns.as_mut_ptr().cast::<__m128i>().add(at), register);
+        }
     }
     columns
 }
@@ -140,28 +150,29 @@ unsafe fn sse2(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn columns8_neon(rows: [&[i8; 16]; 8]) -> [[i8; 8]; 16] {
+unsafe fn columns_neon<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
     use core::arch::aarch64::*;
 
-    let mut columns = [[0; 8]; 16];
-    // SAFETY: a row has 16 bytes, and so have two columns.
+    let mut columns = [0; 128];
+    // SAFETY: a row has 16 bytes, and there is room for eight registers.
     unsafe {
-        let [a, b, c, d, e, f, g, h] = rows.map(|row| vld1q_s8(row.as_ptr()));
-        let mut dst = columns.as_mut_ptr().cast::<i32>();
-        let mut put = |[a, b, c, d]: [int8x16_t; 4]| {
-            let pairs = |a, b| (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
-            let ((a, b), (c, d)) = (pairs(a, b), pairs(c, d));
-            let upper = [vzip1q_s16(a, b), vzip2q_s16(a, b)];
-            let lower = [vzip1q_s16(c, d), vzip2q_s16(c, d)];
-            for (upper, lower) in upper.into_iter().zip(lower) {
-                let (upper, lower) = (vreinterpretq_s32_s16(upper), vreinterpretq_s32_s16(lower));
-                vst1q_s32(dst, vzip1q_s32(upper, lower));
-                vst1q_s32(dst.add(4), vzip2q_s32(upper, lower));
-                dst = dst.add(8);
-            }
-        };
-        put([vzip1q_s8(a, b), vzip1q_s8(c, d), vzip1q_s8(e, f), vzip1q_s8(g, h)]);
-        put([vzip2q_s8(a, b), vzip2q_s8(c, d), vzip2q_s8(e, f), vzip2q_s8(g, h)]);
+        let mut registers = rows.map(|row| vld1q_s8(row.as_ptr()));
+        registers = zipped(registers, 1, |a, b| [vzip1q_s8(a, b), vzip2q_s8(a, b)]);
+        if TAPS > 2 {
+            registers = zipped(registers, 2, |a, b| {
+                let (a, b) = (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
+                [vzip1q_s16(a, b), vzip2q_s16(a, b)].map(|zipped| vreinterpretq_s8_s16(zipped))
+            });
+        }
+        if TAPS > 4 {
+            registers = zipped(registers, 4, |a, b| {
+                let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+                [vzip1q_s32(a, b), vzip2q_s32(a, b)].map(|zipped| vreinterpretq_s8_s32(zipped))
+            });
+        }
+        for (at, register) in registers.into_iter().enumerate() {
+            vst1q_s8(columns.as_mut_ptr().add(16 * at), register);
+        }
     }
     columns
 }
@@ -187,8 +198,15 @@ mod tests {
 
     #[test]
     fn rows_become_columns() {
-        let rows: [[i8; 16]; 8] = core::array::from_fn(|row| core::array::from_fn(|i| (row * 16 + i) as i8));
-        let columns = columns8(rows.each_ref());
-        assert!((0..16).all(|i| (0..8).all(|row| columns[i][row] == rows[row][i])), "{columns:?}");
+        fn check<const TAPS: usize>() {
+            let rows: [[i8; 16]; 8] = core::array::from_fn(|row| core::array::from_fn(|i| (row * 16 + i) as i8));
+            let expected: Vec<i8> = (rows.chunks_exact(TAPS))
+                .flat_map(|rows| (0..16).flat_map(move |i| rows.iter().map(move |row| row[i])))
+                .collect();
+            assert_eq!(columns::<TAPS>(rows.each_ref()).as_slice(), expected);
+        }
+        check::<2>();
+        check::<4>();
+        check::<8>();
     }
 }

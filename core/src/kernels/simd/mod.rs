@@ -65,7 +65,7 @@ use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::Gemm;
-pub(super) use interleave::{columns8, interleave3};
+pub(super) use interleave::{columns, interleave3};
 pub(super) use layout::Layout;
 pub(super) use nearest::nearest;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]

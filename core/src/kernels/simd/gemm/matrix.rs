@@ -3,7 +3,11 @@
 
 use crate::shape::ConvShape;
 
+use super::super::columns;
 use super::{Gemm, Layout};
+
+/// Columns that are interleaved together.
+const WIDTH: usize = 16;
 
 /// A matrix of bytes: `[inner, cols]`, or the other way round.
 #[derive(Clone, Copy)]
@@ -56,20 +60,19 @@ fn groups(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], s
 impl Matrix<'_> {
     /// Quad by quad, the `TAPS` values of each column.
     #[inline(always)]
-    fn pack<const TAPS: usize>(&self, columns: Columns, group: &mut [u8], sums: &mut [i32]) {
-        let quads = group.as_chunks_mut::<TAPS>().0;
+    fn pack<const TAPS: usize>(&self, of: Columns, group: &mut [u8], sums: &mut [i32]) {
+        let quads = bytemuck::cast_slice_mut(group).as_chunks_mut::<TAPS>().0;
         if self.turned {
-            self.pack_turned(columns, quads, sums);
+            self.pack_turned(of, quads, sums);
         } else {
-            self.pack_rows(columns, quads, sums);
+            self.pack_rows(of, quads, sums);
         }
     }
 
     /// Columns lie one after the other: their quads are copied.
     #[inline(always)]
-    fn pack_turned<const TAPS: usize>(&self, columns: Columns, quads: &mut [[u8; TAPS]], sums: &mut [i32]) {
-        let values: &[u8] = bytemuck::cast_slice(&self.values[columns.first * self.inner..]);
-        let mut rest = values.chunks_exact(self.inner);
+    fn pack_turned<const TAPS: usize>(&self, columns: Columns, quads: &mut [[i8; TAPS]], sums: &mut [i32]) {
+        let mut rest = self.values[columns.first * self.inner..].chunks_exact(self.inner);
         for lane in 0..columns.lanes {
             let column = if lane < columns.count { rest.next().unwrap_or_default() } else { &[] };
             let (whole, part) = column.as_chunks::<TAPS>();
@@ -82,29 +85,52 @@ impl Matrix<'_> {
             }
             to.for_each(|to| *to = [0; TAPS]);
             if let Some(sum) = sums.get_mut(lane) {
-                *sum = column.iter().map(|&b| i32::from(b as i8)).sum();
+                *sum = column.iter().map(|&b| i32::from(b)).sum();
             }
         }
     }
 
-    /// Rows do: as many as a quad has are interleaved.
+    /// Rows do: eight of them are interleaved, 16 columns at a time.
     #[inline(always)]
-    fn pack_rows<const TAPS: usize>(&self, columns: Columns, quads: &mut [[u8; TAPS]], sums: &mut [i32]) {
-        const ZEROS: [i8; 64] = [0; 64];
+    fn pack_rows<const TAPS: usize>(&self, of: Columns, quads: &mut [[i8; TAPS]], sums: &mut [i32]) {
         sums.fill(0);
-        for (quad, to) in quads.chunks_exact_mut(columns.lanes).enumerate() {
-            let rows: [&[i8]; TAPS] = core::array::from_fn(|tap| match quad * TAPS + tap {
-                row if row < self.inner => &self.values[row * self.cols + columns.first..][..columns.count],
-                _ => &ZEROS[..columns.count],
-            });
-            let (to, beyond) = to.split_at_mut(columns.count);
-            for (lane, to) in to.iter_mut().enumerate() {
-                *to = rows.map(|row| row[lane] as u8);
+        // Columns behind these have no lanes, and are left out where they are written.
+        let mut rows = self.values.chunks_exact(self.cols).map(|row| &row[of.first..]);
+        for quads in quads.chunks_mut(of.lanes * (8 / TAPS)) {
+            let rows: [&[i8]; 8] = core::array::from_fn(|_| rows.next().unwrap_or_default());
+            for first in (0..of.lanes).step_by(WIDTH) {
+                let rows = rows.map(|row| sixteen(row.get(first..).unwrap_or_default()));
+                // Eight bytes have a sum of 16 bits, of which more go into a vector.
+                let mut totals = [0i16; WIDTH];
+                for row in &rows {
+                    totals.iter_mut().zip(row).for_each(|(total, &x)| *total += i16::from(x));
+                }
+                let of_these = sums.get_mut(first..).unwrap_or_default();
+                of_these.iter_mut().zip(totals).for_each(|(sum, total)| *sum += i32::from(total));
+                let interleaved = columns::<TAPS>(rows.each_ref());
+                let interleaved = interleaved.as_chunks::<TAPS>().0.chunks_exact(WIDTH);
+                for (to, from) in quads.chunks_exact_mut(of.lanes).zip(interleaved) {
+                    let to = &mut to[first..];
+                    if let Some(to) = to.first_chunk_mut::<WIDTH>() {
+                        to.copy_from_slice(from);
+                    } else if let Ok(to) = <&mut [_; WIDTH / 2]>::try_from(&mut *to) {
+                        // By a length that is known.
+                        to.copy_from_slice(&from[..WIDTH / 2]);
+                    } else {
+                        to.copy_from_slice(&from[..to.len()]);
+                    }
+                }
             }
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                *sum += rows.map(|row| i32::from(row[lane])).into_iter().sum::<i32>();
-            }
-            beyond.fill([0; TAPS]);
         }
     }
+}
+
+/// The first of some values, and 0 beyond the last.
+#[inline(always)]
+fn sixteen(values: &[i8]) -> [i8; WIDTH] {
+    values.first_chunk().copied().unwrap_or_else(|| {
+        let mut padded = [0; WIDTH];
+        padded[..values.len()].copy_from_slice(values);
+        padded
+    })
 }
