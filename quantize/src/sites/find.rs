@@ -16,11 +16,10 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
     let moved = |node: &NodeProto| hands_on(node.op());
     let answers = handed_to(&graph.node, moved, |_| false, graph.output_names().into_iter());
     let padded = handed_to(&graph.node, moved, |node| pads_by_another_than_zero(node, &stored), std::iter::empty());
-    let ranged = |node: &NodeProto| keeps_far_values(node, &stored);
     let weighs = |node: &NodeProto| node.op() == "Softmax" && !answers.contains(node.out());
-    let weighed = handed_to(&graph.node, ranged, weighs, std::iter::empty());
+    let weighed = handed_to(&graph.node, keeps_far_values, weighs, std::iter::empty());
     let masks = |node: &&NodeProto| matches!(node.op(), "Add" | "Sub" | "Where") && weighed.contains(node.out());
-    let masked = handed_on(&graph.node, ranged, graph.node.iter().filter(masks).map(NodeProto::out));
+    let masked = handed_on(&graph.node, keeps_far_values, graph.node.iter().filter(masks).map(NodeProto::out));
     let squares = handed_on(&graph.node, moved, graph.node.iter().filter(|node| is_square(node)).map(NodeProto::out));
     let is_power = |node: &NodeProto| is_mean(node.op()) && node.arg(0).is_some_and(|x| squares.contains(x));
     let averaged = handed_to(&graph.node, moved, is_power, std::iter::empty());
@@ -369,13 +368,8 @@ pub fn hands_on(op: &str) -> bool {
 }
 
 /// Whether values that are far below all others are so in its output: it moves them, or adds, scales or limits.
-fn keeps_far_values(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> bool {
-    match node.op() {
-        "Add" | "Sub" | "Where" | "Clip" | "Min" | "Max" => true,
-        // By an activation it is a gate.
-        "Mul" | "Div" => node.input.iter().any(|name| stored.contains_key(name.as_str())),
-        op => hands_on(op),
-    }
+fn keeps_far_values(node: &NodeProto) -> bool {
+    matches!(node.op(), "Add" | "Sub" | "Mul" | "Div" | "Where" | "Clip" | "Min" | "Max") || hands_on(node.op())
 }
 
 /// Tensors that go through such nodes into what `ends` says of a tensor or of the node that reads it.
@@ -556,7 +550,7 @@ mod tests {
         let model = attention(&[node("MatMul", &["p", "t"], "r"), node("Add", &["r", "m"], "s4")]);
         assert_eq!(found(&model), (names(&["q", "k", "h", "r", "f", "y"]), names(&["s4", "e"])));
         // A mask that is computed, and what is scaled or limited behind it.
-        for behind in [["Mul", "half"], ["Div", "half"], ["Clip", "half"], ["Max", "half"]] {
+        for behind in [["Mul", "half"], ["Div", "half"], ["Mul", "k"], ["Clip", "half"], ["Max", "half"]] {
             let masked = node("Add", &["r", "q"], "z");
             let between = [node("MatMul", &["p", "t"], "r"), masked, node(behind[0], &["z", behind[1]], "s4")];
             let (sites, kept) = found(&attention(&between));
