@@ -173,7 +173,7 @@ per_isa! {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use proptest::prelude::*;
     use std::vec;
