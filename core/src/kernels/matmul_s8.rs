@@ -324,7 +324,8 @@ mod tests {
             };
             let isa = Isa::detect();
             let mut scratch = AlignedBytes::zeroed(1 << 16);
-            for sizes in [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1 << 40, 1), (1 << 40, 1, 1), (1, 1, usize::MAX)] {
+            let huge = 1 << (usize::BITS - 8);
+            for sizes in [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, huge, 1), (huge, 1, 1), (1, 1, usize::MAX)] {
                 let product = product(sizes.0, sizes.1, sizes.2);
                 assert!(!product.run(isa, &[1; 4], &[1; 4], &mut [0; 4], &mut scratch), "{sizes:?}");
             }
