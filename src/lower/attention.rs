@@ -126,7 +126,8 @@ impl<'m> Lowering<'m> {
         Matrices { span: self.program.span(act), count }
     }
 
-    fn times(&mut self, name: &str, act: &Act, alpha: f32) -> Act {
+    /// Each value times a number.
+    pub(super) fn times(&mut self, name: &str, act: &Act, alpha: f32) -> Act {
         self.function_f32(name, act, Function { unary: Unary::Affine, alpha, beta: 0.0 })
     }
 

@@ -3,7 +3,7 @@
 
 use tractlet_core::kernels::conv::MAX_SIZE;
 use tractlet_core::kernels::matmul_s8::MAX_INNER;
-use tractlet_core::plan::{ArenaSpan, Binary, MatMulF32, MatMulS8, Operand, Unary, UnaryF32};
+use tractlet_core::plan::{ArenaSpan, Binary, MatMulF32, MatMulS8, Operand};
 use tractlet_core::shape::Requantize;
 
 use super::binary::UNBOUNDED;
@@ -145,7 +145,7 @@ impl<'m> Lowering<'m> {
         let mut y = self.program.floats(dims.clone(), Layout::Plain);
         self.product_f32(node, (a, b), sizes, &y);
         if number(node, "alpha", 1.0) != 1.0 {
-            y = self.scaled(node, &y, number(node, "alpha", 1.0));
+            y = self.times(&node.name, &y, number(node, "alpha", 1.0));
         }
         let beta = number(node, "beta", 1.0);
         if node.input(2).is_some() && beta != 0.0 {
@@ -157,7 +157,7 @@ impl<'m> Lowering<'m> {
                 bias => {
                     let real = self.real(&node.name, &bias)?;
                     let act = self.plain(&node.name, real)?;
-                    Value::Real(if beta == 1.0 { act } else { self.scaled(node, &act, beta) })
+                    Value::Real(if beta == 1.0 { act } else { self.times(&node.name, &act, beta) })
                 }
             };
             let operand = self.repeated(&node.name, &bias, &dims)?;
@@ -230,13 +230,6 @@ impl<'m> Lowering<'m> {
             act = self.copied(&node.name, &act, &all.clone(), &strides, all, Layout::Plain);
         }
         Ok(Matrices { span: self.program.span(&act), count })
-    }
-
-    fn scaled(&mut self, node: &Node, act: &Act, alpha: f32) -> Act {
-        let output = self.program.floats(act.dims.clone(), Layout::Plain);
-        let (input, span) = (self.program.span(act), self.program.span(&output));
-        self.program.push(&node.name, UnaryF32 { input, output: span, function: Unary::Affine, alpha, beta: 0.0 });
-        output
     }
 
     pub(super) fn dims_of(&self, value: &Value<'m>) -> Result<Vec<usize>, Why> {
