@@ -6,8 +6,6 @@ mod affine;
 mod constants;
 mod einsum;
 mod opset;
-#[cfg(test)]
-mod products;
 
 use std::collections::{HashMap, HashSet};
 

@@ -2,11 +2,17 @@
 //! moves elements between those. The clamp behind an operator goes into it, and a row that is added behind a MatMul.
 
 mod find;
+#[cfg(test)]
+mod graphs;
+mod idle;
+mod moves;
 mod types;
+mod ways;
 
 use std::collections::HashMap;
 
-pub use find::{find, hands_on};
+pub use find::find;
+pub use moves::hands_on;
 
 /// A node that computes in integers.
 #[derive(Clone, Debug)]

@@ -2,6 +2,9 @@
 //! those of a MatMul do, and Transpose and Reshape around it move integers. And a MatMul whose weights come first, as layers
 //! over the nodes of a graph have them, as one whose weights come second.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use super::Notes;

@@ -1,9 +1,10 @@
-//! Tests of `einsum` and `advance` by random equations, against sums of products as they are written.
+//! Products and what `advance` moves around them, by random equations, against sums of products as they are written.
 
 use std::collections::HashMap;
 
-use super::constants::permuted;
-use super::{Notes, advance, einsum};
+use super::super::constants::permuted;
+use super::super::{Notes, advance};
+use super::to_matmul;
 use crate::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::{dims, f32s, floats, integers};
 
@@ -49,7 +50,7 @@ fn model(node: Vec<NodeProto>, stored: &[(&str, &Array)]) -> ModelProto {
 /// A copy with its products taken apart, of an `x` of these sizes.
 fn prepared(model: &ModelProto, sizes: &[usize]) -> ModelProto {
     let mut model = model.clone();
-    einsum::to_matmul(&mut model, &HashMap::from([("x".into(), sizes.to_vec())]), &mut Notes::new());
+    to_matmul(&mut model, &HashMap::from([("x".into(), sizes.to_vec())]), &mut Notes::new());
     advance::advance(&mut model);
     model.graph_mut().sweep();
     model
