@@ -16,7 +16,9 @@ pub fn find(model: &ModelProto, keep: &HashSet<&str>) -> Sites {
     let (stored, edges) = (graph.stored(), Edges::of(model));
     let other = types::not_float(model);
     let ways = Ways::of(graph, &stored);
-    let finder = Finder { nodes: &graph.node, stored, edges, keep, other, ways };
+    let defaults = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref());
+    let defaults = defaults.filter(|name| !stored.contains_key(name)).collect();
+    let finder = Finder { nodes: &graph.node, stored, defaults, edges, keep, other, ways };
     let mut found = Sites::default();
     let mut folded = HashSet::new();
     // Nodes that stay in float: a clamp behind one of them is not worth an edge of integers.
@@ -54,6 +56,8 @@ pub(super) struct Finder<'g> {
     pub nodes: &'g [NodeProto],
     /// Stored tensors that no input overrides.
     pub stored: HashMap<&'g str, &'g TensorProto>,
+    /// Those that an input may override.
+    pub defaults: HashSet<&'g str>,
     /// Who makes and reads what.
     pub edges: Edges,
     /// Names of nodes that stay in float, as was asked.
@@ -165,7 +169,11 @@ impl Finder<'_> {
 
     /// A tensor that is stored, and stays as it is.
     fn held(&self, name: &str, what: &str) -> Result<&TensorProto, String> {
-        let why = if self.edges.producer.contains_key(name) { "computed" } else { "an input, which may be given anew" };
+        let why = match () {
+            () if self.edges.producer.contains_key(name) => "computed",
+            () if self.defaults.contains(name) => "an input, which may be given anew",
+            () => "an input",
+        };
         self.stored.get(name).copied().ok_or_else(|| format!("{what} {why}"))
     }
 
@@ -175,11 +183,11 @@ impl Finder<'_> {
         if activation(0) && activation(1) { Ok(vec![0, 1]) } else { Err("one operand is a constant".into()) }
     }
 
-    /// Whether neither operand is stored, nor the first an input that may be given anew with what is stored for it.
+    /// Whether neither operand is stored, nor an input that may be given anew with what is stored for it: an input that the
+    /// caller always gives is an activation like what is computed.
     fn is_of_activations(&self, node: &NodeProto) -> bool {
-        (0..2).all(|i| {
-            node.arg(i).is_some_and(|name| !self.stored.contains_key(name) && self.edges.producer.contains_key(name))
-        })
+        let activation = |name: &str| !self.stored.contains_key(name) && !self.defaults.contains(name);
+        (0..2).all(|i| node.arg(i).is_some_and(activation))
     }
 
     /// The activation that a stored number alone multiplies or divides.
@@ -278,5 +286,27 @@ mod tests {
         let mut model = graph(vec![NodeProto::test("MatMul", &["x", "w"], "y")], weights(&["w"]));
         model.graph_mut().input.push(ValueInfoProto::floats("w", &[2, 2]));
         assert_eq!(find(&model, &HashSet::new()).kept[0].2, "its weights are an input, which may be given anew");
+        // Nor is a product of what is computed and of them one of activations.
+        let nodes = vec![NodeProto::test("MatMul", &["x", "v"], "a"), NodeProto::test("MatMul", &["a", "w"], "y")];
+        let mut model = graph(nodes, weights(&["v", "w"]));
+        model.graph_mut().input.push(ValueInfoProto::floats("w", &[2, 2]));
+        assert_eq!(found(&model), (names(&["a"]), names(&["y"])));
+    }
+
+    #[test]
+    fn an_input_that_the_caller_gives_is_an_operand_like_what_is_computed() {
+        for operands in [["a", "k"], ["k", "a"], ["x", "k"]] {
+            let nodes = vec![NodeProto::test("MatMul", &["x", "w"], "a"), NodeProto::test("MatMul", &operands, "y")];
+            let mut model = graph(nodes, weights(&["w"]));
+            model.graph_mut().input.push(ValueInfoProto::floats("k", &[2, 2]));
+            let sites = find(&model, &HashSet::new());
+            assert_eq!(sites.kept, [], "{operands:?}");
+            let read: Vec<&str> = sites.sites[1].inputs.iter().map(|(_, name)| name.as_str()).collect();
+            assert_eq!(read, operands);
+        }
+        // A layer has weights, or says that it has none.
+        let mut model = graph(vec![NodeProto::test("Gemm", &["x", "k"], "y")], vec![]);
+        model.graph_mut().input.push(ValueInfoProto::floats("k", &[2, 2]));
+        assert_eq!(find(&model, &HashSet::new()).kept[0].2, "its weights are an input");
     }
 }
