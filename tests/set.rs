@@ -195,6 +195,27 @@ fn commands_take_numbers_and_files() {
 }
 
 #[test]
+fn what_a_fixed_input_picks_is_quantized() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("int8.onnx").to_str().unwrap().to_owned();
+    let model = golden("two_rates.onnx").to_str().unwrap().to_owned();
+    let frames = folder.path().join("x.npy");
+    let x = Array::read(golden("x_16000.npy")).floats();
+    let mut file = npy::Writer::create(&frames, DType::F32, &[40, 32]).unwrap();
+    file.write(&x.repeat(8).iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    file.finish().unwrap().publish().unwrap();
+    let samples = format!("x={}", frames.display());
+    let fixed = ["--set", "sr=16000", "--set", "state=0", "--dim", "samples=32", "--calibration", &samples];
+    let report = json(&[&["quantize", &model, "-o", &out, "--effort", "fast"], &fixed[..]].concat());
+    let scheme = |op: &str| {
+        let nodes = report["nodes"].as_array().unwrap().iter().filter(|node| node["op"] == op);
+        nodes.map(|node| node["scheme"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((scheme("Conv").len(), scheme("MatMul").len() + scheme("Gemm").len()), (1, 1), "{report}");
+    assert!(!scheme("Conv").contains(&"float32".to_owned()), "{report}");
+}
+
+#[test]
 fn up_to_version_3_of_the_format_a_stored_input_stays_listed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("old.onnx");

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Notes, remove};
+use super::{Notes, branches, remove};
 use crate::onnx::proto::{ModelProto, NodeProto, TensorProto, data_type};
 use crate::onnx::{Edges, bytes, dims, elements, f32s, floats, halves, i64s, integers};
 
@@ -54,7 +54,10 @@ pub fn fold(model: &mut ModelProto, notes: &mut Notes) {
         }
         let inputs: Option<Vec<&TensorProto>> =
             node.input.iter().map(|name| stored.get(name.as_str()).copied()).collect();
-        let folded = inputs.and_then(|inputs| moved(node, &inputs).or_else(|| made(node, &inputs)));
+        let folded = |inputs: Vec<&TensorProto>| {
+            moved(node, &inputs).or_else(|| made(node, &inputs)).or_else(|| branches::compared(node, &inputs))
+        };
+        let folded = inputs.and_then(folded);
         if let Some(tensor) = folded {
             model.graph_mut().initializer.push(tensor);
             gone.insert(index);

@@ -3,6 +3,7 @@
 
 mod advance;
 mod affine;
+mod branches;
 mod constants;
 mod einsum;
 mod opset;
@@ -30,6 +31,7 @@ pub fn prepare(mut model: ModelProto, engine: &dyn Engine, needed: i64) -> Resul
     refuse_not_finite(&model)?;
     let mut notes = Notes::new();
     drop_defaults(&mut model);
+    branches::inline(&mut model, &mut notes);
     drop_identities(&mut model, &mut notes);
     sum_to_add(&mut model);
     let before = shapes(&model, engine, first_inputs(&model, &["Softmax", "LogSoftmax"]))?;
