@@ -1,7 +1,7 @@
 //! Attention and rotary embeddings of opset 23 on: what must hold of their sizes.
 
 use super::context::Context;
-use super::fact::{Dims, Fact, broadcast, same, show};
+use super::fact::{Dims, Fact, broadcast, may_be, same, show};
 use super::{Misfit, Ruled};
 use crate::model::graph::AttributeValue;
 
@@ -110,16 +110,19 @@ fn heads(c: &Context<'_>, index: usize, attribute: &str) -> Ruled<Heads> {
 
 /// Rows of what was kept, if the rest is `[batch, heads, of each head]`.
 fn past(c: &Context<'_>, index: usize, [batch, heads, depth]: [Dim; 3]) -> Ruled<Dim> {
-    let Some(dims) = c.dims(index) else { return Ok(None) };
-    let misfit = || {
-        let expected = show(&vec![batch, heads, None, depth]);
-        Misfit::Shape(format!("input `{}` is {}; it must be {expected}", c.node.inputs[index], show(dims)))
-    };
-    let &[own_batch, own_heads, rows, own_depth] = dims.as_slice() else { return Err(misfit()) };
-    for (own, other) in [(own_batch, batch), (own_heads, heads), (own_depth, depth)] {
-        same(own, other, |_, _| String::new()).map_err(|_| misfit())?;
+    expect(c, index, &vec![batch, heads, None, depth])?;
+    Ok(c.dims(index).and_then(|dims| dims.get(2).copied().flatten()))
+}
+
+/// An input that is there must have these dimensions, as far as they are known.
+fn expect(c: &Context<'_>, index: usize, expected: &Dims) -> Ruled<()> {
+    match c.dims(index) {
+        Some(dims) if !may_be(dims, expected) => {
+            let (name, dims, expected) = (&c.node.inputs[index], show(dims), show(expected));
+            Err(Misfit::Shape(format!("input `{name}` is {dims}; it must be {expected}")))
+        }
+        _ => Ok(()),
     }
-    Ok(rows)
 }
 
 /// A mask may end before the last keys, which none sees then.
@@ -129,8 +132,7 @@ fn mask(c: &Context<'_>, scores: &Dims) -> Ruled<()> {
         let (reached, outer) = dims.split_last()?;
         let [seen, keys] = [(*reached)?, scores[3].unwrap_or(usize::MAX)];
         let wide = broadcast(&outer.to_vec(), &scores[..3].to_vec()).ok()?;
-        let is_alike = wide.len() == 3 && wide.iter().zip(scores).all(|(a, b)| a.zip(*b).is_none_or(|(a, b)| a == b));
-        Some(seen <= keys && is_alike)
+        Some(seen <= keys && may_be(&wide, &scores[..3]))
     };
     match dims.last() {
         Some(None) => Ok(()),
@@ -145,7 +147,14 @@ pub(super) fn rotary(c: &Context<'_>) -> Ruled<Vec<Option<Fact>>> {
     let Some(dims) = c.dims(0) else { return Ok(vec![Some(x)]) };
     let heads = c.int("num_heads").unwrap_or(0);
     let (batch, rows, depth) = match *dims.as_slice() {
-        [batch, _, rows, depth] => (batch, rows, depth),
+        [batch, own, rows, depth] => {
+            let stated = usize::try_from(heads).ok().filter(|_| heads != 0);
+            if heads < 0 || own.zip(stated).is_some_and(|(own, stated)| own != stated) {
+                let what = format!("attribute `num_heads` is {heads}, and its input of {} has others", show(dims));
+                return Err(Misfit::Attribute(what));
+            }
+            (batch, rows, depth)
+        }
         [batch, rows, all] => {
             let heads = usize::try_from(heads).ok().filter(|heads| *heads > 0);
             let heads = heads.ok_or_else(|| {
@@ -176,23 +185,9 @@ pub(super) fn rotary(c: &Context<'_>) -> Ruled<Vec<Option<Fact>>> {
     }
     let half = turned.map(|turned| turned / 2);
     let by_place = c.fact(3).is_some();
-    for index in [1, 2] {
-        let Some(cache) = c.dims(index) else { continue };
-        let expected = if by_place { vec![None, half] } else { vec![batch, rows, half] };
-        let fits = cache.len() == expected.len()
-            && cache.iter().zip(&expected).all(|(own, other)| own.zip(*other).is_none_or(|(own, other)| own == other));
-        if !fits {
-            let name = &c.node.inputs[index];
-            return Err(Misfit::Shape(format!("input `{name}` is {}; it must be {}", show(cache), show(&expected))));
-        }
-    }
-    if let Some(places) = c.dims(3) {
-        let fits = matches!(places.as_slice(), [own_batch, own_rows]
-            if own_batch.zip(batch).is_none_or(|(a, b)| a == b) && own_rows.zip(rows).is_none_or(|(a, b)| a == b));
-        if !fits {
-            let expected = show(&vec![batch, rows]);
-            return Err(Misfit::Shape(format!("its places {} must be {expected}", show(places))));
-        }
-    }
+    let angles = if by_place { vec![None, half] } else { vec![batch, rows, half] };
+    expect(c, 1, &angles)?;
+    expect(c, 2, &angles)?;
+    expect(c, 3, &vec![batch, rows])?;
     Ok(vec![Some(x)])
 }

@@ -76,6 +76,12 @@ pub fn same(a: Option<usize>, b: Option<usize>, what: impl Fn(usize, usize) -> S
     }
 }
 
+/// Whether dimensions may be those that are expected: as many, and none of which it is known that it is another.
+pub fn may_be(own: &[Option<usize>], expected: &[Option<usize>]) -> bool {
+    own.len() == expected.len()
+        && own.iter().zip(expected).all(|(own, other)| own.zip(*other).is_none_or(|(a, b)| a == b))
+}
+
 /// Product of all dimensions, where all are known.
 pub fn volume(dims: &[Option<usize>]) -> Option<usize> {
     dims.iter().try_fold(1usize, |volume, dim| volume.checked_mul((*dim)?))

@@ -84,6 +84,7 @@ def rotary() -> None:
         add(f"rotary_{name}", bind(turn, **options), opset=23, without_tract=WITHOUT)
 
     case("4d", shape=(2, 3, 5, 8), half=4)
+    case("4d_with_heads", shape=(1, 3, 5, 8), half=4, num_heads=3)
     case("3d", shape=(2, 5, 24), half=4, num_heads=3)
     case("interleaved", shape=(2, 3, 5, 8), half=4, interleaved=1)
     case("3d_interleaved_places", shape=(1, 5, 24), half=4, num_heads=3, interleaved=1, places=True)

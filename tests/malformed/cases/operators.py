@@ -281,6 +281,8 @@ ATTRIBUTES = [
     ("attr_attention_scale_nan", ATTENTION, "scale", float("nan")),
     ("attr_attention_scale_negative", ATTENTION, "scale", -0.5),
     ("attr_attention_softcap_negative", ATTENTION, "softcap", -1.0),
+    ("attr_rotary_heads_of_another_number", ROTARY, "num_heads", 4),
+    ("attr_rotary_heads_negative", ROTARY, "num_heads", -2),
     ("attr_rotary_dim_over_head", ROTARY, "rotary_embedding_dim", 10),
     ("attr_rotary_dim_odd", ROTARY, "rotary_embedding_dim", 3),
     ("attr_rotary_dim_negative", ROTARY, "rotary_embedding_dim", -8),
