@@ -43,6 +43,14 @@ fn save(folder: &TempDir, name: &str, shape: &[usize], values: &[f32]) -> String
     file
 }
 
+/// A model, and samples of noise for its input of these sizes.
+fn write(folder: &TempDir, graph: &mut Graph, name: &str, samples: &[usize]) -> [String; 2] {
+    let values: Vec<f32> = (0..samples.iter().product()).map(|_| graph.random.unit()).collect();
+    let model = path(folder, &format!("{name}.onnx"));
+    fs::write(&model, graph.model(false)).unwrap();
+    [model, save(folder, &format!("{name}.npy"), samples, &values)]
+}
+
 fn model(name: &str) -> [String; 2] {
     [format!("models/{name}/f32.onnx"), format!("models/{name}/samples.npy")]
 }

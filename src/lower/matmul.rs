@@ -66,7 +66,7 @@ impl<'m> Lowering<'m> {
         };
         let turned = node.op == "Gemm" && int(node, "transB", 0) != 0;
         let (a_dims, b_dims, batch) = paired(a.dims(), b.dims());
-        let [.., mut rows, inner] = a_dims[..] else { return Err("it multiplies no matrices".into()) };
+        let [.., rows, inner] = a_dims[..] else { return Err("it multiplies no matrices".into()) };
         let last = b_dims.len() - 1;
         let cols = b_dims[last - usize::from(turned)];
         if inner > MAX_INNER {
@@ -78,16 +78,12 @@ impl<'m> Lowering<'m> {
         if is_uneven(&a, &a_dims) || is_uneven(&b, &b_dims) {
             return Ok(Err("its stored matrices are repeated otherwise than all of them in turn"));
         }
-        let (mut count, multiplier) = (batch.iter().product(), a_q.scale * b_q.scale / to.scale);
+        let multiplier = a_q.scale * b_q.scale / to.scale;
         if !multiplier.is_finite() {
             return Err("its scales are too far apart".into());
         }
         let (a, b) = (self.matrices_s8(node, a, a_dims, &batch)?, self.matrices_s8(node, b, b_dims, &batch)?);
-        let mut a_count = a.count;
-        // As those of floats.
-        if b.count == 1 && a.count == count {
-            (count, rows, a_count) = (1, count * rows, 1);
-        }
+        let [count, a_count, rows] = stacked([batch.iter().product(), a.count, rows], b.count);
         if rows.max(cols) > MAX_SIZE {
             return Ok(Err("its sizes are beyond what kernels count to"));
         }
@@ -169,12 +165,8 @@ impl<'m> Lowering<'m> {
 
     /// Of so many matrices, of rows, the dimension that is summed over, and columns.
     pub(super) fn product_f32(&mut self, node: &Node, (a, b): (Matrices, Matrices), sizes: [usize; 4], output: &Act) {
-        let [mut count, mut rows, inner, cols] = sizes;
-        let mut a_count = a.count;
-        // Matrices that are all multiplied with the same one are one of more rows.
-        if b.count == 1 && a.count == count {
-            (count, rows, a_count) = (1, count * rows, 1);
-        }
+        let [count, rows, inner, cols] = sizes;
+        let [count, a_count, rows] = stacked([count, a.count, rows], b.count);
         let op = MatMulF32 {
             a: a.span,
             b: b.span,
@@ -255,6 +247,12 @@ fn paired(mut a: Vec<usize>, mut b: Vec<usize>) -> (Vec<usize>, Vec<usize>, Vec<
     let dim = |batch: &[usize], i: usize| (i + batch.len()).checked_sub(rank).map_or(1, |i| batch[i]);
     let batch = (0..rank).map(|i| dim(&a_batch, i).max(dim(&b_batch, i))).collect();
     (a, b, batch)
+}
+
+/// How many matrices there are of a product and of its first operand, with how many rows each: those that are all multiplied
+/// with the same one are one of more rows.
+fn stacked([count, a_count, rows]: [usize; 3], b_count: usize) -> [usize; 3] {
+    if b_count == 1 && a_count == count { [1, 1, count * rows] } else { [count, a_count, rows] }
 }
 
 /// How many matrices of an operand an op goes round; and the dimensions of all of them where they have to be written out, since they are

@@ -46,11 +46,7 @@ fn attention(folder: &TempDir, masked: bool) -> ([String; 2], [String; 2]) {
     let y = layer(graph, &joined);
     graph.show(&y);
     graph.output();
-    let samples: Vec<f32> = (0..48 * length * width).map(|_| graph.random.unit()).collect();
-    let name = path(folder, "attention.onnx");
-    fs::write(&name, graph.model(false)).unwrap();
-    let samples = save(folder, "attention.npy", &[48, length, width], &samples);
-    ([name, samples], [scores, mixed].map(|tensor| tensor.name))
+    (write(folder, graph, "attention", &[48, length, width]), [scores, mixed].map(|tensor| tensor.name))
 }
 
 /// How many products of activations of a model are in int8, and in f32.

@@ -36,11 +36,7 @@ fn attention(folder: &TempDir) -> ([String; 2], [String; 3]) {
     let y = einsum(graph, "ot,btc->boc", [&own, &limited.name], &x, &[1, 4, 20]);
     graph.show(&y);
     graph.output();
-    let samples: Vec<f32> = (0..48 * length * width).map(|_| graph.random.unit()).collect();
-    let name = path(folder, "attention.onnx");
-    fs::write(&name, graph.model(false)).unwrap();
-    let samples = save(folder, "attention.npy", &[48, length, width], &samples);
-    ([name, samples], [queries, joined, y].map(|tensor| tensor.name))
+    (write(folder, graph, "attention", &[48, length, width]), [queries, joined, y].map(|tensor| tensor.name))
 }
 
 #[test]
