@@ -71,6 +71,12 @@ impl Isa {
         }
     }
 
+    /// Whether this CPU can run it and picks bytes out of 512-bit registers by their index, which most that have AVX512-VNNI do.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn picks_bytes(self) -> bool {
+        self == Isa::Avx512Vnni && self.is_available() && x86::avx512vbmi()
+    }
+
     /// The name that [`FromStr`] reads and plans record.
     pub const fn name(self) -> &'static str {
         match self {
@@ -148,6 +154,10 @@ mod x86 {
     }
     pub fn avx512vnni() -> bool {
         x86_feature!("avx512f" && "avx512bw" && "avx512vl" && "avx512vnni")
+    }
+    #[cfg(target_arch = "x86_64")]
+    pub fn avx512vbmi() -> bool {
+        x86_feature!("avx512vbmi")
     }
 }
 

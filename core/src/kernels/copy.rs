@@ -2,29 +2,147 @@
 
 use crate::plan::{COPY_DIMS, StridedCopy};
 
+use super::simd::{columns, columns_of_words};
+
 /// [`StridedCopy`], the elements as `T`. `None` if a view leaves its slice.
-pub fn strided_copy<T: Copy>(x: &[T], y: &mut [T], op: &StridedCopy) -> Option<()> {
-    let mut position = [0; COPY_DIMS];
-    let [.., row] = op.dims;
-    let [outer @ .., _] = op.dims;
-    let [.., x_stride] = op.input_strides;
-    let [.., y_stride] = op.output_strides;
+pub fn strided_copy<T: Element>(x: &[T], y: &mut [T], op: &StridedCopy) -> Option<()> {
+    let [outer @ .., middle, inner] = walk(op);
+    let starts = [op.input_start, op.output_start];
+    each(outer, starts, &mut |[x_at, y_at]| copy_plane(x.get(x_at..)?, y.get_mut(y_at..)?, middle, inner))
+}
+
+/// Where all elements of some dimensions are.
+fn each<const N: usize>(
+    wheels: [Wheel; N],
+    starts: [usize; 2],
+    then: &mut dyn FnMut([usize; 2]) -> Option<()>,
+) -> Option<()> {
+    let mut position = [0; N];
+    let [mut x_at, mut y_at] = starts;
     loop {
-        let x_start = op.input_start + offset(&position, &op.input_strides);
-        let y_start = op.output_start + offset(&position, &op.output_strides);
-        copy_row(x.get(x_start..)?, x_stride, y.get_mut(y_start..)?, y_stride, row)?;
-        // Counts up like an odometer whose last wheel is the row just copied.
-        let mut dim = outer.len();
+        then([x_at, y_at])?;
+        // Counts up like an odometer.
+        let mut wheel = N;
         loop {
-            let Some(next) = dim.checked_sub(1) else { return Some(()) };
-            dim = next;
-            position[dim] += 1;
-            if position[dim] < outer[dim] {
+            let Some(next) = wheel.checked_sub(1) else { return Some(()) };
+            wheel = next;
+            let Wheel { len, x_step, y_step } = wheels[wheel];
+            position[wheel] += 1;
+            if position[wheel] < len {
+                (x_at, y_at) = (x_at + x_step, y_at + y_step);
                 break;
             }
-            position[dim] = 0;
+            position[wheel] = 0;
+            (x_at, y_at) = (x_at - (len - 1) * x_step, y_at - (len - 1) * y_step);
         }
     }
+}
+
+/// A dimension of a copy: its elements, and how far apart they are in either tensor.
+#[derive(Clone, Copy)]
+struct Wheel {
+    len: usize,
+    x_step: usize,
+    y_step: usize,
+}
+
+/// The dimensions in the order in which they are walked: what lies together in both tensors innermost. Where no dimension does, the
+/// one that lies together in the output is the innermost, and the one that does in the input is next to it.
+fn walk(op: &StridedCopy) -> [Wheel; COPY_DIMS] {
+    let steps = op.input_strides.iter().zip(&op.output_strides);
+    let mut of = op.dims.iter().zip(steps).map(|(&len, (&x_step, &y_step))| Wheel { len, x_step, y_step });
+    let mut wheels: [Wheel; COPY_DIMS] = core::array::from_fn(|_| of.next().unwrap_or(Wheel::ONE));
+    // Those that go on where the next one ends are one with it.
+    for at in (1..COPY_DIMS).rev() {
+        let [outer, inner] = [wheels[at - 1], wheels[at]];
+        if outer.len == 1 || inner.len == 1 || outer.goes_on(inner) {
+            let steps = if inner.len == 1 { outer } else { inner };
+            wheels[at] = Wheel { len: outer.len * inner.len, ..steps };
+            wheels[at - 1] = Wheel::ONE;
+        }
+    }
+    let last = |is: &dyn Fn(&Wheel) -> bool| wheels.iter().rposition(|wheel| wheel.len > 1 && is(wheel));
+    let inner = last(&|wheel| (wheel.x_step, wheel.y_step) == (1, 1)).or_else(|| last(&|wheel| wheel.y_step == 1));
+    if let Some(inner) = inner {
+        wheels[inner..].rotate_left(1);
+    }
+    let [rest @ .., _] = &mut wheels;
+    if let Some(middle) = rest.iter().rposition(|wheel| wheel.len > 1 && wheel.x_step == 1) {
+        rest[middle..].rotate_left(1);
+    }
+    wheels
+}
+
+impl Wheel {
+    const ONE: Wheel = Wheel { len: 1, x_step: 0, y_step: 0 };
+
+    fn goes_on(self, inner: Wheel) -> bool {
+        (self.x_step, self.y_step) == (inner.x_step * inner.len, inner.y_step * inner.len)
+    }
+}
+
+/// Elements that are copied: bytes, words and double words.
+pub trait Element: Copy {
+    /// Rows to columns, unless it is not worth it.
+    const TURN: Option<Turn<Self>>;
+}
+
+/// Rows to columns.
+type Turn<T> = fn([&[T; LENGTH]; ROWS]) -> [[T; ROWS]; LENGTH];
+
+impl Element for u8 {
+    const TURN: Option<Turn<u8>> = Some(|rows| bytemuck::cast(columns::<ROWS>(rows.map(bytemuck::cast_ref))));
+}
+
+impl Element for u32 {
+    const TURN: Option<Turn<u32>> = Some(columns_of_words);
+}
+
+impl Element for u64 {
+    const TURN: Option<Turn<u64>> = None;
+}
+
+/// What is turned at a time: so many elements of so many rows.
+const LENGTH: usize = 16;
+const ROWS: usize = 8;
+/// Elements of a row that become a column before the next row's do, so that the lines that these are in stay near.
+const STRIP: usize = 128;
+
+/// Copies two dimensions, the second row by row; but where the first one lies together in the input, these rows are columns of it:
+/// they are turned, and what is left of them goes along the first dimension.
+#[inline(never)]
+fn copy_plane<T: Element>(x: &[T], y: &mut [T], middle: Wheel, inner: Wheel) -> Option<()> {
+    let turns = middle.len > 1 && middle.x_step == 1 && inner.y_step == 1 && inner.x_step != 1;
+    let length = if turns { middle.len / LENGTH * LENGTH } else { 0 };
+    let mut rows = 0;
+    if let Some(turn) = T::TURN {
+        rows = inner.len / ROWS * ROWS;
+        for at in (0..length).step_by(LENGTH) {
+            for row in (0..rows).step_by(ROWS) {
+                let x = x.get(at + row * inner.x_step..)?;
+                let mut lines = [x.first_chunk()?; ROWS];
+                for (line, to) in lines.iter_mut().enumerate() {
+                    *to = x.get(line * inner.x_step..)?.first_chunk()?;
+                }
+                let y = y.get_mut(at * middle.y_step + row..)?;
+                for (column, from) in turn(lines).iter().enumerate() {
+                    *y.get_mut(column * middle.y_step..)?.first_chunk_mut()? = *from;
+                }
+            }
+        }
+    }
+    for at in (0..length).step_by(STRIP) {
+        for row in rows..inner.len {
+            let (x, y) = (x.get(at + row * inner.x_step..)?, y.get_mut(at * middle.y_step + row..)?);
+            let y = y.iter_mut().step_by(middle.y_step).zip(x.get(..STRIP.min(length - at))?);
+            y.for_each(|(y, x)| *y = *x);
+        }
+    }
+    for at in length..middle.len {
+        let (x, y) = (x.get(at * middle.x_step..)?, y.get_mut(at * middle.y_step..)?);
+        copy_row(x, inner.x_step, y, inner.y_step, inner.len)?;
+    }
+    Some(())
 }
 
 /// [`Select`](crate::plan::Select), the elements as `T`: each of the first three repeated along `y`.
@@ -35,34 +153,22 @@ pub fn select<T: Copy>(condition: &[u8], a: &[T], b: &[T], y: &mut [T]) {
     }
 }
 
-fn offset(position: &[usize; COPY_DIMS], strides: &[usize; COPY_DIMS]) -> usize {
-    position.iter().zip(strides).map(|(position, stride)| position * stride).sum()
-}
-
 #[inline]
-fn copy_row<T: Copy>(x: &[T], x_stride: usize, y: &mut [T], y_stride: usize, len: usize) -> Option<()> {
-    match (x_stride, y_stride) {
+fn copy_row<T: Copy>(x: &[T], x_step: usize, y: &mut [T], y_step: usize, len: usize) -> Option<()> {
+    x.get((len - 1) * x_step)?;
+    y.get((len - 1) * y_step)?;
+    match (x_step, y_step) {
         (1, 1) => y.get_mut(..len)?.copy_from_slice(x.get(..len)?),
         (0, 1) => y.get_mut(..len)?.fill(*x.first()?),
-        (_, 1) => {
-            let x = x.iter().step_by(x_stride);
-            y.get_mut(..len)?.iter_mut().zip(x).for_each(|(y, x)| *y = *x);
-        }
-        (1, 2..) => {
-            let y = y.iter_mut().step_by(y_stride);
-            y.zip(x.get(..len)?).for_each(|(y, x)| *y = *x);
-        }
-        _ => {
-            for index in 0..len {
-                *y.get_mut(index * y_stride)? = *x.get(index * x_stride)?;
-            }
-        }
+        (0, _) => y.iter_mut().step_by(y_step.max(1)).take(len).for_each(|y| *y = x[0]),
+        _ => y.iter_mut().step_by(y_step.max(1)).zip(x.iter().step_by(x_step)).take(len).for_each(|(y, x)| *y = *x),
     }
     Some(())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
 
@@ -93,6 +199,47 @@ mod tests {
         for (index, &value) in x.iter().enumerate() {
             let at: usize = (0..6).map(|d| index / x_strides[d] % dims[d] * y_strides[d]).sum();
             assert_eq!(y[at], value);
+        }
+    }
+
+    proptest! {
+        /// In every order, with gaps, dimensions of 1 and such as are turned: what an odometer over all six does.
+        #[test]
+        fn any_order_is_what_the_definition_says(
+            sizes in [1usize..4, 1usize..3, 1usize..40, 1usize..40, 1usize..3, 1usize..3],
+            order in Just([0, 1, 2, 3, 4, 5]).prop_shuffle(),
+            gap in 0usize..3,
+        ) {
+            let strides = |order: [usize; COPY_DIMS], gap: usize| {
+                let (mut strides, mut next) = ([0; COPY_DIMS], 1);
+                for d in order.into_iter().rev() {
+                    strides[d] = next;
+                    next = next * sizes[d] + gap;
+                }
+                strides
+            };
+            let op = op(sizes, (gap, strides(order, 0)), (0, strides([0, 1, 2, 3, 4, 5], gap)));
+            let last = |start: usize, strides: &[usize; 6]| (0..6).map(|d| (sizes[d] - 1) * strides[d]).sum::<usize>() + start;
+            let x: Vec<u32> = (0..=last(op.input_start, &op.input_strides) as u32).collect();
+            let mut expected = vec![u32::MAX; last(0, &op.output_strides) + 1];
+            let mut y = expected.clone();
+            for index in 0..sizes.iter().product() {
+                let mut rest = index;
+                let at = sizes.map(|size| { let at = rest % size; rest /= size; at });
+                let place = |strides: [usize; 6]| (0..6).map(|d| at[d] * strides[d]).sum::<usize>();
+                expected[place(op.output_strides)] = x[op.input_start + place(op.input_strides)];
+            }
+            strided_copy(&x, &mut y, &op).unwrap();
+            prop_assert_eq!(&y, &expected);
+            // Of bytes and of double words, by what is left of the words.
+            let x8: Vec<u8> = x.iter().map(|&x| x as u8).collect();
+            let mut y8 = vec![u8::MAX; y.len()];
+            strided_copy(&x8, &mut y8, &op).unwrap();
+            prop_assert!(y8.iter().zip(&y).all(|(&y8, &y)| y8 == y as u8));
+            let x64: Vec<u64> = x.iter().map(|&x| x.into()).collect();
+            let mut y64 = vec![u64::from(u32::MAX); y.len()];
+            strided_copy(&x64, &mut y64, &op).unwrap();
+            prop_assert!(y64.iter().zip(&y).all(|(&y64, &y)| y64 == y.into()));
         }
     }
 

@@ -12,14 +12,34 @@ const HIGHEST: f32 = 88.722_83;
 /// `e^x`: 0 below the normal numbers, infinite above them. NaN stays NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // e^x = 2^n * e^r with |r| at most ln(2) / 2; adding and subtracting 1.5 * 2^23 rounds to a whole number.
+    let (mantissa, power) = reduced(x);
+    let mantissa = mantissa + 1.0;
+    // A normal number times 2^n has the exponents of both, as long as it is one.
+    let y = f32::from_bits(mantissa.to_bits().wrapping_add(power));
+    let y = if x < LOWEST { 0.0 } else { y };
+    if x <= HIGHEST { y } else { x + f32::INFINITY }
+}
+
+/// `e^x - 1` without the loss of digits near 0; infinite from 88 on. NaN stays NaN.
+#[inline(always)]
+pub fn exp_m1(x: f32) -> f32 {
+    // Below it is -1.
+    let bounded = if x < LOWEST { LOWEST } else { x };
+    let (mantissa, power) = reduced(bounded);
+    let power = f32::from_bits(1f32.to_bits().wrapping_add(power));
+    let y = power * mantissa + (power - 1.0);
+    if x < 88.0 { y } else { x + f32::INFINITY }
+}
+
+/// `e^x = 2^n * (1 + m)`: `m`, and `n` where a float has its exponent. Any numbers where that is no normal float.
+#[inline(always)]
+fn reduced(x: f32) -> (f32, u32) {
+    // x = n * ln(2) + r with |r| at most ln(2) / 2; adding and subtracting 1.5 * 2^23 rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
-    let bounded = if x > HIGHEST { HIGHEST } else { x };
-    let bounded = if bounded < LOWEST { LOWEST } else { bounded };
-    let shifted = bounded * LOG2_E + ROUND;
+    let shifted = x * LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln(2) in two parts, the first of few enough bits that its product with n is exact.
-    let r = (bounded - n * 0.693_359_4) - n * -2.121_944_4e-4;
+    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
     // Cephes' polynomial for (e^r - 1 - r) / r^2.
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_199_9e-3;
@@ -27,15 +47,40 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
-    let mantissa = p * (r * r) + r + 1.0;
-    // The lowest bits of what was shifted: a conversion, which would have to mind NaN, is no vector code. In two steps: 2^128
-    // is no number, e^88.7 is. Whatever NaN makes of them, it stays NaN.
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-    let y = mantissa * power(half) * power(n.wrapping_sub(half));
-    let y = if x < LOWEST { 0.0 } else { y };
-    if x > HIGHEST { f32::INFINITY } else { y }
+    // The lowest bits of what was shifted are n, and the others leave at the upper end; a conversion, which would have to mind NaN,
+    // is no vector code.
+    (p * (r * r) + r, shifted.to_bits() << 23)
+}
+
+/// `ln(1 + x)` of `x` from 0 to 1.
+#[inline(always)]
+fn ln_1p(x: f32) -> f32 {
+    // 2 atanh(s) by its series, of whose next term 1e-8 is left at s = 1/3.
+    let s = x / (2.0 + x);
+    let z = s * s;
+    let p = 1.0 / 13.0;
+    let p = p * z + 1.0 / 11.0;
+    let p = p * z + 1.0 / 9.0;
+    let p = p * z + 1.0 / 7.0;
+    let p = p * z + 1.0 / 5.0;
+    let p = p * z + 1.0 / 3.0;
+    2.0 * (p * z * s + s)
+}
+
+/// `ln(1 + e^x)`
+#[inline(always)]
+pub fn softplus(x: f32) -> f32 {
+    ln_1p(exp(-x.abs())) + if x > 0.0 { x } else { 0.0 }
+}
+
+/// `x tanh(ln(1 + e^x))`
+#[inline(always)]
+pub fn mish(x: f32) -> f32 {
+    // tanh(ln(1 + t)) = (t^2 + 2t) / (t^2 + 2t + 2), with t = e^x or, divided by its square, without what overflows.
+    let t = exp(-x.abs());
+    let above = if x > 0.0 { 1.0 + 2.0 * t } else { t * t + 2.0 * t };
+    let rest = if x > 0.0 { 2.0 * t * t } else { 2.0 };
+    x * (above / (above + rest))
 }
 
 /// `1 / (1 + e^-x)`
@@ -114,6 +159,16 @@ mod tests {
             assert!((f64::from(erf(x)) - exact).abs() <= 3.0 * f64::from(f32::EPSILON) * exact.abs() + 1e-45);
             let exact = f64::from(x).tanh();
             assert!((f64::from(tanh(x)) - exact).abs() <= 3.0 * f64::from(f32::EPSILON) * exact.abs() + 1e-45);
+            let exact = f64::from(x).exp_m1();
+            let error = (f64::from(exp_m1(x)) - exact).abs() / exact.abs().max(1e-45);
+            assert!(x >= 88.0 || error <= 3.0 * f64::from(f32::EPSILON), "e^{x} - 1 = {}, not {exact}", exp_m1(x));
+            let exact = (-f64::from(x).abs()).exp().ln_1p() + f64::from(x).max(0.0);
+            let near = (f64::from(softplus(x)) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * exact + 1e-37;
+            assert!(near, "softplus({x}) = {}, not {exact}", softplus(x));
+            let exact = f64::from(x) * exact.tanh();
+            let error = (f64::from(mish(x)) - exact).abs();
+            let near = error <= 5.0 * f64::from(f32::EPSILON) * exact.abs() + 1e-35;
+            assert!(near, "mish({x}) = {}, not {exact}", mish(x));
         }
     }
 
@@ -128,6 +183,10 @@ mod tests {
             (erf(f32::NEG_INFINITY), erf(f32::INFINITY), erf(0.0), erf(-0.0).to_bits()),
             (-1.0, 1.0, 0.0, 1 << 31)
         );
-        assert!([exp, sigmoid, tanh, erf].iter().all(|function| function(f32::NAN).is_nan()));
+        assert_eq!((exp_m1(f32::NEG_INFINITY), exp_m1(f32::INFINITY), exp_m1(0.0)), (-1.0, f32::INFINITY, 0.0));
+        assert_eq!((exp_m1(87.9).is_finite(), exp_m1(-1e-30), exp_m1(3e38)), (true, -1e-30, f32::INFINITY));
+        assert_eq!((softplus(f32::NEG_INFINITY), softplus(f32::INFINITY), softplus(-200.0)), (0.0, f32::INFINITY, 0.0));
+        assert_eq!((mish(f32::INFINITY), mish(1e30), mish(-200.0), mish(0.0)), (f32::INFINITY, 1e30, 0.0, 0.0));
+        assert!([exp, exp_m1, softplus, mish, sigmoid, tanh, erf].iter().all(|function| function(f32::NAN).is_nan()));
     }
 }

@@ -30,6 +30,7 @@ pub mod recurrent;
 pub mod reduce;
 mod reference;
 pub mod resize;
+pub(crate) mod root;
 mod round;
 pub mod scale;
 mod select;

@@ -1,6 +1,7 @@
 //! Rows brought to a mean of 0 and a variance of 1.
 
 use super::per_isa::per_isa;
+use super::root::sqrt;
 use super::softmax::sum_lanes;
 
 per_isa! {
@@ -10,7 +11,7 @@ per_isa! {
             let count = cols as f32;
             let mean = sum_lanes(y, |y| y) / count;
             let variance = sum_lanes(y, |y| (y - mean) * (y - mean)) / count;
-            let inverse = 1.0 / libm::sqrtf(variance + epsilon);
+            let inverse = 1.0 / sqrt(variance + epsilon);
             let apply = |y: &mut f32, scale: f32, bias: f32| *y = (*y - mean) * inverse * scale + bias;
             // Each value of a row has its own.
             if run == 1 && scale.len() == cols {

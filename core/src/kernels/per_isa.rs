@@ -5,14 +5,17 @@
 
 /// Declares a kernel whose first argument picks the instruction set to run it with.
 ///
-/// An instruction set that this CPU lacks runs the plain compilation.
+/// An instruction set that this CPU lacks runs the plain compilation. `#![avx512]` in front has them compiled for AVX-512 as
+/// well: what computes much for each value gains by it, while the rest waits for memory.
 macro_rules! per_isa {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    (#![avx512] $($kernels:tt)*) => { $crate::kernels::per_isa::per_isa! { @ [avx512] $($kernels)* } };
+    (@ $wide:tt $($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
         $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) {
             #[inline(always)]
             fn plain($($arg: $type),*) $body
 
+            $crate::kernels::per_isa::avx512! { $wide isa, plain($($arg: $type),*) }
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
@@ -30,6 +33,26 @@ macro_rules! per_isa {
             plain($($arg),*);
         }
     )*};
+    ($($kernels:tt)*) => { $crate::kernels::per_isa::per_isa! { @ [] $($kernels)* } };
 }
 
-pub(super) use per_isa;
+/// Runs the compilation for AVX-512, where there is one and the CPU has it.
+macro_rules! avx512 {
+    ([] $($kernel:tt)*) => {};
+    ([avx512] $isa:ident, $plain:ident($($arg:ident: $type:ty),*)) => {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+            fn avx512($($arg: $type),*) {
+                $plain($($arg),*);
+            }
+
+            if $isa == $crate::isa::Isa::Avx512Vnni && $isa.is_available() {
+                // SAFETY: this instruction set includes these three, and this CPU has it.
+                return unsafe { avx512($($arg),*) };
+            }
+        }
+    };
+}
+
+pub(super) use {avx512, per_isa};

@@ -6,6 +6,7 @@ use crate::shape::Along;
 use super::binary::{larger, smaller};
 use super::lanes::fold_lanes;
 use super::per_isa::per_isa;
+use super::root::sqrt;
 
 /// Lanes of a range.
 const RANGE_LANES: usize = 32;
@@ -26,7 +27,7 @@ per_isa! {
         }
         match function {
             Reduction::Mean => y.iter_mut().for_each(|y| *y /= along.len as f32),
-            Reduction::L2 => y.iter_mut().for_each(|y| *y = libm::sqrtf(*y)),
+            Reduction::L2 => y.iter_mut().for_each(|y| *y = sqrt(*y)),
             Reduction::LogSum => y.iter_mut().for_each(|y| *y = libm::logf(*y)),
             _ => {}
         }

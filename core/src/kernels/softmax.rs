@@ -11,6 +11,8 @@ use super::round::ToI8;
 const BLOCK: usize = 1024;
 
 per_isa! {
+    #![avx512]
+
     /// [`SoftmaxS8`](crate::plan::SoftmaxS8) of rows of `cols` values.
     pub fn softmax_s8(
         y: &mut [i8],

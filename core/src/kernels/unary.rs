@@ -8,8 +8,11 @@ use super::binary::limit;
 use super::exp;
 use super::lanes::each;
 use super::per_isa::per_isa;
+use super::root::sqrt;
 
 per_isa! {
+    #![avx512]
+
     /// [`UnaryF32`](crate::plan::UnaryF32): `y = function(y)`. NaN stays NaN. The functions that
     /// are not algebraic are those of libm, within one unit in the last place, but for what is made of `exp`, three; of the two
     /// Gelus these are units of `x`.
@@ -35,21 +38,23 @@ per_isa! {
             }),
             Unary::Exp => each!(y, |x| exp::exp(x)),
             Unary::Log => map(y, &libm::logf),
-            Unary::Sqrt => map(y, &libm::sqrtf),
+            Unary::Sqrt => each!(y, |x| sqrt(x)),
             Unary::Erf => each!(y, |x| exp::erf(x)),
-            Unary::Elu => map(y, &|x| if x < 0.0 { alpha * libm::expm1f(x) } else { x }),
             Unary::Reciprocal => each!(y, |x| 1.0 / x),
             Unary::Floor => map(y, &libm::floorf),
             Unary::Ceil => map(y, &libm::ceilf),
             Unary::Round => map(y, &libm::rintf),
             Unary::Sign => each!(y, |x| sign(x)),
-            Unary::Softplus => map(y, &softplus),
+            Unary::Softplus => each!(y, |x| exp::softplus(x)),
             Unary::Softsign => each!(y, |x| x / (1.0 + x.abs())),
-            Unary::Selu => map(y, &|x| beta * if x < 0.0 { alpha * libm::expm1f(x) } else { x }),
-            Unary::Celu => map(y, &|x| if x < 0.0 { alpha * libm::expm1f(x / alpha) } else { x }),
+            Unary::Elu | Unary::Selu | Unary::Celu => {
+                let scale = if function == Unary::Selu { beta } else { 1.0 };
+                let width = if function == Unary::Celu { alpha } else { 1.0 };
+                each!(y, |x| scale * if x < 0.0 { alpha * exp::exp_m1(x / width) } else { x });
+            }
             Unary::ThresholdedRelu => each!(y, |x| if x <= alpha { 0.0 } else { x }),
             Unary::Shrink => each!(y, |x| shrink(x, alpha, beta)),
-            Unary::Mish => map(y, &|x| x * libm::tanhf(softplus(x))),
+            Unary::Mish => each!(y, |x| exp::mish(x)),
             Unary::Gelu => each!(y, |x| 0.5 * x * (1.0 + exp::erf(x * FRAC_1_SQRT_2))),
             Unary::Sin => map(y, &libm::sinf),
             Unary::Cos => map(y, &libm::cosf),
@@ -93,11 +98,6 @@ fn sign(x: f32) -> f32 {
     } else {
         x
     }
-}
-
-/// `log(1 + exp(x))` without an exponential that overflows.
-fn softplus(x: f32) -> f32 {
-    libm::log1pf(libm::expf(-x.abs())) + if x > 0.0 { x } else { 0.0 }
 }
 
 #[inline(always)]

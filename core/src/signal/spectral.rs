@@ -26,6 +26,8 @@ use core::f64::consts::PI;
 use heapless::Vec;
 use microfft::real;
 
+use crate::kernels::root::sqrt;
+
 use super::mel::{MAX_BANDS, MAX_BINS, MelBank, MelScale};
 use super::taper::Taper;
 use super::{Unfit, series};
@@ -223,7 +225,7 @@ impl Spectral {
         let complex = by_size!(16 rfft_16, 32 rfft_32, 64 rfft_64, 128 rfft_128, 256 rfft_256, 512 rfft_512,
             1024 rfft_1024, 2048 rfft_2048);
         let magnitude = |power: f32| match self.shape.magnitude {
-            Magnitude::Absolute => libm::sqrtf(power),
+            Magnitude::Absolute => sqrt(power),
             Magnitude::Power => power,
         };
         // The real parts of frequency zero and of the highest share the first element.

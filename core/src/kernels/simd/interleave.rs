@@ -177,6 +177,75 @@ unsafe fn columns_neon<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
     columns
 }
 
+/// Eight rows of 16 values of 32 bits: what is at 0, what is at 1 and so on.
+#[inline]
+pub fn columns_of_words(rows: [&[u32; 16]; 8]) -> [[u32; 8]; 16] {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut columns = [[0; 8]; 16];
+        for first in (0..8).step_by(4) {
+            let rows: &[&[u32; 16]; 4] = rows[first..].first_chunk().expect("two times four rows");
+            for (at, columns) in columns.chunks_exact_mut(4).enumerate() {
+                let square = rows.map(|row| row[4 * at..].first_chunk().expect("four times four values"));
+                // SAFETY: all of x86-64 has SSE2, and every aarch64 NEON.
+                let turned = unsafe { turned(square) };
+                columns
+                    .iter_mut()
+                    .zip(turned)
+                    .for_each(|(column, turned)| column[first..][..4].copy_from_slice(&turned));
+            }
+        }
+        columns
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    core::array::from_fn(|at| rows.map(|row| row[at]))
+}
+
+/// # Safety
+/// The CPU has SSE2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+unsafe fn turned(square: [&[u32; 4]; 4]) -> [[u32; 4]; 4] {
+    use core::arch::x86_64::*;
+
+    // SAFETY: a row is one register.
+    unsafe {
+        let [a, b, c, d] = square.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
+        let [low, high] = [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)];
+        let [next_low, next_high] = [_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d)];
+        [
+            _mm_unpacklo_epi64(low, next_low),
+            _mm_unpackhi_epi64(low, next_low),
+            _mm_unpacklo_epi64(high, next_high),
+            _mm_unpackhi_epi64(high, next_high),
+        ]
+        .map(|row| {
+            let mut to = [0; 4];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), row);
+            to
+        })
+    }
+}
+
+/// # Safety
+/// The CPU has NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn turned(square: [&[u32; 4]; 4]) -> [[u32; 4]; 4] {
+    use core::arch::aarch64::*;
+
+    let mut turned = [[0; 4]; 4];
+    // SAFETY: a row is one register.
+    unsafe {
+        let [a, b, c, d] = square.map(|row| vld1q_u32(row.as_ptr()));
+        // What is stored side by side is read as one of four: the instruction that interleaves four registers turns them.
+        vst4q_u32(turned.as_mut_ptr().cast(), uint32x4x4_t(a, b, c, d));
+    }
+    turned
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +277,8 @@ mod tests {
         check::<2>();
         check::<4>();
         check::<8>();
+        let rows: [[u32; 16]; 8] = core::array::from_fn(|row| core::array::from_fn(|i| (row * 16 + i) as u32));
+        let expected = core::array::from_fn(|i| rows.map(|row| row[i]));
+        assert_eq!(columns_of_words(rows.each_ref()), expected);
     }
 }

@@ -15,7 +15,7 @@
 //! - `winograd`: dense convolution with fewer products, 3x3 (AVX2, NEON) and 5 along a line (AVX2)
 //! - `depthwise`: convolution channel by channel; a quad holds values of one column (VNNI, dot products of aarch64)
 //! - `floats`: the same in f32 that stays exact (AVX2, NEON)
-//! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `bytes`: sums, maxima, from i8 to f32 (aarch64)
+//! - `interleave`: the channels of an image; `nearest`: from f32 to i8; `table`: bytes by a table; `bytes`: sums, maxima, from i8 to f32 (aarch64)
 //!
 //! VNNI multiplies u8 by i8: it reads input values with 128 added, and packing stores what this
 //! adds to each accumulator.
@@ -36,6 +36,7 @@ pub(super) mod ops;
 mod panel;
 mod params;
 pub(super) mod row;
+mod table;
 mod target;
 pub(super) mod winograd;
 
@@ -65,11 +66,12 @@ use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::Gemm;
-pub(super) use interleave::{columns, interleave3};
+pub(super) use interleave::{columns, columns_of_words, interleave3};
 pub(super) use layout::Layout;
 pub(super) use nearest::nearest;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]
 pub(super) use neon32::neon;
+pub(super) use table::look_up;
 
 /// Convolution in groups or none; `false` where weights or scratch are not as long as they have to be.
 ///
