@@ -161,6 +161,19 @@ pub fn pack(isa: Isa, shape: &ConvShape, form: Form, weights: &[i8], dst: &mut [
     dst.len()
 }
 
+/// Bytes of the packed [compact](Form::Compact) weights of a layer of pixels, and of the scratch of a run: as
+/// [`max_packed_len`] and [`scratch_len`] have them, asked for at each run.
+pub(super) fn matrix_lens(isa: Isa, shape: &ConvShape) -> [usize; 2] {
+    match Layout::gemm(isa, &shape.group()) {
+        _ if !reasonable(shape) => [usize::MAX; 2],
+        Some(layout) => {
+            let gemm = Gemm::new(layout, shape);
+            [gemm.packed_len(layout), gemm.scratch_len(layout)]
+        }
+        None => [reference::packed_len(shape), 0],
+    }
+}
+
 /// Lays out a matrix `[in_c, out_c]`, or one `[out_c, in_c]` that is `turned`, as [`pack`] does the [compact](Form::Compact)
 /// weights of a layer of pixels, quickly enough to do so at each run; and says what its columns add up to.
 ///

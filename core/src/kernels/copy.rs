@@ -91,7 +91,7 @@ pub trait Element: Copy {
 type Turn<T> = fn([&[T; LENGTH]; ROWS]) -> [[T; ROWS]; LENGTH];
 
 impl Element for u8 {
-    const TURN: Option<Turn<u8>> = Some(|rows| bytemuck::cast(columns::<ROWS>(rows.map(bytemuck::cast_ref))));
+    const TURN: Option<Turn<u8>> = Some(|rows| bytemuck::cast(columns::<ROWS>(rows.map(|row| bytemuck::cast(*row)))));
 }
 
 impl Element for u32 {

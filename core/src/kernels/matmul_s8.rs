@@ -55,23 +55,24 @@ impl ProductS8 {
         ConvShape { window: Window::pixels(rows, self.sizes.inner), out_c: self.sizes.cols, groups: 1 }
     }
 
-    /// Bytes of each part of the scratch, all of them multiples of [`ALIGN`].
-    fn lens(&self, isa: Isa) -> [usize; 5] {
+    /// Bytes of each part of the scratch, and of these what the packed matrix takes: the others are multiples of [`ALIGN`].
+    fn lens(&self, isa: Isa) -> ([usize; 5], usize) {
         let Product { rows, cols, .. } = self.sizes;
-        let kernel = |rows| conv::scratch_len(isa, &self.layer(rows), Form::Compact);
-        let packed = conv::max_packed_len(isa, &self.layer(rows), Form::Compact);
+        let [packed, all] = conv::matrix_lens(isa, &self.layer(rows));
+        let kernel = |rows| conv::matrix_lens(isa, &self.layer(rows))[1];
         let words = |count: usize| count.saturating_mul(cols).saturating_mul(size_of::<i32>());
         let (kernel, sums) = match self.b_zero_point {
-            0 => (kernel(rows), 0),
+            0 => (all, 0),
             // Of some rows at a time the last ones are the most, if they are not as many as the others.
             _ => (kernel(last_part(rows)).max(kernel(rows.min(ROWS))), words(rows.min(ROWS + 1))),
         };
-        [words(1), words(1), packed, kernel, sums].map(|len| len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX))
+        let aligned = |len: usize| len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
+        ([words(1), words(1), packed, kernel, sums].map(aligned), packed)
     }
 
     /// Bytes of scratch that [`ProductS8::run`] works in, 64-byte aligned; more than there can be of sizes beyond reason.
     pub fn scratch_len(&self, isa: Isa) -> usize {
-        self.lens(isa).into_iter().fold(0, usize::saturating_add)
+        self.lens(isa).0.into_iter().fold(0, usize::saturating_add)
     }
 
     /// `y[i] = a[i] * b[i]` with the matrices of `a` and of `b` repeated where they are fewer than those of `y`; `false`
@@ -95,13 +96,12 @@ impl ProductS8 {
     }
 
     fn room<'a>(&self, isa: Isa, scratch: &'a mut [u8]) -> Option<Room<'a>> {
-        let Product { rows, cols, .. } = self.sizes;
-        let [bias, multipliers, packed, kernel, _] = self.lens(isa);
+        let cols = self.sizes.cols;
+        let ([bias, multipliers, packed, kernel, _], packed_len) = self.lens(isa);
         let (bias, rest) = scratch.split_at_mut_checked(bias)?;
         let (multipliers, rest) = rest.split_at_mut_checked(multipliers)?;
         let (packed, rest) = rest.split_at_mut_checked(packed)?;
         let (kernel, sums) = rest.split_at_mut_checked(kernel)?;
-        let packed_len = conv::max_packed_len(isa, &self.layer(rows), Form::Compact);
         Some(Room {
             bias: cast_mut(bias)?.get_mut(..cols)?,
             multipliers: cast_mut(multipliers)?.get_mut(..cols)?,

@@ -70,9 +70,11 @@ fn transpose_to_bytes(x: &[f32], y: &mut [i8], rows: usize, function: impl Fn(&[
                 for col in (0..cols_here).step_by(COLUMNS) {
                     // Rows that are not there are read as the last one.
                     let row = |i: usize| (first + i).min(rows_here - 1) * width + col;
-                    let square = core::array::from_fn(|i| converted[row(i)..].first_chunk().expect("some slack"));
+                    let square = core::array::from_fn(|i| *converted[row(i)..].first_chunk().expect("some slack"));
                     let turned = columns::<8>(square);
-                    for (i, &column) in turned.as_chunks::<8>().0.iter().enumerate().take(cols_here - col) {
+                    for (i, &column) in
+                        turned.as_flattened().as_chunks::<8>().0.iter().enumerate().take(cols_here - col)
+                    {
                         let y = &mut y[(left + col + i) * rows + top + first..];
                         match y.first_chunk_mut() {
                             Some(y) => *y = column,

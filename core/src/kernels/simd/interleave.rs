@@ -92,10 +92,10 @@ unsafe fn neon(rows: [*const i8; 3], len: usize, y: *mut i8) -> usize {
     whole
 }
 
-/// Eight rows of 16 bytes, so many rows at a time: of the first `TAPS` of them what is at 0, then what is at 1, and of the next
-/// ones behind it. `TAPS` is 2, 4 or 8.
+/// Eight rows of 16 bytes, so many rows at a time, in registers of as many bytes: of the first `TAPS` of them what is at 0,
+/// then what is at 1, and of the next ones behind it. `TAPS` is 2, 4 or 8.
 #[inline]
-pub fn columns<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
+pub fn columns<const TAPS: usize>(rows: [[i8; 16]; 8]) -> [[i8; 16]; 8] {
     const { assert!(TAPS == 2 || TAPS == 4 || TAPS == 8) };
     #[cfg(target_arch = "x86_64")]
     // SAFETY: all of x86-64 has SSE2.
@@ -104,19 +104,54 @@ pub fn columns<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
     // SAFETY: every aarch64 has NEON.
     return unsafe { columns_neon::<TAPS>(rows) };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    core::array::from_fn(|at| rows[at / (16 * TAPS) * TAPS + at % TAPS][at / TAPS % 16])
+    {
+        let mut columns = [[0; 16]; 8];
+        for (at, to) in columns.as_flattened_mut().iter_mut().enumerate() {
+            *to = rows[at / (16 * TAPS) * TAPS + at % TAPS][at / TAPS % 16];
+        }
+        columns
+    }
+}
+
+/// Eight columns of 16 bytes: of each the first `TAPS` bytes, then of each the next ones, and so on; and the sum of each.
+/// `TAPS` is 2, 4 or 8.
+#[inline]
+pub fn turned_columns<const TAPS: usize>(columns: [[i8; 16]; 8]) -> ([[i8; 16]; 8], [i32; 8]) {
+    const { assert!(TAPS == 2 || TAPS == 4 || TAPS == 8) };
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: all of x86-64 has SSE2.
+    return unsafe { turned_sse2::<TAPS>(columns) };
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: every aarch64 has NEON.
+    return unsafe { turned_neon::<TAPS>(columns) };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let mut turned = [[0; 16]; 8];
+        for (lane, column) in columns.iter().enumerate() {
+            let to = turned.as_flattened_mut().as_chunks_mut::<TAPS>().0.iter_mut().skip(lane).step_by(8);
+            to.zip(column.as_chunks::<TAPS>().0).for_each(|(to, from)| *to = *from);
+        }
+        (turned, columns.map(|column| column.iter().map(|&x| i32::from(x)).sum()))
+    }
 }
 
 /// Rows of units that lie `step` registers apart are zipped, the lower half before the upper one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn zipped<V: Copy>(registers: [V; 8], step: usize, zip: impl Fn(V, V) -> [V; 2]) -> [V; 8] {
-    let mut zipped = registers;
-    for at in (0..8).filter(|at| at & step == 0) {
-        let first = at / (2 * step) * (2 * step) + at % step * 2;
-        [zipped[first], zipped[first + 1]] = zip(registers[at], registers[at + step]);
-    }
-    zipped
+    // Numbers that are constants once it is inlined, so that registers stay what they are.
+    let [a, b, c, d] = match step {
+        1 => [0, 2, 4, 6],
+        2 => [0, 1, 4, 5],
+        _ => [0, 1, 2, 3],
+    };
+    let [[a, b], [c, d], [e, f], [g, h]] = [
+        zip(registers[a], registers[a + step]),
+        zip(registers[b], registers[b + step]),
+        zip(registers[c], registers[c + step]),
+        zip(registers[d], registers[d + step]),
+    ];
+    [a, b, c, d, e, f, g, h]
 }
 
 /// # Safety
@@ -124,25 +159,18 @@ fn zipped<V: Copy>(registers: [V; 8], step: usize, zip: impl Fn(V, V) -> [V; 2])
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
 #[inline]
-unsafe fn columns_sse2<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
+unsafe fn columns_sse2<const TAPS: usize>(rows: [[i8; 16]; 8]) -> [[i8; 16]; 8] {
     use core::arch::x86_64::*;
 
-    let mut columns = [0; 128];
-    // SAFETY: a row has 16 bytes, and there is room for eight registers.
-    unsafe {
-        let mut registers = rows.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
-        registers = zipped(registers, 1, |a, b| [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)]);
-        if TAPS > 2 {
-            registers = zipped(registers, 2, |a, b| [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)]);
-        }
-        if TAPS > 4 {
-            registers = zipped(registers, 4, |a, b| [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)]);
-        }
-        for (at, register) in registers.into_iter().enumerate() {
-            _mm_storeu_si128(columns.as_mut_ptr().cast::<__m128i>().add(at), register);
-        }
+    let mut registers: [__m128i; 8] = bytemuck::cast(rows);
+    registers = zipped(registers, 1, |a, b| [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)]);
+    if TAPS > 2 {
+        registers = zipped(registers, 2, |a, b| [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)]);
     }
-    columns
+    if TAPS > 4 {
+        registers = zipped(registers, 4, |a, b| [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)]);
+    }
+    bytemuck::cast(registers)
 }
 
 /// # Safety
@@ -150,31 +178,109 @@ unsafe fn columns_sse2<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn columns_neon<const TAPS: usize>(rows: [&[i8; 16]; 8]) -> [i8; 128] {
+unsafe fn columns_neon<const TAPS: usize>(rows: [[i8; 16]; 8]) -> [[i8; 16]; 8] {
     use core::arch::aarch64::*;
 
-    let mut columns = [0; 128];
-    // SAFETY: a row has 16 bytes, and there is room for eight registers.
-    unsafe {
-        let mut registers = rows.map(|row| vld1q_s8(row.as_ptr()));
-        registers = zipped(registers, 1, |a, b| [vzip1q_s8(a, b), vzip2q_s8(a, b)]);
-        if TAPS > 2 {
-            registers = zipped(registers, 2, |a, b| {
+    let mut registers = loaded(rows);
+    registers = zipped(registers, 1, |a, b| [vzip1q_s8(a, b), vzip2q_s8(a, b)]);
+    if TAPS > 2 {
+        registers = zipped(registers, 2, |a, b| {
+            let (a, b) = (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
+            [vzip1q_s16(a, b), vzip2q_s16(a, b)].map(|zipped| vreinterpretq_s8_s16(zipped))
+        });
+    }
+    if TAPS > 4 {
+        registers = zipped(registers, 4, |a, b| {
+            let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+            [vzip1q_s32(a, b), vzip2q_s32(a, b)].map(|zipped| vreinterpretq_s8_s32(zipped))
+        });
+    }
+    stored(registers)
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn loaded(lines: [[i8; 16]; 8]) -> [core::arch::aarch64::int8x16_t; 8] {
+    // SAFETY: a line has 16 bytes.
+    lines.map(|line| unsafe { core::arch::aarch64::vld1q_s8(line.as_ptr()) })
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn stored(registers: [core::arch::aarch64::int8x16_t; 8]) -> [[i8; 16]; 8] {
+    registers.map(|register| {
+        let mut line = [0; 16];
+        // SAFETY: a line has 16 bytes.
+        unsafe { core::arch::aarch64::vst1q_s8(line.as_mut_ptr(), register) };
+        line
+    })
+}
+
+/// # Safety
+/// The CPU has SSE2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+unsafe fn turned_sse2<const TAPS: usize>(columns: [[i8; 16]; 8]) -> ([[i8; 16]; 8], [i32; 8]) {
+    use core::arch::x86_64::*;
+
+    let mut registers: [__m128i; 8] = bytemuck::cast(columns);
+    // Each round moves a place of a column's number behind those of its units.
+    for _ in 0..3 {
+        registers = zipped(registers, 4, |a, b| match TAPS {
+            2 => [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)],
+            4 => [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)],
+            _ => [_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b)],
+        });
+    }
+    // Sums of two neighbours have 16 bits, and so have eight of these.
+    let pairs = |x| _mm_add_epi16(_mm_srai_epi16(_mm_slli_epi16(x, 8), 8), _mm_srai_epi16(x, 8));
+    let [a, b, c, d, e, f, g, h] = registers.map(pairs);
+    let sum = |a, b, c, d| _mm_add_epi16(_mm_add_epi16(a, b), _mm_add_epi16(c, d));
+    let sums = match TAPS {
+        2 => bytemuck::cast::<_, [i16; 8]>(_mm_add_epi16(sum(a, b, c, d), sum(e, f, g, h))).map(i32::from),
+        4 => {
+            let both = [sum(a, c, e, g), sum(b, d, f, h)];
+            bytemuck::cast(both.map(|pairs| _mm_madd_epi16(pairs, _mm_set1_epi16(1))))
+        }
+        _ => {
+            let four = [_mm_add_epi16(a, e), _mm_add_epi16(b, f), _mm_add_epi16(c, g), _mm_add_epi16(d, h)];
+            bytemuck::cast::<_, [[i16; 4]; 8]>(four).map(|sums| sums.into_iter().map(i32::from).sum())
+        }
+    };
+    (bytemuck::cast(registers), sums)
+}
+
+/// # Safety
+/// The CPU has NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn turned_neon<const TAPS: usize>(columns: [[i8; 16]; 8]) -> ([[i8; 16]; 8], [i32; 8]) {
+    use core::arch::aarch64::*;
+
+    let mut registers = loaded(columns);
+    let sums = registers.map(|column| vaddlvq_s8(column).into());
+    // Each round moves a place of a column's number behind those of its units.
+    for _ in 0..3 {
+        registers = zipped(registers, 4, |a, b| match TAPS {
+            2 => {
                 let (a, b) = (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
                 [vzip1q_s16(a, b), vzip2q_s16(a, b)].map(|zipped| vreinterpretq_s8_s16(zipped))
-            });
-        }
-        if TAPS > 4 {
-            registers = zipped(registers, 4, |a, b| {
+            }
+            4 => {
                 let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
                 [vzip1q_s32(a, b), vzip2q_s32(a, b)].map(|zipped| vreinterpretq_s8_s32(zipped))
-            });
-        }
-        for (at, register) in registers.into_iter().enumerate() {
-            vst1q_s8(columns.as_mut_ptr().add(16 * at), register);
-        }
+            }
+            _ => {
+                let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
+                [vzip1q_s64(a, b), vzip2q_s64(a, b)].map(|zipped| vreinterpretq_s8_s64(zipped))
+            }
+        });
     }
-    columns
+    (stored(registers), sums)
 }
 
 /// Eight rows of 16 values of 32 bits: what is at 0, what is at 1 and so on.
@@ -272,7 +378,24 @@ mod tests {
             let expected: Vec<i8> = (rows.chunks_exact(TAPS))
                 .flat_map(|rows| (0..16).flat_map(move |i| rows.iter().map(move |row| row[i])))
                 .collect();
-            assert_eq!(columns::<TAPS>(rows.each_ref()).as_slice(), expected);
+            assert_eq!(columns::<TAPS>(rows).as_flattened(), expected);
+        }
+        check::<2>();
+        check::<4>();
+        check::<8>();
+    }
+
+    #[test]
+    fn columns_are_turned() {
+        fn check<const TAPS: usize>() {
+            let columns: [[i8; 16]; 8] =
+                core::array::from_fn(|lane| core::array::from_fn(|i| (lane * 16 + i * 2) as i8));
+            let expected: Vec<i8> = (0..16 / TAPS)
+                .flat_map(|quad| columns.iter().flat_map(move |column| column.as_chunks::<TAPS>().0[quad]))
+                .collect();
+            let sums = columns.map(|column| column.iter().map(|&x| i32::from(x)).sum());
+            let (turned, all) = turned_columns::<TAPS>(columns);
+            assert_eq!((turned.as_flattened(), all), (expected.as_slice(), sums));
         }
         check::<2>();
         check::<4>();

@@ -66,7 +66,7 @@ use crate::shape::ConvShape;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::Gemm;
-pub(super) use interleave::{columns, columns_of_words, interleave3};
+pub(super) use interleave::{columns, columns_of_words, interleave3, turned_columns};
 pub(super) use layout::Layout;
 pub(super) use nearest::nearest;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]

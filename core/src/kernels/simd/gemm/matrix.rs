@@ -3,11 +3,14 @@
 
 use crate::shape::ConvShape;
 
-use super::super::columns;
+use super::super::ops::each;
+use super::super::{columns, turned_columns};
 use super::{Gemm, Layout};
 
-/// Columns that are interleaved together.
+/// Values that are read together: of 16 columns, or of a column.
 const WIDTH: usize = 16;
+/// Columns that are turned together.
+const TURNED: usize = 8;
 
 /// A matrix of bytes: `[inner, cols]`, or the other way round.
 #[derive(Clone, Copy)]
@@ -18,11 +21,10 @@ struct Matrix<'a> {
     cols: usize,
 }
 
-/// Some columns that are packed together: the first of them, how many there are, and how many there is room for.
+/// Some columns that are packed together: the first of them, and how many there is room for.
 #[derive(Clone, Copy)]
 struct Columns {
     first: usize,
-    count: usize,
     lanes: usize,
 }
 
@@ -38,15 +40,35 @@ pub fn pack(layout: Layout, shape: &ConvShape, values: &[i8], turned: bool, dst:
     }
 }
 
-/// Compiled once, for what every CPU has: there is little in it that wider vectors do quicker.
+/// Group by group of blocks. On x86-64 it is compiled for AVX2, which every instruction set there that packs has: whoever runs
+/// one asks for it, and where there is none nothing is read of what is packed.
 #[inline(never)]
 fn groups(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::isa::Isa::Avx2.is_available() {
+        // SAFETY: the CPU has AVX2.
+        unsafe { avx2(layout, gemm, matrix, weights, sums) };
+    } else if cfg!(test) {
+        each_group(layout, gemm, matrix, weights, sums);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    each_group(layout, gemm, matrix, weights, sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
+    each_group(layout, gemm, matrix, weights, sums);
+}
+
+#[inline(always)]
+fn each_group(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
     for (first, blocks) in gemm.groups(layout) {
         let block_bytes = gemm.block_bytes(layout);
         let group = &mut weights[first * block_bytes..][..blocks * block_bytes];
         let (first, lanes) = (first * layout.lanes, blocks * layout.lanes);
-        let columns = Columns { first, count: lanes.min(matrix.cols - first), lanes };
-        let sums = &mut sums[first..][..columns.count];
+        let columns = Columns { first, lanes };
+        let sums = &mut sums[first..][..lanes.min(matrix.cols - first)];
         match layout.taps {
             2 => matrix.pack::<2>(columns, group, sums),
             // No other architecture has such quads.
@@ -69,68 +91,118 @@ impl Matrix<'_> {
         }
     }
 
-    /// Columns lie one after the other: their quads are copied.
+    /// Columns lie one after the other: 16 values of each of eight of them are turned.
     #[inline(always)]
-    fn pack_turned<const TAPS: usize>(&self, columns: Columns, quads: &mut [[i8; TAPS]], sums: &mut [i32]) {
-        let mut rest = self.values[columns.first * self.inner..].chunks_exact(self.inner);
-        for lane in 0..columns.lanes {
-            let column = if lane < columns.count { rest.next().unwrap_or_default() } else { &[] };
-            let (whole, part) = column.as_chunks::<TAPS>();
-            let mut last = [0; TAPS];
-            last[..part.len()].copy_from_slice(part);
-            let mut to = quads[lane..].iter_mut().step_by(columns.lanes);
-            to.by_ref().zip(whole).for_each(|(to, quad)| *to = *quad);
-            if whole.len() * TAPS < self.inner {
-                to.next().into_iter().for_each(|to| *to = last);
+    fn pack_turned<const TAPS: usize>(&self, of: Columns, quads: &mut [[i8; TAPS]], sums: &mut [i32]) {
+        for first in (0..of.lanes).step_by(TURNED) {
+            let column = of.first + first;
+            let mut totals = [0i32; TURNED];
+            for at in (0..self.inner).step_by(WIDTH) {
+                let lines = self.cols.saturating_sub(column).min(8);
+                let columns = eight(self.values, column * self.inner + at, self.inner, lines, self.inner - at);
+                let (turned, sums) = turned_columns::<TAPS>(columns);
+                totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+                put::<TAPS, TURNED>(turned, quads, at / TAPS, of.lanes, first);
             }
-            to.for_each(|to| *to = [0; TAPS]);
-            if let Some(sum) = sums.get_mut(lane) {
-                *sum = column.iter().map(|&b| i32::from(b)).sum();
-            }
+            sums.iter_mut().skip(first).zip(totals).for_each(|(sum, total)| *sum = total);
         }
     }
 
     /// Rows do: eight of them are interleaved, 16 columns at a time.
     #[inline(always)]
     fn pack_rows<const TAPS: usize>(&self, of: Columns, quads: &mut [[i8; TAPS]], sums: &mut [i32]) {
-        sums.fill(0);
-        // Columns behind these have no lanes, and are left out where they are written.
-        let mut rows = self.values.chunks_exact(self.cols).map(|row| &row[of.first..]);
-        for quads in quads.chunks_mut(of.lanes * (8 / TAPS)) {
-            let rows: [&[i8]; 8] = core::array::from_fn(|_| rows.next().unwrap_or_default());
-            for first in (0..of.lanes).step_by(WIDTH) {
-                let rows = rows.map(|row| sixteen(row.get(first..).unwrap_or_default()));
+        for first in (0..of.lanes).step_by(WIDTH) {
+            let column = of.first + first;
+            let there = self.cols.saturating_sub(column);
+            let mut totals = [0i32; WIDTH];
+            for at in (0..self.inner).step_by(8) {
+                let rows = eight(self.values, at * self.cols + column, self.cols, (self.inner - at).min(8), there);
                 // Eight bytes have a sum of 16 bits, of which more go into a vector.
-                let mut totals = [0i16; WIDTH];
+                let mut partial = [0i16; WIDTH];
                 for row in &rows {
-                    totals.iter_mut().zip(row).for_each(|(total, &x)| *total += i16::from(x));
+                    partial.iter_mut().zip(row).for_each(|(sum, &byte)| *sum += i16::from(byte));
                 }
-                let of_these = sums.get_mut(first..).unwrap_or_default();
-                of_these.iter_mut().zip(totals).for_each(|(sum, total)| *sum += i32::from(total));
-                let interleaved = columns::<TAPS>(rows.each_ref());
-                let interleaved = interleaved.as_chunks::<TAPS>().0.chunks_exact(WIDTH);
-                for (to, from) in quads.chunks_exact_mut(of.lanes).zip(interleaved) {
-                    let to = &mut to[first..];
-                    if let Some(to) = to.first_chunk_mut::<WIDTH>() {
-                        to.copy_from_slice(from);
-                    } else if let Ok(to) = <&mut [_; WIDTH / 2]>::try_from(&mut *to) {
-                        // By a length that is known.
-                        to.copy_from_slice(&from[..WIDTH / 2]);
-                    } else {
-                        to.copy_from_slice(&from[..to.len()]);
-                    }
-                }
+                totals.iter_mut().zip(partial).for_each(|(total, sum)| *total += i32::from(sum));
+                put::<TAPS, WIDTH>(columns::<TAPS>(rows), quads, at / TAPS, of.lanes, first);
             }
+            sums.iter_mut().skip(first).zip(totals).for_each(|(sum, total)| *sum = total);
         }
     }
 }
 
-/// The first of some values, and 0 beyond the last.
+/// Eight lines of 16 values, `step` from each other, from `at` on: so many lines as there are, and of each so many values as
+/// are `there`; 0 for the others.
 #[inline(always)]
-fn sixteen(values: &[i8]) -> [i8; WIDTH] {
-    values.first_chunk().copied().unwrap_or_else(|| {
-        let mut padded = [0; WIDTH];
-        padded[..values.len()].copy_from_slice(values);
-        padded
-    })
+fn eight(values: &[i8], at: usize, step: usize, lines: usize, there: usize) -> [[i8; WIDTH]; 8] {
+    let values = values.get(at..).unwrap_or_default();
+    if lines < 8 || there < WIDTH || values.len() < 7 * step + WIDTH {
+        return padded(values, step, lines, there);
+    }
+    // SAFETY: so many values are there.
+    each!(|line| unsafe { values.as_ptr().add(line * step).cast::<[i8; WIDTH]>().read() })
+}
+
+#[inline(never)]
+fn padded(values: &[i8], step: usize, lines: usize, there: usize) -> [[i8; WIDTH]; 8] {
+    let mut padded = [[0; WIDTH]; 8];
+    for (line, to) in padded.iter_mut().enumerate().take(lines) {
+        let from = values.get(line * step..).unwrap_or_default();
+        to.iter_mut().zip(from).take(there).for_each(|(to, from)| *to = *from);
+    }
+    padded
+}
+
+/// Writes quads of `LANES` columns, those of one place after those of another, from quad `at` and lane `first` of a group on;
+/// what is beyond the last lane or the last quad is left out.
+#[inline(always)]
+fn put<const TAPS: usize, const LANES: usize>(
+    from: [[i8; WIDTH]; 8],
+    quads: &mut [[i8; TAPS]],
+    at: usize,
+    lanes: usize,
+    first: usize,
+) {
+    let (start, room) = (at * lanes + first, lanes - first);
+    let to = quads.get_mut(start..).unwrap_or_default();
+    let places = 128 / (TAPS * LANES);
+    if room >= LANES && to.len() >= (places - 1) * lanes + LANES {
+        // SAFETY: there is room for the last of them.
+        unsafe { whole::<TAPS, LANES, LANES>(from, to.as_mut_ptr(), lanes) };
+    } else if LANES > 8 && room == 8 && to.len() >= (places - 1) * lanes + 8 {
+        // SAFETY: as above.
+        unsafe { whole::<TAPS, LANES, 8>(from, to.as_mut_ptr(), lanes) };
+    } else {
+        few(&from, LANES * TAPS, to.as_flattened_mut(), lanes * TAPS, room.min(LANES) * TAPS);
+    }
+}
+
+/// Writes the first `ROOM` of `LANES` quads of each place, as the registers that they are.
+///
+/// # Safety
+/// `to` has room for so many quads, `lanes` from each other, as often as there are places.
+#[inline(always)]
+unsafe fn whole<const TAPS: usize, const LANES: usize, const ROOM: usize>(
+    from: [[i8; WIDTH]; 8],
+    to: *mut [i8; TAPS],
+    lanes: usize,
+) {
+    let registers = LANES * TAPS / WIDTH;
+    let mut at = 0;
+    while at < 8 {
+        let (place, part) = (at / registers, at % registers);
+        if (part + 1) * WIDTH <= ROOM * TAPS {
+            // SAFETY: as the caller's.
+            unsafe { to.add(place * lanes).cast::<[i8; WIDTH]>().add(part).write(from[at]) };
+        }
+        at += 1;
+    }
+}
+
+#[inline(never)]
+fn few(from: &[[i8; WIDTH]; 8], from_step: usize, to: &mut [i8], step: usize, len: usize) {
+    for (place, from) in from.as_flattened().chunks_exact(from_step).enumerate() {
+        if let Some(to) = to.get_mut(place * step..).and_then(|to| to.get_mut(..len)) {
+            to.copy_from_slice(&from[..len]);
+        }
+    }
 }
