@@ -7,6 +7,7 @@
 use tractlet_core::plan::{AddS8, Binary, BinaryF32, COPY_DIMS, MulS8, Operand, Unary};
 use tractlet_core::shape::Requantize;
 
+use super::constant::normal;
 use super::fold::repeating;
 use super::functions::Function;
 use super::quantized::Input;
@@ -130,7 +131,10 @@ impl<'m> Lowering<'m> {
         let mut a = self.real(name, a)?;
         let operand;
         if b.is_constant() {
-            let (values, dims) = self.numbers_of(b)?;
+            let (mut values, dims) = self.numbers_of(b)?;
+            if matches!(node.op.as_str(), "Add" | "Sum" | "Sub") {
+                values.iter_mut().for_each(|value| *value = normal(*value));
+            }
             match self.constant_along(name, a.clone(), values, &dims) {
                 Ok((aligned, b)) => (a, operand) = (aligned, (b, 1)),
                 Err(_) => (a, operand) = self.broadcast(name, a, b, &dims)?,

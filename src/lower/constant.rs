@@ -176,6 +176,12 @@ impl<'m> Lowering<'m> {
     }
 }
 
+/// A stored number to multiply by or to add, 0 for one below the normal ones. It makes no difference to a sum, unless other factors
+/// are beyond 1e30; weights that training let decay to such, as there are by the hundred thousand, cost x86-64 CPUs a hundred cycles each.
+pub(super) fn normal(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0 } else { value }
+}
+
 /// A float16 as the float32 of the same value.
 fn widened(half: u16) -> f32 {
     let (exponent, fraction) = (u32::from((half >> 10) & 0x1f), u32::from(half & 0x3ff));
@@ -200,6 +206,14 @@ impl StoredQuant<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_the_normal_numbers_is_nothing() {
+        assert_eq!([1e-39, -1e-45, f32::MIN_POSITIVE / 2.0].map(normal), [0.0; 3]);
+        let kept = [f32::MIN_POSITIVE, -f32::MIN_POSITIVE, 0.0, -1.5, f32::INFINITY];
+        assert_eq!(kept.map(normal), kept);
+        assert!(normal(f32::NAN).is_nan());
+    }
 
     #[test]
     fn half_precision_is_widened_exactly() {

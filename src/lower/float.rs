@@ -6,6 +6,7 @@ use tractlet_core::plan::{AveragePoolF32, ConvF32, MaxPoolF32, Operand, SoftmaxF
 use tractlet_core::shape::{ConvShape, Window};
 
 use super::binary::UNALIGNED;
+use super::constant::normal;
 use super::functions::Function;
 pub(super) use super::functions::unary;
 use super::pool::Pooled;
@@ -187,8 +188,8 @@ impl<'m> Lowering<'m> {
             output: self.program.span(output),
             shape,
             // Straight into the plan, of which they may be most.
-            weights: self.builder.data_of(conv_f32::order(&shape).map(weight)),
-            bias: self.builder.data(bias),
+            weights: self.builder.data_of(conv_f32::order(&shape).map(|at| normal(weight(at)))),
+            bias: self.builder.data_of(bias.iter().copied().map(normal)),
             min,
             max,
         };

@@ -4,6 +4,7 @@ use tractlet_core::kernels::{conv_f32, recurrent};
 use tractlet_core::plan::{Activation, ArenaSpan, Cell, ConvF32, DataSpan, Operand, RecurrentF32, StridedCopy};
 use tractlet_core::shape::{ConvShape, Window};
 
+use super::constant::normal;
 use super::edges::{padded, row_major};
 use super::fold::strided;
 use super::value::{Act, Layout, Value};
@@ -163,7 +164,7 @@ impl<'m> Lowering<'m> {
         }
         let (values, dims) = self.floats_of(&self.value(node, index)?)?;
         let each = values.len() / dims.first().copied().unwrap_or(1).max(1);
-        Ok(Some(values[direction * each..][..each].to_vec()))
+        Ok(Some(values[direction * each..][..each].iter().copied().map(normal).collect()))
     }
 
     /// A direction of the state before the first step, or of the cells; empty for zeros.

@@ -1,9 +1,11 @@
 //! Convolution in f32, for models that are not, or not wholly, quantized.
 //!
 //! Plain loops everywhere (`plain`), and register tiles where the CPU has fused multiply-add
-//! (`tiles` of some `sizes` in `vector`s) or 32-bit NEON (`neon32`), over parts of the image (`part`). Roundings
+//! (`tiles` of some `sizes` in `vector`s, and `alone` for single channels) or 32-bit NEON (`neon32`), over parts of the image (`part`). Roundings
 //! differ between them, so that results agree within rounding and not in every bit.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod alone;
 #[cfg(all(target_arch = "arm", target_os = "linux"))]
 mod neon32;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", all(target_arch = "arm", target_os = "linux")))]
@@ -244,7 +246,7 @@ mod tests {
             mut window in any_window(2),
             groups in prop_oneof![Just(1usize), 1usize..5, Just(0)],
             group_in in 1usize..20,
-            group_out in prop_oneof![1usize..30, 60usize..90, Just(64), Just(128), 129usize..150],
+            group_out in prop_oneof![Just(1), 1usize..30, 60usize..90, Just(64), Just(128), 129usize..150],
             seed: u32,
         ) {
             // 0 stands for depthwise.

@@ -3,6 +3,7 @@
 use crate::isa::Isa;
 use crate::shape::ConvShape;
 
+use super::alone;
 use super::part::{self, Part};
 use super::tiles::{Dense, Tiles, Width};
 #[cfg(target_arch = "x86_64")]
@@ -26,8 +27,15 @@ pub(super) fn takes(shape: &ConvShape) -> bool {
 /// The CPU has the instruction set, which is not the generic one; the slices fit `shape`, for which [there are tiles](takes).
 pub(super) unsafe fn run(isa: Isa, shape: &ConvShape, args: &ConvF32Args<'_>, output: &mut [f32]) {
     let mut tiles = Tiles { shape, args, output };
-    // SAFETY: the caller's.
+    // SAFETY: the caller's; a part has as many pixels.
     unsafe {
+        if alone::takes(shape, LANES) {
+            part::each(shape, |part| match part.pixels {
+                8.. if !part.ragged => tiles.alone::<Narrow, 8>(part),
+                _ => tiles.alone::<Narrow, 1>(part),
+            });
+            return;
+        }
         #[cfg(target_arch = "x86_64")]
         // Asked again, so that nothing of it is in programs that cannot detect it.
         if isa == Isa::Avx512Vnni && is_wide(shape) && isa.is_available() {

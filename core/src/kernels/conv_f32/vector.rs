@@ -49,7 +49,7 @@ pub trait Vector: Copy {
 }
 
 /// Lanes that vectors without masks have at most.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
 
 /// The values from `at` on, which are fewer than a vector has, and zeros.
 #[cold]
