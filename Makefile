@@ -207,7 +207,7 @@ ASAN_SKIPS := a_cap_is_held_or_what_passes_it_is_named memory_that_is_not_there_
 
 asan: ## Run the tests, and the program in them, under AddressSanitizer; takes half an hour
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-		cargo test --workspace --lib --bins --tests --target $(HOST_TRIPLE) --target-dir $(TARGET)/asan -- \
+		cargo test --workspace --no-fail-fast --lib --bins --tests --target $(HOST_TRIPLE) --target-dir $(TARGET)/asan -- \
 		$(foreach test,$(ASAN_SKIPS),--skip $(test))
 
 # These two have to see what the standard library does, so it is built along, from its sources.

@@ -231,7 +231,7 @@ fn every_command_takes_a_plan_for_a_model() {
     let bench = json(&["bench", plan, "--runs", "10", "--profile"]);
     assert_eq!((&bench["engine"], &bench["allocations_per_run"]), (&"plan".into(), &0.0.into()));
     assert_eq!(bench["ops"][1]["name"], "conv_0");
-    let footprint = json(&["footprint", plan, "--budget", "pi4"]);
+    let footprint = json(&["footprint", plan, "--budget", "4GiB"]);
     assert_eq!(footprint["predicted"]["total_bytes"], made["total_bytes"]);
     assert!(failure_of_budget(plan).contains("over budget: the plan's total of"));
     let inspect = json(&["inspect", plan]);
