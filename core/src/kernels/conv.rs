@@ -76,6 +76,8 @@ pub struct ConvArgs<'a> {
 pub enum Results<'a> {
     /// They are requantized.
     Bytes(&'a mut [i8]),
+    /// The same with a number for each pixel added to them first, by products of matrices: of [compact](Form::Compact) weights alone.
+    Shifted(&'a mut [i8], &'a [i32]),
     /// They stay as they are, which they do of [compact](Form::Compact) weights alone.
     Sums(&'a mut [i32]),
 }
@@ -84,7 +86,7 @@ impl Results<'_> {
     /// How many there are.
     fn len(&self) -> usize {
         match self {
-            Results::Bytes(bytes) => bytes.len(),
+            Results::Bytes(bytes) | Results::Shifted(bytes, _) => bytes.len(),
             Results::Sums(sums) => sums.len(),
         }
     }
@@ -92,9 +94,14 @@ impl Results<'_> {
     /// How many multipliers they take.
     fn multipliers(&self, out_c: usize) -> usize {
         match self {
-            Results::Bytes(_) => out_c,
+            Results::Bytes(_) | Results::Shifted(..) => out_c,
             Results::Sums(_) => 0,
         }
+    }
+
+    /// Whether what is added to pixels is a number for each of them.
+    fn shifts_fit(&self, pixels: u64) -> bool {
+        !matches!(self, Results::Shifted(_, shifts) if shifts.len() as u64 != pixels)
     }
 }
 
@@ -271,5 +278,6 @@ impl ConvArgs<'_> {
             && product([w.out_h, w.out_w, shape.out_c]) == output.len() as u64
             && self.bias.len() == shape.out_c
             && self.multiplier.len() == output.multipliers(shape.out_c)
+            && output.shifts_fit(w.out_h as u64 * w.out_w as u64)
     }
 }

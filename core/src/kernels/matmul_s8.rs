@@ -2,10 +2,7 @@
 //!
 //! The second one is packed as the weights of a fully connected layer are, at each run, and what comes of its zero point
 //! and the first one's is added: `sum (a - za) * (b - zb)` is `sum a * b`, less `za` times the sum of a column of `b`,
-//! which goes into the bias, less `zb` times the sum of a row of `a`. Where `zb` is not 0, sums are brought to bytes some
-//! rows at a time, behind the kernel.
-
-use core::ops::Range;
+//! which goes into the bias, less `zb` times the sum of a row of `a`, which the kernel adds to the sums of that row.
 
 use crate::exec::memory::cast_mut;
 use crate::isa::Isa;
@@ -15,13 +12,9 @@ use crate::shape::{ConvShape, Requantize, Window};
 use super::conv::{self, ConvArgs, Form, Results};
 use super::matmul::Product;
 use super::per_isa::per_isa;
-use super::round::ToI8;
 
 /// So many products of bytes less their zero points have a sum of 32 bits.
 pub const MAX_INNER: usize = (i32::MAX / (255 * 255)) as usize;
-
-/// Rows whose sums are brought to bytes together: a multiple of the height of tiles, whichever it is.
-const ROWS: usize = 24;
 
 /// Sizes and numbers of [`MatMulS8`](crate::ops::MatMulS8).
 #[derive(Clone, Copy, Debug)]
@@ -46,28 +39,24 @@ struct Room<'a> {
     multipliers: &'a mut [f32],
     packed: &'a mut [u8],
     kernel: &'a mut [u8],
-    sums: &'a mut [i32],
+    /// What is added to each row; none where the zero point of `b` is 0.
+    shifts: &'a mut [i32],
 }
 
 impl ProductS8 {
-    /// Some rows as those of a fully connected layer whose weights are `b`.
-    fn layer(&self, rows: usize) -> ConvShape {
-        ConvShape { window: Window::pixels(rows, self.sizes.inner), out_c: self.sizes.cols, groups: 1 }
+    /// One product as a fully connected layer whose weights are `b`.
+    fn layer(&self) -> ConvShape {
+        ConvShape { window: Window::pixels(self.sizes.rows, self.sizes.inner), out_c: self.sizes.cols, groups: 1 }
     }
 
     /// Bytes of each part of the scratch, and of these what the packed matrix takes: the others are multiples of [`ALIGN`].
     fn lens(&self, isa: Isa) -> ([usize; 5], usize) {
         let Product { rows, cols, .. } = self.sizes;
-        let [packed, all] = conv::matrix_lens(isa, &self.layer(rows));
-        let kernel = |rows| conv::matrix_lens(isa, &self.layer(rows))[1];
-        let words = |count: usize| count.saturating_mul(cols).saturating_mul(size_of::<i32>());
-        let (kernel, sums) = match self.b_zero_point {
-            0 => (all, 0),
-            // Of some rows at a time the last ones are the most, if they are not as many as the others.
-            _ => (kernel(last_part(rows)).max(kernel(rows.min(ROWS))), words(rows.min(ROWS + 1))),
-        };
+        let [packed, kernel] = conv::matrix_lens(isa, &self.layer());
+        let words = |count: usize| count.saturating_mul(size_of::<i32>());
+        let shifts = if self.b_zero_point == 0 { 0 } else { words(rows) };
         let aligned = |len: usize| len.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
-        ([words(1), words(1), packed, kernel, sums].map(aligned), packed)
+        ([words(cols), words(cols), packed, kernel, shifts].map(aligned), packed)
     }
 
     /// Bytes of scratch that [`ProductS8::run`] works in, 64-byte aligned; more than there can be of sizes beyond reason.
@@ -96,25 +85,25 @@ impl ProductS8 {
     }
 
     fn room<'a>(&self, isa: Isa, scratch: &'a mut [u8]) -> Option<Room<'a>> {
-        let cols = self.sizes.cols;
+        let Product { rows, cols, .. } = self.sizes;
         let ([bias, multipliers, packed, kernel, _], packed_len) = self.lens(isa);
         let (bias, rest) = scratch.split_at_mut_checked(bias)?;
         let (multipliers, rest) = rest.split_at_mut_checked(multipliers)?;
         let (packed, rest) = rest.split_at_mut_checked(packed)?;
-        let (kernel, sums) = rest.split_at_mut_checked(kernel)?;
+        let (kernel, shifts) = rest.split_at_mut_checked(kernel)?;
+        let shifts: &mut [i32] = cast_mut(shifts)?;
         Some(Room {
             bias: cast_mut(bias)?.get_mut(..cols)?,
             multipliers: cast_mut(multipliers)?.get_mut(..cols)?,
             packed: packed.get_mut(..packed_len)?,
             kernel,
-            sums: cast_mut(sums)?,
+            shifts: if self.b_zero_point == 0 { &mut [] } else { shifts.get_mut(..rows)? },
         })
     }
 
     /// Packs a matrix, and works out what each column begins with.
     fn pack(&self, isa: Isa, b: &[i8], room: &mut Room<'_>) {
-        let layer = self.layer(self.sizes.rows);
-        conv::pack_matrix(isa, &layer, b, self.turned, room.packed, room.bias);
+        conv::pack_matrix(isa, &self.layer(), b, self.turned, room.packed, room.bias);
         let [a_zero_point, b_zero_point] = [self.a_zero_point, self.b_zero_point].map(i32::from);
         let both = (a_zero_point * b_zero_point).wrapping_mul(self.sizes.inner as i32);
         room.bias.iter_mut().for_each(|sum| *sum = both.wrapping_sub(sum.wrapping_mul(a_zero_point)));
@@ -123,7 +112,6 @@ impl ProductS8 {
     /// One product, by the matrix that is packed.
     #[inline(never)]
     fn one(&self, isa: Isa, a: &[i8], y: &mut [i8], room: &mut Room<'_>) -> bool {
-        let Product { rows, inner, cols } = self.sizes;
         let args = ConvArgs {
             input: a,
             weights: room.packed,
@@ -132,43 +120,23 @@ impl ProductS8 {
             input_zp: self.a_zero_point,
             out: self.requantize,
         };
-        if self.b_zero_point == 0 {
-            return conv::run(isa, &self.layer(rows), Form::Compact, &args, Results::Bytes(y), room.kernel);
-        }
-        parts(rows).all(|part| {
-            let input = &a[part.start * inner..part.end * inner];
-            let Some(sums) = room.sums.get_mut(..part.len() * cols) else { return false };
-            let args = ConvArgs { input, multiplier: &[], ..args };
-            let layer = self.layer(part.len());
-            let done = conv::run(isa, &layer, Form::Compact, &args, Results::Sums(sums), room.kernel);
-            finish(isa, self, input, sums, &mut y[part.start * cols..part.end * cols]);
-            done
-        })
+        let results = match self.b_zero_point {
+            0 => Results::Bytes(y),
+            zero_point => {
+                sum_rows(isa, a, -i32::from(zero_point), room.shifts);
+                Results::Shifted(y, room.shifts)
+            }
+        };
+        conv::run(isa, &self.layer(), Form::Compact, &args, results, room.kernel)
     }
 }
 
-/// Rows that are taken together. A single one may have another layout of its weights: of several none is left alone.
-fn parts(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let last = rows - last_part(rows);
-    (0..last).step_by(ROWS).map(|first| first..first + ROWS).chain(core::iter::once(last..rows))
-}
-
-/// How many rows the last part has.
-fn last_part(rows: usize) -> usize {
-    rows - rows.saturating_sub(2) / ROWS * ROWS
-}
-
 per_isa! {
-    /// Sums of rows, less the zero point of `b` times the sum of each row of `a`, become bytes.
-    fn finish(product: &ProductS8, a: &[i8], sums: &[i32], y: &mut [i8]) {
-        let (to_i8, multiplier) = (ToI8::new(&product.requantize), product.multiplier);
-        let rows = a.chunks_exact(product.sizes.inner).zip(sums.chunks_exact(product.sizes.cols));
-        for ((a, sums), y) in rows.zip(y.chunks_exact_mut(product.sizes.cols)) {
-            let total: i32 = a.iter().map(|&a| i32::from(a)).sum();
-            let less = total.wrapping_mul(product.b_zero_point.into());
-            for (y, sum) in y.iter_mut().zip(sums) {
-                *y = to_i8.apply_number(sum.wrapping_sub(less) as f32 * multiplier);
-            }
+    /// The sum of each of as many rows as there are sums, times a number.
+    fn sum_rows(rows: &[i8], times: i32, sums: &mut [i32]) {
+        let inner = rows.len() / sums.len().max(1);
+        for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(inner.max(1))) {
+            *sum = row.iter().map(|&x| i32::from(x)).sum::<i32>().wrapping_mul(times);
         }
     }
 }
@@ -279,6 +247,22 @@ mod tests {
         }
     }
 
+    /// More rows than a region has, and more products than a unit for matrices is worth setting up for.
+    #[test]
+    fn zero_points_count_in_all_regions() {
+        for (rows, inner, cols) in [(500, 20, 5), (300, 64, 70)] {
+            let product = ProductS8 {
+                sizes: Product { rows, inner, cols },
+                turned: true,
+                a_zero_point: 11,
+                b_zero_point: -90,
+                multiplier: 1e-3,
+                requantize: Requantize { zero_point: 5, min: i8::MIN, max: i8::MAX },
+            };
+            check(&product, 1, (&bytes(1, rows * inner), &bytes(2, inner * cols)));
+        }
+    }
+
     /// For all layouts, those of other CPUs included.
     #[test]
     fn a_matrix_is_packed_as_weights_are() {
@@ -298,15 +282,6 @@ mod tests {
                     assert_eq!((&packed, &sums), (&expected, &totals), "{isa}, {rows}x{inner}x{cols}, {is_turned}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn no_part_of_several_rows_is_one() {
-        for rows in 1..200 {
-            let parts: Vec<_> = parts(rows).collect();
-            assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), rows);
-            assert!(parts.iter().all(|part| (2..=ROWS + 1).contains(&part.len()) || rows == 1), "{parts:?}");
         }
     }
 

@@ -71,6 +71,10 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> b
                 for block in (0..group_out).step_by(BLOCK) {
                     let (first, count) = (group * group_out + block, BLOCK.min(group_out - block));
                     sums[..count].copy_from_slice(&args.bias[first..][..count]);
+                    if let Results::Shifted(_, shifts) = output {
+                        let shift = shifts[out_y * w.out_w + out_x];
+                        sums[..count].iter_mut().for_each(|sum| *sum = sum.wrapping_add(shift));
+                    }
                     if depthwise {
                         place.depthwise(first, &padding, &mut taps, &mut sums[..count]);
                     } else {
@@ -89,7 +93,7 @@ pub fn run(shape: &ConvShape, args: &ConvArgs<'_>, mut output: Results<'_>) -> b
 /// Puts the sums of some channels where they go.
 fn put(args: &ConvArgs<'_>, to_i8: ToI8, output: &mut Results<'_>, at: usize, first: usize, sums: &[i32]) {
     match output {
-        Results::Bytes(bytes) => {
+        Results::Bytes(bytes) | Results::Shifted(bytes, _) => {
             let scaled = sums.iter().zip(&args.multiplier[first..]).map(|(&sum, multiplier)| sum as f32 * multiplier);
             bytes[at..].iter_mut().zip(scaled).for_each(|(y, value)| *y = to_i8.apply_number(value));
         }

@@ -46,7 +46,7 @@ pub enum Dst {
 impl From<Results<'_>> for Dst {
     fn from(results: Results<'_>) -> Dst {
         match results {
-            Results::Bytes(bytes) => Dst::Bytes(bytes.as_mut_ptr()),
+            Results::Bytes(bytes) | Results::Shifted(bytes, _) => Dst::Bytes(bytes.as_mut_ptr()),
             Results::Sums(sums) => Dst::Sums(sums.as_mut_ptr()),
         }
     }

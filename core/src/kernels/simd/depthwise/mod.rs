@@ -81,6 +81,8 @@ pub unsafe fn run<S: Interleave>(
     unsafe {
         let output = match output {
             Results::Bytes(bytes) => bytes.as_mut_ptr(),
+            // Of products of matrices alone.
+            Results::Shifted(..) => return false,
             Results::Sums(sums) => {
                 vectorized!(S, rows::<S, 0, 0, _>(layer, sums.as_mut_ptr()));
                 return true;

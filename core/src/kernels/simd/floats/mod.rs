@@ -157,6 +157,8 @@ pub unsafe fn run<F: Floats>(shape: &ConvShape, args: &ConvArgs<'_>, output: Res
     unsafe {
         let dst = match output {
             Results::Bytes(bytes) => bytes.as_mut_ptr(),
+            // Of products of matrices alone.
+            Results::Shifted(..) => return false,
             Results::Sums(sums) => {
                 let dst = sums.as_mut_ptr();
                 if panel.pixel_bytes == BYTES {

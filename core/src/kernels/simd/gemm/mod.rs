@@ -191,6 +191,10 @@ pub unsafe fn parts(
     if args.weights.len() != gemm.packed_len(layout) || scratch.len() < gemm.scratch_len(layout) {
         return false;
     }
+    let shifts = match &output {
+        Results::Shifted(_, shifts) => Some(shifts.as_ptr()),
+        _ => None,
+    };
     let (output, part_len) = (Dst::from(output), gemm.part_len(layout));
     for part in 0..gemm.parts {
         let first = part * gemm.out_c;
@@ -204,7 +208,9 @@ pub unsafe fn parts(
             ..*args
         };
         // SAFETY: as the caller's; these are channels of the first pixel.
-        unsafe { run(Part { gemm, pitch: shape.window.in_c, args: &args, output: output.add(first), scratch }) };
+        unsafe {
+            run(Part { gemm, pitch: shape.window.in_c, args: &args, output: output.add(first), shifts, scratch })
+        };
     }
     true
 }
@@ -216,6 +222,8 @@ pub struct Part<'a> {
     pitch: usize,
     args: &'a ConvArgs<'a>,
     output: Dst,
+    /// What is added to the sums of each pixel, if anything is.
+    shifts: Option<*const i32>,
     scratch: &'a mut [u8],
 }
 
@@ -224,7 +232,7 @@ pub struct Part<'a> {
 /// # Safety
 /// The CPU has the instruction set, for whose layout it was made.
 pub unsafe fn run<S: Simd>(part: Part<'_>) {
-    let Part { gemm, pitch, args, output, scratch } = part;
+    let Part { gemm, pitch, args, output, shifts, scratch } = part;
     let (params, panel) = Params::new(S::LAYOUT, args, gemm.out_c, scratch);
     let panel = panel.as_mut_ptr();
     let mut product = Product {
@@ -235,6 +243,7 @@ pub unsafe fn run<S: Simd>(part: Part<'_>) {
         params,
         out: Epilogue::from(&args.out),
         dst: output,
+        shifts,
         channel: 0,
         groups: 0,
         columns: 1,
@@ -261,10 +270,11 @@ pub unsafe fn run<S: Simd>(part: Part<'_>) {
     for region in gemm.panel.regions() {
         product.columns = region.cols;
         let pixels = region.rows * region.cols;
-        let first = (region.y * gemm.panel.window.out_w + region.x) * gemm.out_step;
+        let first = region.y * gemm.panel.window.out_w + region.x;
         product.windows = &windows[..pixels];
         // SAFETY: regions are parts of the output.
-        product.dst = unsafe { output.add(first) };
+        product.dst = unsafe { output.add(first * gemm.out_step) };
+        product.shifts = shifts.map(|shifts| shifts.wrapping_add(first));
         if in_place {
             product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
         }

@@ -20,6 +20,8 @@ pub struct Product<'a> {
     pub out: Epilogue,
     /// The first pixel's first channel.
     pub dst: Dst,
+    /// What is added to the sums of each pixel, if anything is.
+    pub shifts: Option<*const i32>,
     pub channel: usize,
     /// Of how many groups of blocks, all of the same size.
     pub groups: usize,
@@ -85,6 +87,7 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(mut product: Product) {
     product.windows = rest;
     // SAFETY: `whole` are the first pixels of the destination.
     product.dst = unsafe { product.dst.add(whole.len() * product.gemm.out_step) };
+    product.shifts = product.shifts.map(|shifts| shifts.wrapping_add(whole.len()));
     // SAFETY: as the caller's.
     unsafe {
         match rest.len() {
@@ -116,6 +119,17 @@ impl Product<'_> {
 
     #[inline(always)]
     unsafe fn store<S: Simd, const ROWS: usize, const BLOCKS: usize>(&self, acc: [[S::Acc; BLOCKS]; ROWS], row: usize) {
+        let mut acc = acc;
+        if let Some(shifts) = self.shifts {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: there is one for each pixel.
+                unsafe {
+                    let lanes = [shifts.add(row + r).read(); 16];
+                    let shift = S::load(lanes.as_ptr().cast());
+                    *acc = each!(|b| S::add(acc[b], shift));
+                }
+            }
+        }
         let Gemm { out_c, out_step, .. } = *self.gemm;
         let len = (BLOCKS * S::LAYOUT.lanes).min(out_c - self.channel);
         // SAFETY: as above; rows from `row` on are pixels of the destination.
