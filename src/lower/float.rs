@@ -44,6 +44,9 @@ impl<'m> Lowering<'m> {
             "Einsum" => return self.einsum_f32(node),
             _ => {}
         }
+        if self.gated(node)? {
+            return Ok(());
+        }
         if let Some(function) = unary(self, node)? {
             let input = self.real(&node.name, &self.value(node, self.operand(node))?)?;
             let output = self.function_f32(&node.name, &input, function);
@@ -156,8 +159,8 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    /// A convolution with the clamps that follow it: the tensor at their end by name, and where it is. Weights are asked for by
-    /// tap, input channel of the group, and output channel.
+    /// A convolution with the row that is added to it and the clamps that follow: the tensor at their end by name, and where it is.
+    /// Weights are asked for by tap, input channel of the group, and output channel.
     pub(super) fn conv_op_f32(
         &mut self,
         node: &Node,
@@ -167,10 +170,29 @@ impl<'m> Lowering<'m> {
         bias: &[f32],
         output: (Vec<usize>, Layout),
     ) -> Result<(String, Act), Why> {
-        let (name, min, max) = self.clamped(node)?;
+        let (bias, last) = self.with_added_row(node, bias);
+        let (name, min, max) = self.clamped(last)?;
         let output = self.program.floats(output.0, output.1);
-        self.push_conv_f32(&node.name, (act, &output), shape, weight, bias, (min, max));
+        self.push_conv_f32(&node.name, (act, &output), shape, weight, &bias, (min, max));
         Ok((name, output))
+    }
+
+    /// The bias with what an Add behind a product adds to each row, and the node behind which it then goes on.
+    fn with_added_row<'n>(&mut self, node: &'n Node, bias: &[f32]) -> (Vec<f32>, &'n Node)
+    where
+        'm: 'n,
+    {
+        let added = matches!(node.op.as_str(), "Conv" | "Gemm" | "MatMul").then(|| self.added_row(node)).flatten();
+        let row = added.and_then(|(index, row)| Some((index, self.floats_of(&row).ok()?.0)));
+        match row {
+            Some((index, row)) if row.len() == 1 || row.len() == bias.len() => {
+                self.report(self.nodes[index].origin(), crate::model::DType::F32);
+                self.consumed.insert(index);
+                let sums = bias.iter().zip(row.iter().cycle()).map(|(bias, more)| bias + more);
+                (sums.collect(), self.nodes[index].get())
+            }
+            _ => (bias.to_vec(), node),
+        }
     }
 
     /// The convolution from one tensor to another, of weights that are asked for as above.
@@ -277,5 +299,19 @@ impl<'m> Lowering<'m> {
         }
         let a = self.along(name, a, dims)?.ok_or(UNALIGNED)?;
         Ok((a, self.builder.data(&values).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lower::golden;
+
+    #[test]
+    fn a_row_that_is_added_and_a_clamp_behind_it_go_into_the_product() {
+        for name in ["row_behind_conv_f32", "row_behind_matmul_f32"] {
+            let kinds: Vec<&str> = golden(name).program.steps.iter().map(|step| step.op.kind()).collect();
+            let computing = kinds.iter().filter(|kind| **kind != "StridedCopy");
+            assert_eq!(computing.collect::<Vec<_>>(), [&"ConvF32"], "{name}");
+        }
     }
 }

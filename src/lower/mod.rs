@@ -21,6 +21,7 @@ mod einsum;
 mod float;
 mod fold;
 mod functions;
+mod gated;
 mod geometry;
 mod held;
 mod inline;

@@ -185,7 +185,7 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    /// Follows the single readers of a node's output through Relu and Clip to a QuantizeLinear.
+    /// Follows the single readers of a node's output through Relu, Clip and Identity to a QuantizeLinear.
     pub(super) fn tail(&self, node: &Node) -> Result<Tail, Why> {
         let output = node.outputs.first().ok_or("it has no output")?.clone();
         let mut tail = Tail { output, min: f32::NEG_INFINITY, max: f32::INFINITY, quantized: None, nodes: vec![] };
@@ -201,7 +201,7 @@ impl<'m> Lowering<'m> {
                 tail.quantized = Some((self.per_tensor(reader, dtype)?, dtype));
             } else if let Some((min, max)) = self.clamp(reader) {
                 (tail.min, tail.max) = (tail.min.clamp(min, max), tail.max.clamp(min, max));
-            } else {
+            } else if reader.op != "Identity" {
                 break;
             }
             tail.nodes.push(index);

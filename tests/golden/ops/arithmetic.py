@@ -216,6 +216,34 @@ def elementwise() -> None:
         finish(g, g.op("Mul", y, gate))
     add("swish_after_conv", activated)
 
+    def written_out(g, how):
+        x = g.input(1, 3, 5, 6, low=-4, high=4)
+        if how == "silu":
+            y = g.op("Mul", x, g.op("Sigmoid", x))
+        elif how == "hard_swish":
+            y = g.op("Mul", g.op("HardSigmoid", x, alpha=1 / 6, beta=0.5), x)
+        else:
+            sum = g.op("Add", g.op("Erf", g.op("Div", x, g.const(np.sqrt(2.0)))), g.const(1.0))
+            factors = [x, g.const(0.5)]
+            for factor in reversed(factors) if how == "halved" else factors:
+                sum = g.op("Mul", sum, factor)
+            y = sum
+        finish(g, y, False)
+    for name, how in (("silu_written_out", "silu"), ("hard_swish_written_out", "hard_swish"), ("gelu_written_out", "gelu"), ("gelu_written_out_halved_first", "halved")):
+        add(name, bind(written_out, how=how))
+
+    def row_behind(g, kind):
+        if kind == "Conv":
+            x = g.input(1, 3, 6, 5)
+            y = g.op("Conv", x, g.const(g.normal(4, 3, 3, 3)), g.const(g.normal(4)))
+            y = g.op("Add", y, g.const(g.normal(1, 4, 1, 1)))
+        else:
+            y = g.op("MatMul", g.input(2, 3, 6), g.const(g.normal(6, 5)))
+            y = g.op("Add", g.const(g.normal(5)), y)
+        finish(g, g.op("Relu", g.op("Identity", y)), False)
+    for kind in ("Conv", "MatMul"):
+        add(f"row_behind_{kind.lower()}_f32", bind(row_behind, kind=kind))
+
     def unsupported(g):
         finish(g, g.op("Selu", image(g, 3, 4, 4)))
     add("selu", unsupported)
