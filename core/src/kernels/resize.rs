@@ -7,7 +7,10 @@ use super::per_isa::per_isa;
 pub type Blend = [u32; 3];
 
 /// One, as a [`Blend`] of bytes counts: products of two shares and a byte fit 32 bits.
-pub const WHOLE: u32 = 1 << 11;
+pub const WHOLE: u32 = 1 << WHOLE_BITS;
+const WHOLE_BITS: u32 = 11;
+/// Bits of the products of two shares that leave those of a byte in 16.
+const SHORT_BITS: u32 = 7;
 
 /// The four input rows or columns that an output one is made of, and the bits of the floats that they are multiplied by.
 pub type Taps = [[u32; 4]; 2];
@@ -15,19 +18,36 @@ pub type Taps = [[u32; 4]; 2];
 per_isa! {
     /// [`ResizeS8`](crate::ops::ResizeS8): rows of `width` pixels of `channels` values.
     pub fn resize_s8(x: &[i8], y: &mut [i8], width: usize, channels: usize, rows: &[Blend], cols: &[Blend]) {
-        const BITS: u32 = 2 * WHOLE.trailing_zeros();
-        for_each_pixel(x, y, width, channels, rows, cols, |y, corners, [row, col]| {
-            let (row, col) = (row as i32, col as i32);
-            let (row_rest, col_rest) = (WHOLE as i32 - row, WHOLE as i32 - col);
-            let [a, b, c, d] = [row_rest * col_rest, row_rest * col, row * col_rest, row * col];
-            for (index, y) in y.iter_mut().enumerate() {
-                let [p, q, r, s] = corners.map(|corner| i32::from(corner[index]));
-                let sum = a * p + b * q + c * r + d * s;
-                // Half to even: half less one, and one more where what is left is odd.
-                let half = (1 << (BITS - 1)) - 1 + ((sum >> BITS) & 1);
-                *y = ((sum + half) >> BITS) as i8;
-            }
-        });
+        let [row_bits, col_bits] = [rows, cols].map(|blends| bits(blends).max(1));
+        let bits = row_bits + col_bits;
+        let shares = |shares: [u32; 2]| {
+            let [row, col] = [shares[0] >> (WHOLE_BITS - row_bits), shares[1] >> (WHOLE_BITS - col_bits)];
+            let (row_rest, col_rest) = ((1 << row_bits) - row, (1 << col_bits) - col);
+            [row_rest * col_rest, row_rest * col, row * col_rest, row * col]
+        };
+        // Half to even: half less one, and one more where what is left is odd.
+        if bits <= SHORT_BITS {
+            // Twice as many values at a time, as for an image of twice the size.
+            let half = (1 << (bits - 1)) - 1;
+            for_each_pixel(x, y, width, channels, rows, cols, |y, corners, shared| {
+                let [a, b, c, d] = shares(shared).map(|share| share as i16);
+                for (index, y) in y.iter_mut().enumerate() {
+                    let [p, q, r, s] = corners.map(|corner| i16::from(corner[index]));
+                    let sum = a * p + b * q + c * r + d * s;
+                    *y = ((sum + half + ((sum >> bits) & 1)) >> bits) as i8;
+                }
+            });
+        } else {
+            let half = (1 << (bits - 1)) - 1;
+            for_each_pixel(x, y, width, channels, rows, cols, |y, corners, shared| {
+                let [a, b, c, d] = shares(shared).map(|share| share as i32);
+                for (index, y) in y.iter_mut().enumerate() {
+                    let [p, q, r, s] = corners.map(|corner| i32::from(corner[index]));
+                    let sum = a * p + b * q + c * r + d * s;
+                    *y = ((sum + half + ((sum >> bits) & 1)) >> bits) as i8;
+                }
+            });
+        }
     }
 
     /// [`ResizeF32`](crate::ops::ResizeF32).
@@ -62,6 +82,11 @@ per_isa! {
             }
         }
     }
+}
+
+/// How many bits of the shares of bytes count: the lowest ones are 0 in all of them.
+fn bits(blends: &[Blend]) -> u32 {
+    WHOLE_BITS - blends.iter().fold(WHOLE, |all, [.., share]| all | share).trailing_zeros()
 }
 
 /// Calls `blend` for each pixel of the output, with the four pixels of the input around it and the shares of the
@@ -99,9 +124,13 @@ mod tests {
     use super::*;
     use crate::isa::Isa;
 
+    /// Of shares that are multiples of some power of two.
     fn blends(input: usize) -> impl Strategy<Value = Vec<Blend>> {
         let blend = (0..input as u32, 0..input as u32, prop_oneof![Just(0), 0..=WHOLE]);
-        vec(blend.prop_map(|(first, second, share)| [first, second, share]), 1..8)
+        let blends = (vec(blend, 1..8), 0..=WHOLE_BITS);
+        blends.prop_map(|(blends, coarse)| {
+            blends.into_iter().map(|(first, second, share)| [first, second, share >> coarse << coarse]).collect()
+        })
     }
 
     #[test]
