@@ -1,5 +1,7 @@
 //! A plan: as a file, and behind its checksum.
 
+use std::collections::HashSet;
+
 use tractlet::{CompileOptions, Isa, Model, PlanFile, SessionOptions, compile};
 use tractlet_core::plan::{AlignedBytes, MAGIC, Plan, VERSION};
 
@@ -56,17 +58,30 @@ fn dtype(dtype: tractlet_core::plan::DType) -> tractlet::DType {
     }
 }
 
-/// Plans of one model of each operator, for the plainest instruction set and for this machine's.
+/// Plans of models of each operator, for the plainest instruction set and for this machine's: every third, and those that
+/// have an op that none before had.
 pub fn seeds() -> Vec<Vec<u8>> {
     let models = files("tests/golden/ops", &|name| name == "model.onnx", 2 << 10);
-    let plans = models.iter().step_by(3).flat_map(|bytes| {
-        let model = Model::from_bytes("seed", bytes).ok();
-        [Isa::Generic, Isa::detect()].map(|isa| {
-            let plan = compile(model.as_ref()?, &CompileOptions::default().isa(isa)).ok()?;
-            Some(plan.as_bytes().to_vec())
-        })
-    });
-    plans.flatten().filter(|plan| plan.len() < 8 << 10).collect()
+    let (mut ops, mut seeds) = (HashSet::new(), Vec::new());
+    for (index, bytes) in models.iter().enumerate() {
+        let Ok(model) = Model::from_bytes("seed", bytes) else { continue };
+        let plans = [Isa::Generic, Isa::detect()].map(|isa| {
+            let plan = compile(&model, &CompileOptions::default().isa(isa)).ok()?;
+            Some(plan.as_bytes().to_vec()).filter(|plan| plan.len() < 8 << 10)
+        });
+        let mut is_new = false;
+        for plan in plans.iter().flatten() {
+            let mut held = AlignedBytes::zeroed(plan.len());
+            held.copy_from_slice(plan);
+            if let Ok(plan) = Plan::parse(held) {
+                plan.ops().for_each(|(_, op)| is_new |= ops.insert(std::mem::discriminant(&op)));
+            }
+        }
+        if is_new || index % 3 == 0 {
+            seeds.extend(plans.into_iter().flatten());
+        }
+    }
+    seeds
 }
 
 /// Where the checksum lies, and how it is computed: as in `tractlet_core::plan`, which keeps it to itself. The seeds

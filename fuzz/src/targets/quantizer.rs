@@ -3,9 +3,9 @@
 use tractlet::{DType, EngineChoice, Model, ModelError, Session, SessionOptions, TensorMut, TensorRef};
 use tractlet_core::plan::AlignedBytes;
 use tractlet_quantize::prune::{self, prune};
-use tractlet_quantize::{Effort, Engine, EngineError, Options, Runner, quantize};
+use tractlet_quantize::{Effort, Engine, EngineError, Method, Options, Runner, quantize};
 
-use super::{MAX_MACS, files, options};
+use super::{MAX_MACS, files, goes_all_the_way, options};
 use crate::memory_file::in_file;
 
 const SAMPLES: usize = 2;
@@ -13,7 +13,9 @@ const SAMPLES: usize = 2;
 /// Quantizes and prunes: without an engine, which ends before calibration, and on the plan engine where that takes the
 /// model.
 pub fn run(bytes: &[u8]) {
-    let coarsely = Options { effort: Effort::Fast, ..Options::default() };
+    // Half the time goes into drawing a tensor's range by each rule.
+    let method = if goes_all_the_way(bytes) { Method::Auto } else { Method::MinMax };
+    let coarsely = Options { effort: Effort::Fast, method, ..Options::default() };
     // Models are small: a channel at a time.
     let fewer = prune::Options { multiple: 1, ..prune::Options::default() };
     let _ = quantize(bytes, &Refusing, &coarsely, &());

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use tractlet::sensor::{
     Column, Control, Decision, Recipe, Sink, Source, SourceOptions, SourceSpec, Stream, StreamOptions, Summary,
 };
 
-use super::files;
 use super::recipe::session;
+use super::{files, goes_all_the_way};
 use crate::memory_file::in_file;
 
 const RECIPES: [&str; 2] = [
@@ -19,12 +20,16 @@ const RECIPES: [&str; 2] = [
 const FORMATS: [&str; 12] =
     ["csv", "wav", "npy", "u8", "s8", "s16le", "u16be", "s24le", "u24be", "s32be", "f32le", "f64be"];
 
-/// Takes the first byte for how the others are to be read, and streams them.
+static PARSED: LazyLock<[Recipe; 2]> = LazyLock::new(|| {
+    RECIPES.map(|text| Recipe::parse(Path::new("/nowhere/model.toml"), text).expect("a recipe that is right"))
+});
+
+/// Takes the first byte for how the others are to be read, and reads them; of some it makes decisions. The two threads of
+/// a stream wait for each other, window by window, which is what takes time.
 pub fn run(bytes: &[u8]) {
     let Some((&how, rest)) = bytes.split_first() else { return };
     let how = usize::from(how);
-    let text = RECIPES[how % 2];
-    let recipe = Recipe::parse(Path::new("/nowhere/model.toml"), text).expect("a recipe that is right");
+    let recipe = &PARSED[how % 2];
     let format = FORMATS[how / 2 % FORMATS.len()];
     let mut options = SourceOptions { format: format.parse().ok(), ..SourceOptions::default() };
     let channels = recipe.input.channels.len();
@@ -45,8 +50,17 @@ pub fn run(bytes: &[u8]) {
         _ => {}
     }
     in_file(rest, |path| {
-        let Ok(source) = Source::open(&SourceSpec::File(path.to_owned()), options, &recipe.input) else { return };
-        let stream = Stream::new(&recipe, session(), StreamOptions::default()).expect("a recipe that fits");
+        let source = Source::open(&SourceSpec::File(path.to_owned()), options, &recipe.input);
+        let Ok(mut source) = source else { return };
+        if !goes_all_the_way(bytes) {
+            let frames = source.drain();
+            assert!(
+                frames.is_err() || frames.is_ok_and(|frames| frames > 0) || source.malformed() == 0,
+                "all malformed"
+            );
+            return;
+        }
+        let stream = Stream::new(recipe, session(), StreamOptions::default()).expect("a recipe that fits");
         if let Ok(summary) = stream.run(source, &mut [Box::new(Silent)], &Control::default()) {
             assert!(summary.adds_up(), "frames are not accounted for: {summary:?}");
         }

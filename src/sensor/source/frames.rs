@@ -150,6 +150,23 @@ impl Frames {
         Ok(Progress::Frames)
     }
 
+    /// Reads all that there is, and tells only how much.
+    ///
+    /// # Errors
+    /// As [`Frames::read`].
+    pub fn drain(&mut self) -> Result<u64, SourceError> {
+        let mut batch = self.batch();
+        let mut frames = 0;
+        loop {
+            let progress = self.read(&mut batch)?;
+            frames += batch.frames() as u64;
+            batch.clear();
+            if progress == Progress::End {
+                return Ok(frames);
+            }
+        }
+    }
+
     /// Opens the source anew after it went away; windows may not span the two sides. What came back may have another scale
     /// or rate: [`Frames::batch`] and [`Frames::resampling`] are those of before no more.
     ///

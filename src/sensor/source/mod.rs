@@ -191,6 +191,16 @@ impl Source {
         }
     }
 
+    /// Reads frames to their end on this thread and gives none on; how many there were. For tests of what reads them.
+    #[doc(hidden)]
+    pub fn drain(&mut self) -> Result<u64, SourceError> {
+        match &mut self.0 {
+            Kind::Frames(frames) => frames.drain(),
+            #[cfg(feature = "mqtt")]
+            Kind::Messages(_) => Ok(0),
+        }
+    }
+
     pub(super) fn kind(&mut self) -> &mut Kind {
         &mut self.0
     }
