@@ -27,7 +27,7 @@ import onnxruntime as ort
 # Name: the wheel, the end of the file's path in it, sizes of open dimensions, inputs that are fixed to a number by `--set`.
 MODELS = {
     "silero_vad, 16 kHz": ("silero-vad==6.2.3", "silero_vad_16k_op15.onnx", {"sequence": 576}, {}),
-    "silero_vad, both rates": ("silero-vad==6.2.3", "silero_vad.onnx", {"input:1": 576}, {"sr": 16000}),
+    "silero_vad, both rates": ("silero-vad==6.2.3", "silero_vad.onnx", {"input:1": 576, "state:1": 1}, {"sr": 16000}),
     "silero_vad, sequence": ("silero-vad==6.2.3", "silero_vad_16k_sequence.onnx", {}, {}),
     "smart-turn 3.2, static int8": ("pipecat-ai==1.14.0", "smart-turn-v3.2-cpu.onnx", {}, {}),
     "magika 3.3": ("magika==1.0.3", "standard_v3_3/model.onnx", {}, {}),
