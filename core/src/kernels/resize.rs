@@ -25,29 +25,22 @@ per_isa! {
             let (row_rest, col_rest) = ((1 << row_bits) - row, (1 << col_bits) - col);
             [row_rest * col_rest, row_rest * col, row * col_rest, row * col]
         };
-        // Half to even: half less one, and one more where what is left is odd.
-        if bits <= SHORT_BITS {
-            // Twice as many values at a time, as for an image of twice the size.
-            let half = (1 << (bits - 1)) - 1;
-            for_each_pixel(x, y, width, channels, rows, cols, |y, corners, shared| {
-                let [a, b, c, d] = shares(shared).map(|share| share as i16);
-                for (index, y) in y.iter_mut().enumerate() {
-                    let [p, q, r, s] = corners.map(|corner| i16::from(corner[index]));
-                    let sum = a * p + b * q + c * r + d * s;
-                    *y = ((sum + half + ((sum >> bits) & 1)) >> bits) as i8;
-                }
-            });
-        } else {
-            let half = (1 << (bits - 1)) - 1;
-            for_each_pixel(x, y, width, channels, rows, cols, |y, corners, shared| {
-                let [a, b, c, d] = shares(shared).map(|share| share as i32);
-                for (index, y) in y.iter_mut().enumerate() {
-                    let [p, q, r, s] = corners.map(|corner| i32::from(corner[index]));
-                    let sum = a * p + b * q + c * r + d * s;
-                    *y = ((sum + half + ((sum >> bits) & 1)) >> bits) as i8;
-                }
-            });
+        macro_rules! blend {
+            ($type:ty) => {{
+                // Half to even: half less one, and one more where what is left is odd.
+                let half: $type = (1 << (bits - 1)) - 1;
+                for_each_pixel(x, y, width, channels, rows, cols, |y, corners, shared| {
+                    let [a, b, c, d] = shares(shared).map(|share| share as $type);
+                    for (index, y) in y.iter_mut().enumerate() {
+                        let [p, q, r, s] = corners.map(|corner| <$type>::from(corner[index]));
+                        let sum = a * p + b * q + c * r + d * s;
+                        *y = ((sum + half + ((sum >> bits) & 1)) >> bits) as i8;
+                    }
+                });
+            }};
         }
+        // Twice as many values at a time, as for an image of twice the size.
+        if bits <= SHORT_BITS { blend!(i16) } else { blend!(i32) }
     }
 
     /// [`ResizeF32`](crate::ops::ResizeF32).
