@@ -226,6 +226,24 @@ tsan: rust-src ## Run the tests of what has threads, and the program in them, un
 msan: rust-src ## Run the kernels' tests under MemorySanitizer, which tells what is read before it is written; needs rust-src
 	$(call SANITIZED,memory -Zsanitizer-memory-track-origins=2,msan) -p tractlet-core --lib
 
+# Miri runs what a compiler makes of the sources before it is code for a machine. It knows what AVX2 does, not all of AVX-512,
+# and says that a CPU has what it was built for. It comes with nightly toolchains alone. A property gets one case, of chance,
+# by an environment that is there without isolation alone. Threads have it, and with it a clock that goes as far as they do.
+MIRI = PROPTEST_CASES=$(or $(CASES),1) PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 MIRIFLAGS='-Zmiri-strict-provenance $1' \
+	cargo +nightly miri test --target-dir $(TARGET)/miri
+MIRI_CORE = $(call MIRI,-Zmiri-disable-isolation) -p tractlet-core --features alloc,std --lib --target
+# Much arithmetic, and nothing unsafe beneath.
+MIRI_SKIPS := signal::fixed signal::resample signal::series
+miri-there:
+	@cargo +nightly miri --version >/dev/null 2>&1 \
+		|| { echo 'Miri is not there: rustup toolchain install nightly --component miri,rust-src' >&2; exit 1; }
+
+miri: miri-there ## Run the tests of kernels, plans and threads under Miri, which tells undefined behaviour; nightly, miri and rust-src
+	$(call MIRI,-Zmiri-many-seeds=0..$(or $(SEEDS),16)) -p tractlet --no-default-features --lib -- engine::threads
+	$(call MIRI) -p tractlet-quantize --lib -- reconstruct::moments
+	RUSTFLAGS='-Ctarget-feature=+avx2,+fma' $(MIRI_CORE) $(HOST_TRIPLE) -- $(foreach test,$(MIRI_SKIPS),--skip $(test))
+	$(MIRI_CORE) i686-unknown-linux-gnu -- $(foreach test,$(MIRI_SKIPS),--skip $(test))
+
 # Its own target folder: other profiles, and a lock of its own.
 loom: ## Run the threads of a session in every order, by a model checker; LOOM_MAX_PREEMPTIONS=4 for more of those of two helpers
 	cargo run --quiet --locked --manifest-path tests/loom/Cargo.toml --target-dir $(TARGET)/loom

@@ -145,6 +145,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "much arithmetic, and nothing unsafe")]
     fn functions_agree_with_double_precision() {
         for x in samples() {
             let exact = f64::from(x).exp();

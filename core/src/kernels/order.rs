@@ -138,6 +138,7 @@ mod tests {
 
     /// By insertion it took the square of that: a minute in a debug build.
     #[test]
+    #[cfg_attr(miri, ignore = "it is about what takes long")]
     fn all_of_a_long_tensor_are_sorted_in_a_moment() {
         const LEN: usize = 200_000;
         let none = Operand::default();

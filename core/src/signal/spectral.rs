@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn bins_are_the_discrete_fourier_transform() {
-        for fft in [16, 32, 64, 128, 256, 512, 1024, 2048] {
+        // Miri takes minutes for what is done in a second.
+        for fft in [16, 32, 64, 128, 256, 512, 1024, 2048].into_iter().filter(|fft| !cfg!(miri) || *fft <= 128) {
             let samples: std::vec::Vec<f32> = (0..fft).map(|n| ((n * n + 3 * n) % 17) as f32 / 8.0 - 1.0).collect();
             let mut bins = std::vec![0f32; fft / 2 + 1];
             Spectral::new(plain(fft)).unwrap().run(&samples, 1, 0, 1.0, &mut bins);

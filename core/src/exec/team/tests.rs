@@ -62,7 +62,7 @@ fn parts_of_every_op_give_the_bits_of_the_whole() {
                 images.map(|image: Vec<f32>| AlignedBytes::from(bytemuck::cast_slice::<f32, u8>(&image))).collect();
             let (mut memory, mut whole) = room(&plan);
             plan.run(&mut memory, &inputs, &mut whole).unwrap();
-            for most in 2..5 {
+            for most in 2..if cfg!(miri) { 3 } else { 5 } {
                 let cut = in_parts(&plan, &inputs, most);
                 assert!(whole.iter().zip(&cut).all(|(whole, cut)| **whole == **cut), "{most} parts on {isa}");
             }
@@ -115,6 +115,7 @@ fn convolution_of(images: usize, isa: Isa, shape: ConvShape, form: Form, seed: u
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "it packs for every CPU again and again, and takes minutes")]
     fn parts_of_a_convolution_give_the_bits_of_the_whole(
         mut window in any_window(2),
         kind in 0usize..6,
@@ -196,6 +197,7 @@ fn a_part_of_one_pixel_is_packed_as_the_row() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "what is worth it takes minutes")]
 fn a_step_that_is_worth_it_is_run_by_the_team() {
     let same =
         |size: usize, in_c: usize| Window { pad_top: 1, pad_left: 1, ..window((size, size), in_c, (size, size), 3) };
@@ -229,6 +231,7 @@ fn pointwise(size: (usize, usize)) -> ConvShape {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a million pixels take minutes")]
 fn pixels_that_are_more_than_a_row_can_have_are_cut_as_an_image() {
     for isa in Isa::ALL {
         let op = convolution(isa, pointwise((1025, 1024)), Form::Fast, 7).ops().next().unwrap().1;

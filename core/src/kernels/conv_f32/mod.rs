@@ -169,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a million numbers take minutes")]
     fn a_fully_connected_layer_may_have_any_size() {
         let count = (1 << 20) + 1;
         for (window, out_c) in

@@ -152,7 +152,7 @@ impl Drop for Tiles {
     }
 }
 
-#[cfg(all(feature = "std", target_os = "linux"))]
+#[cfg(all(feature = "std", target_os = "linux", not(miri)))]
 mod permission {
     use core::arch::asm;
     use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -197,9 +197,9 @@ mod permission {
     }
 }
 
-#[cfg(not(all(feature = "std", target_os = "linux")))]
+#[cfg(not(all(feature = "std", target_os = "linux", not(miri))))]
 mod permission {
-    /// Nobody to ask.
+    /// Nobody to ask; and Miri runs no assembly.
     pub fn granted() -> bool {
         false
     }

@@ -13,7 +13,8 @@ use super::ops::{Arrange, Epilogue, Rows, Simd, each};
 /// its loops lie is worth up to 7 % on Zen 3 (core/benches/README.md), and changed with code elsewhere.
 macro_rules! settled {
     ($bytes:literal) => {
-        // SAFETY: nothing is done.
+        // SAFETY: nothing is done. Miri runs no assembly.
+        #[cfg(not(miri))]
         core::arch::asm!(".p2align 6", concat!(".nops ", $bytes), options(nomem, nostack, preserves_flags))
     };
 }
