@@ -229,7 +229,7 @@ impl<'m> Lowering<'m> {
         Ok(self.bias(node, out_c)?.values)
     }
 
-    /// Of a node on integers alone: on floats the Add stays what it is.
+    /// Of a node on integers alone: on floats the bias may have a factor that the row has not.
     fn bias(&self, node: &Node, out_c: usize) -> Result<Bias<'m>, Why> {
         let mut values = self.bias_of(node, out_c)?;
         let mut summands = Vec::from_iter(self.value(node, 2));

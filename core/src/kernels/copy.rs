@@ -49,9 +49,8 @@ struct Wheel {
 /// The dimensions in the order in which they are walked: what lies together in both tensors innermost. Where no dimension does, the
 /// one that lies together in the output is the innermost, and the one that does in the input is next to it.
 fn walk(op: &StridedCopy) -> [Wheel; COPY_DIMS] {
-    let steps = op.input_strides.iter().zip(&op.output_strides);
-    let mut of = op.dims.iter().zip(steps).map(|(&len, (&x_step, &y_step))| Wheel { len, x_step, y_step });
-    let mut wheels: [Wheel; COPY_DIMS] = core::array::from_fn(|_| of.next().unwrap_or(Wheel::ONE));
+    let wheel = |d: usize| Wheel { len: op.dims[d], x_step: op.input_strides[d], y_step: op.output_strides[d] };
+    let mut wheels: [Wheel; COPY_DIMS] = core::array::from_fn(wheel);
     // Those that go on where the next one ends are one with it.
     for at in (1..COPY_DIMS).rev() {
         let [outer, inner] = [wheels[at - 1], wheels[at]];

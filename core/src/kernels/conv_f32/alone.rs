@@ -5,17 +5,17 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::kernels::simd::ops::vectorized;
+use crate::kernels::softmax::sum_lanes;
 use crate::shape::ConvShape;
 
-use super::part::Part;
+use super::part::{Part, runs};
 use super::tiles::Tiles;
 use super::vector::{MOST, Vector};
 use super::{group_in, group_out, is_depthwise, places};
 
 /// Whether that is worth it for vectors of so many lanes: a run of places fills one.
 pub(super) fn takes(shape: &ConvShape, lanes: usize) -> bool {
-    let together = shape.groups == 1 && shape.window.dilation_w == 1;
-    let run = if together { shape.window.kernel_w * group_in(shape) } else { group_in(shape) };
+    let (_, run) = runs(shape, shape.window.kernel_w);
     group_out(shape) == 1 && !is_depthwise(shape) && run >= lanes
 }
 
@@ -36,7 +36,7 @@ impl Tiles<'_> {
     #[inline(always)]
     unsafe fn alone_in<V: Vector, const ROWS: usize>(&mut self, part: &Part) {
         let (w, group_in) = (&self.shape.window, group_in(self.shape));
-        let (segments, run) = part.runs(self.shape);
+        let (segments, run) = runs(self.shape, part.columns.len());
         let whole = run - run % V::LANES;
         for channel in 0..self.shape.out_c {
             let filter = self.args.weights.values()[channel * places(self.shape)..].as_ptr();
@@ -46,13 +46,13 @@ impl Tiles<'_> {
                     let at = pixels[row].input.wrapping_add(channel * group_in + tap);
                     self.args.input.as_ptr().wrapping_add(at)
                 };
-                // SAFETY: a run of places is under the pixel, inside the image, and in the filter.
+                // SAFETY: the CPU has the instruction set.
                 let mut sums = unsafe { [V::splat(0.0); ROWS] };
                 let mut rest = [0.0; ROWS];
                 for (ky, segment) in rows.flat_map(|ky| (0..segments).map(move |segment| (ky, segment))) {
                     let tap = part.distance(w, ky, segment);
                     let weights = filter.wrapping_add((ky * w.kernel_w + part.columns.start + segment) * group_in);
-                    // SAFETY: as above.
+                    // SAFETY: as above; a run of places is under the pixel, inside the image, and in the filter.
                     unsafe {
                         for place in (0..whole).step_by(V::LANES) {
                             let weight = V::load(weights.add(place));
@@ -72,8 +72,7 @@ impl Tiles<'_> {
                     let mut lanes = [0.0; MOST];
                     // SAFETY: no vector has more lanes.
                     unsafe { sums[row].store(lanes.as_mut_ptr()) };
-                    let [a, b, c, d, e, f, g, h] = lanes;
-                    let sum = ((a + e) + (c + g)) + ((b + f) + (d + h)) + rest[row];
+                    let sum = sum_lanes(&lanes, |lane| lane) + rest[row];
                     self.output[pixels[row].output + channel] = self.args.limit(self.args.bias[channel] + sum);
                 }
             }

@@ -79,7 +79,7 @@ impl Tiles<'_> {
             Weights::Rows(values) => (&values[first..], shape.out_c),
         };
         let input = self.args.input.as_ptr().wrapping_add(first / group_out(shape) * group_in);
-        let (segments, run) = part.runs(shape);
+        let (segments, run) = part::runs(shape, part.columns.len());
         let bias: [f32; N] = array::from_fn(|c| self.args.bias[first + c]);
         for pixels in part.tiles::<ROWS>() {
             let mut sums = [bias; ROWS];

@@ -65,6 +65,14 @@ pub(super) struct Part {
     turn: Pixel,
 }
 
+/// How many runs of taps next to each other so many columns of a kernel's row have under a pixel, and how many values each. Those of
+/// neighbouring taps follow each other, unless something parts them.
+pub(super) fn runs(shape: &ConvShape, columns: usize) -> (usize, usize) {
+    let group_in = group_in(shape);
+    let together = shape.groups == 1 && shape.window.dilation_w == 1;
+    if together { (1, columns * group_in) } else { (columns, group_in) }
+}
+
 /// Where in the input the values under the first tap of a pixel begin, and its results in the output.
 #[derive(Clone, Copy)]
 pub(super) struct Pixel {
@@ -97,14 +105,6 @@ impl Part {
         let row = Pixel { input: w.stride_h * w.in_w * w.in_c, output: w.out_w * out_c };
         let turn = row.plus(step, (width - 1).wrapping_neg());
         Part { pixels, width, ragged, rows, columns, first, step, row, turn }
-    }
-
-    /// How many runs of taps next to each other a row of the kernel has under a pixel, and how many values each. Those of
-    /// neighbouring taps follow each other, unless something parts them.
-    pub(super) fn runs(&self, shape: &ConvShape) -> (usize, usize) {
-        let (columns, group_in) = (self.columns.len(), group_in(shape));
-        let together = shape.groups == 1 && shape.window.dilation_w == 1;
-        if together { (1, columns * group_in) } else { (columns, group_in) }
     }
 
     /// How far the values under a tap, in a row of the kernel and the `column`th of those inside, are from where those of the

@@ -10,7 +10,7 @@ use core::slice;
 use crate::kernels::simd::ops::{each, vectorized};
 use crate::shape::ConvShape;
 
-use super::part::Part;
+use super::part::{Part, runs};
 use super::vector::Vector;
 use super::{BLOCK, ConvF32Args, Weights, group_in, group_out, places};
 
@@ -111,7 +111,7 @@ impl<'a> Tiles<'a> {
             Weights::Packed(_) if VECTORS > 1 => rest,
             _ => channels.step,
         };
-        let (segments, run) = part.runs(self.shape);
+        let (segments, run) = runs(self.shape, part.columns.len());
         // SAFETY: what is read lies under rows and columns that are inside the image; where a ragged part's begin may be
         // outside. The caller's channels exist, of biases, weights and results.
         unsafe {
