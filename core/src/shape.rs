@@ -115,6 +115,17 @@ impl Window {
         inside(out_x * self.stride_w, self.kernel_w, self.dilation_w, self.pad_left, self.in_w)
     }
 
+    /// Whether there is one place for the kernel, in which it has all of the image under it, each value once.
+    pub(crate) const fn is_whole(&self) -> bool {
+        const fn whole(size: usize, kernel: usize, dilation: usize, pad: usize) -> bool {
+            kernel == size && pad == 0 && (kernel == 1 || dilation == 1)
+        }
+        self.out_h == 1
+            && self.out_w == 1
+            && whole(self.in_h, self.kernel_h, self.dilation_h, self.pad_top)
+            && whole(self.in_w, self.kernel_w, self.dilation_w, self.pad_left)
+    }
+
     /// A 1x1 kernel that visits every pixel once sees one long row.
     pub(crate) fn flattened(self) -> Window {
         let w = self;

@@ -93,7 +93,8 @@ impl Operation for ConvS8 {
     }
 
     fn run<I: Input, O: Output>(&self, isa: Isa, memory: &mut Memory<'_, I, O>) -> Option<()> {
-        let (rest, output, scratch) = memory.split_scratch(self.output, self.scratch)?;
+        // Where it is, for what is copied has to be written first, which takes as long as a small layer.
+        let Some((rest, output, scratch)) = &mut memory.split_scratch(self.output, self.scratch) else { return None };
         let args = ConvArgs {
             input: cast(rest.operand(self.input)?)?,
             weights: rest.data(self.weights)?,

@@ -7,7 +7,8 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
-use super::gemm::Gemm;
+use super::gemm::Filter;
+use super::panel::Panel;
 
 /// Pixels of a tile, its channels, and quads of a product at most.
 pub const SIDE: usize = 16;
@@ -42,15 +43,15 @@ struct Shapes {
 
 impl Tiles {
     /// `None` where the CPU has no such unit, or vectors would not take longer.
-    pub fn new(gemm: &Gemm) -> Option<Tiles> {
-        let (window, filter) = (&gemm.panel.window, gemm.outer * gemm.inner * gemm.quads);
-        let work = (filter * 4).saturating_mul(window.out_h * window.out_w).saturating_mul(gemm.out_c);
-        let pixels = gemm.panel.cols.min(SIDE);
+    pub fn new(panel: &Panel, filter: &Filter) -> Option<Tiles> {
+        let (window, all) = (&panel.window, filter.outer * filter.inner * filter.quads);
+        let work = (all * 4).saturating_mul(window.out_h * window.out_w).saturating_mul(filter.out_c);
+        let pixels = panel.cols.min(SIDE);
         // Divisions last: most layers do not come that far.
-        if pixels < LEAST_PIXELS || filter < SIDE || work < LEAST_WORK || !permission::granted() {
+        if pixels < LEAST_PIXELS || all < SIDE || work < LEAST_WORK || !permission::granted() {
             return None;
         }
-        let quads = (LEAST_QUADS..=SIDE.min(gemm.quads)).rfind(|&quads| gemm.quads.is_multiple_of(quads))?;
+        let quads = (LEAST_QUADS..=SIDE.min(filter.quads)).rfind(|&quads| filter.quads.is_multiple_of(quads))?;
         let mut shapes = Shapes { palette: 1, reserved: [0; 15], row_bytes: [0; 16], rows: [0; 16] };
         for register in 0..8 {
             let (rows, row_bytes) = match register {
@@ -62,7 +63,7 @@ impl Tiles {
         }
         // SAFETY: the CPU has the unit and the kernel lets it be used; there are 1 to 16 rows of at most 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) };
-        Some(Tiles { pixels, products: gemm.quads / quads, quads, here: PhantomData })
+        Some(Tiles { pixels, products: filter.quads / quads, quads, here: PhantomData })
     }
 
     /// Lets the sums of `BLOCKS <= 4` blocks of channels begin as those of `first` do, for all pixels alike.

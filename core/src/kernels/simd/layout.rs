@@ -56,6 +56,25 @@ impl Layout {
         }
     }
 
+    /// Registers whose lanes so many channels fill, the last of them not always whole.
+    pub const fn registers(self, channels: usize) -> usize {
+        // Lanes are known here only where the instruction set is, and a division takes long.
+        let (lanes, shift) = (self.lanes, self.lanes.trailing_zeros());
+        (channels >> shift) + (channels & (lanes - 1) != 0) as usize
+    }
+
+    /// Quads that so many values fill, likewise.
+    pub const fn quads(self, values: usize) -> usize {
+        let (taps, shift) = (self.taps, self.taps.trailing_zeros());
+        (values >> shift) + (values & (taps - 1) != 0) as usize
+    }
+
+    /// Whether so many values that follow each other in the input can be read there: vectors have to end where they do, for
+    /// nobody has slack there.
+    pub const fn reads(self, values: usize) -> bool {
+        self.is_plain() && values.is_multiple_of(16)
+    }
+
     /// Bytes of an input value in a quad.
     pub const fn value_bytes(self) -> usize {
         if self.taps == 2 { 2 } else { 1 }
@@ -79,7 +98,7 @@ impl Layout {
 
     /// Bytes of the corrections that packed weights begin with: an i32 a channel.
     pub fn header_len(self, channels: usize) -> usize {
-        if self.offset == 0 { 0 } else { (channels.next_multiple_of(self.lanes) * 4).next_multiple_of(64) }
+        if self.offset == 0 { 0 } else { (self.registers(channels) * self.lanes * 4).next_multiple_of(64) }
     }
 
     /// Writes what `offset` adds to the accumulator of `channel` for `weights`, negated.

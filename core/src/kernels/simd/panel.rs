@@ -10,7 +10,7 @@ use crate::shape::Window;
 /// Panel bytes aimed at: half a first-level cache, the other half is for weights.
 const PANEL_BYTES: usize = 16 << 10;
 /// What vectors may read or write beyond the end of the panel.
-const SLACK: usize = 64;
+pub const SLACK: usize = 64;
 
 /// How an image is cut into regions, and how their inputs lie in the panel.
 #[derive(Clone, Copy, Debug)]

@@ -16,11 +16,8 @@ pub struct Params {
 impl Params {
     /// Bytes of scratch for copies that fill up `lanes`; 0 where there is nothing to fill up.
     pub fn scratch_len(layout: Layout, channels: usize, lanes: usize) -> usize {
-        if channels == lanes && lanes.is_multiple_of(layout.lanes) {
-            0
-        } else {
-            lanes.next_multiple_of(layout.lanes).saturating_mul(8).next_multiple_of(64)
-        }
+        let all = layout.registers(lanes) * layout.lanes;
+        if channels == lanes && lanes == all { 0 } else { all.saturating_mul(8).next_multiple_of(64) }
     }
 
     /// Parameters of `lanes`, which repeat the channels where they are more, and what is left of

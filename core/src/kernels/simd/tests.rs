@@ -155,7 +155,10 @@ fn dense<S: Simd>() {
     for (case, groups) in SHAPES[..MOST_SHAPES].iter().flat_map(|case| [(*case, 1), (*case, 3)]) {
         let all = Window { in_c: groups * case.2, ..window(case) };
         let one = Window { out_h: 1, out_w: 1, ..all };
-        for window in [all, one] {
+        let (dilation_h, dilation_w) = (1, 1);
+        let whole =
+            Window { in_h: all.kernel_h, in_w: all.kernel_w, dilation_h, dilation_w, pad_top: 0, pad_left: 0, ..one };
+        for window in [all, one, whole] {
             products::<S>(&ConvShape { window, out_c: groups * case.3, groups });
         }
     }

@@ -5,7 +5,7 @@ use crate::shape::ConvShape;
 
 use super::super::ops::each;
 use super::super::{columns, turned_columns};
-use super::{Gemm, Layout};
+use super::{Filter, Gemm, Layout};
 
 /// Values that are read together: of 16 columns, or of a column.
 const WIDTH: usize = 16;
@@ -31,9 +31,9 @@ struct Columns {
 /// Packs `values` for `shape`, which are the transpose of its weights unless they are `turned`.
 pub fn pack(layout: Layout, shape: &ConvShape, values: &[i8], turned: bool, dst: &mut [u8], sums: &mut [i32]) {
     let gemm = Gemm::new(layout, shape);
-    let matrix = Matrix { values, turned, inner: gemm.segment, cols: gemm.out_c };
-    let (header, weights) = dst.split_at_mut(layout.header_len(gemm.out_c));
-    groups(layout, &gemm, matrix, weights, sums);
+    let matrix = Matrix { values, turned, inner: gemm.filter.segment, cols: gemm.filter.out_c };
+    let (header, weights) = dst.split_at_mut(layout.header_len(gemm.filter.out_c));
+    groups(layout, &gemm.filter, matrix, weights, sums);
     header.fill(0);
     for (correction, sum) in header.chunks_exact_mut(4).zip(sums) {
         correction.copy_from_slice(&sum.wrapping_mul(-layout.offset).to_ne_bytes());
@@ -43,28 +43,28 @@ pub fn pack(layout: Layout, shape: &ConvShape, values: &[i8], turned: bool, dst:
 /// Group by group of blocks. On x86-64 it is compiled for AVX2, which every instruction set there that packs has: whoever runs
 /// one asks for it, and where there is none nothing is read of what is packed.
 #[inline(never)]
-fn groups(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
+fn groups(layout: Layout, filter: &Filter, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     if crate::isa::Isa::Avx2.is_available() {
         // SAFETY: the CPU has AVX2.
-        unsafe { avx2(layout, gemm, matrix, weights, sums) };
+        unsafe { avx2(layout, filter, matrix, weights, sums) };
     } else if cfg!(test) {
-        each_group(layout, gemm, matrix, weights, sums);
+        each_group(layout, filter, matrix, weights, sums);
     }
     #[cfg(not(target_arch = "x86_64"))]
-    each_group(layout, gemm, matrix, weights, sums);
+    each_group(layout, filter, matrix, weights, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
-    each_group(layout, gemm, matrix, weights, sums);
+fn avx2(layout: Layout, filter: &Filter, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
+    each_group(layout, filter, matrix, weights, sums);
 }
 
 #[inline(always)]
-fn each_group(layout: Layout, gemm: &Gemm, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
-    for (first, blocks) in gemm.groups(layout) {
-        let block_bytes = gemm.block_bytes(layout);
+fn each_group(layout: Layout, filter: &Filter, matrix: Matrix<'_>, weights: &mut [u8], sums: &mut [i32]) {
+    for (first, blocks) in filter.groups(layout) {
+        let block_bytes = filter.block_bytes(layout);
         let group = &mut weights[first * block_bytes..][..blocks * block_bytes];
         let (first, lanes) = (first * layout.lanes, blocks * layout.lanes);
         let columns = Columns { first, lanes };

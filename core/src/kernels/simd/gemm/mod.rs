@@ -4,9 +4,11 @@
 //! Groups of channels are products of their own, one after the other. Narrow ones are taken together, as many as have
 //! lanes in a register that would be left empty: each channel has weights of 0 for what is not its group's.
 //!
-//! The window of a pixel is `outer * inner` contiguous segments of the panel: `Gemm` says which,
-//! `tiles` multiplies.
+//! The window of a pixel is `outer * inner` contiguous segments of the panel: `Gemm` says which, `filter` how the weights of
+//! each lie, `tiles` multiplies. A fully connected layer has one window, which is all of the input: it has no panel, and less
+//! is reckoned before it than would take as long as a small one.
 
+mod filter;
 pub mod matrix;
 mod tiles;
 
@@ -23,6 +25,8 @@ use super::ops::{Epilogue, Simd, vectorized};
 use super::panel::{Fill, Panel};
 use super::params::Params;
 use super::target::{Dst, Target};
+pub use filter::Filter;
+use filter::Groups;
 use tiles::{Product, columns};
 
 /// Pixels a region has at most: a multiple of the height of tiles, whichever it is.
@@ -32,20 +36,11 @@ const MAX_PIXELS: usize = 240;
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     pub panel: Panel,
-    /// Products of their own, groups of each, and its output channels.
+    /// Products of their own, and groups of each.
     pub parts: usize,
     pub together: usize,
-    pub out_c: usize,
-    /// Results from one pixel to the next.
-    pub out_step: usize,
-    /// Segments of a window, bytes between them, quads of each.
-    pub outer: usize,
-    pub outer_step: usize,
-    pub inner: usize,
-    pub inner_step: usize,
-    pub quads: usize,
-    /// Values of a segment.
-    pub segment: usize,
+    /// Of each part.
+    pub filter: Filter,
 }
 
 impl Gemm {
@@ -62,72 +57,33 @@ impl Gemm {
             (_, true) => (w.kernel_h, 1, w.kernel_w * w.in_c),
             _ => (w.kernel_h, w.kernel_w, w.in_c),
         };
-        Gemm {
-            panel,
-            parts: groups / together,
-            together,
+        let filter = Filter {
             out_c: together * group.out_c,
             out_step: shape.out_c,
             outer,
             outer_step: panel.pitch.saturating_mul(w.dilation_h),
             inner,
             inner_step: panel.pixel_bytes * w.dilation_w,
-            quads: segment.div_ceil(layout.taps),
+            quads: layout.quads(segment),
             segment,
-        }
+        };
+        Gemm { panel, parts: groups / together, together, filter }
     }
 
-    /// Whether windows are read in the input itself. Vectors have to end where segments do: nobody has slack there.
+    /// Whether windows are read in the input itself.
     pub fn reads_input(&self, layout: Layout) -> bool {
-        layout.is_plain() && self.segment.is_multiple_of(16) && self.panel.is_image() && self.parts == 1
+        layout.reads(self.filter.segment) && self.panel.is_image() && self.parts == 1
     }
 
     /// Bytes of the packed weights.
     pub fn packed_len(&self, layout: Layout) -> usize {
-        self.part_len(layout).saturating_mul(self.parts)
-    }
-
-    /// Bytes of those of a part.
-    fn part_len(&self, layout: Layout) -> usize {
-        self.block_bytes(layout)
-            .saturating_mul(self.out_c.div_ceil(layout.lanes))
-            .saturating_add(layout.header_len(self.out_c))
+        self.filter.packed_len(layout).saturating_mul(self.parts)
     }
 
     /// Bytes that a run works in.
     pub fn scratch_len(&self, layout: Layout) -> usize {
-        Params::scratch_len(layout, self.out_c, self.out_c).saturating_add(self.panel.len())
+        Params::scratch_len(layout, self.filter.out_c, self.filter.out_c).saturating_add(self.panel.len())
     }
-
-    /// Bytes of the weights of a block of channels.
-    pub fn block_bytes(&self, layout: Layout) -> usize {
-        (self.outer * self.inner * self.quads).saturating_mul(layout.lanes * layout.taps)
-    }
-
-    /// The groups of blocks of channels that go together: the first block of each, and how many.
-    pub fn groups(&self, layout: Layout) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let each = |run: Groups| (0..run.groups).map(move |group| (run.first + group * run.blocks, run.blocks));
-        self.sizes(layout).into_iter().flat_map(each)
-    }
-
-    /// The groups of each of two sizes. They are alike: 5 blocks are 3 and 2, not 4 and 1.
-    pub fn sizes(&self, layout: Layout) -> [Groups; 2] {
-        let blocks = self.out_c.div_ceil(layout.lanes);
-        let groups = blocks.div_ceil(layout.blocks);
-        let (small, large) = (blocks / groups.max(1), blocks % groups.max(1));
-        let first = large * (small + 1);
-        [Groups { first: 0, blocks: small + 1, groups: large }, Groups { first, blocks: small, groups: groups - large }]
-    }
-}
-
-/// Groups of as many blocks of channels.
-#[derive(Clone, Copy, Debug)]
-pub struct Groups {
-    /// The first block of the first group; the others follow.
-    pub first: usize,
-    /// Blocks of each.
-    pub blocks: usize,
-    pub groups: usize,
 }
 
 /// Part by part: corrections; then group by group of blocks of `lanes` channels, quad by quad of the window, and
@@ -138,30 +94,31 @@ pub fn pack(layout: Layout, shape: &ConvShape, weights: &[i8], dst: &mut [u8]) {
     let filter_len = shape.window.kernel_h * shape.window.kernel_w * shape.group().window.in_c;
     assert_eq!(weights.len(), shape.out_c * filter_len);
     dst.fill(0);
-    let parts = dst.chunks_exact_mut(gemm.part_len(layout));
-    for (weights, dst) in weights.chunks_exact(gemm.out_c * filter_len).zip(parts) {
+    let parts = dst.chunks_exact_mut(gemm.filter.packed_len(layout));
+    for (weights, dst) in weights.chunks_exact(gemm.filter.out_c * filter_len).zip(parts) {
         pack_part(layout, &gemm, weights, dst);
     }
 }
 
 fn pack_part(layout: Layout, gemm: &Gemm, weights: &[i8], dst: &mut [u8]) {
-    let filter_len = weights.len() / gemm.out_c;
-    let (header, groups) = dst.split_at_mut(layout.header_len(gemm.out_c));
-    let (in_c, segment_len) = (gemm.panel.window.in_c, gemm.segment);
+    let Gemm { filter: Filter { out_c, quads, segment: segment_len, .. }, together, ref panel, .. } = *gemm;
+    let filter_len = weights.len() / out_c;
+    let (header, groups) = dst.split_at_mut(layout.header_len(out_c));
+    let in_c = panel.window.in_c;
     // Weights that follow each other in a window, and from the first of them to the first of the next.
-    let (run, step) = if gemm.together == 1 { (segment_len, segment_len) } else { (in_c / gemm.together, in_c) };
-    for (first, count) in gemm.groups(layout) {
-        let group = &mut groups[first * gemm.block_bytes(layout)..];
-        let channels = first * layout.lanes..((first + count) * layout.lanes).min(gemm.out_c);
+    let (run, step) = if together == 1 { (segment_len, segment_len) } else { (in_c / together, in_c) };
+    for (first, count) in gemm.filter.groups(layout) {
+        let group = &mut groups[first * gemm.filter.block_bytes(layout)..];
+        let channels = first * layout.lanes..((first + count) * layout.lanes).min(out_c);
         for channel in channels {
             let filter = &weights[channel * filter_len..][..filter_len];
             layout.put_correction(header, channel, filter);
             let (block, lane) = (channel / layout.lanes - first, channel % layout.lanes);
-            let own = channel / (gemm.out_c / gemm.together) * (in_c / gemm.together);
+            let own = channel / (out_c / together) * (in_c / together);
             for (r, run) in filter.chunks_exact(run).enumerate() {
-                let place = if gemm.together == 1 { r * step } else { r * step + own };
+                let place = if together == 1 { r * step } else { r * step + own };
                 let (segment, place) = (place / segment_len, place % segment_len);
-                let (mut quad, mut tap) = (segment * gemm.quads + place / layout.taps, place % layout.taps);
+                let (mut quad, mut tap) = (segment * quads + place / layout.taps, place % layout.taps);
                 for &w in run {
                     group[((quad * count + block) * layout.lanes + lane) * layout.taps + tap] = w as u8;
                     tap += 1;
@@ -187,20 +144,31 @@ pub unsafe fn parts(
     scratch: &mut [u8],
     run: unsafe fn(Part<'_>),
 ) -> bool {
-    let gemm = &Gemm::new(layout, shape);
-    if args.weights.len() != gemm.packed_len(layout) || scratch.len() < gemm.scratch_len(layout) {
-        return false;
-    }
     let shifts = match &output {
         Results::Shifted(_, shifts) => Some(shifts.as_ptr()),
         _ => None,
     };
-    let (output, part_len) = (Dst::from(output), gemm.part_len(layout));
+    let (output, pitch) = (Dst::from(output), shape.window.in_c);
+    if shape.groups == 1 && shape.window.is_whole() {
+        let filter = &Filter::whole(layout, shape);
+        let fits = args.weights.len() == filter.packed_len(layout) && scratch.len() >= filter.scratch_len(layout);
+        if fits {
+            // SAFETY: as the caller's.
+            unsafe { run(Part { filter, panel: None, pitch, args, output, shifts, scratch }) };
+        }
+        return fits;
+    }
+    let gemm = &Gemm::new(layout, shape);
+    if args.weights.len() != gemm.packed_len(layout) || scratch.len() < gemm.scratch_len(layout) {
+        return false;
+    }
+    let (filter, part_len) = (&gemm.filter, gemm.filter.packed_len(layout));
+    let panel = Some((&gemm.panel, gemm.reads_input(layout)));
     for part in 0..gemm.parts {
-        let first = part * gemm.out_c;
-        let channels = first..first + gemm.out_c;
+        let first = part * filter.out_c;
+        let channels = first..first + filter.out_c;
         // All are there, but for multipliers where results are sums.
-        let args = ConvArgs {
+        let args = &ConvArgs {
             input: args.input.get(part * gemm.panel.window.in_c..).unwrap_or_default(),
             weights: args.weights.get(part * part_len..).unwrap_or_default(),
             bias: args.bias.get(channels.clone()).unwrap_or_default(),
@@ -208,16 +176,16 @@ pub unsafe fn parts(
             ..*args
         };
         // SAFETY: as the caller's; these are channels of the first pixel.
-        unsafe {
-            run(Part { gemm, pitch: shape.window.in_c, args: &args, output: output.add(first), shifts, scratch })
-        };
+        unsafe { run(Part { filter, panel, pitch, args, output: output.add(first), shifts, scratch }) };
     }
     true
 }
 
 /// A product of its own, of a part of the channels of an image.
 pub struct Part<'a> {
-    gemm: &'a Gemm,
+    filter: &'a Filter,
+    /// Where windows lie, and whether that is the input itself; none where there is one that is all of the input.
+    panel: Option<(&'a Panel, bool)>,
     /// Channels of the image.
     pitch: usize,
     args: &'a ConvArgs<'a>,
@@ -232,58 +200,63 @@ pub struct Part<'a> {
 /// # Safety
 /// The CPU has the instruction set, for whose layout it was made.
 pub unsafe fn run<S: Simd>(part: Part<'_>) {
-    let Part { gemm, pitch, args, output, shifts, scratch } = part;
-    let (params, panel) = Params::new(S::LAYOUT, args, gemm.out_c, scratch);
-    let panel = panel.as_mut_ptr();
+    let Part { filter, panel, pitch, args, output, shifts, scratch } = part;
+    let (params, memory) = Params::new(S::LAYOUT, args, filter.out_c, scratch);
+    let memory = memory.as_mut_ptr();
     let mut product = Product {
-        gemm,
-        panel,
+        filter,
+        panel: memory,
         windows: &[0],
-        weights: args.weights.as_ptr().wrapping_add(S::LAYOUT.header_len(gemm.out_c)),
+        weights: args.weights.as_ptr().wrapping_add(S::LAYOUT.header_len(filter.out_c)),
         params,
         out: Epilogue::from(&args.out),
         dst: output,
         shifts,
-        channel: 0,
-        groups: 0,
         columns: 1,
+        pixel_step: 0,
         #[cfg(target_arch = "x86_64")]
         unit: None,
     };
-    let in_place = gemm.reads_input(S::LAYOUT);
-    if in_place && gemm.panel.window.out_w == 1 {
-        product.panel = args.input.as_ptr().cast();
-        // SAFETY: as the caller's; all values are under the one window.
-        unsafe { columns::<S>(product) };
+    let Some((panel, in_place)) = panel else {
+        // SAFETY: as the caller's; all values are under the one window, for which there is room.
+        unsafe {
+            if S::LAYOUT.reads(filter.segment) {
+                product.panel = args.input.as_ptr().cast();
+            } else {
+                vectorized!(S, S::widen(args.input.as_ptr(), filter.segment, memory));
+            }
+            columns::<S>(&product);
+        }
         return;
-    }
+    };
     let mut windows = [const { MaybeUninit::uninit() }; MAX_PIXELS];
-    let windows = gemm.panel.windows(&mut windows);
-    let in_c = gemm.panel.window.in_c;
+    let windows = panel.windows(&mut windows);
+    let in_c = panel.window.in_c;
     let source = Widened::<S> { input: args.input, in_c, pitch, pad: S::LAYOUT.quad(args.input_zp), simd: PhantomData };
     #[cfg(target_arch = "x86_64")]
-    let unit = if const { S::UNIT } { Tiles::new(gemm) } else { None };
+    let unit = if const { S::UNIT } { Tiles::new(panel, filter) } else { None };
     #[cfg(target_arch = "x86_64")]
     {
         product.unit = unit.as_ref();
     }
-    for region in gemm.panel.regions() {
+    product.pixel_step = panel.col_step;
+    for region in panel.regions() {
         product.columns = region.cols;
         let pixels = region.rows * region.cols;
-        let first = region.y * gemm.panel.window.out_w + region.x;
+        let first = region.y * panel.window.out_w + region.x;
         product.windows = &windows[..pixels];
         // SAFETY: regions are parts of the output.
-        product.dst = unsafe { output.add(first * gemm.out_step) };
+        product.dst = unsafe { output.add(first * filter.out_step) };
         product.shifts = shifts.map(|shifts| shifts.wrapping_add(first));
         if in_place {
-            product.panel = args.input[region.x * gemm.panel.col_step..].as_ptr().cast();
+            product.panel = args.input[region.x * panel.col_step..].as_ptr().cast();
         }
         // SAFETY: the region is no larger than the one that the panel and the windows were made for.
         unsafe {
             if !in_place {
-                vectorized!(S, gemm.panel.fill(&source, region, panel));
+                vectorized!(S, panel.fill(&source, region, memory));
             }
-            columns::<S>(product);
+            columns::<S>(&product);
         }
     }
 }

@@ -36,12 +36,7 @@ const MAX_PAIR: i16 = 128;
 /// Whether `isa` takes such a convolution this way.
 pub fn takes(isa: Isa, shape: &ConvShape) -> bool {
     let w = &shape.window;
-    let whole = |kernel, input, dilation, pad| kernel == input && pad == 0 && (kernel == 1 || dilation == 1);
-    isa == Isa::Avx2
-        && (w.out_h, w.out_w) == (1, 1)
-        && whole(w.kernel_h, w.in_h, w.dilation_h, w.pad_top)
-        && whole(w.kernel_w, w.in_w, w.dilation_w, w.pad_left)
-        && w.in_h.saturating_mul(w.in_w).saturating_mul(w.in_c) <= MAX_VALUES
+    isa == Isa::Avx2 && w.is_whole() && w.in_h.saturating_mul(w.in_w).saturating_mul(w.in_c) <= MAX_VALUES
 }
 
 /// The sizes of such a convolution.
