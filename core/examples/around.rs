@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use tractlet_core::isa::Isa;
 use tractlet_core::kernels::resize::{self, Blend, WHOLE};
-use tractlet_core::kernels::{copy, lut, softmax, unary};
-use tractlet_core::plan::{Operand, StridedCopy, Unary};
-use tractlet_core::shape::Requantize;
+use tractlet_core::kernels::{copy, lut, pool, softmax, unary};
+use tractlet_core::plan::{AveragePoolS8, Operand, StridedCopy, Unary};
+use tractlet_core::shape::{Requantize, Window};
 
 /// Copies: name, dimensions, how far apart their elements are in the input, and in the output.
 type Copies = (&'static str, [usize; 3], [usize; 3], [usize; 3]);
@@ -20,6 +20,16 @@ const COPIES: [Copies; 5] = [
     ("heads of 64x4x32", [4, 64, 32], [32, 128, 1], [2048, 32, 1]),
     ("the same turned", [4, 32, 64], [32, 1, 128], [2048, 64, 1]),
     ("40x40x64 of 128", [1, 1600, 64], [0, 64, 1], [0, 128, 1]),
+];
+
+/// Pools: name, rows, columns and channels of the input, rows and columns of the kernel, its stride, and the padding before.
+type Pools = (&'static str, [usize; 3], [usize; 2], usize, usize);
+const POOLS: [Pools; 5] = [
+    ("1x2 by 2 of 1x124x32", [1, 124, 32], [1, 2], 2, 0),
+    ("2x2 by 2 of 48x48x16", [48, 48, 16], [2, 2], 2, 0),
+    ("3x3 by 2 of 56x56x64", [56, 56, 64], [3, 3], 2, 1),
+    ("5x5 by 1 of 13x13x96", [13, 13, 96], [5, 5], 1, 2),
+    ("all of 25x5x64", [25, 5, 64], [25, 5], 1, 0),
 ];
 
 const FUNCTIONS: [Unary; 9] = [
@@ -76,11 +86,55 @@ fn on(isa: Isa) {
             unary::unary_f32(isa, black_box(&mut y), function, 1.0, 0.0);
         });
     }
+    pools(isa);
     for (name, unit) in [("twice the size, 64x64x32", WHOLE / 4), ("the same, uneven shares", WHOLE / 4 - 1)] {
         let blend = |at: u32| [at / 2, (at / 2 + 1).min(31), if at.is_multiple_of(2) { unit } else { 3 * unit }];
         let blends: Vec<Blend> = (0..64).map(blend).collect();
         let (x, mut y) = (vec![7i8; 32 * 32 * 32], vec![0i8; 64 * 64 * 32]);
         report(name, y.len(), || resize::resize_s8(isa, black_box(&x), black_box(&mut y), 32, 32, &blends, &blends));
+    }
+}
+
+/// Per element that is read.
+fn pools(isa: Isa) {
+    for (name, [in_h, in_w, in_c], [kernel_h, kernel_w], stride, pad) in POOLS {
+        let outputs = |size: usize, kernel: usize| (size + 2 * pad - kernel) / stride + 1;
+        let window = Window {
+            in_h,
+            in_w,
+            in_c,
+            out_h: outputs(in_h, kernel_h),
+            out_w: outputs(in_w, kernel_w),
+            kernel_h,
+            kernel_w,
+            stride_h: stride,
+            stride_w: stride,
+            dilation_h: 1,
+            dilation_w: 1,
+            pad_top: pad,
+            pad_left: pad,
+        };
+        let (values, results) = (in_h * in_w * in_c, window.out_h * window.out_w * in_c);
+        let (x, mut y) = (vec![5i8; values], vec![0i8; results]);
+        report(&format!("maximum {name}, int8"), values, || {
+            pool::max_s8(isa, black_box(&x), black_box(&mut y), &window)
+        });
+        let average = AveragePoolS8 {
+            input: Operand::default(),
+            output: Operand::default(),
+            window,
+            count_include_pad: false,
+            input_zero_point: 3,
+            multiplier: 0.9,
+            requantize: Requantize { zero_point: 0, min: -128, max: 127 },
+        };
+        report(&format!("average {name}, int8"), values, || {
+            pool::average_s8(isa, black_box(&x), black_box(&mut y), &average);
+        });
+        let (x, mut y) = (vec![5f32; values], vec![0f32; results]);
+        report(&format!("maximum {name}, f32"), values, || {
+            pool::max_f32(isa, black_box(&x), black_box(&mut y), &window)
+        });
     }
 }
 

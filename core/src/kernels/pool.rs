@@ -2,13 +2,10 @@
 //!
 //! Vectors run along the channels, so that one code serves every window.
 
-use core::ops::Range;
-
 use crate::isa::Isa;
 use crate::plan::AveragePoolS8;
 use crate::shape::Window;
 
-use super::lanes::for_each_block;
 use super::per_isa::per_isa;
 use super::round::ToI8;
 #[cfg(target_arch = "aarch64")]
@@ -18,11 +15,11 @@ use super::simd::bytes;
 pub fn max_s8(isa: Isa, x: &[i8], y: &mut [i8], window: &Window) {
     #[cfg(target_arch = "aarch64")]
     if isa != Isa::Generic && window.in_c >= bytes::LANES {
-        return each_sixteen(y, window, |taps, first, y| {
+        return each_sixteen(y, window, |taps, from, y| {
             let mut largest = bytes::Largest::none();
-            for ky in taps.rows.clone() {
-                for kx in taps.cols.clone() {
-                    largest = largest.or(sixteen(x, taps.start(window, ky, kx) + first));
+            for ky in 0..taps.rows {
+                for kx in 0..taps.cols {
+                    largest = largest.or(sixteen(x, from + taps.distance(window, ky, kx)));
                 }
             }
             largest.put(y);
@@ -36,13 +33,13 @@ pub fn average_s8(isa: Isa, x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
     #[cfg(target_arch = "aarch64")]
     if isa != Isa::Generic && op.window.in_c >= bytes::LANES {
         let window = &op.window;
-        return each_sixteen(y, window, |taps, first, y| {
+        return each_sixteen(y, window, |taps, from, y| {
             let mut sum = bytes::Sum::of(op.offset(taps));
-            for ky in taps.rows.clone() {
-                for from in taps.cols.clone().step_by(bytes::SHORT_SUM) {
+            for ky in 0..taps.rows {
+                for first in (0..taps.cols).step_by(bytes::SHORT_SUM) {
                     let mut short = bytes::ShortSum::none();
-                    for kx in from..taps.cols.end.min(from + bytes::SHORT_SUM) {
-                        short = short.and(sixteen(x, taps.start(window, ky, kx) + first));
+                    for kx in first..taps.cols.min(first + bytes::SHORT_SUM) {
+                        short = short.and(sixteen(x, from + taps.distance(window, ky, kx)));
                     }
                     sum = sum.and(short);
                 }
@@ -53,20 +50,21 @@ pub fn average_s8(isa: Isa, x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
     plain_average_s8(isa, x, y, op);
 }
 
-/// Calls `f` for each sixteen channels of every pixel of `y`, some of them again where the last are fewer, of no less
-/// than sixteen.
+/// Calls `f` for each sixteen channels of every pixel of `y`, with where they begin under its first tap; some of them again where the
+/// last are fewer, of no less than sixteen.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn each_sixteen(y: &mut [i8], window: &Window, mut f: impl FnMut(&Taps, usize, &mut [i8; bytes::LANES])) {
     let last = window.in_c - bytes::LANES;
-    for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
-        let taps = Taps::of(window, pixel);
-        for first in (0..window.in_c).step_by(bytes::LANES).map(|first| first.min(last)) {
-            if let Some(y) = y[first..].first_chunk_mut() {
-                f(&taps, first, y);
+    each_run(y, window, |taps, pixels| {
+        for (pixel, y) in pixels.chunks_exact_mut(window.in_c).enumerate() {
+            for first in (0..window.in_c).step_by(bytes::LANES).map(|first| first.min(last)) {
+                if let Some(y) = y[first..].first_chunk_mut() {
+                    f(taps, taps.start + pixel * window.stride_w * window.in_c + first, y);
+                }
             }
         }
-    }
+    });
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -78,60 +76,117 @@ fn sixteen(x: &[i8], at: usize) -> &[i8; bytes::LANES] {
 per_isa! {
     #[inline(never)]
     fn plain_max_s8(x: &[i8], y: &mut [i8], window: &Window) {
-        max_pool(x, y, window, i8::MIN);
+        pool(x, y, window, i8::MIN, larger, first);
     }
 
     /// [`MaxPoolF32`](crate::plan::MaxPoolF32). A NaN is passed over.
     pub fn max_f32(x: &[f32], y: &mut [f32], window: &Window) {
-        max_pool(x, y, window, f32::NEG_INFINITY);
+        pool(x, y, window, f32::NEG_INFINITY, larger, first);
     }
 
     #[inline(never)]
     fn plain_average_s8(x: &[i8], y: &mut [i8], op: &AveragePoolS8) {
-        let window = &op.window;
         let to_i8 = ToI8::new(&op.requantize);
-        for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
-            let taps = Taps::of(window, pixel);
-            let multiplier = op.multiplier / taps.count(window, op.count_include_pad);
-            let offset = op.offset(&taps);
-            for_each_block!(y, |first, y| {
-                let len = y.len();
-                let mut sums = y.map(|_| 0i32);
-                for ky in taps.rows.clone() {
-                    for kx in taps.cols.clone() {
-                        let x = &x[taps.start(window, ky, kx) + first..][..len];
-                        for (sum, x) in sums.iter_mut().zip(x) {
-                            *sum = sum.wrapping_add(i32::from(*x));
-                        }
-                    }
-                }
-                for (y, sum) in y.iter_mut().zip(sums) {
-                    *y = to_i8.apply(sum.wrapping_add(offset) as f32 * multiplier);
-                }
-            });
-        }
+        pool(
+            x,
+            y,
+            &op.window,
+            0,
+            #[inline(always)]
+            |sum: i32, x| sum.wrapping_add(i32::from(x)),
+            #[inline(always)]
+            |sum, taps| {
+                let multiplier = op.multiplier / taps.count(&op.window, op.count_include_pad);
+                to_i8.apply(sum.wrapping_add(op.offset(taps)) as f32 * multiplier)
+            },
+        );
     }
 
     /// [`AveragePoolF32`](crate::plan::AveragePoolF32).
     pub fn average_f32(x: &[f32], y: &mut [f32], window: &Window, count_include_pad: bool) {
-        for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
-            let taps = Taps::of(window, pixel);
-            let count = taps.count(window, count_include_pad);
-            for_each_block!(y, |first, sums| {
-                let len = sums.len();
-                sums.fill(0.0);
-                for ky in taps.rows.clone() {
-                    for kx in taps.cols.clone() {
-                        let x = &x[taps.start(window, ky, kx) + first..][..len];
-                        for (sum, x) in sums.iter_mut().zip(x) {
-                            *sum += x;
+        pool(
+            x,
+            y,
+            window,
+            0.0,
+            #[inline(always)]
+            |sum, x| sum + x,
+            #[inline(always)]
+            |sum, taps| sum / taps.count(window, count_include_pad),
+        );
+    }
+}
+
+#[inline(always)]
+fn first<T>(best: T, _: &Taps) -> T {
+    best
+}
+
+#[inline(always)]
+fn larger<T: PartialOrd>(best: T, x: T) -> T {
+    if x > best { x } else { best }
+}
+
+/// Puts the values under the window together by `step`, beginning with `start`, and makes a result of each sum by `end`. Some channels
+/// of all pixels that have the same taps, then others: what there is to reckon for a pixel takes longer than to read a
+/// register full of channels.
+#[inline(always)]
+fn pool<X: Copy, S: Copy, Y>(
+    x: &[X],
+    y: &mut [Y],
+    window: &Window,
+    start: S,
+    step: impl Fn(S, X) -> S,
+    end: impl Fn(S, &Taps) -> Y,
+) {
+    let w = window;
+    each_run(
+        y,
+        window,
+        #[inline(always)]
+        |taps, pixels| {
+            let mut first = 0;
+            /// From the channel `first` on, as many at a time as there are of so many.
+            macro_rules! channels {
+                ($len:literal) => {
+                    while w.in_c - first >= $len {
+                        for (pixel, y) in pixels.chunks_exact_mut(w.in_c).enumerate() {
+                            let from = taps.start + pixel * w.stride_w * w.in_c + first;
+                            let mut sums = [start; $len];
+                            for ky in 0..taps.rows {
+                                for kx in 0..taps.cols {
+                                    let x = &x[from + taps.distance(w, ky, kx)..][..$len];
+                                    for (sum, x) in sums.iter_mut().zip(x) {
+                                        *sum = step(*sum, *x);
+                                    }
+                                }
+                            }
+                            for (y, sum) in y[first..][..$len].iter_mut().zip(sums) {
+                                *y = end(sum, taps);
+                            }
                         }
+                        first += $len;
                     }
-                }
-                for sum in sums.iter_mut() {
-                    *sum /= count;
-                }
-            });
+                };
+            }
+            // Small boards have little room for programs.
+            #[cfg(target_arch = "x86_64")]
+            channels!(32);
+            channels!(8);
+            channels!(1);
+        },
+    );
+}
+
+/// Calls `f` for the pixels of `y`, as many at a time as follow each other in a row and have the same taps.
+#[inline(always)]
+fn each_run<Y>(y: &mut [Y], window: &Window, mut f: impl FnMut(&Taps, &mut [Y])) {
+    for (out_y, mut y) in y.chunks_exact_mut(window.out_w * window.in_c).enumerate() {
+        while !y.is_empty() {
+            let taps = Taps::of(window, out_y, window.out_w - y.len() / window.in_c);
+            let (pixels, others) = y.split_at_mut(taps.pixels * window.in_c);
+            f(&taps, pixels);
+            y = others;
         }
     }
 }
@@ -144,58 +199,52 @@ impl AveragePoolS8 {
     }
 }
 
-#[inline(always)]
-fn max_pool<T: Copy + PartialOrd>(x: &[T], y: &mut [T], window: &Window, lowest: T) {
-    for (pixel, y) in y.chunks_exact_mut(window.in_c).enumerate() {
-        let taps = Taps::of(window, pixel);
-        for_each_block!(y, |first, best| {
-            let len = best.len();
-            best.fill(lowest);
-            for ky in taps.rows.clone() {
-                for kx in taps.cols.clone() {
-                    let x = &x[taps.start(window, ky, kx) + first..][..len];
-                    for (best, x) in best.iter_mut().zip(x) {
-                        *best = if x > best { *x } else { *best };
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// The part of a window that lies inside the image, in rows and columns of the kernel.
+/// The part of a window that lies inside the image.
 struct Taps {
-    out_y: usize,
-    out_x: usize,
-    rows: Range<usize>,
-    cols: Range<usize>,
+    /// Rows and columns of the kernel.
+    rows: usize,
+    cols: usize,
+    /// Where the channels of the first of them start in the input.
+    start: usize,
+    /// Pixels that have as many: the one that was asked for and those that follow it in its row.
+    pixels: usize,
 }
 
 impl Taps {
-    #[inline(always)]
-    fn of(window: &Window, pixel: usize) -> Self {
+    // Not anew in each kernel of each instruction set.
+    #[inline(never)]
+    fn of(window: &Window, out_y: usize, out_x: usize) -> Self {
         let w = window;
-        let (out_y, out_x) = (pixel / w.out_w, pixel % w.out_w);
-        Self { out_y, out_x, rows: w.rows_inside(out_y), cols: w.cols_inside(out_x) }
+        let (rows, cols) = (w.rows_inside(out_y), w.cols_inside(out_x));
+        // Outside of the image nothing is read.
+        let in_y = (out_y * w.stride_h + rows.start * w.dilation_h).saturating_sub(w.pad_top);
+        let in_x = (out_x * w.stride_w + cols.start * w.dilation_w).saturating_sub(w.pad_left);
+        // Where all of the kernel is inside there are many, and few behind them.
+        let whole = cols == (0..w.kernel_w);
+        let last = (out_x..w.out_w).rfind(|&x| whole && w.cols_inside(x) == cols);
+        Self {
+            rows: rows.len(),
+            cols: cols.len(),
+            start: (in_y * w.in_w + in_x) * w.in_c,
+            pixels: last.unwrap_or(out_x) + 1 - out_x,
+        }
+    }
+
+    /// From the first tap to another.
+    #[inline(always)]
+    fn distance(&self, window: &Window, ky: usize, kx: usize) -> usize {
+        (ky * window.dilation_h * window.in_w + kx * window.dilation_w) * window.in_c
     }
 
     /// How many there are.
     fn len(&self) -> usize {
-        self.rows.len() * self.cols.len()
+        self.rows * self.cols
     }
 
     /// What an average divides by.
     fn count(&self, window: &Window, include_pad: bool) -> f32 {
         let count = if include_pad { window.kernel_h * window.kernel_w } else { self.len() };
         count.max(1) as f32
-    }
-
-    /// Where a tap's channels start in the input.
-    #[inline(always)]
-    fn start(&self, window: &Window, ky: usize, kx: usize) -> usize {
-        let iy = self.out_y * window.stride_h + ky * window.dilation_h - window.pad_top;
-        let ix = self.out_x * window.stride_w + kx * window.dilation_w - window.pad_left;
-        (iy * window.in_w + ix) * window.in_c
     }
 }
 
