@@ -302,6 +302,9 @@ unsafe fn products<V: Vector, const ROWS: usize, const VECTORS: usize, const RES
 ) {
     // SAFETY: the caller's.
     unsafe {
+        #[cfg(target_arch = "aarch64")]
+        // A row alone waits for weights, and for its values no longer one by one.
+        let places = if REST || ROWS == 1 { places } else { fours(sums, x, places, &mut filter) };
         for place in places {
             // Beside the sums, registers hold all of what is less, and one of the other.
             if ROWS < VECTORS {
@@ -328,6 +331,41 @@ unsafe fn products<V: Vector, const ROWS: usize, const VECTORS: usize, const RES
             filter.advance();
         }
     }
+}
+
+/// Takes places as long as there are four, of whose values each is a lane of what is read; returns the others. The order of a sum is
+/// the same.
+///
+/// # Safety
+/// As [`products`].
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+unsafe fn fours<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    sums: &mut [[V; VECTORS]; ROWS],
+    x: [*const f32; ROWS],
+    mut places: Range<usize>,
+    filter: &mut Filter<'_>,
+) -> Range<usize> {
+    while places.len() >= 4 {
+        // SAFETY: the caller's.
+        unsafe {
+            let x: [V; ROWS] = each!(|row| V::load(x[row].wrapping_add(places.start)));
+            macro_rules! lanes {
+                ($($lane:literal)+) => {$(
+                    for v in 0..VECTORS {
+                        let weight = filter.vector::<V, VECTORS, false>(v);
+                        for row in 0..ROWS {
+                            sums[row][v] = sums[row][v].fma_lane::<$lane>(weight, x[row]);
+                        }
+                    }
+                    filter.advance();
+                )+};
+            }
+            lanes!(0 1 2 3);
+        }
+        places.start += 4;
+    }
+    places
 }
 
 /// The vector at `at`.

@@ -20,6 +20,9 @@ pub trait Vector: Copy {
     unsafe fn splat(value: f32) -> Self;
     /// `self + a * b`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// `self + a * from[LANE]`, rounded once.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn fma_lane<const LANE: i32>(self, a: Self, from: Self) -> Self;
     /// NaN stays NaN.
     unsafe fn limit(self, min: Self, max: Self) -> Self;
 
@@ -191,6 +194,11 @@ mod neon {
         #[inline(always)]
         unsafe fn fma(self, a: Self, b: Self) -> Self {
             vfmaq_f32(self, a, b)
+        }
+
+        #[inline(always)]
+        unsafe fn fma_lane<const LANE: i32>(self, a: Self, from: Self) -> Self {
+            vfmaq_laneq_f32::<LANE>(self, a, from)
         }
 
         #[inline(always)]
