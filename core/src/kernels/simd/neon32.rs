@@ -171,6 +171,7 @@ impl Simd for Neon32 {
         segment: usize,
         weights: *const u8,
         quads: usize,
+        _pairs: usize,
     ) {
         debug_assert_eq!(BLOCKS, Self::LAYOUT.blocks);
         let mut first = 0;
@@ -209,7 +210,7 @@ impl Simd for Neon32 {
         weights: *const u8,
         quads: usize,
     ) {
-        Self::products(core::array::from_mut(acc), [values], 0, weights, quads);
+        Self::products(core::array::from_mut(acc), [values], 0, weights, quads, 0);
     }
 
     #[inline(always)]

@@ -22,6 +22,9 @@ pub trait Simd: Sized {
     /// Whether rows are best written as all lanes of their blocks, four a block, and fewer channels copied from there.
     const WHOLE: bool = false;
 
+    /// Output pixels of a tile of a dense convolution.
+    const HEIGHT: usize = Self::LAYOUT.rows;
+
     /// Whether [`amx`](super::amx) multiplies what lies as its panel and weights do.
     const UNIT: bool = false;
 
@@ -35,9 +38,15 @@ pub trait Simd: Sized {
     unsafe fn zero() -> Self::Acc;
     /// `acc` plus the products of the quads of `values` and `weights`.
     unsafe fn dot(acc: Self::Acc, values: Self::Quads, weights: Self::Quads) -> Self::Acc;
+    /// Of how many pairs of quads, the first of each of so many segments, [`Simd::products`] may sum products before they are added,
+    /// of these weights of `BLOCKS` blocks.
+    #[inline(always)]
+    unsafe fn pairs<const BLOCKS: usize>(_weights: *const u8, _segments: usize, _quads: usize) -> usize {
+        0
+    }
     /// Adds the products of `quads` quads, at least one, that begin `segment` bytes behind each of `windows`, and the weights
-    /// of `BLOCKS` blocks of channels, which lie in the order in which they are read. May read 16 bytes too many of a window
-    /// whose quads are no multiple of 16 bytes.
+    /// of `BLOCKS` blocks of channels, which lie in the order in which they are read. Of these, [`Simd::pairs`] has `pairs` in a
+    /// full tile. May read 16 bytes too many of a window whose quads are no multiple of 16 bytes.
     #[inline(always)]
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
         acc: &mut [[Self::Acc; BLOCKS]; ROWS],
@@ -45,6 +54,7 @@ pub trait Simd: Sized {
         segment: usize,
         mut weights: *const u8,
         quads: usize,
+        _pairs: usize,
     ) {
         let step = Self::LAYOUT.lanes * Self::LAYOUT.taps;
         let mut quad = 0;

@@ -76,7 +76,7 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(product: &Product, channels: Channe
         // SAFETY: as the caller's.
         return unsafe { vectorized!(S, matrices::<S, BLOCKS>(product, channels, unit)) };
     }
-    let (height, windows) = (S::LAYOUT.rows, product.windows);
+    let (height, windows) = (S::HEIGHT, product.windows);
     let (whole, rest) = windows.split_at(windows.len() / height * height);
     let first = whole.len();
     // SAFETY: as the caller's.
@@ -91,6 +91,7 @@ unsafe fn rows<S: Simd, const BLOCKS: usize>(product: &Product, channels: Channe
             [window] => vectorized!(S, row::<S, BLOCKS>(product, channels, first, *window)),
             [_, _] => vectorized!(S, tiles::<S, 2, BLOCKS>(product, channels, first, rest)),
             [_, _, _] => vectorized!(S, tiles::<S, 3, BLOCKS>(product, channels, first, rest)),
+            _ if const { S::HEIGHT == 4 } => {}
             [_, _, _, _] => vectorized!(S, tiles::<S, 4, BLOCKS>(product, channels, first, rest)),
             _ => vectorized!(S, tiles::<S, 5, BLOCKS>(product, channels, first, rest)),
         }
@@ -164,6 +165,9 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(
         for _ in 0..groups {
             let bias: [S::Acc; BLOCKS] = each!(|b| product.first::<S>(channel, b));
             let group = product.group::<S>(channel);
+            // A look at all weights, which one tile is not worth.
+            let several = ROWS == S::HEIGHT && windows.len() > ROWS;
+            let pairs = if several { S::pairs::<BLOCKS>(group, outer * inner, quads) } else { 0 };
             for (tile, windows) in windows.chunks_exact(ROWS).enumerate() {
                 let windows: [*const u8; ROWS] = each!(|r| product.panel.add(windows[r] as usize));
                 let mut acc = [bias; ROWS];
@@ -173,7 +177,7 @@ unsafe fn tiles<S: Simd, const ROWS: usize, const BLOCKS: usize>(
                 loop {
                     let (mut inner, mut segment) = (inner, row);
                     loop {
-                        S::products(&mut acc, windows, segment, weights, quads);
+                        S::products(&mut acc, windows, segment, weights, quads, pairs);
                         inner -= 1;
                         if inner == 0 {
                             break;

@@ -67,6 +67,7 @@ impl Simd for Dotprod {
         mut segment: usize,
         mut weights: *const u8,
         quads: usize,
+        _pairs: usize,
     ) {
         macro_rules! quad {
             ($q:literal, $values:ident) => {

@@ -64,6 +64,7 @@ impl Simd for I8mm {
         segment: usize,
         mut weights: *const u8,
         quads: usize,
+        _pairs: usize,
     ) {
         let windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
         let last = |r: usize| r.min(ROWS - 1);
@@ -108,7 +109,7 @@ impl Simd for I8mm {
         weights: *const u8,
         quads: usize,
     ) {
-        Self::products(core::array::from_mut(acc), [values], 0, weights, quads);
+        Self::products(core::array::from_mut(acc), [values], 0, weights, quads, 0);
     }
 
     #[inline(always)]

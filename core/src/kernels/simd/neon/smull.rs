@@ -1,4 +1,4 @@
-//! Products of i8 values by `smull`, summed in pairs by `sadalp`.
+//! Products of i8 values by `smull`, those of a second quad added by `smlal`, and summed in pairs by `sadalp`.
 // Every function here is nothing but unsafe operations, all under the contract of `Simd`.
 #![allow(unsafe_op_in_unsafe_fn)]
 // Indices that are constants keep values in registers.
@@ -12,7 +12,7 @@ use super::super::ops::{Epilogue, Rows, Simd, each};
 use super::{broadcast, copy, store};
 
 /// `smull` and `sadalp`: products of i8 values are summed in pairs, so that a lane has two sums
-/// until it is stored.
+/// until it is stored. Tiles of four pixels leave registers for what two quads take, which adds four products by one `sadalp`.
 pub struct Neon;
 
 impl Simd for Neon {
@@ -20,6 +20,7 @@ impl Simd for Neon {
     type Quads = int8x16_t;
     const LAYOUT: Layout = Layout::NEON;
     const WHOLE: bool = true;
+    const HEIGHT: usize = 4;
 
     #[inline(always)]
     unsafe fn broadcast(quad: *const u8) -> int8x16_t {
@@ -53,6 +54,23 @@ impl Simd for Neon {
         int32x4x2_t(vpadalq_s16(acc.0, low), vpadalq_s16(acc.1, vmull_high_s8(values, weights)))
     }
 
+    /// All, unless two weights of -128 meet: the sum of two products is beyond 16 bits if all four are -128, and never else.
+    #[inline(never)]
+    unsafe fn pairs<const BLOCKS: usize>(weights: *const u8, segments: usize, quads: usize) -> usize {
+        let mut least = vdupq_n_s8(0);
+        for segment in 0..segments {
+            let mut at = weights.add(segment * quads * BLOCKS * 16);
+            for _ in 0..quads / 2 {
+                for b in 0..BLOCKS {
+                    let both = [b, BLOCKS + b].map(|block| Self::load_weights(at.add(block * 16)));
+                    least = vminq_s8(least, vmaxq_s8(both[0], both[1]));
+                }
+                at = at.add(2 * BLOCKS * 16);
+            }
+        }
+        if vminvq_s8(least) == i8::MIN { 0 } else { quads / 2 }
+    }
+
     /// In an order that leaves all sums in registers, which the compiler's own does not.
     #[inline(always)]
     unsafe fn products<const ROWS: usize, const BLOCKS: usize>(
@@ -61,9 +79,35 @@ impl Simd for Neon {
         segment: usize,
         mut weights: *const u8,
         quads: usize,
+        pairs: usize,
     ) {
         let mut windows: [*const u8; ROWS] = each!(|r| windows[r].add(segment));
-        for _ in 0..quads {
+        let pairs = if ROWS == Self::HEIGHT { pairs } else { 0 };
+        for _ in 0..pairs {
+            let w: [[int8x16_t; BLOCKS]; 2] =
+                each!(|q| each!(|b| Self::load_weights(weights.add((q * BLOCKS + b) * 16))));
+            let weights_of = [w[0][0], w[0][BLOCKS - 1], w[1][0], w[1][BLOCKS - 1]];
+            let mut values = next_quads(&mut windows[0]);
+            for r in 0..ROWS {
+                let (first, last) = (acc[r][0], acc[r][BLOCKS - 1]);
+                if BLOCKS == 1 {
+                    acc[r][0] = Self::dots(first, values, [w[0][0], w[1][0]]);
+                    if r + 1 < ROWS {
+                        values = next_quads(&mut windows[r + 1]);
+                    }
+                    continue;
+                }
+                let mut sums = [first.0, first.1, last.0, last.1];
+                if r + 1 < ROWS {
+                    values = four_dots_and_next(&mut sums, values, weights_of, &mut windows[r + 1]);
+                } else {
+                    four_dots(&mut sums, values, weights_of);
+                }
+                acc[r] = each!(|b| int32x4x2_t(sums[b * 2], sums[b * 2 + 1]));
+            }
+            weights = weights.add(2 * BLOCKS * 16);
+        }
+        for _ in 0..quads - 2 * pairs {
             let w: [int8x16_t; BLOCKS] = each!(|b| Self::load_weights(weights.add(b * 16)));
             let mut values = next_quad(&mut windows[0]);
             for r in 0..ROWS {
@@ -146,6 +190,23 @@ impl Simd for Neon {
     }
 }
 
+impl Neon {
+    /// As [`Simd::dot`], of two quads whose products are summed in pairs first.
+    #[inline(always)]
+    unsafe fn dots(acc: int32x4x2_t, values: [int8x16_t; 2], weights: [int8x16_t; 2]) -> int32x4x2_t {
+        let low = vmull_s8(vget_low_s8(values[0]), vget_low_s8(weights[0]));
+        let low = vmlal_s8(low, vget_low_s8(values[1]), vget_low_s8(weights[1]));
+        let high = vmlal_high_s8(vmull_high_s8(values[0], weights[0]), values[1], weights[1]);
+        int32x4x2_t(vpadalq_s16(acc.0, low), vpadalq_s16(acc.1, high))
+    }
+}
+
+/// Reads two quads into every lane, and moves on.
+#[inline(always)]
+unsafe fn next_quads(window: &mut *const u8) -> [int8x16_t; 2] {
+    [next_quad(window), next_quad(window)]
+}
+
 /// Reads a quad into every lane and moves on to the next.
 #[inline(always)]
 unsafe fn next_quad(window: &mut *const u8) -> int8x16_t {
@@ -212,4 +273,68 @@ unsafe fn two_dots_and_next(
         "ld1r {{{next:v}.4s}}, [{window}], #4", next = out(vreg) next, window = inout(reg) *window
     );
     next
+}
+
+/// Eight products of two quads of `values` and the weights of two blocks for each, summed in pairs, and then their sums; as of
+/// [`two_dots`].
+macro_rules! four_dots {
+    ($sums:ident, $values:ident, $weights:ident; $($first:literal, $second:literal, $($operand:tt)+)?) => {{
+        let [mut a, mut b, mut c, mut d] = *$sums;
+        asm!(
+            "smull {p:v}.8h, {x:v}.8b, {xa:v}.8b",
+            "smull2 {q:v}.8h, {x:v}.16b, {xa:v}.16b",
+            "smull {r:v}.8h, {x:v}.8b, {xb:v}.8b",
+            "smull2 {x:v}.8h, {x:v}.16b, {xb:v}.16b",
+            $($first,)?
+            "smlal {p:v}.8h, {y:v}.8b, {ya:v}.8b",
+            "smlal2 {q:v}.8h, {y:v}.16b, {ya:v}.16b",
+            "smlal {r:v}.8h, {y:v}.8b, {yb:v}.8b",
+            "smlal2 {x:v}.8h, {y:v}.16b, {yb:v}.16b",
+            $($second,)?
+            "sadalp {a:v}.4s, {p:v}.8h",
+            "sadalp {b:v}.4s, {q:v}.8h",
+            "sadalp {c:v}.4s, {r:v}.8h",
+            "sadalp {d:v}.4s, {x:v}.8h",
+            a = inout(vreg) a,
+            b = inout(vreg) b,
+            c = inout(vreg) c,
+            d = inout(vreg) d,
+            x = inout(vreg) $values[0] => _,
+            y = in(vreg) $values[1],
+            xa = in(vreg) $weights[0],
+            xb = in(vreg) $weights[1],
+            ya = in(vreg) $weights[2],
+            yb = in(vreg) $weights[3],
+            p = out(vreg) _,
+            q = out(vreg) _,
+            r = out(vreg) _,
+            $($($operand)+,)?
+            options(readonly, nostack, preserves_flags),
+        );
+        *$sums = [a, b, c, d];
+    }};
+}
+
+/// Adds the products of two quads of `values` and of the weights of two blocks for each.
+#[inline(always)]
+unsafe fn four_dots(sums: &mut [int32x4_t; 4], values: [int8x16_t; 2], weights: [int8x16_t; 4]) {
+    four_dots!(sums, values, weights;);
+}
+
+/// The same; reads the next row's quads meanwhile.
+#[inline(always)]
+unsafe fn four_dots_and_next(
+    sums: &mut [int32x4_t; 4],
+    values: [int8x16_t; 2],
+    weights: [int8x16_t; 4],
+    window: &mut *const u8,
+) -> [int8x16_t; 2] {
+    let (first, second);
+    four_dots!(
+        sums, values, weights;
+        "ld1r {{{first:v}.4s}}, [{window}], #4",
+        "ld1r {{{second:v}.4s}}, [{window}], #4",
+        first = out(vreg) first, second = out(vreg) second, window = inout(reg) *window
+    );
+    [first, second]
 }
