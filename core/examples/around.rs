@@ -14,12 +14,14 @@ use tractlet_core::shape::{Requantize, Window};
 
 /// Copies: name, dimensions, how far apart their elements are in the input, and in the output.
 type Copies = (&'static str, [usize; 3], [usize; 3], [usize; 3]);
-const COPIES: [Copies; 5] = [
+const COPIES: [Copies; 7] = [
     ("96x96x3, channels last", [1, 9216, 3], [0, 1, 9216], [0, 3, 1]),
     ("40x40x64, channels last", [1, 1600, 64], [0, 1, 1600], [0, 64, 1]),
     ("heads of 64x4x32", [4, 64, 32], [32, 128, 1], [2048, 32, 1]),
     ("the same turned", [4, 32, 64], [32, 1, 128], [2048, 64, 1]),
     ("40x40x64 of 128", [1, 1600, 64], [0, 64, 1], [0, 128, 1]),
+    ("64x64x16 of 32", [1, 4096, 16], [0, 16, 1], [0, 32, 1]),
+    ("30x30x24 of 40", [1, 900, 24], [0, 24, 1], [0, 40, 1]),
 ];
 
 /// Pools: name, rows, columns and channels of the input, rows and columns of the kernel, its stride, and the padding before.

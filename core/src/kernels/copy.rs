@@ -104,6 +104,8 @@ impl Element for u64 {
 /// What is turned at a time: so many elements of so many rows.
 const LENGTH: usize = 16;
 const ROWS: usize = 8;
+/// Bytes of a line of a cache.
+const LINE: usize = 64;
 /// Elements of a row that become a column before the next row's do, so that the lines that these are in stay near.
 const STRIP: usize = 128;
 
@@ -111,6 +113,15 @@ const STRIP: usize = 128;
 /// they are turned, and what is left of them goes along the first dimension.
 #[inline(never)]
 fn copy_plane<T: Element>(x: &[T], y: &mut [T], middle: Wheel, inner: Wheel) -> Option<()> {
+    if (inner.x_step, inner.y_step) == (1, 1) && inner.len * size_of::<T>() < LINE && middle.len > 1 {
+        match inner.len {
+            ..4 => {}
+            4..8 => return copy_rows::<T, 4>(x, y, middle, inner.len),
+            8..16 => return copy_rows::<T, 8>(x, y, middle, inner.len),
+            16..32 => return copy_rows::<T, 16>(x, y, middle, inner.len),
+            _ => return copy_rows::<T, 32>(x, y, middle, inner.len),
+        }
+    }
     let turns = middle.len > 1 && middle.x_step == 1 && inner.y_step == 1 && inner.x_step != 1;
     let length = if turns { middle.len / LENGTH * LENGTH } else { 0 };
     let mut rows = 0;
@@ -140,6 +151,20 @@ fn copy_plane<T: Element>(x: &[T], y: &mut [T], middle: Wheel, inner: Wheel) -> 
     for at in length..middle.len {
         let (x, y) = (x.get(at * middle.x_step..)?, y.get_mut(at * middle.y_step..)?);
         copy_row(x, inner.x_step, y, inner.y_step, inner.len)?;
+    }
+    Some(())
+}
+
+/// Short rows, of `N` elements or more, so many at a time, some of them again where the last are fewer: a function that copies any number
+/// takes longer to be called than such a row.
+fn copy_rows<T: Element, const N: usize>(x: &[T], y: &mut [T], rows: Wheel, len: usize) -> Option<()> {
+    for row in 0..rows.len {
+        let x = x.get(row * rows.x_step..)?.get(..len)?;
+        let y = y.get_mut(row * rows.y_step..)?.get_mut(..len)?;
+        for (y, x) in y.as_chunks_mut::<N>().0.iter_mut().zip(x.as_chunks::<N>().0) {
+            *y = *x;
+        }
+        *y.last_chunk_mut::<N>()? = *x.last_chunk()?;
     }
     Some(())
 }
