@@ -130,6 +130,8 @@ fn eval_gives_the_same_value_on_any_number_of_threads() {
     };
     assert!(mse("1")["value"].as_f64().unwrap() < 1e-6);
     assert_eq!(mse("1")["value"], mse("3")["value"]);
+    let together = json(&["eval", AD, "--inputs", AD_SAMPLES, "--labels", golden, "--metric", "mse", "--batch", "3"]);
+    assert!(together["value"].as_f64().unwrap() < 1e-6, "{together}");
 }
 
 #[test]
@@ -315,6 +317,22 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         (&["eval", KWS, "--inputs", SAMPLES, "--labels", &few, "--metric", "auc"], 1, "must be as long"),
         (&[auc.as_slice(), &["--group", "3"]].concat(), 1, "8 samples do not make whole groups of 3"),
         (&auc, 1, "all labels are of one class"),
+        (
+            &[
+                "eval",
+                "tests/golden/ort/centred.onnx",
+                "--batch",
+                "4",
+                "--inputs",
+                AD_SAMPLES,
+                "--labels",
+                AD_SAMPLES,
+                "--metric",
+                "mse",
+            ],
+            1,
+            "sample 0 (from 0) is answered otherwise in a batch with others than alone",
+        ),
         (&["bench", KWS, "--engine", "tract", "--threads", "4"], 1, "on one thread; leave the option out"),
         (&["bench", KWS, "--threads", "17"], 1, "plan engine: 17 is above the limit of 16"),
         (&["footprint", KWS, "--svg", "none/x.svg"], 1, "none/x.svg: cannot write it: there is no folder none"),

@@ -61,6 +61,20 @@ fn a_fixed_input_picks_the_branch_that_runs() {
 }
 
 #[test]
+fn a_truth_settles_which_branch_runs() {
+    for (value, expected) in
+        [("true", [0.0, 2.0, 0.0]), ("1", [0.0, 2.0, 0.0]), ("False", [1.0, -2.0, 0.5]), ("0", [1.0, -2.0, 0.5])]
+    {
+        let options = OpenOptions::default().set("positive", value);
+        let model = Model::open_with(golden("chosen.onnx"), &options).unwrap();
+        let mut session = Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).unwrap();
+        let mut y = [0f32; 3];
+        session.run(&[[-1f32, 2.0, -0.5].as_slice().into()], &mut [y.as_mut_slice().into()]).unwrap();
+        assert_eq!(y, expected, "{value}");
+    }
+}
+
+#[test]
 fn a_plan_keeps_the_value() {
     let folder = TempDir::new().unwrap();
     for (rate, samples) in RATES {

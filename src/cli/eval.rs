@@ -7,11 +7,12 @@ use std::time::Instant;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tractlet::{EngineName, TensorSpec, npy};
+use tractlet::{EngineName, Session, TensorMut, TensorRef, TensorSpec, npy};
 
 use super::elements::{Elements, argmax};
 use super::failure::Failure;
 use super::metric::{Metric, auc, mean, mean_squared_error};
+use super::runner::Buffer;
 use super::samples::Samples;
 use super::sweep::{Score, sweep};
 use super::torch::{ToldBy, TorchArgs};
@@ -83,7 +84,7 @@ pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
         let options = args.model.options(&model, &args.model.model)?;
         args.torch.session(&args.model, &model, ToldBy::File(&args.inputs), options)
     };
-    let session = new_session()?;
+    let mut session = new_session()?;
     if session.hop().is_some() {
         let plan = args.model.model.display();
         return Err(format!(
@@ -107,6 +108,9 @@ pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
     }
     let samples = Samples::open(&args.inputs, "input", &input)?;
     let truth = Truth::open(args, input, output, samples.count(), group)?;
+    if batch > 1 && samples.count() > 1 {
+        expect_apart(&mut session, &samples, batch)?;
+    }
     let (engine, provider, count) = (session.engine(), session.provider().map(str::to_owned), samples.count());
 
     let threads =
@@ -129,6 +133,44 @@ pub fn eval(mut args: EvalArgs) -> Result<(), Failure> {
     let engine = output::engine_on(engine, provider);
     let what = format!("{} {}  on {count} samples, engine {engine}", metric.name(), metric.shown(value));
     output::text(&format!("{what}, {samples_per_second:.0} samples/s"))
+}
+
+/// Refuses a graph that mixes the samples of a batch, which shapes do not show: one that takes their dimension for time, or sums over
+/// it. Of a batch with others the first sample and the last have to be answered as in one of themselves alone.
+fn expect_apart(session: &mut Session, samples: &Samples, batch: usize) -> Result<(), Failure> {
+    let ([input], [output]) = (session.inputs(), session.outputs()) else { return Ok(()) };
+    let (mut x, mut y) = (Buffer::new(input.dtype, input.byte_len()), Buffer::new(output.dtype, output.byte_len()));
+    let sample_bytes = input.byte_len() / batch;
+    let last = samples.count().min(batch) - 1;
+    let mut answers = |of: &dyn Fn(usize) -> usize| -> Result<Option<Vec<f64>>, Failure> {
+        for (place, bytes) in x.bytes_mut().chunks_exact_mut(sample_bytes).enumerate() {
+            samples.read(of(place), bytes)?;
+        }
+        let input = TensorRef::from_bytes(x.dtype(), x.bytes());
+        let ran = session.run(&[input], &mut [TensorMut::from_bytes(y.dtype(), y.bytes_mut())]);
+        // What is wrong is told with its sample when they are measured.
+        if ran.is_err() {
+            return Ok(None);
+        }
+        Ok(Some(Elements::decode(y.dtype(), y.bytes())?.to_f64()))
+    };
+    let together = answers(&|place| place.min(last))?;
+    for sample in [0, last] {
+        let (Some(together), Some(alone)) = (&together, answers(&|_| sample)?) else { return Ok(()) };
+        let elements = alone.len() / batch;
+        let own = sample * elements..(sample + 1) * elements;
+        let largest = alone.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+        let mut pairs = together.iter().zip(&alone).skip(own.start).take(own.len());
+        if pairs.any(|(a, b)| (a - b).abs() > 1e-3 * largest) {
+            return Err(format!(
+                "{}: sample {sample} (from 0) is answered otherwise in a batch with others than alone: the graph mixes what \
+                 its leading dimension has; take --batch 1",
+                samples.path().display()
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// A tensor of one sample, of one for a batch of them.

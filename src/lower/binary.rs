@@ -46,7 +46,16 @@ impl<'m> Lowering<'m> {
             }
             Value::DequantizedStored(stored) => {
                 let Some((values, q)) = self.integers_of(&stored)? else { return Ok(None) };
-                let (act, b) = self.constant_along(&node.name, x.act, values, &stored.tensor.dims)?;
+                let own = &stored.tensor.dims;
+                let (act, b) = match self.constant_along(&node.name, x.act.clone(), values.clone(), own) {
+                    Ok(along) => along,
+                    Err(_) => {
+                        let dims = broadcast_dims(&x.act.dims, own)?;
+                        let values = self.spread(&values, own, &dims)?;
+                        let act = if x.act.dims == dims { x.act } else { self.expanded(&node.name, x.act, &dims)? };
+                        self.constant_along(&node.name, act, values, &dims)?
+                    }
+                };
                 (Input { act, q: x.q }, q, b, index == 1)
             }
             _ => return Ok(None),

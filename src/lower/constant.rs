@@ -29,7 +29,7 @@ impl<'m> Lowering<'m> {
         match value {
             Value::DequantizedStored(q) => {
                 let channel = q.channels();
-                let values = self.stored_integers(q.tensor)?;
+                let values = self.stored_integers(&q.tensor)?;
                 let real =
                     |(i, v): (usize, &i32)| v.wrapping_sub(q.zero_points[channel(i)]) as f32 * q.scales[channel(i)];
                 Ok((values.iter().enumerate().map(real).collect(), q.tensor.dims.clone()))
@@ -130,7 +130,7 @@ impl<'m> Lowering<'m> {
         };
         let held = |v: i32| i8::try_from(v.wrapping_sub(offset)).ok();
         let Some(zero_point) = held(zero_point).filter(|_| scale.is_normal()) else { return Ok(None) };
-        let values: Option<Vec<i8>> = self.stored_integers(q.tensor)?.into_iter().map(held).collect();
+        let values: Option<Vec<i8>> = self.stored_integers(&q.tensor)?.into_iter().map(held).collect();
         Ok(values.map(|values| (values, QParams { scale, zero_point })))
     }
 
@@ -196,11 +196,15 @@ fn widened(half: u16) -> f32 {
 
 impl StoredQuant<'_> {
     /// Which scale the element at an index has.
-    pub fn channels(&self) -> impl Fn(usize) -> usize {
-        let count = self.scales.len();
-        let inner: usize = self.tensor.dims.iter().skip(self.axis + 1).product();
-        move |i| if count == 1 { 0 } else { i / inner.max(1) % count }
+    pub fn channels(&self) -> impl Fn(usize) -> usize + use<> {
+        channels(self.scales.len(), &self.tensor.dims, self.axis)
     }
+}
+
+/// Which of `count` scales along an axis of a tensor the element at an index has.
+pub(super) fn channels(count: usize, dims: &[usize], axis: usize) -> impl Fn(usize) -> usize + use<> {
+    let inner: usize = dims.iter().skip(axis + 1).product();
+    move |i| if count == 1 { 0 } else { i / inner.max(1) % count }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use tractlet_core::plan::{DynamicQuantize, DynamicRange, DynamicScale, DynamicZeroPoint, Operand};
 
-use super::value::{Layout, StoredQuant, Value};
+use super::value::{Constant, Layout, StoredQuant, Value};
 use super::{Lowering, Why};
 use crate::model::{DType, Node};
 
@@ -83,6 +83,6 @@ impl<'m> Lowering<'m> {
         if zero_points.len() != 1 && tensor.dims.get(axis) != Some(&zero_points.len()) {
             return Err("the zero points of its weights are not one for each output channel".into());
         }
-        Ok(StoredQuant { tensor, scales: vec![1.0; zero_points.len()], zero_points, axis })
+        Ok(StoredQuant { tensor: Constant::Stored(tensor), scales: vec![1.0; zero_points.len()], zero_points, axis })
     }
 }

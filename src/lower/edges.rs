@@ -1,15 +1,23 @@
 //! Between integers and floats, and between the two layouts.
 
+use std::rc::Rc;
+
 use tractlet_core::plan::{COPY_DIMS, Dequantize, LutS8, Operand, Quantize, StridedCopy};
 
+use super::constant::channels;
 use super::parts::Walk;
-use super::value::{Act, Layout, QParams, StoredQuant, Value};
+use super::value::{Act, Constant, Layout, QParams, StoredQuant, Value};
 use super::{Lowering, Why, axis_of, int};
-use crate::model::{AttributeValue, DType, Node};
+use crate::model::{AttributeValue, DType, Node, Tensor};
 
 impl<'m> Lowering<'m> {
     pub(super) fn quantize(&mut self, node: &Node) -> Result<(), Why> {
         let dtype = self.quantized_dtype(node)?;
+        if self.value(node, 0)?.is_constant() {
+            let quantized = self.quantized_constant(node, dtype)?;
+            self.set(node, Value::Quantized(quantized));
+            return Ok(());
+        }
         if let Some(levels) = self.levels(node, dtype)? {
             return self.snap(node, levels);
         }
@@ -21,14 +29,7 @@ impl<'m> Lowering<'m> {
             Value::Raw(_, dtype) | Value::Integers(_, dtype) => {
                 return Err(format!("it quantizes {dtype}, and plans float32"));
             }
-            constant => {
-                let (values, dims) = self.floats_of(&constant)?;
-                // As int8, uint8 being held less 128.
-                let offset = if dtype == DType::U8 { 128.0 } else { 0.0 };
-                let values = values.iter().map(|x| f32::from(q.quantize(*x)) + offset).collect();
-                self.set(node, Value::Quantized(values, dims));
-                return Ok(());
-            }
+            _ => return Err("it quantizes what is no float".into()),
         };
         self.set(node, Value::Integers(value, dtype));
         Ok(())
@@ -41,27 +42,51 @@ impl<'m> Lowering<'m> {
             Value::Snapped(..) => {
                 return Err("its scale or zero point is another than that of the QuantizeLinear before it".into());
             }
-            Value::Stored(tensor) => {
-                let (scales, zero_points, _) = self.parameters(node)?;
-                // Of one scale the axis means nothing.
-                let axis = if scales.len() > 1 { axis_of(int(node, "axis", 1), tensor.dims.len())? } else { 0 };
-                if scales.len() > 1 && tensor.dims[axis] != scales.len() {
-                    return Err("its scales do not lie along its axis".into());
-                }
-                Value::DequantizedStored(StoredQuant { tensor, scales, zero_points, axis })
-            }
-            Value::Quantized(values, dims) => {
-                let (scales, zero_points, _) = self.parameters(node)?;
-                let (&[scale], &[zero_point]) = (scales.as_slice(), zero_points.as_slice()) else {
-                    return Err("constants that are quantized here with a scale for each channel are not taken".into());
-                };
-                Value::Numbers(values.iter().map(|q| (q - zero_point as f32) * scale).collect(), dims)
-            }
+            Value::Stored(tensor) => self.through(node, Constant::Stored(tensor))?,
+            Value::Quantized(tensor) => self.through(node, Constant::Made(tensor))?,
             Value::Raw(_, dtype) => return Err(format!("it dequantizes {dtype}, and plans int8 and uint8")),
             _ => return Err("it dequantizes floats".into()),
         };
         self.set(node, value);
         Ok(())
+    }
+
+    /// Constants through the parameters of a DequantizeLinear.
+    fn through(&self, node: &Node, tensor: Constant<'m>) -> Result<Value<'m>, Why> {
+        let (scales, zero_points, axis) = self.parameters_along(node, &tensor.dims)?;
+        Ok(Value::DequantizedStored(StoredQuant { tensor, scales, zero_points, axis }))
+    }
+
+    /// The parameters of a QuantizeLinear or DequantizeLinear of constants, and which dimension they lie along.
+    fn parameters_along(&self, node: &Node, dims: &[usize]) -> Result<(Vec<f32>, Vec<i32>, usize), Why> {
+        let (scales, zero_points, _) = self.parameters(node)?;
+        // Of one scale the axis means nothing.
+        let axis = if scales.len() > 1 { axis_of(int(node, "axis", 1), dims.len())? } else { 0 };
+        if scales.len() > 1 && dims[axis] != scales.len() {
+            return Err("its scales do not lie along its axis".into());
+        }
+        Ok((scales, zero_points, axis))
+    }
+
+    /// What a QuantizeLinear makes of constants: weights, as training for quantization leaves them.
+    fn quantized_constant(&self, node: &Node, dtype: DType) -> Result<Rc<Tensor>, Why> {
+        let bounds = match dtype {
+            DType::I8 => [i8::MIN.into(), i8::MAX.into()],
+            DType::U8 => [0, u8::MAX.into()],
+            DType::I16 => [i16::MIN.into(), i16::MAX.into()],
+            DType::U16 => [0, u16::MAX.into()],
+            other => return Err(format!("it makes {other} of constants; int8, uint8, int16 and uint16 are taken")),
+        };
+        let [least, most] = bounds.map(|bound: i32| bound as f32);
+        let (values, dims) = self.floats_of(&self.value(node, 0)?)?;
+        let (scales, zero_points, axis) = self.parameters_along(node, &dims)?;
+        let channel = channels(scales.len(), &dims, axis);
+        let integers = values.iter().enumerate().map(|(i, x)| {
+            let nearest = (x / scales[channel(i)]).round_ties_even() + zero_points[channel(i)] as f32;
+            if nearest.is_nan() { bounds[0] } else { nearest.clamp(least, most) as i32 }
+        });
+        let name = node.outputs.first().map_or("", String::as_str);
+        Ok(Constant::made(name, dtype, dims.clone(), integers))
     }
 
     /// The type that a QuantizeLinear makes.

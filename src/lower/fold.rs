@@ -9,7 +9,7 @@ use tractlet_core::shape::Along;
 use super::along::reduction;
 use super::binary::broadcast_dims;
 use super::edges::row_major;
-use super::value::Value;
+use super::value::{Constant, StoredQuant, Value};
 use super::{Lowering, Why, axis_of, float, int, ints};
 use crate::model::{AttributeValue, DType, Node};
 
@@ -47,6 +47,7 @@ impl<'m> Lowering<'m> {
             _ => constant(index),
         };
         match node.op.as_str() {
+            "Transpose" if let Some(turned) = self.turned_integers(node)? => return Ok(Some(turned)),
             "Cast" if int(node, "to", 0) == 1 && self.value(node, 0).is_ok_and(|value| value.is_constant()) => {}
             "CastLike" if floats(0) && self.is_cast_to_floats(node) => {}
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" if floats(0) => {}
@@ -74,19 +75,31 @@ impl<'m> Lowering<'m> {
         };
         match node.op.as_str() {
             "Transpose" => {
-                let rank = from.len();
-                let perm: Vec<usize> = match ints(node, "perm") {
-                    Some(perm) => perm.iter().map(|&p| p as usize).collect(),
-                    None => (0..rank).rev().collect(),
-                };
                 let strides = row_major(&from);
-                let strides: Vec<usize> = perm.iter().map(|&p| strides[p]).collect();
+                let strides: Vec<usize> = permutation(node, from.len()).iter().map(|&p| strides[p]).collect();
                 self.numbers(node, |dims| Ok(strided(&values, dims, &strides)))
             }
             "Expand" => self.numbers(node, |dims| Ok(strided(&values, dims, &repeating(&from, dims)))),
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    /// Stored bytes that a Transpose turns stay quantized: weights, as exporters turn those of a MatMul.
+    fn turned_integers(&self, node: &Node) -> Result<Option<Value<'m>>, Why> {
+        let Ok(Value::DequantizedStored(stored)) = self.value(node, 0) else { return Ok(None) };
+        if !matches!(stored.tensor.dtype, DType::I8 | DType::U8) {
+            return Ok(None);
+        }
+        let (values, strides) = (self.stored_integers(&stored.tensor)?, row_major(&stored.tensor.dims));
+        let perm = permutation(node, strides.len());
+        let strides: Vec<usize> = perm.iter().map(|&p| strides[p]).collect();
+        let dims: Vec<usize> = perm.iter().map(|&p| stored.tensor.dims[p]).collect();
+        let values = strided(&values, &dims, &strides).into_iter();
+        let axis = perm.iter().position(|&p| p == stored.axis).unwrap_or(0);
+        let name = node.outputs.first().map_or("", String::as_str);
+        let tensor = Constant::made(name, stored.tensor.dtype, dims, values);
+        Ok(Some(Value::DequantizedStored(StoredQuant { tensor: Constant::Made(tensor), axis, ..stored })))
     }
 
     fn is_cast_to_floats(&self, node: &Node) -> bool {
@@ -191,10 +204,10 @@ impl<'m> Lowering<'m> {
 
     /// Stored values as they are repeated to dimensions `dims`, which their own broadcast to. Their number is that of an
     /// operand that the model states nowhere, and is counted first.
-    pub(super) fn spread(&mut self, values: &[f32], from: &[usize], dims: &[usize]) -> Result<Vec<f32>, Why> {
+    pub(super) fn spread<T: Copy>(&mut self, values: &[T], from: &[usize], dims: &[usize]) -> Result<Vec<T>, Why> {
         let count = dims.iter().fold(1, |count: usize, dim| count.saturating_mul(*dim));
         if count > values.len() {
-            self.tabulate(count, size_of::<f32>())?;
+            self.tabulate(count, size_of::<T>())?;
         }
         Ok(strided(values, dims, &repeating(from, dims)))
     }
@@ -204,6 +217,14 @@ impl<'m> Lowering<'m> {
         let values = compute(&dims)?;
         debug_assert_eq!(values.len(), dims.iter().product::<usize>());
         Ok(Value::Numbers(values.into(), dims))
+    }
+}
+
+/// Which dimension of its input each of a Transpose's output is.
+fn permutation(node: &Node, rank: usize) -> Vec<usize> {
+    match ints(node, "perm") {
+        Some(perm) => perm.iter().map(|&p| p as usize).collect(),
+        None => (0..rank).rev().collect(),
     }
 }
 
@@ -217,7 +238,7 @@ pub(super) fn repeating(from: &[usize], to: &[usize]) -> Vec<usize> {
 }
 
 /// The elements of `values` at all positions within `dims`, in row-major order.
-pub(super) fn strided(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
+pub(super) fn strided<T: Copy>(values: &[T], dims: &[usize], strides: &[usize]) -> Vec<T> {
     places(0, dims, strides).into_iter().map(|place| values[place]).collect()
 }
 

@@ -135,7 +135,7 @@ impl<'m> Lowering<'m> {
 
     /// Weights as int8 holds them, uint8 less 128, and what each zero point is then.
     pub(super) fn held(&self, stored: &StoredQuant<'m>) -> Result<(Vec<i8>, Vec<i32>), Why> {
-        let bytes = self.model.bytes(stored.tensor).map_err(|e| e.to_string())?;
+        let bytes = self.model.bytes(&stored.tensor).map_err(|e| e.to_string())?;
         let offset = match stored.tensor.dtype {
             DType::U8 => 128,
             DType::I8 => 0,

@@ -240,7 +240,7 @@ impl<'m> Lowering<'m> {
         }
         let stored = match summands.as_slice() {
             [Value::DequantizedStored(q)] if q.tensor.dtype == DType::I32 => {
-                Some((q.clone(), self.stored_integers(q.tensor)?))
+                Some((q.clone(), self.stored_integers(&q.tensor)?))
             }
             _ => None,
         };
@@ -272,7 +272,7 @@ impl<'m> Lowering<'m> {
             return Ok(None);
         }
         // Byte by byte: weights are most of a model, and four bytes each would be most of the peak.
-        let bytes = self.model.bytes(q.tensor).map_err(|e| e.to_string())?;
+        let bytes = self.model.bytes(&q.tensor).map_err(|e| e.to_string())?;
         let widened: fn(u8) -> i32 = if q.tensor.dtype == DType::I8 { |b| i32::from(b as i8) } else { i32::from };
         let centred = if q.tensor.dtype == DType::I8 && q.zero_points.iter().all(|&zero_point| zero_point == 0) {
             bytemuck::cast_slice(bytes).to_vec()

@@ -9,7 +9,7 @@ impl<'m> Lowering<'m> {
     pub(super) fn report_value(&mut self, expanded: &Expanded<'m>) {
         let Some(name) = expanded.get().outputs.first() else { return };
         let Some(value) = self.values.get(name) else { return };
-        let (dtype, constant) = (value.dtype(), value.is_constant() || matches!(value, Value::Quantized(..)));
+        let (dtype, constant) = (value.dtype(), value.is_constant() || matches!(value, Value::Quantized(_)));
         match (constant, expanded) {
             // Of a chain, stored edges are no sign of what its heart computes in.
             (true, Expanded::Made { .. }) => return,

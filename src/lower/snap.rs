@@ -27,26 +27,18 @@ impl<'m> Lowering<'m> {
 
     /// A QuantizeLinear to 16 bits.
     pub(super) fn snap(&mut self, node: &Node, levels: Levels) -> Result<(), Why> {
-        let value = match self.value(node, 0)? {
-            value if value.is_constant() => {
-                let (values, dims) = self.floats_of(&value)?;
-                Value::Quantized(values.iter().map(|x| levels.quantize(*x)).collect(), dims)
-            }
-            value => {
-                let act = self.real(&node.name, &value)?;
-                let output = self.program.floats(act.dims.clone(), act.layout);
-                let op = UnaryF32 {
-                    input: self.program.span(&act),
-                    output: self.program.span(&output),
-                    function: Unary::Snap,
-                    alpha: levels.scale,
-                    beta: levels.least,
-                };
-                self.program.push(&node.name, op);
-                Value::Snapped(output, levels)
-            }
+        let value = self.value(node, 0)?;
+        let act = self.real(&node.name, &value)?;
+        let output = self.program.floats(act.dims.clone(), act.layout);
+        let op = UnaryF32 {
+            input: self.program.span(&act),
+            output: self.program.span(&output),
+            function: Unary::Snap,
+            alpha: levels.scale,
+            beta: levels.least,
         };
-        self.set(node, value);
+        self.program.push(&node.name, op);
+        self.set(node, Value::Snapped(output, levels));
         Ok(())
     }
 }

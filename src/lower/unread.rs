@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use super::value::Value;
 use super::{Expanded, Lowering, Why, int};
 use crate::model::Node;
 
@@ -42,7 +43,7 @@ impl Lowering<'_> {
     pub(super) fn dequantizes_stored(&self, node: &Node) -> bool {
         node.op == "DequantizeLinear"
             && !self.is_lost(node)
-            && self.value(node, 0).is_ok_and(|value| value.is_constant())
+            && self.value(node, 0).is_ok_and(|value| value.is_constant() || matches!(value, Value::Quantized(_)))
     }
 
     /// A convolution's OIHW weights without what is not read of its outputs, nor computed of its input.

@@ -1,9 +1,10 @@
 //! How an ONNX tensor exists while its graph is lowered.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::program::TensorId;
-use crate::model::{DType, Tensor};
+use crate::model::{DType, Tensor, TensorData};
 
 /// An activation: a tensor of the program, the dimensions that the model gives it, and how its
 /// elements lie.
@@ -48,8 +49,8 @@ pub(super) enum Value<'m> {
     DequantizedStored(StoredQuant<'m>),
     /// Numbers that follow from stored ones, with their dimensions.
     Numbers(Rc<[f32]>, Vec<usize>),
-    /// Constants that a node quantizes: its integers, as floats.
-    Quantized(Rc<[f32]>, Vec<usize>),
+    /// The integers of constants that a node quantizes.
+    Quantized(Rc<Tensor>),
     /// Whole numbers that follow from shapes: what steers a Reshape or a Slice.
     Known(Rc<[i64]>),
     /// Integers as the model's own int8 or uint8.
@@ -64,9 +65,35 @@ pub(super) enum Value<'m> {
     Raw(Act, DType),
 }
 
+/// A tensor of the model, or one that follows from its tensors.
+#[derive(Clone, Debug)]
+pub(super) enum Constant<'m> {
+    Stored(&'m Tensor),
+    Made(Rc<Tensor>),
+}
+
+impl Constant<'_> {
+    /// One of integers, of up to 16 bits, that `dtype` has.
+    pub fn made(name: &str, dtype: DType, dims: Vec<usize>, values: impl Iterator<Item = i32>) -> Rc<Tensor> {
+        let bytes = values.flat_map(|value| value.to_le_bytes().into_iter().take(dtype.size())).collect();
+        Rc::new(Tensor { name: name.to_owned(), dtype, dims, data: TensorData::Decoded(bytes) })
+    }
+}
+
+impl Deref for Constant<'_> {
+    type Target = Tensor;
+
+    fn deref(&self) -> &Tensor {
+        match self {
+            Constant::Stored(tensor) => tensor,
+            Constant::Made(tensor) => tensor,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct StoredQuant<'m> {
-    pub tensor: &'m Tensor,
+    pub tensor: Constant<'m>,
     pub scales: Vec<f32>,
     pub zero_points: Vec<i32>,
     /// Which dimension the parameters lie along, where there is more than one.
@@ -85,7 +112,8 @@ impl Value<'_> {
     /// The type that it is had in: a model's uint8 is int8 here.
     pub fn dtype(&self) -> DType {
         match self {
-            Value::Stored(tensor) | Value::DequantizedStored(StoredQuant { tensor, .. }) => tensor.dtype,
+            Value::Stored(tensor) => tensor.dtype,
+            Value::DequantizedStored(stored) => stored.tensor.dtype,
             Value::Numbers(..) | Value::Real(_) | Value::Snapped(..) => DType::F32,
             Value::Known(_) => DType::I64,
             Value::Quantized(..) | Value::Integers(..) | Value::Dequantized(..) => DType::I8,
@@ -140,14 +168,5 @@ impl QParams {
 
     pub fn dequantize(&self, q: i8) -> f32 {
         (f32::from(q) - f32::from(self.zero_point)) * self.scale
-    }
-}
-
-impl Levels {
-    /// The integer, as a float: the nearest, of NaN the least.
-    pub fn quantize(&self, x: f32) -> f32 {
-        let nearest = (x / self.scale).round_ties_even();
-        let nearest = if nearest.is_nan() { self.least } else { nearest };
-        nearest.clamp(self.least, self.least + 65_535.0) + self.zero_point as f32
     }
 }

@@ -58,6 +58,13 @@ impl Model {
                 let what = format!("output `{}` has {found} in place of a batch of {samples}", output.name);
                 return Err(refused(format!("{what}; export the model with an open batch")));
             }
+            let inferred = inferred.map_or_else(Vec::new, |info| info.dims);
+            let mut others = output.dims.iter().zip(&inferred).enumerate().skip(1);
+            if let Some((axis, (own, now))) = others.find(|(_, (own, now))| matches!(own, Dim::Fixed(_)) && own != now)
+            {
+                let what = format!("dimension {axis} of output `{}` becomes {now} in place of {own}", output.name);
+                return Err(refused(format!("{what}: the graph does not treat samples apart; a batch cannot be set")));
+            }
         }
         Ok(model)
     }
@@ -173,6 +180,8 @@ mod tests {
             let told = model.with_batch(samples).unwrap_err().to_string();
             assert!(told.contains("output `y`: its leading dimension is no batch of 1"), "{told}");
         }
+        let told = Model::open("tests/golden/ort/pairs.onnx").unwrap().with_batch(3).unwrap_err().to_string();
+        assert!(told.contains("dimension 1 of output `y` becomes 3 in place of 1"), "{told}");
         let twice = Model::from_bytes("x.onnx", &bytes).unwrap().with_batch(2).unwrap().with_batch(2);
         assert!(twice.unwrap_err().to_string().contains("no batch of 1"));
     }

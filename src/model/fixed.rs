@@ -183,8 +183,8 @@ fn number(word: &str, dtype: DType) -> Result<Vec<u8>, String> {
         DType::I64 => whole(word, i64::to_le_bytes),
         DType::U64 => whole(word, u64::to_le_bytes),
         DType::Bool => match word {
-            "0" | "false" => Some(vec![0]),
-            "1" | "true" => Some(vec![1]),
+            "0" | "false" | "False" => Some(vec![0]),
+            "1" | "true" | "True" => Some(vec![1]),
             _ => None,
         },
     };

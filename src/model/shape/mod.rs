@@ -236,7 +236,9 @@ impl Inference<'_> {
         let small = tensor.elements() <= VALUES_LIMIT && tensor.dims.len() <= 1;
         let (mut values, mut reals) = (None, None);
         match tensor.dtype {
-            DType::I64 | DType::I32 if small => values = Some(integers(tensor.dtype, &(self.bytes)(tensor)?)),
+            DType::I64 | DType::I32 | DType::Bool if small => {
+                values = Some(integers(tensor.dtype, &(self.bytes)(tensor)?))
+            }
             DType::F32 if small => {
                 reals = Some((self.bytes)(tensor)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
             }
@@ -262,7 +264,11 @@ fn integers(dtype: DType, bytes: &[u8]) -> Vec<i64> {
         i64::from_le_bytes(wide)
     };
     let values = bytes.chunks_exact(dtype.size()).map(widen);
-    if dtype == DType::I32 { values.map(|v| i64::from(v as i32)).collect() } else { values.collect() }
+    match dtype {
+        DType::I32 => values.map(|v| i64::from(v as i32)).collect(),
+        DType::Bool => values.map(|v| i64::from(v != 0)).collect(),
+        _ => values.collect(),
+    }
 }
 
 fn explain(node: &Node, misfit: Misfit) -> Fault {

@@ -170,6 +170,13 @@ def elementwise() -> None:
     full = np.linspace(-1, 1, 60, dtype=np.float32).reshape(1, 5, 4, 3)
     add("add_constant_image", bind(constant, kind="Add", values=full, quantized=True), floats=True)
     add("mul_f32_constant_image", bind(constant, kind="Mul", values=full, quantized=False))
+    for kind, shapes in {"Add": [(4, 3), (1, 1, 4, 1)], "Mul": [(5, 4, 1)], "Sub": [(1, 4, 1)]}.items():
+        for shape in shapes:
+            values = np.random.default_rng(7).uniform(-1, 1, shape).astype(np.float32)
+            name = f"{kind.lower()}_stored_" + "x".join(map(str, shape))
+            add(name, bind(constant, kind=kind, values=values, quantized=True, stored=True, first=kind == "Sub"))
+    wide = np.random.default_rng(8).uniform(-1, 1, (5, 4, 3)).astype(np.float32)
+    add("mul_stored_wider", bind(constant, kind="Mul", values=wide, quantized=True, stored=True, shape=(1, 5, 1, 3)))
     add("mul_stored_image", bind(constant, kind="Mul", values=full, quantized=True, stored=True))
     add("add_f32_constant_outer", bind(constant, kind="Add", values=full[0, :4, 0, :1], quantized=False, shape=(1, 4)))
     add("mul_f32_scalar_of_higher_rank", bind(constant, kind="Mul", values=np.full((1, 1, 1), 0.7), quantized=False, shape=(5, 4)))

@@ -81,6 +81,27 @@ def regressions() -> None:
         finish(g, g.op("Add", x, total), quantized=False)
 
     add("transpose_of_a_scalar", scalar_transposed)
+
+    # As training for quantization leaves them.
+    def weights_of_floats(g: Graph, shape, channels: int, kind: str, axis, turned=False, **attributes) -> None:
+        x = g.qdq(g.input(*((2, 6) if kind != "Conv" else (1, 3, 5, 5))))
+        floats = g.normal(*shape, scale=0.3)
+        # Some are beyond the range.
+        scales = np.full(channels, 0.008) if axis is not None else 0.009
+        zero_points = np.zeros(channels) if axis is not None else 3
+        along = {} if axis is None else {"axis": axis}
+        parameters = [g.const(scales), g.const(zero_points, np.int8)]
+        quantized = g.op("QuantizeLinear", g.const(floats), *parameters, **along)
+        weights = g.op("DequantizeLinear", quantized, *parameters, **along)
+        if turned:
+            weights = g.op("Transpose", weights, perm=[1, 0])
+        finish(g, g.op(kind, x, weights, **attributes))
+
+    add("conv_weights_quantized_here", bind(weights_of_floats, shape=(4, 3, 3, 3), channels=4, kind="Conv", axis=0))
+    add("conv_weights_quantized_here_per_tensor", bind(weights_of_floats, shape=(4, 3, 3, 3), channels=1, kind="Conv", axis=None))
+    add("gemm_weights_quantized_here", bind(weights_of_floats, shape=(4, 6), channels=4, kind="Gemm", axis=0, transB=1))
+    add("matmul_weights_quantized_here", bind(weights_of_floats, shape=(6, 4), channels=4, kind="MatMul", axis=1))
+    add("matmul_weights_quantized_here_turned", bind(weights_of_floats, shape=(4, 6), channels=4, kind="MatMul", axis=0, turned=True))
     norms()
     sizes()
     constants()
@@ -205,6 +226,21 @@ def constants() -> None:
         finish(g, g.op("Add", chosen(y, names[2]), g.const(g.normal(5))), quantized=False)
     both = "Attempt to squeeze an axis which dimension is not one"
     add("if_by_sizes", bind(branches, names="abc"), without_tract=both)
+
+    # A condition that is stored, or follows from one that is.
+    def by_truth(g: Graph, denied: bool) -> None:
+        x = g.input(2, 5)
+
+        def branch(name: str, kind: str):
+            nodes = [helper.make_node(kind, [x], [name], name)]
+            return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, 1, None)])
+        condition = g.const(True, np.bool_)
+        condition = g.op("Not", condition) if denied else condition
+        y = g.op("If", condition, then_branch=branch("then", "Relu"), else_branch=branch("else", "Neg"))
+        finish(g, g.op("Add", y, g.const(g.normal(5))), quantized=False)
+    add("if_on_a_stored_truth", bind(by_truth, denied=False))
+    add("if_on_a_denied_truth", bind(by_truth, denied=True))
+
     twice = "a branch and another graph each have a tensor `aaxis`"
     add("if_with_a_name_twice", bind(branches, names="aab"), refused=twice, without_tract=both)
 

@@ -31,6 +31,11 @@ def main():
     save("averaged", [mean], [value("x", 1, 12)], [value("y", 12)])
     turn = helper.make_node("Transpose", ["x"], ["y"], "turn", perm=[1, 0, 2])
     save("sequence_first", [turn], [value("x", 1, 6, 3)], [value("y", 6, 1, 3)])
+    # Answers of a sample that depend on the others of its batch: in their number, and in what they are.
+    turned = helper.make_node("Transpose", ["x"], ["xt"], "turn", perm=[1, 0])
+    save("pairs", [turned, helper.make_node("MatMul", ["x", "xt"], ["y"], "product")], [value("x", 1, 6)], [value("y", 1, 1)])
+    mean = helper.make_node("ReduceMean", ["x"], ["m"], "mean", keepdims=1)
+    save("centred", [mean, helper.make_node("Sub", ["x", "m"], ["y"], "less")], [value("x", 1, 640)], [value("y", 1, 640)])
     # Weights of full range that lie in a node, turned round, where only the engine finds them.
     weights = np.full((8, 16), 127, np.int8)
     quantization = [("scale", np.float32(1 / 127)), ("of_x", np.float32(1 / 255)), ("zero", np.uint8(0)), ("none", np.int8(0))]

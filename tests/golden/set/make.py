@@ -63,7 +63,22 @@ def model():
     return made
 
 
+def chosen():
+    """Which of two functions is computed depends on a truth."""
+    def branch(name, kind):
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [3])
+        return helper.make_graph([helper.make_node(kind, ["x"], [name])], name, [], [value])
+    nodes = [helper.make_node("If", ["positive"], ["y"], then_branch=branch("relu", "Relu"), else_branch=branch("neg", "Neg"))]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy"]
+    truth = helper.make_tensor_value_info("positive", TensorProto.BOOL, [])
+    graph = helper.make_graph(nodes, "chosen", [ends[0], truth], [ends[1]])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8, producer_name="tractlet-tests")
+    checker.check_model(made, full_check=True)
+    return made
+
+
 def main():
+    (FOLDER / "chosen.onnx").write_bytes(chosen().SerializeToString())
     made = model()
     (FOLDER / "two_rates.onnx").write_bytes(made.SerializeToString())
     session = reference.session(made)
