@@ -130,8 +130,8 @@ fn per_channel(tensor: &TensorProto, channels: usize, rank: usize) -> Option<Vec
     // The second dimension, counted from the end as broadcasting does.
     let channel = shape.len().checked_sub(rank - 1)?;
     let ones = shape.iter().enumerate().all(|(axis, &dim)| axis == channel || dim == 1);
-    (ones && shape.len() <= rank && shape.get(channel) == Some(&channels))
-        .then(|| floats(tensor).unwrap_or_default().into_iter().map(f64::from).collect())
+    let fits = ones && shape.len() <= rank && shape.get(channel) == Some(&channels);
+    Some(floats(tensor).filter(|_| fits)?.into_iter().map(f64::from).collect())
 }
 
 fn applied(product: &Product, affine: &Affine) -> (Vec<f32>, Vec<f32>) {
@@ -150,6 +150,8 @@ fn applied(product: &Product, affine: &Affine) -> (Vec<f32>, Vec<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::i64s;
+    use crate::onnx::proto::GraphProto;
 
     #[test]
     fn constants_lie_along_the_channels_or_are_left_alone() {
@@ -166,5 +168,18 @@ mod tests {
         {
             assert!(!of(shape, rank), "{shape:?} {rank}");
         }
+    }
+
+    /// No sound model adds integers to floats; a fuzzer's did.
+    #[test]
+    fn what_is_added_in_another_type_is_no_shift() {
+        let graph = GraphProto {
+            node: vec![NodeProto::test("Gemm", &["x", "w"], "a"), NodeProto::test("Add", &["a", "c"], "y")],
+            initializer: vec![f32s("w", &[2, 3], &[1.0; 6]), i64s("c", &[3], &[1; 3])],
+            ..GraphProto::default()
+        };
+        let mut model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        fold(&mut model, &mut Notes::new());
+        assert_eq!(model.nodes().len(), 2);
     }
 }
