@@ -206,7 +206,9 @@ fn few(samples: usize, distinct: usize) -> Option<String> {
 /// Evens out channels and draws the ranges of activations.
 fn ranges(work: &mut Work<'_>, progress: &dyn Progress) -> Result<Ranges, QuantizeError> {
     let (engine, options) = (work.engine, work.options.clone());
-    let quick = Judge::new(engine, &work.model, options.effort.judged())?;
+    // One rule for all has nothing to judge.
+    let judges = options.method == Method::Auto && !options.activations.is_wide();
+    let quick = judges.then(|| Judge::new(engine, &work.model, options.effort.judged())).transpose()?;
     let observe = |work: &Work<'_>| {
         progress.begin("calibrate", 2 * engine.samples());
         calibrate::observe(&work.model, &work.sites, engine, progress)
@@ -215,11 +217,11 @@ fn ranges(work: &mut Work<'_>, progress: &dyn Progress) -> Result<Ranges, Quanti
     if options.effort != Effort::Fast && equalize::equalize(work, progress)? {
         observed = observe(work)?;
     }
-    Ok(match options.method {
-        Method::Auto if options.activations.is_wide() => Ranges::roomy(work, &observed),
-        Method::Auto if options.effort == Effort::Fast => Ranges::best_rule(work, &observed, &quick)?.1,
-        Method::Auto => Ranges::auto(work, &observed, &quick, progress)?,
-        rule => Ranges::uniform(work, &observed, rule),
+    Ok(match (options.method, quick) {
+        (Method::Auto, None) => Ranges::roomy(work, &observed),
+        (Method::Auto, Some(quick)) if options.effort == Effort::Fast => Ranges::best_rule(work, &observed, &quick)?.1,
+        (Method::Auto, Some(quick)) => Ranges::auto(work, &observed, &quick, progress)?,
+        (rule, _) => Ranges::uniform(work, &observed, rule),
     })
 }
 

@@ -92,10 +92,16 @@ impl Ranges {
         judge: &Judge<'_>,
     ) -> Result<(Score, Ranges), QuantizeError> {
         let plain = Ranges::uniform(work, observed, Method::MinMax);
+        let mut tried = vec![plain.params.clone()];
         let mut best = (work.score(&plain, judge)?, plain);
         for method in Method::RULES.into_iter().filter(|method| *method != Method::MinMax) {
             let uniform = Ranges::uniform(work, observed, method);
+            // Of few samples rules often draw the same, which would score the same.
+            if tried.contains(&uniform.params) {
+                continue;
+            }
             let score = work.score(&uniform, judge)?;
+            tried.push(uniform.params.clone());
             if score.clearly_above(best.0) {
                 best = (score, uniform);
             }
