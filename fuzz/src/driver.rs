@@ -61,16 +61,19 @@ pub struct Outcome {
     pub findings: Vec<(String, PathBuf)>,
 }
 
-/// Sets up what holds for the whole process. Call it once, before anything else.
+/// Sets up what holds for the whole process. Call it once, before anything else, on the thread that is to run inputs.
 ///
 /// # Errors
-/// The limit on memory cannot be set.
+/// The limit on memory, or the pool of one thread, cannot be had.
 pub fn set_up() -> io::Result<()> {
     std::panic::set_hook(Box::new(|info| {
         // A panic counts even where it is caught on its way: the first is the one to look at.
         let mut panic = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         panic.get_or_insert_with(|| format!("{info}{}", callers()));
     }));
+    // Threads that wait for work take more time than the work does, and reach nothing that one does not.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+    pool.build_global().map_err(io::Error::other)?;
     let limit = getrlimit(Resource::As);
     setrlimit(Resource::As, Rlimit { current: Some(MAX_ADDRESS_SPACE), ..limit })?;
     std::thread::spawn(watch);

@@ -59,14 +59,13 @@ const MAX_DEPTH: usize = 16;
 
 /// Changes a few fields. What is no message is given back as it is.
 pub fn mutate(input: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let Some(mut model) = parse(input, Kind::Model, 0) else { return input.to_vec() };
-    let donor = parse(other, Kind::Model, 0).unwrap_or_default();
+    let Some(given) = parse(input, Kind::Model, 0) else { return input.to_vec() };
+    let donor = if rng.once_in(3) { parse(other, Kind::Model, 0) } else { None }.unwrap_or_default();
+    let mut pool = Pool::default();
+    pool.gather(&given, Kind::Model);
+    pool.gather(&donor, Kind::Model);
+    let mut model = given.clone();
     for _ in 0..1 + rng.below(3) {
-        let mut pool = Pool::default();
-        pool.gather(&model, Kind::Model);
-        if rng.once_in(3) {
-            pool.gather(&donor, Kind::Model);
-        }
         descend(&mut model, Kind::Model, &pool, rng);
     }
     let mut bytes = Vec::with_capacity(input.len() + 64);
@@ -76,16 +75,16 @@ pub fn mutate(input: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
 
 /// What there is to put in the place of something else of its sort.
 #[derive(Default)]
-struct Pool {
-    fields: Vec<(Kind, Field)>,
+struct Pool<'a> {
+    fields: Vec<(Kind, &'a Field)>,
 }
 
-impl Pool {
-    fn gather(&mut self, fields: &[Field], kind: Kind) {
+impl<'a> Pool<'a> {
+    fn gather(&mut self, fields: &'a [Field], kind: Kind) {
         for field in fields {
             // Weights are large, and as good as any other bytes.
             if !matches!(&field.value, Value::Bytes(bytes) if bytes.len() > 256) {
-                self.fields.push((kind, field.clone()));
+                self.fields.push((kind, field));
             }
             if let Value::Message(kind, inner) = &field.value {
                 self.gather(inner, *kind);
@@ -94,14 +93,14 @@ impl Pool {
     }
 
     fn like(&self, kind: Kind, tag: Option<u32>, rng: &mut Rng) -> Option<Field> {
-        let fits = |(k, field): &&(Kind, Field)| *k == kind && tag.is_none_or(|tag| field.tag == tag);
+        let fits = |(k, field): &&(Kind, &Field)| *k == kind && tag.is_none_or(|tag| field.tag == tag);
         let count = self.fields.iter().filter(fits).count();
-        self.fields.iter().filter(fits).nth(rng.below(count)).map(|(_, field)| field.clone())
+        self.fields.iter().filter(fits).nth(rng.below(count)).map(|(_, field)| (*field).clone())
     }
 }
 
 /// Goes down to a message and changes a field of it.
-fn descend(fields: &mut Vec<Field>, kind: Kind, pool: &Pool, rng: &mut Rng) {
+fn descend(fields: &mut Vec<Field>, kind: Kind, pool: &Pool<'_>, rng: &mut Rng) {
     let inner: Vec<usize> =
         (0..fields.len()).filter(|&index| matches!(fields[index].value, Value::Message(..))).collect();
     let stay = if matches!(kind, Kind::Model) { 16 } else { 3 };

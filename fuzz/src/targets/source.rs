@@ -71,7 +71,7 @@ struct Silent;
 
 impl Sink for Silent {
     fn decision(&mut self, decision: &Decision<'_>) -> io::Result<()> {
-        std::hint::black_box(format!("{decision:?}"));
+        std::hint::black_box(decision);
         Ok(())
     }
 
