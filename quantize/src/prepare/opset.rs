@@ -108,6 +108,7 @@ const UNCHANGED_LATER: &[&str] = &[
     "Dropout",
     "GatherElements",
     "GatherND",
+    "Gelu",
     "GreaterOrEqual",
     "HardSwish",
     "LayerNormalization",
@@ -116,10 +117,13 @@ const UNCHANGED_LATER: &[&str] = &[
     "Mish",
     "Pad",
     "ReduceSum",
+    // From 18 on it has more attributes, whose defaults are what it did.
+    "Resize",
     "Slice",
     "Softmax",
     "Squeeze",
     "TopK",
+    "Trilu",
     "Unsqueeze",
 ];
 
@@ -300,6 +304,19 @@ mod tests {
         assert!(graph.node.iter().all(|node| node.attribute.is_empty()));
         assert_eq!(model.opset(), OPSET);
     }
+
+    #[test]
+    fn what_means_the_same_stays_as_it_is() {
+        for (op, opset) in [("Resize", 13), ("Resize", 17), ("Gelu", 20), ("Trilu", 14)] {
+            let node = NodeProto::test(op, &["x"], "y");
+            let graph = GraphProto { node: vec![node.clone()], ..GraphProto::default() };
+            let opset_import = vec![OperatorSetIdProto { version: Some(opset), ..OperatorSetIdProto::default() }];
+            let mut model = ModelProto { graph: Some(graph), opset_import, ..ModelProto::default() };
+            raise(&mut model, &HashMap::new(), WIDE_OPSET, &mut Notes::new()).unwrap();
+            assert_eq!((model.opset(), &model.nodes()[0]), (WIDE_OPSET, &node), "{op} of {opset}");
+        }
+    }
+
     #[test]
     fn a_split_into_even_parts_says_how_many_there_are() {
         let mut split = NodeProto::test("Split", &["x"], "a");
