@@ -147,6 +147,25 @@ fn a_serial_port_that_is_unplugged_ends_with_its_name() {
 }
 
 #[test]
+fn what_no_sink_tells_of_is_told_on_stderr() {
+    let folder = TempDir::new().unwrap();
+    let (file, sink) = (folder.path().join("imu.csv"), format!("csv:{}", folder.path().join("out.csv").display()));
+    let told = |lines: &str| {
+        fs::write(&file, lines).unwrap();
+        let output = end(start(&[HAR, "--source", file.to_str().unwrap(), "--sink", &sink]));
+        assert!(output.status.success(), "{}", error(&output));
+        error(&output)
+    };
+    let half = LINE.repeat(100);
+    assert_eq!(told(&half.repeat(2)), "");
+    let cut = told(&format!("{half}0.1,0.2\n0.3\n{half}"));
+    assert_eq!(cut.matches("malformed is left out").count(), 1, "{cut}");
+    assert!(cut.contains("line 101: 2 fields, expected 6"), "{cut}");
+    let few = told(&half);
+    assert!(few.contains("no window was full when the source ended, after 100 frames"), "{few}");
+}
+
+#[test]
 fn a_port_that_is_none_says_so() {
     let output = end(start(&[HAR, "--source", "serial:/dev/null"]));
     assert_eq!(output.status.code(), Some(1));

@@ -102,6 +102,12 @@ impl Feed {
                 return Ok(());
             }
             let progress = source.read(&mut batch);
+            if malformed == 0
+                && let Some(first) = source.first_malformed()
+            {
+                let spec = source.spec();
+                log::warn!("{spec}: {first}; what is malformed is left out, and `malformed` counts how much that is");
+            }
             Counters::add(&counters.read, source.malformed() - malformed);
             malformed = source.malformed();
             counters.malformed.store(malformed, Relaxed);

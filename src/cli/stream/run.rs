@@ -61,6 +61,9 @@ pub fn stream(args: &StreamArgs) -> Result<(), Failure> {
     }
     // Whatever else listens to the stream ends with it.
     control.stop.store(true, Relaxed);
+    if let Some(summary) = summary.as_ref().filter(|summary| summary.windows == 0 && ended.is_ok()) {
+        log::warn!("no window was full when the source ended, after {} frames", summary.read);
+    }
     if let (true, Some(summary)) = (args.model.json, summary) {
         output::json(&summary)?;
     }
