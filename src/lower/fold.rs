@@ -59,7 +59,7 @@ impl<'m> Lowering<'m> {
             {
                 return self.folded_reduction(node, function).map(Some);
             }
-            _ if node.inputs.len() == 1 && constant(0) => {
+            _ if node.inputs.len() == 1 && constant(0) || node.op == "Clip" && floats(0) => {
                 let Some(function) = float::unary(self, node)? else { return Ok(None) };
                 let (values, _) = self.floats_of(&self.value(node, 0)?)?;
                 return self.numbers(node, |_| Ok(values.iter().map(|x| function.of(*x)).collect())).map(Some);

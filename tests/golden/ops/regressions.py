@@ -227,6 +227,14 @@ def constants() -> None:
     both = "Attempt to squeeze an axis which dimension is not one"
     add("if_by_sizes", bind(branches, names="abc"), without_tract=both)
 
+    # As they are trained where nothing is quantized but in effect.
+    def weights_in_steps(g: Graph) -> None:
+        step = g.const(0.01)
+        steps = g.op("Round", g.op("Div", g.const(g.normal(4, 3, 3, 3, scale=0.6)), step))
+        weights = g.op("Mul", g.op("Clip", steps, g.const(-127.0), g.const(127.0)), step)
+        finish(g, g.op("Conv", g.input(1, 3, 5, 5), weights), quantized=False)
+    add("conv_f32_weights_in_steps", weights_in_steps)
+
     # A condition that is stored, or follows from one that is.
     def by_truth(g: Graph, denied: bool) -> None:
         x = g.input(2, 5)
