@@ -224,14 +224,14 @@ unsafe fn next_quad(window: &mut *const u8) -> int8x16_t {
 /// Four products of `values` and the weights of two blocks, and then their sums: on a CPU that issues in order none
 /// waits for the one before, and what is between them takes no time.
 macro_rules! two_dots {
-    ($sums:ident, $values:ident, $weights:ident; $($between:literal, $($operand:tt)+)?) => {{
+    ($sums:ident, $values:expr, $weights:expr; $($($between:literal)+, $($operand:tt)+)?) => {{
         let [mut a, mut b, mut c, mut d] = *$sums;
         asm!(
             "smull {p:v}.8h, {values:v}.8b, {first:v}.8b",
             "smull2 {q:v}.8h, {values:v}.16b, {first:v}.16b",
             "smull {r:v}.8h, {values:v}.8b, {second:v}.8b",
             "smull2 {values:v}.8h, {values:v}.16b, {second:v}.16b",
-            $($between,)?
+            $($($between,)+)?
             "sadalp {a:v}.4s, {p:v}.8h",
             "sadalp {b:v}.4s, {q:v}.8h",
             "sadalp {c:v}.4s, {r:v}.8h",
@@ -275,44 +275,22 @@ unsafe fn two_dots_and_next(
     next
 }
 
-/// Eight products of two quads of `values` and the weights of two blocks for each, summed in pairs, and then their sums; as of
-/// [`two_dots`].
+/// [`two_dots`] of two quads of `values`, with weights of two blocks for each: products of the second are added to those of the first
+/// before their sums are. What is loaded meanwhile is so before and behind these.
 macro_rules! four_dots {
-    ($sums:ident, $values:ident, $weights:ident; $($first:literal, $second:literal, $($operand:tt)+)?) => {{
-        let [mut a, mut b, mut c, mut d] = *$sums;
-        asm!(
-            "smull {p:v}.8h, {x:v}.8b, {xa:v}.8b",
-            "smull2 {q:v}.8h, {x:v}.16b, {xa:v}.16b",
-            "smull {r:v}.8h, {x:v}.8b, {xb:v}.8b",
-            "smull2 {x:v}.8h, {x:v}.16b, {xb:v}.16b",
-            $($first,)?
-            "smlal {p:v}.8h, {y:v}.8b, {ya:v}.8b",
-            "smlal2 {q:v}.8h, {y:v}.16b, {ya:v}.16b",
-            "smlal {r:v}.8h, {y:v}.8b, {yb:v}.8b",
-            "smlal2 {x:v}.8h, {y:v}.16b, {yb:v}.16b",
-            $($second,)?
-            "sadalp {a:v}.4s, {p:v}.8h",
-            "sadalp {b:v}.4s, {q:v}.8h",
-            "sadalp {c:v}.4s, {r:v}.8h",
-            "sadalp {d:v}.4s, {x:v}.8h",
-            a = inout(vreg) a,
-            b = inout(vreg) b,
-            c = inout(vreg) c,
-            d = inout(vreg) d,
-            x = inout(vreg) $values[0] => _,
-            y = in(vreg) $values[1],
-            xa = in(vreg) $weights[0],
-            xb = in(vreg) $weights[1],
-            ya = in(vreg) $weights[2],
-            yb = in(vreg) $weights[3],
-            p = out(vreg) _,
-            q = out(vreg) _,
-            r = out(vreg) _,
-            $($($operand)+,)?
-            options(readonly, nostack, preserves_flags),
-        );
-        *$sums = [a, b, c, d];
-    }};
+    ($sums:ident, $values:ident, $weights:ident; $($load:literal, $next:literal, $($operand:tt)+)?) => {
+        two_dots!(
+            $sums, $values[0], $weights;
+            $($load)?
+            "smlal {p:v}.8h, {more:v}.8b, {third:v}.8b"
+            "smlal2 {q:v}.8h, {more:v}.16b, {third:v}.16b"
+            "smlal {r:v}.8h, {more:v}.8b, {fourth:v}.8b"
+            "smlal2 {values:v}.8h, {more:v}.16b, {fourth:v}.16b"
+            $($next)?,
+            more = in(vreg) $values[1], third = in(vreg) $weights[2], fourth = in(vreg) $weights[3]
+            $(, $($operand)+)?
+        )
+    };
 }
 
 /// Adds the products of two quads of `values` and of the weights of two blocks for each.
@@ -329,12 +307,12 @@ unsafe fn four_dots_and_next(
     weights: [int8x16_t; 4],
     window: &mut *const u8,
 ) -> [int8x16_t; 2] {
-    let (first, second);
+    let (next, after);
     four_dots!(
         sums, values, weights;
-        "ld1r {{{first:v}.4s}}, [{window}], #4",
-        "ld1r {{{second:v}.4s}}, [{window}], #4",
-        first = out(vreg) first, second = out(vreg) second, window = inout(reg) *window
+        "ld1r {{{next:v}.4s}}, [{window}], #4",
+        "ld1r {{{after:v}.4s}}, [{window}], #4",
+        next = out(vreg) next, after = out(vreg) after, window = inout(reg) *window
     );
-    [first, second]
+    [next, after]
 }
