@@ -9,6 +9,7 @@ use super::binary::{UNBOUNDED, broadcast_dims};
 use super::functions::Function;
 use super::matmul::Matrices;
 use super::value::{Act, Layout, Value};
+use super::views::Border;
 use super::{Lowering, Why, int, number};
 use crate::model::{DType, Node};
 
@@ -197,7 +198,7 @@ impl<'m> Lowering<'m> {
             dims.push(keys);
             let bits = if is_bool { 0 } else { f32::NEG_INFINITY.to_bits().into() };
             let before = vec![0; dims.len()];
-            act = self.bordered(name, act, bits, &before, dims)?;
+            act = self.bordered(name, act, Border::Bits(bits), &before, dims)?;
         }
         Ok(if is_bool { self.hiding(name, act) } else { act })
     }

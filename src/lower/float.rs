@@ -12,6 +12,7 @@ pub(super) use super::functions::unary;
 use super::pool::Pooled;
 use super::unread::Filters;
 use super::value::{Act, Layout, Value};
+use super::views::Border;
 use super::{Lowering, Why, along, geometry, int, number, truth};
 use crate::model::Node;
 
@@ -81,7 +82,7 @@ impl<'m> Lowering<'m> {
         let Filters { values, out_c, in_c, kernel, groups, outputs } = self.filters(node, values, &dims)?;
         let mut output_dims = self.output_dims(node)?;
         output_dims[1] = out_c;
-        let window = geometry::window(node, &act, &output_dims, &kernel)?;
+        let (act, window) = self.conv_window(node, act, &output_dims, &kernel, Border::Bits(0))?;
         let taps: usize = kernel.iter().product();
         let weight = |[tap, input, output]: [usize; 3]| values[(output * in_c + input) * taps + tap];
         let shape = ConvShape { window, out_c, groups };

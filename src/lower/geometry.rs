@@ -3,11 +3,81 @@
 use tractlet_core::shape::Window;
 
 use super::value::Act;
-use super::{Why, int, ints};
+use super::views::Border;
+use super::{Lowering, Why, int, ints};
 use crate::model::{AttributeValue, Node};
+
+impl Lowering<'_> {
+    /// The window of a convolution, and its input: with a border, where windows would lie in padding alone, which kernels do
+    /// not have.
+    pub(super) fn conv_window(
+        &mut self,
+        node: &Node,
+        act: Act,
+        output: &[usize],
+        kernel: &[usize],
+        zero: Border,
+    ) -> Result<(Act, Window), Why> {
+        let window = unheld(node, &act, output, kernel)?;
+        let [rows, cols] = axes(&window).map(|axis| axis.missing());
+        if [rows, cols] == [(0, 0); 2] {
+            return Ok((act, window));
+        }
+        let (mut before, mut dims) = (vec![0; act.dims.len()], act.dims.clone());
+        for (at, (more_before, more_after)) in (2..dims.len()).rev().zip([cols, rows]) {
+            before[at] = more_before;
+            dims[at] = dims[at].saturating_add(more_before).saturating_add(more_after);
+        }
+        let element_bytes = self.element_bytes(&act) as u64;
+        let bytes = dims.iter().try_fold(element_bytes, |bytes, &dim| bytes.checked_mul(dim as u64));
+        let most = self.model.limits().tensor_bytes;
+        if bytes.is_none_or(|bytes| bytes > most) {
+            return Err(format!("its input with padding is too large; a tensor may take {most} bytes"));
+        }
+        let in_h = window.in_h + rows.0 + rows.1;
+        let (in_w, pad_left) = (window.in_w + cols.0 + cols.1, window.pad_left - cols.0);
+        let act = self.bordered(&node.name, act, zero, &before, dims)?;
+        Ok((act, Window { in_h, in_w, pad_top: window.pad_top - rows.0, pad_left, ..window }))
+    }
+}
 
 /// `kernel` are the spatial dimensions of the weights, or of `kernel_shape`. 1-D has height 1.
 pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize]) -> Result<Window, Why> {
+    let window = unheld(node, input, output, kernel)?;
+    if axes(&window).iter().any(|axis| axis.missing() != (0, 0)) {
+        return Err("windows that hold nothing but padding are not taken".into());
+    }
+    Ok(window)
+}
+
+/// One axis of a window.
+struct Axis {
+    input: usize,
+    output: usize,
+    extent: usize,
+    stride: usize,
+    pad: usize,
+}
+
+impl Axis {
+    /// By how much the image is too small, before and after, for the first window to reach into it, and for the last to
+    /// begin in it.
+    fn missing(&self) -> (usize, usize) {
+        let last_start = (self.output - 1) * self.stride;
+        (self.pad.saturating_sub(self.extent), (last_start + 1).saturating_sub(self.input + self.pad))
+    }
+}
+
+fn axes(w: &Window) -> [Axis; 2] {
+    let (extent_h, extent_w) = ((w.kernel_h - 1) * w.dilation_h, (w.kernel_w - 1) * w.dilation_w);
+    [
+        Axis { input: w.in_h, output: w.out_h, extent: extent_h, stride: w.stride_h, pad: w.pad_top },
+        Axis { input: w.in_w, output: w.out_w, extent: extent_w, stride: w.stride_w, pad: w.pad_left },
+    ]
+}
+
+/// The window as the model states it, wherever it lies.
+fn unheld(node: &Node, input: &Act, output: &[usize], kernel: &[usize]) -> Result<Window, Why> {
     let spatial = input.dims.get(2..).unwrap_or_default();
     if !(1..=2).contains(&spatial.len()) || kernel.len() != spatial.len() || output.len() != input.dims.len() {
         return Err(format!("windows over {} spatial dimensions are not taken, 1 and 2 are", spatial.len()));
@@ -29,7 +99,7 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
     // The last axis is the width; a missing height is 1 everywhere and has no padding.
     let height = |values: &[usize], default: usize| if count == 2 { values[0] } else { default };
     let width = count - 1;
-    let window = Window {
+    Ok(Window {
         in_h: height(spatial, 1),
         in_w: spatial[width],
         in_c: input.channels(),
@@ -43,18 +113,7 @@ pub(super) fn window(node: &Node, input: &Act, output: &[usize], kernel: &[usize
         dilation_w: dilations[width],
         pad_top: height(&before, 0),
         pad_left: before[width],
-    };
-    let axes = [
-        (window.in_h, window.out_h, window.kernel_h, window.stride_h, window.dilation_h, window.pad_top),
-        (window.in_w, window.out_w, window.kernel_w, window.stride_w, window.dilation_w, window.pad_left),
-    ];
-    let inside = |(input, output, kernel, stride, dilation, pad)| {
-        pad <= (kernel - 1) * dilation && (output - 1) * stride < input + pad
-    };
-    if !axes.into_iter().all(inside) {
-        return Err("windows that hold nothing but padding are not taken".into());
-    }
-    Ok(window)
+    })
 }
 
 /// Padding that gives an output for every stride of the input.

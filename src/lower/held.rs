@@ -9,6 +9,7 @@ use tractlet_core::shape::{ConvShape, Window};
 use super::product::{spread, transpose, unscaled};
 use super::quantized::{Input, Tail};
 use super::value::{Act, Layout, StoredQuant, Value};
+use super::views::Border;
 use super::{Lowering, Why, geometry, int};
 use crate::model::{DType, Node};
 
@@ -73,7 +74,7 @@ impl<'m> Lowering<'m> {
         let (act, shape, weights, layout) = if node.op.starts_with("Conv") {
             let act = self.channels_last(&node.name, act)?;
             let (&[out_c, in_c], kernel) = of_weights.split_first_chunk().ok_or("its weights are no filters")?;
-            let window = geometry::window(node, &act, &dims, kernel)?;
+            let (act, window) = self.conv_window(node, act, &dims, kernel, Border::Held(zero_point))?;
             let weights = geometry::ohwi(&values, in_c, kernel.iter().product());
             (act, ConvShape { window, out_c, groups: int(node, "group", 1) as usize }, weights, Layout::ChannelsLast)
         } else {

@@ -5,6 +5,7 @@ use tractlet_core::shape::{Requantize, Window};
 
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams};
+use super::views::Border;
 use super::{Lowering, Why, geometry, int, ints};
 use crate::model::Node;
 
@@ -70,7 +71,7 @@ impl<'m> Lowering<'m> {
             *dim += before + after;
         }
         let (in_h, in_w) = if spatial == 2 { (whole[2], whole[3]) } else { (1, whole[2]) };
-        let act = self.bordered(&node.name, act, zero, &before, whole)?;
+        let act = self.bordered(&node.name, act, Border::Bits(zero), &before, whole)?;
         let window = Window { in_h, in_w, pad_top: 0, pad_left: 0, ..window };
         Ok(Pooled { act, window, dims, count_include_pad: false })
     }

@@ -11,6 +11,7 @@ use super::binary::repeats;
 use super::quantized::Input;
 use super::unread::Filters;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
+use super::views::Border;
 use super::{Lowering, Why, geometry, int, number};
 use crate::model::{DType, Node};
 
@@ -89,7 +90,8 @@ impl<'m> Lowering<'m> {
             self.filters(node, values, &stored.tensor.dims)?;
         let mut output_dims = self.output_dims(node)?;
         output_dims[1] = out_c;
-        let window = geometry::window(node, &act, &output_dims, &kernel)?;
+        let zero = Border::Bits(u64::from(x.q.zero_point as u8));
+        let (act, window) = self.conv_window(node, act, &output_dims, &kernel, zero)?;
         // Else they lie so already.
         let taps = kernel.iter().product();
         if taps > 1 && in_c > 1 {

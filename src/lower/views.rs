@@ -1,9 +1,10 @@
 //! Operators that only move elements: they work on integers and floats alike, and most of them
 //! move nothing.
 
-use tractlet_core::plan::{COPY_DIMS, Fill, StridedCopy};
+use tractlet_core::plan::{COPY_DIMS, Fill, Operand, StridedCopy};
 
 use super::edges::{padded, row_major};
+use super::parts::Walk;
 use super::value::{Act, Layout, Value};
 use super::{Lowering, Why, axis_of, ints, number};
 use crate::model::{AttributeValue, DType, Node};
@@ -194,7 +195,7 @@ impl<'m> Lowering<'m> {
     fn border(&mut self, node: &Node, value: &Value<'m>, act: Act, before: &[usize]) -> Result<Act, Why> {
         let bits = self.border_bits(node, value)?;
         let dims = self.output_dims(node)?;
-        self.bordered(&node.name, act, bits, before, dims)
+        self.bordered(&node.name, act, Border::Bits(bits), before, dims)
     }
 
     /// A tensor of dimensions `dims` that is one value but for `act`, which begins at `before`.
@@ -202,7 +203,7 @@ impl<'m> Lowering<'m> {
         &mut self,
         name: &str,
         act: Act,
-        bits: u64,
+        border: Border,
         before: &[usize],
         dims: Vec<usize>,
     ) -> Result<Act, Why> {
@@ -210,9 +211,19 @@ impl<'m> Lowering<'m> {
             return Err(format!("a pad of {} dimensions is not taken", dims.len()));
         }
         let element_bytes = self.element_bytes(&act);
-        let output = self.program.tensor(dims.clone(), act.layout, element_bytes);
+        let output = match border {
+            Border::Bits(bits) => {
+                let output = self.program.tensor(dims.clone(), act.layout, element_bytes);
+                let span = self.program.span(&output);
+                self.program.push(name, Fill { output: span, element_bytes, bits });
+                output
+            }
+            Border::Held(value) => {
+                let everywhere = Walk { start: 0, dims: &[dims.iter().product()], strides: &[0] };
+                self.copied_from(name, (value, element_bytes), &everywhere, (dims.clone(), act.layout))
+            }
+        };
         let span = self.program.span(&output);
-        self.program.push(name, Fill { output: span, element_bytes, bits });
         let (inside, _) = lying(&act.dims, act.layout, 0);
         let (whole, _) = lying(&dims, act.layout, 0);
         let (before, _) = lying(before, act.layout, 0);
@@ -230,6 +241,12 @@ impl<'m> Lowering<'m> {
         self.program.push(name, op);
         Ok(output)
     }
+}
+
+/// The element that a border is of: by its bits, or where it will be.
+pub(super) enum Border {
+    Bits(u64),
+    Held(Operand),
 }
 
 /// Which of `length` elements stands at each place of a border of the tensor's own, and between.

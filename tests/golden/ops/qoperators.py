@@ -153,7 +153,9 @@ def dynamic() -> None:
     add("dynamic_conv_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1]))
     add("dynamic_conv_depthwise", bind(conv, shape=(1, 20, 7, 6), kernel=(3, 3), out=20, group=20, pads=[1, 1, 1, 1]))
     add("dynamic_conv_1d", bind(conv, shape=(1, 3, 9), kernel=(3,), pads=[1, 1]))
+    add("dynamic_conv_windows_of_padding", bind(conv, shape=(1, 3, 4, 5), kernel=(1, 2), pads=[1, 2, 0, 3]))
     far = {"w_zero_point": 97}
+    add("dynamic_conv_far_zero_point_windows_of_padding", bind(conv, shape=(1, 3, 4, 5), kernel=(3, 3), pads=[3, 0, 1, 4], **far))
     add("dynamic_conv_far_zero_point", bind(conv, shape=(1, 3, 7, 6), kernel=(3, 2), pads=[1, 0, 1, 1], strides=[2, 1], **far))
     add("dynamic_conv_far_zero_point_1x1", bind(conv, shape=(2, 6, 3, 4), kernel=(1, 1), w_zero_point=0))
     add("dynamic_conv_far_zero_point_groups", bind(conv, shape=(1, 6, 4, 4), kernel=(3, 3), out=4, group=2, pads=[1, 1, 1, 1], **far))

@@ -104,9 +104,31 @@ def convolutions() -> None:
         finish(g, g.op("Clip", g.conv(image(g, 3, 6, 5), 5, (3, 3), per_channel=False), min=-0.3, max=0.9))
     add("conv_clip_opset_10", clip_attributes, opset=10)
 
-    def padded_alone(g):
-        finish(g, g.conv(image(g, 3, 5, 4), 4, (1, 1), pads=[1, 1, 1, 1]))
-    add("conv_windows_of_padding", padded_alone, refused="windows that hold nothing but padding")
+    # Windows in padding alone give the bias.
+    def padded_alone(g, shape=(3, 5, 4), out=4, kernel=(1, 1), quantized=True, dtype="i8", **attributes):
+        finish(g, g.conv(image(g, *shape, quantized=quantized, dtype=dtype), out, kernel, **attributes), quantized, dtype)
+    alone = {
+        "": dict(pads=[1, 1, 1, 1]),
+        "_3x3": dict(kernel=(3, 3), pads=[3, 1, 0, 4]),
+        "_strides": dict(kernel=(2, 3), pads=[0, 5, 6, 2], strides=[3, 2], dtype="u8"),
+        "_groups": dict(shape=(6, 3, 4), out=4, group=2, kernel=(2, 2), pads=[2, 0, 1, 3]),
+        "_depthwise": dict(shape=(6, 4, 4), out=6, group=6, kernel=(3, 3), pads=[4, 3, 3, 4], dilations=[1, 2]),
+        "_1d": dict(shape=(3, 7), kernel=(3,), pads=[4, 3]),
+        "_far_zero_point": dict(kernel=(2, 2), pads=[2, 2, 2, 2], w_zero_point=60, **far),
+    }
+    for name, options in alone.items():
+        add(f"conv_windows_of_padding{name}", bind(padded_alone, **options))
+    for name in ("_3x3", "_strides", "_depthwise", "_1d"):
+        add(f"conv_f32_windows_of_padding{name}", bind(padded_alone, quantized=False, **alone[name]))
+
+    far_apart = dict(pads=[65535, 65535, 65535, 65535], strides=[65535, 65535])
+    add("conv_windows_far_apart", bind(padded_alone, **far_apart), refused="its input with padding is too large")
+
+    def between(g):
+        """Images in a batch, and channels that nothing reads."""
+        y = g.qdq(g.op("Relu", g.conv(image(g, 3, 5, 4, batch=2), 6, (1, 1), pads=[1, 0, 2, 1])))
+        finish(g, g.conv(y, 4, (3, 3), pads=[3, 3, 3, 3], unread=(1, 4)))
+    add("conv_windows_of_padding_between", between)
 
     def volume(g):
         finish(g, g.conv(image(g, 2, 4, 4, 3), 3, (2, 2, 2)))
