@@ -28,6 +28,7 @@ impl TractEngine {
     pub fn new(model: &Model, bindings: &[Binding], shapes: &Shapes) -> Result<TractEngine, ModelError> {
         let refused =
             |what: String| model.error(Fault::unsupported(format!("the tract engine cannot take it: {what}")));
+        let passed_over = |node| passed_over(node).or_else(|| crops(node, shapes));
         if let Some((node, what)) = model.graph().nodes.iter().find_map(|node| Some((node, passed_over(node)?))) {
             return Err(refused(format!("node `{}` ({}): {what}", node.name, node.op)));
         }
@@ -155,6 +156,16 @@ fn passed_over(node: &Node) -> Option<&'static str> {
         }
         _ => None,
     })
+}
+
+/// Pads that cut off, which tract takes for large ones.
+fn crops(node: &Node, shapes: &Shapes) -> Option<&'static str> {
+    let stated = match node.attribute("pads") {
+        Some(AttributeValue::Ints(pads)) => Some(pads.as_slice()),
+        _ => node.input(1).and_then(|name| shapes.integers(name)),
+    };
+    let crops = node.op == "Pad" && stated.is_some_and(|pads| pads.iter().any(|pad| *pad < 0));
+    crops.then_some("tract cuts nothing off by negative pads")
 }
 
 fn step(node: &TypedNode, nanos: u64) -> StepTime {

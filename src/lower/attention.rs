@@ -8,8 +8,8 @@ use tractlet_core::plan::{
 use super::binary::{UNBOUNDED, broadcast_dims};
 use super::functions::Function;
 use super::matmul::Matrices;
+use super::pad::Border;
 use super::value::{Act, Layout, Value};
-use super::views::Border;
 use super::{Lowering, Why, int, number};
 use crate::model::{DType, Node};
 

@@ -9,10 +9,10 @@ use super::binary::UNALIGNED;
 use super::constant::normal;
 use super::functions::Function;
 pub(super) use super::functions::unary;
+use super::pad::Border;
 use super::pool::Pooled;
 use super::unread::Filters;
 use super::value::{Act, Layout, Value};
-use super::views::Border;
 use super::{Lowering, Why, along, geometry, int, number, truth};
 use crate::model::Node;
 

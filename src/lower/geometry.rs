@@ -2,8 +2,8 @@
 
 use tractlet_core::shape::Window;
 
+use super::pad::Border;
 use super::value::Act;
-use super::views::Border;
 use super::{Lowering, Why, int, ints};
 use crate::model::{AttributeValue, Node};
 

@@ -6,10 +6,10 @@ use tractlet_core::kernels::conv::Form;
 use tractlet_core::plan::{ArenaSpan, ConvS32, DataSpan, LessS32, Operand, ScaleS32};
 use tractlet_core::shape::{ConvShape, Window};
 
+use super::pad::Border;
 use super::product::{spread, transpose, unscaled};
 use super::quantized::{Input, Tail};
 use super::value::{Act, Layout, StoredQuant, Value};
-use super::views::Border;
 use super::{Lowering, Why, geometry, int};
 use crate::model::{DType, Node};
 

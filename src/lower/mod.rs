@@ -73,7 +73,7 @@ pub(crate) struct Lowered {
     pub program: Program,
     /// What the ops name as data.
     pub constants: PlanBuilder,
-    /// By the name of the node's first output.
+    /// By the name of the node's first output that has one.
     pub computed_in: HashMap<String, &'static str>,
     /// By the same, why a node whose input or weights are quantized computes in float.
     pub why_float: HashMap<String, String>,

@@ -3,9 +3,9 @@
 use tractlet_core::plan::{AveragePoolS8, MaxPoolS8};
 use tractlet_core::shape::{Requantize, Window};
 
+use super::pad::Border;
 use super::quantized::Input;
 use super::value::{Act, Layout, QParams};
-use super::views::Border;
 use super::{Lowering, Why, geometry, int, ints};
 use crate::model::Node;
 

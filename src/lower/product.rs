@@ -8,10 +8,10 @@ use tractlet_core::plan::{ArenaSpan, ConvS8, DataSpan};
 use tractlet_core::shape::{ConvShape, Requantize, Window};
 
 use super::binary::repeats;
+use super::pad::Border;
 use super::quantized::Input;
 use super::unread::Filters;
 use super::value::{Act, Layout, QParams, StoredQuant, Value};
-use super::views::Border;
 use super::{Lowering, Why, geometry, int, number};
 use crate::model::{DType, Node};
 

@@ -166,7 +166,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// Leaves a node that is quantized to floats, and keeps why for who asks.
-    fn in_float(&mut self, node: &Node, why: impl Into<String>) -> Result<bool, Why> {
+    pub(super) fn in_float(&mut self, node: &Node, why: impl Into<String>) -> Result<bool, Why> {
         if let Some(output) = node.outputs.first() {
             let origin = self.origins.get(output.as_str()).copied().unwrap_or(output);
             self.why_float.insert(origin.to_owned(), why.into());

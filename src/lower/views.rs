@@ -1,13 +1,11 @@
 //! Operators that only move elements: they work on integers and floats alike, and most of them
 //! move nothing.
 
-use tractlet_core::plan::{COPY_DIMS, Fill, Operand, StridedCopy};
+use tractlet_core::plan::Fill;
 
-use super::edges::{padded, row_major};
-use super::parts::Walk;
 use super::value::{Act, Layout, Value};
-use super::{Lowering, Why, axis_of, ints, number};
-use crate::model::{AttributeValue, DType, Node};
+use super::{Lowering, Why, ints};
+use crate::model::{DType, Node};
 
 /// Whether an operator only hands elements on, whatever they are.
 pub(crate) fn moves(op: &str) -> bool {
@@ -50,8 +48,12 @@ impl<'m> Lowering<'m> {
                 let act = value.act().ok_or("it works on a constant")?.clone();
                 let act = match op {
                     "Split" => return self.split(node, &value),
+                    "Pad" => {
+                        let padded = self.pad(node, value, act)?;
+                        self.set(node, padded);
+                        return Ok(());
+                    }
                     "Dropout" => self.dropout(node, act)?,
-                    "Pad" => self.pad(node, &value, act)?,
                     "Slice" => self.slice(node, act)?,
                     "Tile" => self.tile(node, act)?,
                     "Expand" => self.expand(node, act)?,
@@ -127,145 +129,6 @@ impl<'m> Lowering<'m> {
         let act = self.plain(&node.name, act)?;
         self.permuted(&node.name, &act, &perm)
     }
-
-    /// A border of one value, or of the tensor's own.
-    fn pad(&mut self, node: &Node, value: &Value<'m>, act: Act) -> Result<Act, Why> {
-        let rank = act.dims.len();
-        let stated = match (ints(node, "pads"), node.input(1)) {
-            (Some(pads), _) => pads.to_vec(),
-            (None, Some(_)) => self.stored_longs(node, 1)?.ok_or("its pads are computed")?,
-            _ => return Err("it has no pads".into()),
-        };
-        let axes: Vec<usize> = match node.input(3) {
-            None => (0..rank).collect(),
-            Some(_) => {
-                let axes = self.stored_longs(node, 3)?.ok_or("its axes are computed")?;
-                axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_, _>>()?
-            }
-        };
-        if stated.len() != 2 * axes.len() || stated.iter().any(|p| *p < 0) {
-            return Err("negative pads are not taken".into());
-        }
-        let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
-        for (i, &axis) in axes.iter().enumerate() {
-            (before[axis], after[axis]) = (stated[i] as usize, stated[axes.len() + i] as usize);
-        }
-        match node.attribute("mode") {
-            None => self.border(node, value, act, &before),
-            Some(AttributeValue::Text(mode)) if mode == "constant" => self.border(node, value, act, &before),
-            Some(AttributeValue::Text(mode)) => {
-                let mut act = act;
-                for axis in (0..rank).filter(|&axis| before[axis] + after[axis] > 0) {
-                    let length = act.dims[axis].saturating_add(before[axis]).saturating_add(after[axis]);
-                    self.tabulate(length, size_of::<i64>())?;
-                    let indices = mirrored(mode, act.dims[axis], before[axis], after[axis])?;
-                    act = self.picked(&node.name, act, axis, &indices)?;
-                }
-                Ok(act)
-            }
-            _ => Err("its mode is no text".into()),
-        }
-    }
-
-    /// The bits of the value that a constant border is of.
-    fn border_bits(&self, node: &Node, value: &Value<'m>) -> Result<u64, Why> {
-        if let Value::Raw(_, dtype) | Value::Integers(_, dtype) = value {
-            let number = match node.input(2) {
-                None => 0,
-                Some(_) => self.whole_of(&self.value(node, 2)?).ok_or("its value is not one that is stored")?,
-            };
-            // A model's uint8 is held less 128.
-            let held = if *dtype == DType::U8 { number.wrapping_sub(128) } else { number };
-            let mask = u64::MAX >> (64 - 8 * dtype.size());
-            return Ok(held as u64 & mask);
-        }
-        let border = match node.input(2) {
-            Some(_) => self.scalar_of(&self.value(node, 2)?).ok_or("its value is computed")?,
-            None => number(node, "value", 0.0),
-        };
-        match value {
-            Value::Real(_) => Ok(border.to_bits().into()),
-            Value::Dequantized(_, q) if q.dequantize(q.quantize(border)) == border => {
-                Ok(u64::from(q.quantize(border) as u8))
-            }
-            _ => Err("its value is not one of the quantized ones".into()),
-        }
-    }
-
-    fn border(&mut self, node: &Node, value: &Value<'m>, act: Act, before: &[usize]) -> Result<Act, Why> {
-        let bits = self.border_bits(node, value)?;
-        let dims = self.output_dims(node)?;
-        self.bordered(&node.name, act, Border::Bits(bits), before, dims)
-    }
-
-    /// A tensor of dimensions `dims` that is one value but for `act`, which begins at `before`.
-    pub(super) fn bordered(
-        &mut self,
-        name: &str,
-        act: Act,
-        border: Border,
-        before: &[usize],
-        dims: Vec<usize>,
-    ) -> Result<Act, Why> {
-        if dims.len() > COPY_DIMS {
-            return Err(format!("a pad of {} dimensions is not taken", dims.len()));
-        }
-        let element_bytes = self.element_bytes(&act);
-        let output = match border {
-            Border::Bits(bits) => {
-                let output = self.program.tensor(dims.clone(), act.layout, element_bytes);
-                let span = self.program.span(&output);
-                self.program.push(name, Fill { output: span, element_bytes, bits });
-                output
-            }
-            Border::Held(value) => {
-                let everywhere = Walk { start: 0, dims: &[dims.iter().product()], strides: &[0] };
-                self.copied_from(name, (value, element_bytes), &everywhere, (dims.clone(), act.layout))
-            }
-        };
-        let span = self.program.span(&output);
-        let (inside, _) = lying(&act.dims, act.layout, 0);
-        let (whole, _) = lying(&dims, act.layout, 0);
-        let (before, _) = lying(before, act.layout, 0);
-        let strides = row_major(&whole);
-        let op = StridedCopy {
-            input: self.program.span(&act),
-            output: span,
-            element_bytes,
-            dims: padded(&inside, 1),
-            input_start: 0,
-            input_strides: padded(&row_major(&inside), 0),
-            output_start: before.iter().zip(&strides).map(|(b, s)| b * s).sum(),
-            output_strides: padded(&strides, 0),
-        };
-        self.program.push(name, op);
-        Ok(output)
-    }
-}
-
-/// The element that a border is of: by its bits, or where it will be.
-pub(super) enum Border {
-    Bits(u64),
-    Held(Operand),
-}
-
-/// Which of `length` elements stands at each place of a border of the tensor's own, and between.
-fn mirrored(mode: &str, length: usize, before: usize, after: usize) -> Result<Vec<i64>, Why> {
-    let (length, before, after) = (length as i64, before as i64, after as i64);
-    let at = |i: i64| match mode {
-        "edge" => i.clamp(0, length - 1),
-        "wrap" => i.rem_euclid(length),
-        _ if length == 1 => 0,
-        // Back and forth, without the ends twice.
-        _ => {
-            let place = i.rem_euclid(2 * (length - 1));
-            if place < length { place } else { 2 * (length - 1) - place }
-        }
-    };
-    if !matches!(mode, "edge" | "wrap" | "reflect") {
-        return Err(format!("a border of mode {mode} is not taken"));
-    }
-    Ok((-before..length + after).map(at).collect())
 }
 
 /// Dimensions in the order in which elements lie, and where `axis` is among them.
@@ -289,19 +152,5 @@ impl<'m> Value<'m> {
             Value::Raw(_, dtype) => Value::Raw(act, *dtype),
             _ => Value::Real(act),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_border_is_of_the_elements_that_its_mode_says() {
-        assert_eq!(mirrored("edge", 2, 1, 2).unwrap(), [0, 0, 1, 1, 1]);
-        assert_eq!(mirrored("wrap", 3, 2, 1).unwrap(), [1, 2, 0, 1, 2, 0]);
-        // As numpy and ONNX's reference, which go back and forth where the border is longer than the tensor.
-        assert_eq!(mirrored("reflect", 2, 3, 2).unwrap(), [1, 0, 1, 0, 1, 0, 1]);
-        assert!(mirrored("mirror", 2, 1, 1).is_err());
     }
 }

@@ -243,17 +243,16 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
     let mut dims = input.clone();
     for (i, &a) in axes.iter().enumerate() {
         let at = axis(a, input.len())?;
-        let most = pads[i].max(pads[axes.len() + i]);
-        if let Some(length) = input[at].filter(|&length| reflects && most >= length.max(1) as i64) {
-            return Err(Misfit::Attribute(format!("a pad of {most} reflects more than there is of {length}")));
-        }
-        let total =
-            pads[i].checked_add(pads[axes.len() + i]).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
+        let (before, after) = (pads[i], pads[axes.len() + i]);
+        let total = before.checked_add(after).ok_or_else(|| Misfit::Attribute("pads overflow".into()))?;
         let Some(length) = input[at] else { continue };
+        // Negative ones cut off first.
+        let left = (length as i64).saturating_add(before.min(0)).saturating_add(after.min(0));
+        let most = before.max(after);
+        if reflects && most > 0 && most >= left.max(1) {
+            return Err(Misfit::Attribute(format!("a pad of {most} reflects more than there is of {left}")));
+        }
         dims[at] = Some(size((length as i64).saturating_add(total), "a padded dimension")?);
-    }
-    if pads.iter().any(|pad| *pad < 0) {
-        return Err(Misfit::Unsupported(format!("pads of {pads:?} crop; use Slice for that")));
     }
     one(c, Some(dims))
 }

@@ -191,15 +191,42 @@ def views() -> None:
         finish(g, y, quantized)
     add("pad_value", bind(border, value=0.5, quantized=True))
     add("pad_f32_value", bind(border, value=-1.25, quantized=False))
-    add("pad_value_between_steps", bind(border, value=0.51, quantized=True), refused="a border that is not one of the quantized values")
+    # Which the QuantizeLinear behind it rounds: on a scale of its own, or on the same.
+    add("pad_value_between_steps", bind(border, value=0.51, quantized=True), floats=True)
+
+    def rounded(g, value, dtype="i8"):
+        x = image(g, 3, 4, 5, dtype=dtype, scale=0.03125, zero_point=5)
+        y = g.op("Pad", x, g.const([0, 0, 1, 1, 0, 0, 1, 0], np.int64), g.const(value))
+        g.output(g.dq(g.q(y, dtype, scale=0.03125, zero_point=5)))
+    add("pad_value_rounded", bind(rounded, value=0.51))
+    add("pad_value_rounded_u8", bind(rounded, value=0.14, dtype="u8"))
+    add("pad_value_beyond_all", bind(rounded, value=-1e9))
 
     def reflected(g):
         finish(g, g.op("Pad", image(g, 3, 4, 5), g.const([0, 0, 1, 1, 0, 0, 1, 0], np.int64), mode="reflect"))
     add("pad_reflect", reflected)
 
+    def padded(g, pads, quantized, mode="constant", dtype="i8", layer=False):
+        x = image(g, 3, 5, 6, quantized=quantized, dtype=dtype)
+        if layer:
+            x = g.conv(x, 4, (2, 2))
+            x = g.qdq(x, dtype) if quantized else x
+        finish(g, g.op("Pad", x, g.const(pads, np.int64), mode=mode), quantized, dtype)
+    crops = "tract cuts nothing off by negative pads"
+    for quantized in (True, False):
+        f32 = "" if quantized else "_f32"
+        add(f"pad_crops{f32}", bind(padded, pads=[0, 0, -1, 0, 0, -1, -2, -1], quantized=quantized), without_tract=crops)
+        for mode in ("constant", "edge", "reflect", "wrap"):
+            add(f"pad_crops_and_pads_{mode}{f32}", bind(padded, pads=[0, -1, 2, -2, 0, 1 if mode != "reflect" else 0, -1, 2], quantized=quantized, mode=mode, layer=True), opset=19, without_tract=crops)
+    add("pad_crops_u8", bind(padded, pads=[0, 0, -2, 3, 0, 0, 1, -1], quantized=True, dtype="u8"), without_tract=crops)
+
     def pad_opset_10(g):
         finish(g, g.op("Pad", image(g, 3, 4, 5), pads=[0, 0, 1, 1, 0, 0, 1, 0], value=0.0))
     add("pad_attributes", pad_opset_10, opset=10)
+
+    def crop_opset_10(g):
+        finish(g, g.op("Pad", image(g, 3, 4, 5), pads=[0, 0, -1, 1, 0, 0, 0, -2], value=0.0))
+    add("pad_attributes_that_crop", crop_opset_10, opset=10, without_tract=crops)
 
     def identity(g):
         y = g.op("Identity", g.qdq(g.conv(image(g, 3, 5, 4), 4, (2, 2))))
