@@ -111,7 +111,7 @@ pub(crate) fn compile(
 ) -> Result<Compiled, Vec<Refusal>> {
     let Lowered { program, mut constants, computed_in, mut why_float, constant } = lower::lower(model, shapes, isa)?;
     let report = |node: &crate::model::Node| {
-        let output = node.outputs.first();
+        let output = node.made();
         let dtype = output.and_then(|output| computed_in.get(output)).copied().unwrap_or("int8");
         NodeReport {
             name: node.name.clone(),

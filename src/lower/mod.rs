@@ -27,6 +27,7 @@ mod held;
 mod inline;
 mod matmul;
 mod norm;
+mod pad;
 mod parts;
 mod pool;
 mod product;

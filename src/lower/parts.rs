@@ -98,25 +98,40 @@ impl<'m> Lowering<'m> {
         Ok(self.copied_from(name, (input, element_bytes), &walk, (shape, layout)))
     }
 
-    /// One output after the other along an axis.
+    /// One output after the other along an axis; what has no name is passed over.
     pub(super) fn split(&mut self, node: &Node, value: &Value<'m>) -> Result<(), Why> {
         let act = value.act().ok_or("it has no input")?.clone();
         let axis = axis_of(int(node, "axis", 0), act.dims.len())?;
         let mut begin = vec![0; act.dims.len()];
         let step = vec![1; act.dims.len()];
-        for output in &node.outputs {
-            let Some((_, dims)) = self.shapes.get(output) else { return Err("an output's shape is not known".into()) };
-            if dims.contains(&0) {
-                // A plan holds no such tensor, and what joins it with others passes it over.
-                self.values.insert(output.clone(), Value::Numbers([].into(), dims));
-                continue;
+        for (output, length) in node.outputs.iter().zip(self.lengths(node, act.dims[axis])?) {
+            let mut dims = act.dims.clone();
+            dims[axis] = length;
+            if !output.is_empty() {
+                let part = match length {
+                    // A plan holds no such tensor, and what joins it with others passes it over.
+                    0 => Value::Numbers([].into(), dims),
+                    _ => value.with(self.part(&node.name, act.clone(), &begin, &step, dims)?),
+                };
+                self.values.insert(output.clone(), part);
             }
-            let length = dims[axis];
-            let part = self.part(&node.name, act.clone(), &begin, &step, dims)?;
             begin[axis] += length;
-            self.values.insert(output.clone(), value.with(part));
         }
         Ok(())
+    }
+
+    /// How much of a dimension of `total` each output of a Split has.
+    fn lengths(&self, node: &Node, total: usize) -> Result<Vec<usize>, Why> {
+        let stated = match (ints(node, "split"), node.input(1)) {
+            (Some(lengths), _) => Some(lengths.to_vec()),
+            (None, Some(_)) => Some(self.stored_longs(node, 1)?.ok_or("its split is computed")?),
+            (None, None) => None,
+        };
+        if let Some(stated) = stated {
+            return Ok(stated.into_iter().map(|length| length as usize).collect());
+        }
+        let each = total.div_ceil(node.outputs.len().max(1));
+        Ok((0..node.outputs.len()).map(|part| each.min(total.saturating_sub(part * each))).collect())
     }
 
     /// One axis after the other.

@@ -7,7 +7,7 @@ use crate::model::{DType, Node};
 impl<'m> Lowering<'m> {
     /// Reports a node by what it hands on.
     pub(super) fn report_value(&mut self, expanded: &Expanded<'m>) {
-        let Some(name) = expanded.get().outputs.first() else { return };
+        let Some(name) = expanded.get().made() else { return };
         let Some(value) = self.values.get(name) else { return };
         let (dtype, constant) = (value.dtype(), value.is_constant() || matches!(value, Value::Quantized(_)));
         match (constant, expanded) {
@@ -21,7 +21,7 @@ impl<'m> Lowering<'m> {
 
     /// The edges of a chain do not decide what its heart computes in.
     pub(super) fn report(&mut self, origin: &Node, dtype: DType) {
-        if let Some(output) = origin.outputs.first() {
+        if let Some(output) = origin.made() {
             let float = dtype == DType::F32;
             let entry = self.computed_in.entry(output.clone()).or_insert(dtype.name());
             if float {

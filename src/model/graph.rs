@@ -281,6 +281,11 @@ impl Node {
         self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
     }
 
+    /// The name of its first output that has one.
+    pub fn made(&self) -> Option<&String> {
+        self.outputs.iter().find(|name| !name.is_empty())
+    }
+
     /// `pads` of a window, unless `auto_pad` says what they are.
     pub fn explicit_pads(&self) -> Option<&[i64]> {
         match (self.attribute("auto_pad"), self.attribute("pads")) {

@@ -31,6 +31,8 @@ class Graph:
         self.outputs = {}  # name: quantization step, or None for floats
         self.constant_nodes = False  # whether what is stored stands behind Constant nodes
         self.floats = False  # whether some of it is computed in f32 though all ends are quantized
+        # What the model has no name for, and ONNX Runtime computes all the same: it crashes without one.
+        self.unnamed = set()
         self.count = 0
 
     def input(self, *shape: int, dtype=np.float32, low: float = -2.0, high: float = 2.0) -> str:

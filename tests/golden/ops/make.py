@@ -65,13 +65,15 @@ def write(name: str, build, opset: int, refused: str | None, floats: bool, witho
     build(graph)
     folder, model = HERE / name, graph.model()
     folder.mkdir()
-    onnx.save(model, folder / "model.onnx")
     for index, values in enumerate(graph.feeds.values()):
         np.save(folder / f"input_{index}.npy", values)
     results = reference.session(model).run(list(graph.outputs), graph.feeds)
     for index, values in enumerate(results):
         assert np.isfinite(values).all() and (values.size < 4 or len(np.unique(values)) > 2), f"{name} says nothing"
         np.save(folder / f"output_{index}.npy", values)
+    for node in model.graph.node:
+        node.output[:] = ["" if output in graph.unnamed else output for output in node.output]
+    onnx.save(model, folder / "model.onnx")
     steps = list(graph.outputs.values())
     entry = {"name": name, "steps": steps, "plan": refused is None}
     if without_tract:

@@ -294,6 +294,23 @@ def constants() -> None:
         finish(g, g.op("Concat", g.op("Tanh", "all"), "rest", axis=2), quantized=False)
     add("split_with_an_empty_part", split)
 
+    def parts(g: Graph, quantized: bool, unnamed: tuple[int, ...] = (), stated: tuple[int, ...] = (), axis: int = 1) -> None:
+        x = g.input(2, 7, 5)
+        names = ["a", "b", "c"]
+        lengths, count = ([g.const(stated, np.int64)], {}) if stated else ([], {"num_outputs": 3})
+        split = helper.make_node("Split", [g.qdq(x) if quantized else x, *lengths], names, "split", axis=axis, **count)
+        g.nodes.append(split)
+        g.unnamed = {names[at] for at in unnamed}
+        ys = [g.op("Tanh", name) for name in names if name not in g.unnamed]
+        g.output(*(g.qdq(y) if quantized else y for y in ys))
+    for quantized in (True, False):
+        f32 = "" if quantized else "_f32"
+        add(f"split_with_a_smaller_part{f32}", bind(parts, quantized=quantized), opset=18)
+        unnamed = "Wrong number of outputs"
+        add(f"split_without_its_first_part{f32}", bind(parts, quantized=quantized, unnamed=(0,)), opset=18, without_tract=unnamed)
+        add(f"split_without_a_part{f32}", bind(parts, quantized=quantized, unnamed=(1,), stated=(2, 4, 1)), opset=18, without_tract=unnamed)
+        add(f"split_without_its_last_parts{f32}", bind(parts, quantized=quantized, unnamed=(1, 2), stated=(1, 3, 1), axis=2), without_tract=unnamed)
+
     # As the function of an Attention writes what it has for heads that share keys, and a mask that ends early.
     def chosen(g: Graph) -> None:
         x = g.input(2, 4, 3)
