@@ -125,6 +125,24 @@ fn an_index_that_is_not_there_is_an_error_that_names_its_node() {
     assert_eq!(run(1.0).unwrap(), 2.0);
 }
 
+/// A few stored numbers may ask for any work, which is done where the plan runs then.
+#[test]
+fn products_of_constants_that_take_too_long_are_no_work_of_a_load() {
+    for (rows, computed) in [(8, false), (1 << 12, true)] {
+        let mut graph = Graph::new(1, 17);
+        let x = graph.input(&[256]);
+        let ones = |count: usize| vec![1.0; count];
+        let (a, b) = (graph.floats(&[rows, 512], &ones(rows * 512)), graph.floats(&[512, 256], &ones(512 * 256)));
+        let product = Tensor { dims: vec![rows, 256], ..x.clone() };
+        let product = graph.op("MatMul", &[&a, &b], &[], product);
+        let sum = graph.op("Add", &[&x.name, &product.name], &[], product.clone());
+        graph.show(&sum);
+        let model = Model::from_bytes("product.onnx", &graph.model(true)).unwrap();
+        let session = Session::new(&model, SessionOptions::default().engine(EngineChoice::Plan)).unwrap();
+        assert_eq!(session.steps().iter().any(|step| step.macs > 0), computed, "{rows}");
+    }
+}
+
 #[test]
 fn what_is_quantized_runs_in_int8() {
     check_all(|case| {

@@ -16,7 +16,7 @@ use super::{
 use crate::footprint::room_for;
 use crate::lower::{self, Lowered, Refusal};
 use crate::model::{DType, Fault, Limits, Model, Shapes, Source};
-use crate::plan::{Hopping, blocks, by_hops, packed, plan};
+use crate::plan::{Hopping, blocks, by_hops, once, packed, plan};
 use crate::tensor::{TensorMut, TensorRef};
 
 /// A verified plan in bytes that nobody changes: its own, or a mapped file's.
@@ -109,7 +109,8 @@ pub(crate) fn compile(
     hop: Option<HopAsked>,
     origin: Option<&Origin<'_>>,
 ) -> Result<Compiled, Vec<Refusal>> {
-    let Lowered { program, mut constants, computed_in, mut why_float, constant } = lower::lower(model, shapes, isa)?;
+    let Lowered { program, mut constants, computed_in, mut why_float, constant } =
+        lower::lower(model, shapes, isa, once)?;
     let report = |node: &crate::model::Node| {
         let output = node.made();
         let dtype = output.and_then(|output| computed_in.get(output)).copied().unwrap_or("int8");

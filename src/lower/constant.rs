@@ -68,17 +68,20 @@ impl<'m> Lowering<'m> {
     pub(super) fn whole_of(&self, value: &Value<'m>) -> Option<i64> {
         let values = match value {
             Value::Known(values) => values.to_vec(),
-            Value::Stored(tensor) => {
-                let bytes = self.model.bytes(tensor).ok()?;
-                match tensor.dtype {
-                    DType::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
-                    DType::Bool => bytes.iter().map(|b| i64::from(*b != 0)).collect(),
-                    _ => self.stored_integers(tensor).ok()?.into_iter().map(i64::from).collect(),
-                }
-            }
+            Value::Stored(tensor) => self.wholes_of(tensor)?,
             _ => return None,
         };
         if let [value] = *values { Some(value) } else { None }
+    }
+
+    /// The elements of a stored tensor of whole numbers.
+    pub(super) fn wholes_of(&self, tensor: &Tensor) -> Option<Vec<i64>> {
+        let bytes = self.model.bytes(tensor).ok()?;
+        Some(match tensor.dtype {
+            DType::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+            DType::Bool => bytes.iter().map(|b| i64::from(*b != 0)).collect(),
+            _ => self.stored_integers(tensor).ok()?.into_iter().map(i64::from).collect(),
+        })
     }
 
     /// Scale and zero point of a QuantizeLinear or DequantizeLinear, which must be stored.

@@ -11,14 +11,17 @@ use super::binary::broadcast_dims;
 use super::edges::row_major;
 use super::value::{Constant, StoredQuant, Value};
 use super::{Lowering, Why, axis_of, float, int, ints};
-use crate::model::{AttributeValue, DType, Node};
+use crate::model::{AttributeValue, DType, Node, Tensor};
 
 impl<'m> Lowering<'m> {
     /// The node's output, if its operator is one of these and all that it computes on is constant.
     pub(super) fn folded(&mut self, node: &Node) -> Result<Option<Value<'m>>, Why> {
         if node.op == "ConstantOfShape" {
             let value = match node.attribute("value") {
-                Some(AttributeValue::Tensor(tensor)) => self.floats_of(&Value::Stored(tensor))?.0.first().copied(),
+                Some(AttributeValue::Tensor(tensor)) => match tensor.dtype {
+                    DType::F32 | DType::F16 => self.stored_floats(tensor)?.first().copied(),
+                    _ => return self.whole_of_shape(node, tensor).map(Some),
+                },
                 _ => Some(0.0),
             };
             return self.numbers(node, |dims| Ok(vec![value.unwrap_or(0.0); dims.iter().product()])).map(Some);
@@ -83,6 +86,21 @@ impl<'m> Lowering<'m> {
             _ => self.numbers(node, |_| Ok(values)),
         }
         .map(Some)
+    }
+
+    /// A ConstantOfShape of whole numbers.
+    fn whole_of_shape(&self, node: &Node, stored: &Tensor) -> Result<Value<'m>, Why> {
+        let &value = self.wholes_of(stored).as_deref().and_then(<[i64]>::first).ok_or("its value is not one number")?;
+        let dims = self.output_dims(node)?;
+        let count = dims.iter().product();
+        Ok(match stored.dtype {
+            DType::I64 | DType::I32 | DType::Bool => Value::Known(vec![value; count].into()),
+            dtype => {
+                let name = node.outputs.first().map_or("", String::as_str);
+                let values = std::iter::repeat_n(value as i32, count);
+                Value::Quantized(Constant::made(name, dtype, dims, values))
+            }
+        })
     }
 
     /// Stored bytes that a Transpose turns stay quantized: weights, as exporters turn those of a MatMul.

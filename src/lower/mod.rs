@@ -27,6 +27,7 @@ mod held;
 mod inline;
 mod matmul;
 mod norm;
+mod once;
 mod pad;
 mod parts;
 mod pool;
@@ -57,6 +58,7 @@ use tractlet_core::plan::{ALIGN, DType as PlanDType, PlanBuilder};
 use crate::model::{AttributeValue, DType, Model, Node, Shapes};
 
 use inline::{Expanded, Inlined};
+pub(crate) use once::Once;
 pub(crate) use program::{Hop, Port, Program, Step, TensorId, reads};
 use value::{Act, Layout, Levels, Value};
 pub(crate) use views::moves;
@@ -85,10 +87,10 @@ pub(crate) struct Lowered {
 /// Why a node cannot be lowered; the caller adds its name.
 type Why = String;
 
-/// Lowers every node, or names those that cannot be.
-pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered, Vec<Refusal>> {
+/// Lowers every node, or names those that cannot be. What follows from constants is run by `once`.
+pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa, once: Once) -> Result<Lowered, Vec<Refusal>> {
     let inlined = Inlined::new(model.graph(), shapes).map_err(|refusal| vec![refusal])?;
-    let mut lowering = Lowering::new(model, shapes, &inlined, isa);
+    let mut lowering = Lowering::new(model, shapes, &inlined, isa, once);
     if let Err(why) = lowering.inputs() {
         return Err(vec![Refusal { node: "input".into(), op: String::new(), why }]);
     }
@@ -116,7 +118,7 @@ pub(crate) fn lower(model: &Model, shapes: &Shapes, isa: Isa) -> Result<Lowered,
 pub(crate) fn golden(name: &str) -> Lowered {
     let path = format!("{}/tests/golden/ops/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
     let model = Model::open(path).unwrap();
-    lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic).unwrap()
+    lower(&model, &model.shapes(&[]).unwrap(), Isa::Generic, crate::plan::once).unwrap()
 }
 
 struct Lowering<'m> {
@@ -142,6 +144,10 @@ struct Lowering<'m> {
     builder: PlanBuilder,
     /// Bytes of the tables that are made here, by which elements are moved.
     tables: u64,
+    /// Runs what follows from constants, but for a node that is lowered for that.
+    once: Option<Once>,
+    /// Bytes and multiplications that took.
+    spent: [u64; 2],
 }
 
 impl<'m> Lowering<'m> {
@@ -169,7 +175,7 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    fn new(model: &'m Model, shapes: &'m Shapes, inlined: &'m Inlined<'m>, isa: Isa) -> Lowering<'m> {
+    fn new(model: &'m Model, shapes: &'m Shapes, inlined: &'m Inlined<'m>, isa: Isa, once: Once) -> Lowering<'m> {
         let (graph, nodes, initializers) = (model.graph(), &inlined.nodes, &inlined.initializers);
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut origins = HashMap::new();
@@ -209,6 +215,8 @@ impl<'m> Lowering<'m> {
             program: Program::default(),
             builder,
             tables: 0,
+            once: Some(once),
+            spent: [0; 2],
         }
     }
 
@@ -261,8 +269,19 @@ impl<'m> Lowering<'m> {
                 self.report_value(expanded);
                 return Ok(());
             }
-            if let Some(value) = self.folded(node)? {
-                self.set(node, value);
+            // What is only moved stays quantized if it is computed; what is folded becomes floats.
+            let is_quantized = moves(&node.op) && node.op != "Transpose" && self.is_of_bytes(node);
+            let first = if is_quantized { self.computed(expanded) } else { None };
+            let made = match first {
+                Some(made) => Some(made),
+                None => match self.folded(node)? {
+                    Some(value) => node.outputs.first().map(|name| vec![(name.clone(), value)]),
+                    None if is_quantized => None,
+                    None => self.computed(expanded),
+                },
+            };
+            if let Some(made) = made {
+                self.values.extend(made);
                 self.report_value(expanded);
                 return Ok(());
             }

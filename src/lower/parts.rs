@@ -7,7 +7,7 @@ use super::edges::row_major;
 use super::value::{Act, Layout, Value};
 use super::views::lying;
 use super::{Lowering, Why, axis_of, int, ints};
-use crate::model::{AttributeValue, DType, Node};
+use crate::model::{AttributeValue, DType, Node, Tensor};
 
 /// A walk over the elements of a tensor, in the order in which they are wanted.
 pub(super) struct Walk<'w> {
@@ -325,11 +325,9 @@ impl<'m> Lowering<'m> {
                 let data = self.builder.data::<u8>(bytes);
                 Ok(Value::Raw(self.stored_copy(name, data, tensor.dims.clone(), tensor.dtype.size()), tensor.dtype))
             }
-            Value::Stored(tensor) if matches!(tensor.dtype, DType::I8 | DType::U8) => {
-                let offset = if tensor.dtype == DType::U8 { 128 } else { 0 };
-                let values: Vec<i8> = self.stored_integers(tensor)?.iter().map(|v| (v - offset) as i8).collect();
-                let data = self.builder.data(&values);
-                Ok(Value::Integers(self.stored_copy(name, data, tensor.dims.clone(), 1), tensor.dtype))
+            Value::Stored(tensor) if matches!(tensor.dtype, DType::I8 | DType::U8) => self.placed_bytes(name, tensor),
+            Value::Quantized(tensor) if matches!(tensor.dtype, DType::I8 | DType::U8) => {
+                self.placed_bytes(name, &tensor)
             }
             value if value.is_constant() => {
                 let (values, dims) = self.floats_of(&value)?;
@@ -340,7 +338,15 @@ impl<'m> Lowering<'m> {
         }
     }
 
-    fn stored_copy(&mut self, name: &str, data: DataSpan, dims: Vec<usize>, element_bytes: usize) -> Act {
+    /// Stored integers of 8 bits: uint8 is held less 128.
+    fn placed_bytes(&mut self, name: &str, tensor: &Tensor) -> Result<Value<'m>, Why> {
+        let offset = if tensor.dtype == DType::U8 { 128 } else { 0 };
+        let values: Vec<i8> = self.stored_integers(tensor)?.iter().map(|v| (v - offset) as i8).collect();
+        let data = self.builder.data(&values);
+        Ok(Value::Integers(self.stored_copy(name, data, tensor.dims.clone(), 1), tensor.dtype))
+    }
+
+    pub(super) fn stored_copy(&mut self, name: &str, data: DataSpan, dims: Vec<usize>, element_bytes: usize) -> Act {
         let all = Walk { start: 0, dims: &[dims.iter().product()], strides: &[1] };
         self.copied_from(name, (data.into(), element_bytes), &all, (dims, Layout::Plain))
     }

@@ -6,6 +6,7 @@ mod blocks;
 mod hop;
 mod join;
 mod lifetime;
+mod once;
 mod pack;
 mod schedule;
 
@@ -21,6 +22,7 @@ pub use blocks::ArenaBlock;
 pub(crate) use blocks::blocks;
 pub(crate) use hop::{Hopping, by_hops};
 use lifetime::Lifetimes;
+pub(crate) use once::once;
 pub(crate) use pack::packed;
 
 /// A program in an order, and where that puts its tensors.

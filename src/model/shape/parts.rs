@@ -41,12 +41,21 @@ pub(super) fn split(c: &Context<'_>) -> Ruled<Outputs> {
         }
         _ => vec![None; parts],
     };
-    let part = |length: &Option<usize>| {
+    let mut begin = Some(0);
+    let mut part = |length: &Option<usize>| {
         let mut dims = input.clone();
         dims[at] = *length;
-        Some(Fact::new(c.dtype(0), Some(dims)))
+        let values = begin.and_then(|begin| {
+            values::moved(c, 0, &dims, |to| {
+                let mut from = to.to_vec();
+                *from.get_mut(at)? += begin;
+                Some(from)
+            })
+        });
+        begin = begin.zip(*length).and_then(|(begin, length): (usize, usize)| begin.checked_add(length));
+        Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })
     };
-    Ok(lengths.iter().map(part).collect())
+    Ok(lengths.iter().map(&mut part).collect())
 }
 
 fn volume_sum(lengths: &Dims) -> Option<usize> {

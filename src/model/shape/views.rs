@@ -254,7 +254,23 @@ pub(super) fn pad(c: &Context<'_>) -> Ruled<Outputs> {
         }
         dims[at] = Some(size((length as i64).saturating_add(total), "a padded dimension")?);
     }
-    one(c, Some(dims))
+    let values = padded(c, pads, dims.first().copied().flatten());
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
+}
+
+/// A short vector of whole numbers with others of one value around it, if that is `length` long.
+fn padded(c: &Context<'_>, pads: &[i64], length: Option<usize>) -> Option<Vec<i64>> {
+    let (values, length, &[before, _]) = (c.values(0)?, length.filter(|length| *length <= VALUES_LIMIT)?, pads) else {
+        return None;
+    };
+    let border = match (c.fact(2), c.values(2)) {
+        (None, _) => 0,
+        (Some(_), values) => *values?.first()?,
+    };
+    let is_constant = c.text("mode").is_none_or(|mode| mode == "constant");
+    let place = |at: i64| usize::try_from(at.checked_sub(before)?).ok();
+    let at = |at| place(at).and_then(|place| values.get(place)).copied().unwrap_or(border);
+    (is_constant && c.dims(0)?.len() == 1).then(|| (0..length as i64).map(at).collect())
 }
 
 pub(super) fn tile(c: &Context<'_>) -> Ruled<Outputs> {
@@ -268,7 +284,10 @@ pub(super) fn tile(c: &Context<'_>) -> Ruled<Outputs> {
         )));
     }
     let repeats = sizes(repeats, "a repeat")?;
-    one(c, Some(input.iter().zip(repeats).map(|(dim, n)| dim.zip(n).map(|(dim, n)| dim.saturating_mul(n))).collect()))
+    let dims = input.iter().zip(repeats).map(|(dim, n)| dim.zip(n).map(|(dim, n)| dim.saturating_mul(n))).collect();
+    let values =
+        values::moved(c, 0, &dims, |to| to.iter().zip(input).map(|(at, dim)| at.checked_rem((*dim)?)).collect());
+    Ok(vec![Some(Fact { values, ..Fact::new(c.dtype(0), Some(dims)) })])
 }
 
 pub(super) fn expand(c: &Context<'_>) -> Ruled<Outputs> {

@@ -1,7 +1,7 @@
 """Layers that whole networks are made of beyond convolutions: transposed ones, norms, resizes, products of two
 activations, recurrent ones."""
 import numpy as np
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from case import add, bind, finish, image
 
@@ -360,6 +360,65 @@ def constants() -> None:
         finish(g, g.op("Add", g.op("Reshape", x, chosen), g.op("Expand", g.const(g.normal(1, 3)), shape)), False)
     add("shapes_chosen", broadcast)
 
+    def long(g, *values):
+        return g.const(values, np.int64)
 
-def numpy_tensor(values):
-    return numpy_helper.from_array(np.asarray(values, np.int64))
+    def split(g, w):
+        g.nodes.append(helper.make_node("Split", [w, long(g, 2, 4)], ["w0", "w1"], "split", axis=0))
+        return "w1"
+
+    # What a convolution has for weights; what only moves stays quantized.
+    moved = {
+        "gathered": lambda g, w: g.op("Gather", w, long(g, 3, 0, -1, 2), axis=0),
+        "padded": lambda g, w: g.op("Pad", w, long(g, 0, 0, 1, 0, 0, 0, 0, 1)),
+        "cropped": lambda g, w: g.op("Pad", w, long(g, -2, 0, 0, 0, 0, 0, 0, -1)),
+        "tiled": lambda g, w: g.op("Tile", w, long(g, 2, 1, 1, 2)),
+        "split": split,
+        "cut": lambda g, w: g.op("Slice", w, long(g, 1), long(g, 5), long(g, 0)),
+        "reshaped": lambda g, w: g.op("Reshape", g.op("Unsqueeze", w, long(g, 0)), long(g, 6, 3, 3, 2)),
+    }
+    worked = {
+        "chosen": lambda g, w: g.op("Where", g.op("Less", w, g.const(0.1)), w, g.const(g.normal(3, 1, 1))),
+        "multiplied": lambda g, w: g.op("MatMul", w, g.const(g.normal(3, 4))),
+        "softened": lambda g, w: g.op("Softmax", g.op("CumSum", w, g.const(2, np.int64)), axis=1),
+    }
+
+    def layer(g, make, quantized, dtype="i8"):
+        w = g.normal(6, 3, 2, 3, scale=0.3)
+        w = make(g, g.stored(w, dtype, zero_point=128 if dtype == "u8" else 0) if quantized else g.const(w))
+        y = g.op("Conv", image(g, 3, 5, 6, quantized=quantized), w)
+        finish(g, y, quantized)
+    for name, make in moved.items():
+        crops = {"without_tract": "tract cuts nothing off by negative pads"} if name == "cropped" else {}
+        add(f"weights_{name}", bind(layer, make=make, quantized=True, dtype="u8" if name == "tiled" else "i8"), **crops)
+        add(f"weights_{name}_f32", bind(layer, make=make, quantized=False), **crops)
+    for name, make in worked.items():
+        add(f"weights_{name}_f32", bind(layer, make=make, quantized=False))
+
+    def integers(g):
+        """Bytes that are moved before they are dequantized."""
+        w = g.op("Gather", g.const(g.rng.integers(-127, 128, (4, 5)), np.int8), long(g, 2, 0, 1), axis=0)
+        w = g.op("DequantizeLinear", g.op("Concat", w, g.op("ConstantOfShape", long(g, 1, 5), value=numpy_tensor([7], np.int8)), axis=0),
+                 g.const(0.01), g.const(0, np.int8))
+        finish(g, g.op("MatMul", g.qdq(g.input(2, 4)), w))
+    add("weights_moved_as_bytes", integers)
+
+    def indices(g):
+        """More than a shape has."""
+        at = g.op("Mod", g.op("Range", g.const(0, np.int64), g.const(70, np.int64), g.const(1, np.int64)), g.const(3, np.int64))
+        last = g.op("ConstantOfShape", long(g, 66), value=numpy_tensor([-1]))
+        g.output(g.op("Gather", g.input(2, 3), g.op("Concat", at, last, axis=0), axis=1))
+    add("indices_computed", indices)
+
+    def sizes(g):
+        """Through what repeats, pads and splits shapes."""
+        x = g.input(2, 3, 4)
+        twice = g.op("Tile", g.op("Shape", x), long(g, 2))
+        g.nodes.append(helper.make_node("Split", [twice, long(g, 1, 3, 2)], ["first", "mid", "rest"], "split", axis=0))
+        g.unnamed = {"first", "rest"}
+        g.output(g.op("Reshape", x, g.op("Pad", "mid", long(g, 1, 0), g.const(1, np.int64))))
+    add("sizes_repeated_and_split", sizes, without_tract="Wrong number of outputs")
+
+
+def numpy_tensor(values, dtype=np.int64):
+    return numpy_helper.from_array(np.asarray(values, dtype))
