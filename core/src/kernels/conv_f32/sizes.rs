@@ -159,6 +159,9 @@ unsafe fn wide_part(tiles: &mut Tiles<'_>, part: &Part) {
                 part,
                 &[
                     width!(64, 4, false, false: 6 4 3 2),
+                    // Of 49 channels on three vectors and what is left are slower than twice two.
+                    width!(49, 2, false, false: 8 6 4 3 2),
+                    width!(33, 3, true, false: 8 4),
                     width!(32, 2, false, false: 8 6 4 3 2),
                     width!(17, 2, true, false: 8 6 4 3 2),
                     width!(16, 1, false, false: 8 4 3 2),

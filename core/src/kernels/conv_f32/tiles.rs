@@ -111,12 +111,20 @@ impl<'a> Tiles<'a> {
             Weights::Packed(_) if VECTORS > 1 => rest,
             _ => channels.step,
         };
-        let (segments, run) = runs(self.shape, part.columns.len());
+        let (runs, run) = runs(self.shape, part.columns.len());
+        let few = if REST { Some(rest) } else { None };
+        // From one row of the kernel to the next, and from one run of it to the next: places of the filter, and values of the
+        // input, which are counted from where a pixel's begin.
+        let row_step = (w.kernel_w * group_in, w.dilation_h * w.in_w * w.in_c);
+        let run_step = (group_in, w.dilation_w * w.in_c);
+        let first = (part.rows.start * row_step.0 + part.columns.start * run_step.0, 0);
         // SAFETY: what is read lies under rows and columns that are inside the image; where a ragged part's begin may be
         // outside. The caller's channels exist, of biases, weights and results.
         unsafe {
             let bounds = [V::splat(self.args.min), V::splat(self.args.max)];
             let input = self.args.input.as_ptr().add(channels.group * group_in);
+            // Nothing that is written makes these be read again.
+            let (output, len) = (self.output.as_mut_ptr(), self.output.len());
             let bias = each!(|v| {
                 let at = channels.first + v * V::LANES;
                 if REST && v == VECTORS - 1 {
@@ -132,15 +140,16 @@ impl<'a> Tiles<'a> {
                     true => w.rows_inside(part.row_of(pixels[row])),
                     false => part.rows.clone(),
                 });
+                let mut next = first;
                 for ky in part.rows.clone() {
+                    let (mut place, mut tap) = next;
+                    next = (place + row_step.0, tap + row_step.1);
                     // A pixel under which this row is outside goes along with one under which it is not, and its sums stay.
                     let counts: [bool; ROWS] = array::from_fn(|row| !RAGGED || inside[row].contains(&ky));
                     let Some(one) = counts.iter().position(|&counts| counts) else { continue };
                     let x = each!(|row| if counts[row] { x[row] } else { x[one] });
                     let before = sums;
-                    for segment in 0..segments {
-                        let tap = part.distance(w, ky, segment);
-                        let place = (ky * w.kernel_w + part.columns.start + segment) * group_in;
+                    for _ in 0..runs {
                         let filter = Filter {
                             values,
                             weights: values.as_ptr().wrapping_add(channels.weights + place * channels.step),
@@ -151,6 +160,7 @@ impl<'a> Tiles<'a> {
                             rest,
                         };
                         products::<V, ROWS, VECTORS, REST>(&mut sums, x, tap..tap + run, filter);
+                        (place, tap) = (place + run_step.0, tap + run_step.1);
                     }
                     for ((sums, before), counts) in sums.iter_mut().zip(before).zip(counts) {
                         if !counts {
@@ -159,8 +169,9 @@ impl<'a> Tiles<'a> {
                     }
                 }
                 for row in 0..ROWS {
-                    let few = if REST { Some(rest) } else { None };
-                    self.store(pixels[row].output + channels.first, few, sums[row], bounds);
+                    let at = pixels[row].output + channels.first;
+                    debug_assert!(at + (VECTORS - 1) * V::LANES + few.unwrap_or(V::LANES) <= len);
+                    store(output.add(at), few, sums[row], bounds);
                 }
             }
         }
@@ -190,6 +201,7 @@ impl<'a> Tiles<'a> {
     ) {
         let (w, out_c) = (&self.shape.window, self.shape.out_c);
         let (values, input) = (self.args.weights.values(), self.args.input.as_ptr());
+        let (output, len) = (self.output.as_mut_ptr(), self.output.len());
         // SAFETY: the CPU has the instruction set.
         let bounds = unsafe { [V::splat(self.args.min), V::splat(self.args.max)] };
         for pixels in part.tiles::<ROWS>() {
@@ -215,37 +227,35 @@ impl<'a> Tiles<'a> {
                         }
                     }
                     for row in 0..ROWS {
-                        self.store(pixels[row].output + first, None, sums[row], bounds);
+                        let at = pixels[row].output + first;
+                        debug_assert!(at + VECTORS * V::LANES <= len);
+                        store(output.add(at), None, sums[row], bounds);
                     }
                 }
             }
         }
     }
+}
 
-    /// Writes sums, limited, from `at` on; of the last vector only `rest`, if it is one that is not full.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set, and the output as many values there.
-    #[inline(always)]
-    unsafe fn store<V: Vector, const VECTORS: usize>(
-        &mut self,
-        at: usize,
-        rest: Option<usize>,
-        sums: [V; VECTORS],
-        [min, max]: [V; 2],
-    ) {
-        debug_assert!(at + (VECTORS - 1) * V::LANES + rest.unwrap_or(V::LANES) <= self.output.len());
-        // SAFETY: the caller's.
-        unsafe {
-            // Nothing that is written makes the address be read again.
-            let output = self.output.as_mut_ptr().add(at);
-            let sums: [V; VECTORS] = each!(|v| sums[v].limit(min, max));
-            for v in 0..VECTORS {
-                let to = output.add(v * V::LANES);
-                match rest {
-                    Some(rest) if v == VECTORS - 1 => sums[v].store_few(slice::from_raw_parts_mut(to, rest)),
-                    _ => sums[v].store(to),
-                }
+/// Writes sums, limited; of the last vector only `rest`, if it is one that is not full.
+///
+/// # Safety
+/// The CPU has the instruction set, and there is room for as many values.
+#[inline(always)]
+unsafe fn store<V: Vector, const VECTORS: usize>(
+    output: *mut f32,
+    rest: Option<usize>,
+    sums: [V; VECTORS],
+    [min, max]: [V; 2],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let sums: [V; VECTORS] = each!(|v| sums[v].limit(min, max));
+        for v in 0..VECTORS {
+            let to = output.add(v * V::LANES);
+            match rest {
+                Some(rest) if v == VECTORS - 1 => sums[v].store_few(slice::from_raw_parts_mut(to, rest)),
+                _ => sums[v].store(to),
             }
         }
     }
