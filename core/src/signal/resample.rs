@@ -131,8 +131,14 @@ where
         if channels == 0 || values.as_ref().len() < room.values || times.as_ref().len() < room.times {
             return None;
         }
-        let rows = values.as_mut().chunks_exact_mut(ratio.taps()).take(ratio.up);
-        rows.enumerate().for_each(|(place, row)| design(&ratio, place, row));
+        // The filter is as long before a place as behind it: from the middle on rows are those before it turned round.
+        let (taps, middle) = (ratio.taps(), ratio.up / 2 + 1);
+        let (designed, turned) = values.as_mut()[..ratio.up * taps].split_at_mut(middle * taps);
+        designed.chunks_exact_mut(taps).enumerate().for_each(|(place, row)| design(&ratio, place, row));
+        for (place, row) in (middle..ratio.up).zip(turned.chunks_exact_mut(taps)) {
+            let of = &designed[(ratio.up - place) * taps..][..taps];
+            row.iter_mut().zip(of.iter().rev()).for_each(|(to, from)| *to = *from);
+        }
         let mut resampler = Resampler { ratio, channels, values, times, first: 0, place: 0, end: 0, begun: false };
         resampler.reset();
         Some(resampler)
@@ -225,8 +231,9 @@ fn design(ratio: &Ratio, place: usize, row: &mut [f32]) {
         let within = 1.0 - (t / half) * (t / half);
         sinc * bessel(BETA * libm::sqrt(within.max(0.0)))
     };
-    let sum: f64 = (0..row.len()).map(at).sum();
-    row.iter_mut().enumerate().for_each(|(tap, value)| *value = (at(tap) / sum) as f32);
+    row.iter_mut().enumerate().for_each(|(tap, value)| *value = at(tap) as f32);
+    let sum: f64 = row.iter().map(|value| f64::from(*value)).sum();
+    row.iter_mut().for_each(|value| *value = (f64::from(*value) / sum) as f32);
 }
 
 /// The modified Bessel function of the first kind and order 0, by its series.
@@ -254,7 +261,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::println;
+    use std::{println, vec};
     use std::vec::Vec;
 
     /// All that comes of `frames` inputs of a function of time, given in pieces.
@@ -324,6 +331,21 @@ mod tests {
         }
         let (still, _) = resampled(26.0, 50.0, 1000, |_| 9.81);
         assert!(still.iter().all(|value| (value - 9.81).abs() < 1e-4), "what does not move, does so from end to end");
+    }
+
+    #[test]
+    fn every_row_is_as_it_was_designed() {
+        for (from, to) in [(8000.0, 16000.0), (44100.0, 16000.0), (2.0, 3.0), (100.0, 25.0)] {
+            let ratio = Ratio::new(from, to).unwrap();
+            let room = ratio.room(1);
+            let resampler = Resampler::new(ratio, 1, vec![0f32; room.values], vec![0u64; room.times]).unwrap();
+            let mut row = vec![0f32; ratio.taps()];
+            for (place, found) in resampler.values.chunks_exact(ratio.taps()).take(ratio.up).enumerate() {
+                design(&ratio, place, &mut row);
+                let apart = row.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-7, "{from} to {to}, place {place}: {apart}");
+            }
+        }
     }
 
     #[test]

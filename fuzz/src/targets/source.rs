@@ -3,9 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tractlet::sensor::{
-    Column, Control, Decision, Recipe, Sink, Source, SourceOptions, SourceSpec, Stream, StreamOptions, Summary,
+    Column, Control, Counters, Decision, Recipe, Sink, Source, SourceOptions, SourceSpec, Stream, StreamOptions,
+    Summary,
 };
 
 use super::recipe::session;
@@ -19,6 +21,9 @@ const RECIPES: [&str; 2] = [
 
 const FORMATS: [&str; 12] =
     ["csv", "wav", "npy", "u8", "s8", "s16le", "u16be", "s24le", "u24be", "s32be", "f32le", "f64be"];
+
+/// Windows of which decisions are made: a recording at a 64th of the recipe's rate has hundreds of thousands.
+const MAX_WINDOWS: usize = 500;
 
 static PARSED: LazyLock<[Recipe; 2]> = LazyLock::new(|| {
     RECIPES.map(|text| Recipe::parse(Path::new("/nowhere/model.toml"), text).expect("a recipe that is right"))
@@ -60,8 +65,15 @@ pub fn run(bytes: &[u8]) {
             );
             return;
         }
-        let stream = Stream::new(recipe, session(), StreamOptions::default()).expect("a recipe that fits");
-        if let Ok(summary) = stream.run(source, &mut [Box::new(Silent)], &Control::default()) {
+        let control = Control::default();
+        let mut windows = 0;
+        let progress = |_: &Counters| {
+            windows += 1;
+            control.stop.store(windows > MAX_WINDOWS, Relaxed);
+        };
+        let options = StreamOptions { progress: Some(Box::new(progress)), ..StreamOptions::default() };
+        let stream = Stream::new(recipe, session(), options).expect("a recipe that fits");
+        if let Ok(summary) = stream.run(source, &mut [Box::new(Silent)], &control) {
             assert!(summary.adds_up(), "frames are not accounted for: {summary:?}");
         }
     });
