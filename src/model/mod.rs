@@ -302,7 +302,7 @@ fn load(path: &Path, source: Source, options: &OpenOptions, beside: Option<&Path
     let bytes = |tensor: &Tensor| tensor_bytes(tensor, &source, &external).map(<[u8]>::to_vec);
     check::nodes(&graph, parsed.opset, &bytes)?;
     let shapes = Shapes::infer(&graph, parsed.opset, &[], limits, &bytes)?;
-    let outputs = graph.outputs.iter().map(|output| declared(output, &shapes)).collect::<Result<_, _>>()?;
+    let outputs = graph.outputs.iter().map(|output| declared(output, &graph, &shapes)).collect::<Result<_, _>>()?;
     let limits = limits.clone();
     Ok(Model {
         path: path.to_owned(),
@@ -324,13 +324,27 @@ fn filled(graph: &mut Graph) {
 }
 
 /// An output as the model declares it, or as its graph makes it.
-fn declared(output: &Output, shapes: &Shapes) -> Result<ValueInfo, Fault> {
+fn declared(output: &Output, graph: &Graph, shapes: &Shapes) -> Result<ValueInfo, Fault> {
     let name = &output.name;
     output.info.clone().or_else(|| shapes.info(name)).ok_or_else(|| {
-        Fault::unsupported(format!(
-            "output `{name}` has no tensor type or no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
-        ))
+        Fault::unsupported(match unruled(graph, shapes) {
+            Some(Node { name: node, op, .. }) => format!(
+                "node `{node}`: operator {op} of domain `com.microsoft` is none that tractlet takes, and so output `{name}` has no shape; \
+                 ONNX Runtime (--engine ort) may have it, if the model states the shapes of its outputs"
+            ),
+            None => format!(
+                "output `{name}` has no tensor type or no shape, not even a rank; export the model with shapes (onnx.shape_inference)"
+            ),
+        })
     })
+}
+
+/// The first node of com.microsoft from which on shapes are not known.
+fn unruled<'g>(graph: &'g Graph, shapes: &Shapes) -> Option<&'g Node> {
+    let is_known = |name: &String| name.is_empty() || shapes.info(name).is_some();
+    let unruled =
+        |node: &&Node| !node.is_onnx() && node.inputs.iter().all(is_known) && !node.outputs.iter().all(is_known);
+    graph.nodes.iter().find(unruled)
 }
 
 /// SHA-256 as big-endian words.

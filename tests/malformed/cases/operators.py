@@ -470,6 +470,13 @@ def opset_op_of_another_domain(m):
     m.opset_import.add(domain="com.microsoft", version=1)
 
 
+@refused("unsupported", "relu0", RELU)
+def opset_op_of_another_domain_before_an_unknown_shape(m):
+    m.graph.node[0].domain = "com.microsoft"
+    m.opset_import.add(domain="com.microsoft", version=1)
+    m.graph.output[0].ClearField("type")
+
+
 @refused("attribute|graph", "qgemm0", Q_GEMM)
 def quant_qgemm_output_zero_point_missing(m):
     # ONNX Runtime takes the output for floats, whatever its scale.
