@@ -11,15 +11,18 @@ pub enum Assigned<'a> {
 
 /// Reads `[NAME=]FILE` where `find` has the place of a tensor by its name.
 ///
-/// What stands before `=` is a tensor's name where there is such a tensor, or else a name that is wrong, unless it has a `/`:
-/// `./a=b.npy` is a file.
-pub fn assigned<'a>(argument: &'a str, find: impl FnOnce(&str) -> Option<usize>) -> Assigned<'a> {
-    let Some((name, file)) = argument.split_once('=') else { return Assigned::Bare(argument) };
-    match find(name) {
-        Some(tensor) => Assigned::To(tensor, file),
-        None if name.contains('/') => Assigned::Bare(argument),
-        None => Assigned::Unknown(name),
+/// What stands before an `=` is a tensor's name where there is such a tensor, the longest of several; or else a name that is
+/// wrong, unless it has a `/`: `./a=b.npy` is a file.
+pub fn assigned<'a>(argument: &'a str, find: impl Fn(&str) -> Option<usize>) -> Assigned<'a> {
+    let mut told = Assigned::Bare(argument);
+    for at in (0..argument.len()).rev().filter(|&at| argument.as_bytes().get(at) == Some(&b'=')) {
+        let (Some(name), Some(file)) = (argument.get(..at), argument.get(at + 1..)) else { continue };
+        if let Some(tensor) = find(name) {
+            return Assigned::To(tensor, file);
+        }
+        told = if name.contains('/') { Assigned::Bare(argument) } else { Assigned::Unknown(name) };
     }
+    told
 }
 
 #[cfg(test)]
@@ -28,10 +31,12 @@ mod tests {
 
     #[test]
     fn a_tensor_is_told_from_a_path() {
-        let of = |argument| assigned(argument, |name| ["x", "conv/x:0"].iter().position(|has| *has == name));
+        let of = |argument| assigned(argument, |name| ["x", "conv/x:0", "x=y"].iter().position(|has| *has == name));
         assert_eq!(of("x=a=b.npy"), Assigned::To(0, "a=b.npy"));
         assert_eq!(of("conv/x:0=y.npy"), Assigned::To(1, "y.npy"));
+        assert_eq!(of("x=y=b=c.npy"), Assigned::To(2, "b=c.npy"));
         assert_eq!(of("y=b.npy"), Assigned::Unknown("y"));
+        assert_eq!(of("y=b=c.npy"), Assigned::Unknown("y"));
         for file in ["./a=b.npy", "x", "conv/x:0", "/x=1/b.npy"] {
             assert_eq!(of(file), Assigned::Bare(file));
         }
