@@ -98,7 +98,8 @@ impl Csv {
     pub fn decode(&mut self, bytes: &[u8], last: bool, recorded: bool, batch: &mut Batch) -> Decoded {
         let decoded = self.decode_line(bytes, last, recorded, batch);
         let is_unsound = matches!(decoded, Decoded::Unfit(_) | Decoded::Malformed(..));
-        if !is_unsound || !bytes.split(|&byte| byte == b'\n').take(1).any(has_controls) {
+        let line = end_of_line(bytes, last, recorded).and_then(|(end, _)| bytes.get(..end)).unwrap_or(bytes);
+        if !is_unsound || !has_controls(line) {
             return decoded;
         }
         match decoded {
@@ -114,9 +115,9 @@ impl Csv {
     }
 
     fn decode_line(&mut self, bytes: &[u8], last: bool, recorded: bool, batch: &mut Batch) -> Decoded {
-        let feed = bytes.iter().position(|&byte| byte == b'\n');
+        let feed = end_of_line(bytes, last, recorded);
         let (line, used) = match feed {
-            Some(at) => (bytes.get(..at).unwrap_or_default(), at + 1),
+            Some((end, used)) => (bytes.get(..end).unwrap_or_default(), used),
             None if last || bytes.len() >= BUFFER_BYTES => (bytes, bytes.len()),
             None => return Decoded::More,
         };
@@ -347,6 +348,18 @@ fn nanoseconds(ns: f64) -> Option<u64> {
     (ns >= 0.0 && ns < 2f64.powi(64)).then_some(ns as u64)
 }
 
+/// Where a line ends, and where the next one begins: behind a line feed, or in a recording behind a carriage return, as old
+/// spreadsheets write them, with one.
+fn end_of_line(bytes: &[u8], last: bool, recorded: bool) -> Option<(usize, usize)> {
+    let end = bytes.iter().position(|&byte| byte == b'\n' || recorded && byte == b'\r')?;
+    match bytes.get(end..)? {
+        [b'\r', b'\n', ..] => Some((end, end + 2)),
+        // What comes next may be its line feed.
+        [b'\r'] if !last => None,
+        _ => Some((end, end + 1)),
+    }
+}
+
 /// Bytes below a space that are no tab or carriage return stand in no text.
 fn has_controls(line: &[u8]) -> bool {
     line.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\r'))
@@ -451,6 +464,26 @@ mod tests {
         let told = decode([b"x,y\n", b"\0\0\0\0\n"], true);
         assert!(matches!(told, Decoded::Malformed(_, Malformed { reason: Reason::NotText, number: 2, .. })));
         assert!(matches!(decode([b"x,y\r\n", b"1\t,2\r\n"], true), Decoded::Frame(_)));
+    }
+
+    #[test]
+    fn lines_of_a_recording_end_by_carriage_returns_as_well() {
+        for text in ["x,y\r1,2\r\r3,4", "x,y\r\n1,2\r\n\r\n3,4\r\n", "x,y\n1,2\r\n\n3,4\r"] {
+            let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, true, false);
+            let (mut csv, mut bytes) = (Csv::new(wanted(None)), text.as_bytes());
+            while !bytes.is_empty() {
+                let (Decoded::Nothing(used) | Decoded::Frame(used)) = csv.decode(bytes, true, true, &mut batch) else {
+                    panic!("{text:?}");
+                };
+                bytes = &bytes[used..];
+            }
+            assert_eq!((batch.values(), csv.line), ([1.0, 2.0, 3.0, 4.0].as_slice(), 4), "{text:?}");
+        }
+        // Half of an end is none.
+        let mut batch = Batch::new(vec![crate::sensor::unit::Line::IDENTITY; 2], None, true, false);
+        let mut csv = Csv::new(wanted(None));
+        assert!(matches!(csv.decode(b"x,y\r", false, true, &mut batch), Decoded::More));
+        assert!(matches!(csv.decode(b"x,y\r\n", false, true, &mut batch), Decoded::Nothing(5)));
     }
 
     #[test]
