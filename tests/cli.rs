@@ -308,6 +308,13 @@ fn faults_end_in_an_error_that_says_what_to_do() {
         ),
         (&["run", KWS, "--input", SAMPLES, "--output", "/dev/null"], 1, "is not a regular file"),
         (&["run", KWS, "--input", SAMPLES, "--labels", "rustfmt.toml"], 1, "2 labels, output `output` has 12 elements"),
+        (
+            &["slot", "status", "models"],
+            1,
+            "models: no slots here: it has no slots.toml; `tractlet slot install DIR PACKAGE --key",
+        ),
+        (&["slot", "activate", "models/none"], 1, "models/none: there is no such folder; `tractlet slot install DIR"),
+        (&["run", KWS, "--input", SAMPLES, "--top", "-1"], 2, "-1 is not in 1..="),
         (&["run", KWS, "--input", SAMPLES, "--engine", "abacus"], 2, "there is no engine `abacus`"),
         (&["run", KWS, "--input", SAMPLES, "--dim", "batch"], 2, "expected NAME=SIZE"),
         (&["run", KWS], 2, "--input"),

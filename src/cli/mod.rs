@@ -57,7 +57,7 @@ use std::process::{self, ExitCode};
 use std::sync::atomic::AtomicBool;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use signal_hook::consts::{SIGABRT, SIGXFSZ};
 use signal_hook::flag;
 use tractlet::footprint::{room_for, when_exhausted};
@@ -340,6 +340,15 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+/// With options that take -1 for a value, of which they say what they would have in its place, and not for an option.
+fn told_of_numbers(command: clap::Command) -> clap::Command {
+    let takes = |arg: clap::Arg| {
+        let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
+        if is_option { arg.allow_negative_numbers(true) } else { arg }
+    };
+    command.mut_args(takes).mut_subcommands(told_of_numbers)
+}
+
 /// Ends the process as clap does, with 2: what the arguments of `command` alone show to be wrong.
 fn usage(command: &str, what: &str) -> ! {
     let mut cli = Cli::command();
@@ -381,7 +390,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = ends.and(grows) {
         log::warn!("want of memory, or a limit on the size of files, may end the program by a signal: {error}");
     }
-    let Cli { command } = Cli::try_parse().unwrap_or_else(|error| login::exit(&error));
+    let matches = told_of_numbers(Cli::command()).try_get_matches();
+    let Cli { command } =
+        matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| login::exit(&error));
     // These end in an order of their own.
     if !matches!(command, Command::Stream(_) | Command::Streams(_)) {
         when_visible(interrupt::put_off);

@@ -128,10 +128,20 @@ pub fn slot(args: &SlotArgs) -> Result<(), Failure> {
     match &args.action {
         Action::Pack(args) => pack(args),
         Action::Install(args) => install(args),
-        Action::Activate(args) => told("active, on trial", &Slots::open(&args.dir)?.activate(&fit)?),
-        Action::Rollback(args) => told("active again", &Slots::open(&args.dir)?.roll_back()?),
+        Action::Activate(args) => told("active, on trial", &opened(&args.dir)?.activate(&fit)?),
+        Action::Rollback(args) => told("active again", &opened(&args.dir)?.roll_back()?),
         Action::Status(args) => status(args),
     }
+}
+
+/// The slots in a folder that has them.
+fn opened(dir: &Path) -> Result<Slots, Failure> {
+    if Slots::is_at(dir) {
+        return Ok(Slots::open(dir)?);
+    }
+    let missing = if dir.is_dir() { "no slots here: it has no slots.toml" } else { "there is no such folder" };
+    let what = "`tractlet slot install DIR PACKAGE --key FILE.pub` makes slots and takes a first package";
+    Err(format!("{}: {missing}; {what}", dir.display()).into())
 }
 
 fn told(what: &str, package: &Package) -> Result<(), Failure> {
@@ -234,7 +244,7 @@ impl Held {
 }
 
 fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let status = Slots::open(&args.folder.dir)?.status()?;
+    let status = opened(&args.folder.dir)?.status()?;
     let unwrapped = |package: Result<Package, _>| package.map_err(|error: tractlet::slot::SlotError| error.to_string());
     let active = status.active.map(|(slot, package)| Held::of(slot, None, Some(unwrapped(package))));
     let other = Held::of(status.other_slot, Some(status.other), status.in_other.map(unwrapped));

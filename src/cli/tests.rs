@@ -58,6 +58,14 @@ fn options_have_the_names_that_other_commands_give_them() {
 }
 
 #[test]
+fn a_negative_number_is_told_what_is_taken_in_its_place() {
+    for line in ["tractlet run x --input x.npy --top -1", "tractlet bench x --threads -2"] {
+        let told = told_of_numbers(Cli::command()).try_get_matches_from(line.split(' ')).unwrap_err().to_string();
+        assert!(told.contains("invalid value '-") && told.contains("is not in 1..="), "{told}");
+    }
+}
+
+#[test]
 fn a_slip_is_answered_by_what_was_meant() {
     for (line, meant) in
         [(["tractlet", "run", "x", "--inpt"], "'--input'"), (["tractlet", "comple", "x", "y"], "'compile'")]
