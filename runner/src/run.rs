@@ -118,20 +118,20 @@ fn open_inputs(arguments: &[&str], session: &Session) -> Result<Vec<Samples>, Fa
 /// Which tensor each file is for.
 fn assigned(role: &str, arguments: &[&str], ports: &[Port<'_>]) -> Result<Vec<(usize, CString)>, Failure> {
     let mut taken: Vec<(usize, CString)> = Vec::new();
-    let names = || ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
     for argument in arguments {
         let find = |name: &str| ports.iter().position(|port| port.name == name);
-        let (index, file) = match tractlet_io::assigned(argument, find) {
-            Assigned::To(index, file) => (index, file),
-            Assigned::Bare(file) if ports.len() == 1 => (0, file),
+        let assigned = match tractlet_io::assigned(argument, find) {
+            Assigned::To(index, file) => Ok((index, file)),
+            Assigned::Bare(file) if ports.len() == 1 => Ok((0, file)),
             Assigned::Bare(file) => {
-                let which = format!("say which: --{role} NAME={file}, with NAME one of {}", names());
-                return Err(format!("the plan has several {role}s; {which}").into());
+                Err(format!("the plan has several {role}s; say which: --{role} NAME={file}, with NAME one of"))
             }
-            Assigned::Unknown(name) => {
-                return Err(format!("the plan has no {role} `{name}`; it has {}", names()).into());
-            }
+            Assigned::Unknown(name) => Err(format!("the plan has no {role} `{name}`; it has")),
         };
+        let (index, file) = assigned.map_err(|what| {
+            let names = ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
+            format!("{what} {names}")
+        })?;
         if taken.iter().any(|(other, _)| *other == index) {
             return Err(format!("{file}: that {role} already has a file").into());
         }
