@@ -261,8 +261,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{println, vec};
     use std::vec::Vec;
+    use std::{println, vec};
 
     /// All that comes of `frames` inputs of a function of time, given in pieces.
     fn resampled(from_hz: f64, to_hz: f64, frames: usize, value: impl Fn(f64) -> f64) -> (Vec<f32>, Vec<u64>) {

@@ -118,8 +118,7 @@ fn amx() {
 }
 
 /// Miri, which takes minutes for what is done in a second, has few shapes, of few channels and pixels.
-const SHAPES: &[(usize, usize, usize, usize)] =
-    if cfg!(miri) { &[(2, 2, 5, 9), (1, 1, 3, 20)] } else { ALL_SHAPES };
+const SHAPES: &[(usize, usize, usize, usize)] = if cfg!(miri) { &[(2, 2, 5, 9), (1, 1, 3, 20)] } else { ALL_SHAPES };
 const SIZE: (usize, usize) = if cfg!(miri) { (3, 4) } else { (11, 13) };
 
 /// Kernel, stride, input and output channels: groups of every number of blocks, and rests of tiles.
