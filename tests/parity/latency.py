@@ -48,6 +48,7 @@ def main():
             }.items():
                 best[model, name] = min(best.get((model, name), math.inf), median())
 
+    print()
     print("| model | plan, us |" + "".join(f" {peer}, us | plan / {peer} |" for peer in PEERS))
     print("| --- | ---: |" + " ---: | ---: |" * len(PEERS))
     ratios = {peer: [] for peer in PEERS}
@@ -59,6 +60,7 @@ def main():
             row += f" {best[model, peer]:.1f} | {ratios[peer][-1]:.2f} |"
         print(row)
     print("| geometric mean | |" + "".join(f" | {statistics.geometric_mean(ratios[peer]):.2f} |" for peer in PEERS))
+    print()
 
 
 def bench(args, model, engine):
