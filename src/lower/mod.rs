@@ -200,22 +200,35 @@ impl<'m> Lowering<'m> {
         let bytes = values.map(|values| values * size_of::<f32>() + 2 * ALIGN).sum();
         builder.reserve(bytes, 2 * nodes.len());
         Lowering {
-            model,
-            shapes,
-            nodes,
             readers,
             origins,
             graph_outputs: graph.outputs.iter().map(|output| output.name.as_str()).collect(),
             values: initializers.iter().map(|tensor| (tensor.name.clone(), Value::Stored(tensor))).collect(),
+            builder,
+            once: Some(once),
+            ..Lowering::of_nothing(model, shapes, nodes, isa)
+        }
+    }
+
+    /// Of nodes none of which is lowered yet, nor read by another.
+    fn of_nothing(model: &'m Model, shapes: &'m Shapes, nodes: &'m [Expanded<'m>], isa: Isa) -> Lowering<'m> {
+        Lowering {
+            model,
+            shapes,
+            nodes,
+            readers: HashMap::new(),
+            origins: HashMap::new(),
+            graph_outputs: HashSet::new(),
+            values: HashMap::new(),
             read: HashMap::new(),
             consumed: HashSet::new(),
             computed_in: HashMap::new(),
             why_float: HashMap::new(),
             constant: HashSet::new(),
             program: Program::default(),
-            builder,
+            builder: PlanBuilder::new(isa),
             tables: 0,
-            once: Some(once),
+            once: None,
             spent: [0; 2],
         }
     }

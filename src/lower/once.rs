@@ -1,7 +1,7 @@
 //! What follows from constants by any op that a plan has: the node is lowered by itself, run once, and its outputs are constants from
 //! there on, as weights and shapes have to be. What is known of simple ones without that is in [`fold`](super::fold).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tractlet_core::isa::Isa;
 use tractlet_core::plan::{AlignedBytes, PlanBuilder};
@@ -80,25 +80,8 @@ impl<'m> Lowering<'m> {
         }
         (!values.is_empty()).then_some(())?;
         self.spend(bytes, 0)?;
-        let mut alone = Lowering {
-            model: self.model,
-            shapes: self.shapes,
-            nodes: self.nodes,
-            readers: HashMap::new(),
-            origins: HashMap::new(),
-            graph_outputs: HashSet::new(),
-            values,
-            read: HashMap::new(),
-            consumed: HashSet::new(),
-            computed_in: HashMap::new(),
-            why_float: HashMap::new(),
-            constant: HashSet::new(),
-            program: Program::default(),
-            builder: PlanBuilder::new(Isa::Generic),
-            tables: self.tables,
-            once: None,
-            spent: [0; 2],
-        };
+        let nothing = Lowering::of_nothing(self.model, self.shapes, self.nodes, Isa::Generic);
+        let mut alone = Lowering { values, tables: self.tables, ..nothing };
         // What is only moved stays quantized.
         if let Some(Value::DequantizedStored(stored)) = node.input(0).and_then(|name| self.values.get(name))
             && moves(&node.op)
